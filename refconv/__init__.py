@@ -1,0 +1,61 @@
+"""Grouped convolution to read, run and trust: forward and backward, on NumPy, CuPy and PyTorch arrays.
+
+>>> import numpy as np
+>>> import refconv
+>>> x = np.ones((1, 4, 5, 5))
+>>> weight = np.ones((6, 2, 3, 3))
+>>> refconv.conv(x, weight, groups=2, padding=1).shape
+(1, 6, 5, 5)
+"""
+
+from refconv.arrays import BackendError, array_namespace, load_backend, to_numpy
+from refconv.conv import (
+    ConvGrads,
+    conv,
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_backward,
+    conv_input_grad,
+    conv_output_shape,
+    conv_transpose,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    conv_transpose_backward,
+    conv_weight_grad,
+)
+from refconv.groups import ChannelGroups, depthwise_groups, logarithmic_groups, uniform_groups
+from refconv.im2col import col2im, im2col
+from refconv.tiling import set_workers, set_workspace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendError",
+    "ChannelGroups",
+    "ConvGrads",
+    "array_namespace",
+    "col2im",
+    "conv",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_backward",
+    "conv_input_grad",
+    "conv_output_shape",
+    "conv_transpose",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "conv_transpose_backward",
+    "conv_weight_grad",
+    "depthwise_groups",
+    "im2col",
+    "load_backend",
+    "logarithmic_groups",
+    "set_workers",
+    "set_workspace",
+    "to_numpy",
+    "uniform_groups",
+]

@@ -1,0 +1,341 @@
+"""Array modules: which one an array belongs to, and the few things each does in its own way.
+
+The mathematics of refconv is written once against ``xp``, a namespace of the array API standard
+(https://data-apis.org/array-api/). This is the only file that knows ``array_api_compat`` and the only
+one that may treat one array module differently from another.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = Any
+"""An array of any supported module."""
+Namespace = Any
+"""An array module: the functions of the array API standard."""
+DType = Any
+"""A data type of some array module."""
+
+_INSTALL = {
+    "numpy": "numpy",
+    "cupy": "refconv[cuda13]' (CUDA 13) or 'refconv[cuda12]' (CUDA 12)",
+    "torch": "refconv[torch]'",
+    "array_api_strict": "refconv[strict]'",
+}
+BACKENDS = tuple(_INSTALL)
+"""Names that :func:`load_backend` accepts."""
+
+_ITEM_BYTES = {
+    "float16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16,
+    "int8": 1, "int16": 2, "int32": 4, "int64": 8, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8,
+}  # fmt: skip
+DTYPES = tuple(_ITEM_BYTES)
+"""Names of the data types that a convolution computes in."""
+
+
+class BackendError(ImportError, RuntimeError):
+    """An array module cannot be used here: its package is missing, or it finds no device."""
+
+
+@functools.cache
+def _namespace(name: str) -> Namespace:
+    """Import the array API namespace called `name`: NumPy's and the strict one are standard as they are."""
+    wrapped = {"cupy": "array_api_compat.cupy", "torch": "array_api_compat.torch"}
+    return np if name == "numpy" else importlib.import_module(wrapped.get(name, name))
+
+
+def load_backend(name: str | None = None) -> Namespace:
+    """Return the array module called `name`, ready to use.
+
+    Parameters
+    ----------
+    name : {"numpy", "cupy", "torch", "array_api_strict"}, optional
+        By default the environment variable ``REFCONV_BACKEND`` decides, and NumPy if it is not set.
+
+    Returns
+    -------
+    xp : module
+        The module's namespace in the form of the array API standard.
+
+    Raises
+    ------
+    ValueError
+        If there is no backend of that name.
+    BackendError
+        If its package is missing (the message says what to install) or it finds no device (the message
+        says which flag to use).
+
+    Examples
+    --------
+    >>> from refconv import load_backend
+    >>> xp = load_backend("numpy")
+    >>> xp.sum(xp.ones((2, 3)))
+    np.float64(6.0)
+    """
+    source = "name"
+    if name is None:
+        source = "REFCONV_BACKEND"
+        name = os.environ.get(source) or "numpy"
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, one of {', '.join(BACKENDS)}; got {type(name).__name__}")
+    if name not in BACKENDS:
+        raise ValueError(f"{source}={name!r} is not an array module; choose one of {', '.join(BACKENDS)}")
+    try:
+        xp = _namespace(name)
+    except ImportError as error:
+        raise BackendError(
+            f"backend {name!r} needs a package that is missing ({error}): pip install '{_INSTALL[name]}, "
+            "or use --backend numpy"
+        ) from error
+    if name == "cupy":
+        _require_gpu(xp)
+    return xp
+
+
+def _require_gpu(xp: Namespace) -> None:
+    try:
+        xp.cuda.runtime.getDeviceCount()
+        xp.zeros(1)
+    except Exception as error:  # CuPy raises several classes of its own; each means that no GPU can be used
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BackendError(
+            f"backend 'cupy' is installed but finds no usable GPU ({reason}): use --backend numpy"
+        ) from error
+
+
+def _module_name(array: Array) -> str | None:
+    """Name of the supported module that `array` is an array of, or None."""
+    if isinstance(array, np.ndarray):
+        return None if isinstance(array, np.ma.MaskedArray) else "numpy"
+    for cls in type(array).__mro__:  # subclasses (a torch.nn.Parameter) count as what they derive from
+        module = cls.__module__.partition(".")[0]
+        if (module, cls.__name__) in {
+            ("torch", "Tensor"),
+            ("cupy", "ndarray"),
+            ("array_api_strict", "Array"),
+        }:
+            return module
+    return None
+
+
+def array_namespace(*arrays: Array) -> Namespace:
+    """Return the array module that all `arrays` belong to.
+
+    Parameters
+    ----------
+    *arrays : array
+        One or more arrays of NumPy, CuPy, PyTorch or array_api_strict.
+
+    Returns
+    -------
+    xp : module
+        Their namespace in the form of the array API standard.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not such an array (a list, a scalar, a masked or sparse array, an immutable array
+        such as JAX's), or if the arrays belong to two modules.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv import array_namespace
+    >>> array_namespace(np.zeros(3), np.ones(2)) is np
+    True
+    """
+    return namespace_of({f"argument {i}": array for i, array in enumerate(arrays)})
+
+
+def namespace_of(named: Mapping[str, Array]) -> Namespace:
+    """Return the module of arrays given by argument name, so that an error can say which one is wrong."""
+    found: dict[str, str] = {}
+    for label, array in named.items():
+        module = _module_name(array)
+        if module is None or (module == "torch" and str(array.layout) != "torch.strided"):
+            kind = f"{type(array).__module__}.{type(array).__qualname__}".removeprefix("builtins.")
+            raise TypeError(f"{label} must be a dense array of {_or(BACKENDS)}; got {kind}")
+        found.setdefault(module, label)
+    if not found:
+        raise TypeError("array_namespace needs at least one array")
+    if len(found) > 1:
+        owners = " and ".join(f"{label} is an array of {module}" for module, label in found.items())
+        raise TypeError(f"all arrays must belong to one module, but {owners}")
+    return _namespace(next(iter(found)))
+
+
+def _or(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def to_numpy(array: Array) -> np.ndarray[Any, Any]:
+    """Return `array` as a NumPy array, copied from the GPU or out of a gradient graph where necessary.
+
+    On the CPU the result may share memory with `array`.
+
+    Parameters
+    ----------
+    array : array
+        An array of any supported module.
+
+    Returns
+    -------
+    numpy.ndarray
+        The same values.
+
+    Raises
+    ------
+    TypeError
+        If `array` is not an array of a supported module.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv import to_numpy
+    >>> to_numpy(np.arange(3))
+    array([0, 1, 2])
+    """
+    namespace_of({"array": array})
+    module = _module_name(array)
+    if module == "torch":
+        array = array.detach().cpu().resolve_conj().resolve_neg().numpy()
+    elif module == "cupy":
+        array = array.get()
+    return np.asarray(array)
+
+
+def dtype_name(dtype: DType) -> str:
+    """Return the standard's name of a data type of any module, or of a name: ``"float32"``.
+
+    >>> dtype_name(np.float32), dtype_name(np.dtype(">f8")), dtype_name("int8")
+    ('float32', 'float64', 'int8')
+    """
+    if isinstance(dtype, str):
+        return dtype
+    if isinstance(dtype, np.dtype | type):
+        return np.dtype(dtype).name
+    return str(dtype).rpartition(".")[2]
+
+
+def dtype_of(array: Array) -> str:
+    """Return the name of an array's data type."""
+    return dtype_name(array.dtype)
+
+
+def get_dtype(xp: Namespace, name: str) -> DType:
+    """Return the data type called `name` of module `xp`."""
+    dtype = getattr(xp, name, None)
+    if dtype is None:
+        raise TypeError(f"{xp.__name__.removeprefix('array_api_compat.')} has no data type {name}")
+    return dtype
+
+
+def item_bytes(name: str) -> int:
+    """Return the bytes of one element of the data type called `name`."""
+    return _ITEM_BYTES[name]
+
+
+def dtype_kind(name: str) -> str:
+    """Return "integer", "real" or "complex" for the name of a data type.
+
+    >>> dtype_kind("uint8"), dtype_kind("float16"), dtype_kind("complex64")
+    ('integer', 'real', 'complex')
+    """
+    return {"f": "real", "c": "complex"}.get(name[0], "integer")
+
+
+def device(array: Array) -> Any:
+    """Return the device an array lives on, for the ``device=`` argument of its module's functions."""
+    return array.device
+
+
+def conj(xp: Namespace, array: Array) -> Array:
+    """Return the complex conjugate; a real array is its own."""
+    if dtype_kind(dtype_of(array)) != "complex":
+        return array
+    conjugate = xp.conj(array)
+    resolve = getattr(conjugate, "resolve_conj", None)  # PyTorch only notes the conjugation; windows need it done
+    return conjugate if resolve is None else resolve()
+
+
+def runs_on_cpu_threads(xp: Namespace) -> bool:
+    """Tell whether Python threads over small tiles pay: NumPy releases the interpreter lock and has caches.
+
+    PyTorch spreads each operation over its own threads, and a GPU wants one large tile.
+    """
+    return xp is np
+
+
+def windows(
+    xp: Namespace,
+    x: Array,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    output: Sequence[int],
+) -> Array:
+    """Return every window of `x`: element [n, c, t, o] is x[n, c, o·stride + t·dilation].
+
+    (N, C, P1, …, Pd) -> (N, C, k1, …, kd, o1, …, od). Where the module has strided arrays this is a
+    read-only view and nothing is copied.
+    """
+    if 0 in x.shape:  # nothing to look at; and a module may refuse to stride over no memory
+        return xp.empty((*x.shape[:2], *kernel, *output), dtype=x.dtype, device=device(x))
+    name = xp.__name__.rpartition(".")[2]
+    if name == "array_api_strict":
+        return windows_standard(xp, x, kernel, stride, dilation, output)
+    shape = (*x.shape[:2], *kernel, *output)
+    if name == "torch":
+        steps = x.stride()
+    else:
+        steps = x.strides
+    spatial = steps[2:]
+    strides = (
+        *steps[:2],
+        *(step * d for step, d in zip(spatial, dilation, strict=True)),
+        *(step * s for step, s in zip(spatial, stride, strict=True)),
+    )
+    if name == "torch":
+        return x.as_strided(shape, strides)
+    if name == "numpy":
+        return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+    return xp.lib.stride_tricks.as_strided(x, shape, strides)
+
+
+def windows_standard(
+    xp: Namespace,
+    x: Array,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    output: Sequence[int],
+) -> Array:
+    """Return what :func:`windows` returns, with nothing but the standard: one strided slice per kernel tap."""
+    taps = [x[(..., *where)] for _, where in tap_slices(kernel, stride, dilation, output)]
+    stacked = xp.stack(taps, axis=2)  # (N, C, k1·…·kd, o1, …, od)
+    return xp.reshape(stacked, (*x.shape[:2], *kernel, *output))
+
+
+def tap_slices(
+    kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], output: Sequence[int]
+) -> list[tuple[tuple[int, ...], tuple[slice, ...]]]:
+    """For each kernel tap, in row-major order: its index, and the slices of the padded input that it reads."""
+    axes = [
+        [slice(t * d, t * d + (o - 1) * s + 1, s) for t in range(k)]
+        for k, s, d, o in zip(kernel, stride, dilation, output, strict=True)
+    ]
+    taps = itertools.product(*map(range, kernel))
+    return [(tap, tuple(axis[t] for axis, t in zip(axes, tap, strict=True))) for tap in taps]
+
+
+def elements(shape: Sequence[int]) -> int:
+    """Return the number of elements of an array of this shape."""
+    return math.prod(shape)

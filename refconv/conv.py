@@ -1,0 +1,981 @@
+r"""Convolution, transposed convolution and their gradients: the textbook, written once for every array module.
+
+Letters
+-------
+N batch · G groups · C image channels of one group · K position channels of one group · T = k1·…·kd kernel taps ·
+L = o1·…·od output positions · P padded image · w[g] weight of group g as a (K, C·T) matrix.
+
+Three passes
+------------
+Everything here is one trilinear form of positions y, weight w and image P, in each group g:
+
+    F(y, w, P) = Σ_{n,k,l} Σ_{c,t}  y[n,k,l] · w[k,(c,t)] · P[n, c, l·stride + t·dilation]
+
+Leave out one of the three and what remains is one of three passes, each a matrix product beside im2col or col2im:
+
+    correlate   y[n] = w · im2col(P[n])             [k,ct] [ct,l] -> [k,l]
+    scatter     P[n] = col2im(wᵀ · y[n])            [ct,k] [k,l]  -> [ct,l]
+    outer       w    = Σ_n y[n] · im2col(P[n])ᵀ     [k,nl] [nl,ct] -> [k,ct]
+
+A convolution is ``correlate``. Its gradient with respect to the image is ``scatter`` with conj(w), because
+⟨g, w·im2col(P)⟩ = ⟨col2im(wᴴ·g), P⟩ and col2im is im2col transposed; with respect to the weight it is ``outer`` with
+conj(P), because ⟨g, w·im2col(P)⟩ = Σ conj(g)·w·im2col(P) = ⟨g·im2col(P)ᴴ, w⟩. A transposed convolution is ``scatter``
+itself (its x are the positions, its y the image), so its gradients are ``correlate`` with conj(w), and ``outer`` of
+conj(x) and g. Groups are a batch axis of each matrix product: no pass ever mixes two groups.
+
+Under every padding mode P = pad(x), so the gradient with respect to x is fold of the gradient with respect to P
+(:mod:`refconv.padding`). The passes below run on the slices that :mod:`refconv.tiling` cuts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from refconv import padding as pads
+from refconv.arrays import (
+    DTYPES,
+    Array,
+    Namespace,
+    conj,
+    device,
+    dtype_kind,
+    dtype_name,
+    elements,
+    get_dtype,
+    item_bytes,
+    namespace_of,
+)
+from refconv.groups import ChannelGroups, ChannelSide
+from refconv.im2col import axis_runs, check_dtype, gather_columns, gather_columns_over_batch, scatter_columns
+from refconv.shapes import (
+    Convolution,
+    Geometry,
+    Shape,
+    as_int,
+    as_shape,
+    check_shape,
+    describe,
+    is_sequence,
+    per_axis,
+)
+from refconv.tiling import Piece, make_plan, row_window, spread
+
+Weight = Any
+"""One array, or a sequence of arrays with one per channel group."""
+
+
+class ConvGrads(NamedTuple):
+    """Gradients of a convolution; None where one was not asked for."""
+
+    x: Array | None
+    weight: Weight | None
+    bias: Array | None
+
+
+# --- The three passes -----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Passes:
+    """The three passes of one checked call. Arrays are batched and channels first; kernels come block by block."""
+
+    xp: Namespace
+    call: Convolution
+    dtype: str
+    accumulate: str
+    device: Any
+
+    @property
+    def image_side(self) -> ChannelSide:
+        return self.call.groups.outputs if self.call.transposed else self.call.groups.inputs
+
+    @property
+    def position_side(self) -> ChannelSide:
+        return self.call.groups.inputs if self.call.transposed else self.call.groups.outputs
+
+    @functools.cached_property
+    def _accumulate_dtype(self) -> Any:
+        return get_dtype(self.xp, self.accumulate)
+
+    def correlate(self, image: Array, kernels: Sequence[Array], bias: Array | None = None) -> Array:
+        """Image (N, C, D1, …, Dd) -> positions (N, K, o1, …, od): y[n] = w · im2col(P[n])."""
+        xp, geo, side = self.xp, self.call.geometry, self.position_side
+        out = self._empty(side, geo.output)
+        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=False)
+
+        def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
+            part = _rows(geo, *rows)
+            padded = self._padded(image, batch, piece.image, row_window(geo, *rows))  # (N, G·C, P1, …, Pd)
+            kernel = kernels[piece.block][piece.groups, ...]  # (G, K, C·T)
+            columns = gather_columns(xp, padded, part, kernel.shape[0])  # (N, G, C·T, L)
+            positions = xp.matmul(kernel, columns)  # (N, G, K, L)
+            return xp.reshape(positions, (padded.shape[0], kernel.shape[0] * kernel.shape[1], *part.output))
+
+        def work(task: tuple[slice, tuple[int, int], tuple[Piece, ...]]) -> None:
+            batch, rows, pieces = task
+            self._write(out, batch, rows, side, ((p.positions, tile(batch, rows, p)) for p in pieces), bias)
+
+        groups = _independent(plan.pieces, side)
+        tasks = [(batch, rows, pieces) for batch in plan.batches for rows in plan.rows for pieces in groups]
+        _run(spread(xp, work, tasks, plan.tile_bytes))
+        return out
+
+    def scatter(self, positions: Array, kernels: Sequence[Array], bias: Array | None = None) -> Array:
+        """Positions (N, K, o1, …, od) -> image (N, C, D1, …, Dd): P[n] = col2im(wᵀ · y[n])."""
+        xp, geo, side = self.xp, self.call.geometry, self.image_side
+        out = self._empty(side, geo.size)
+        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=True)
+        taps = elements(geo.kernel)
+
+        def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
+            kernel = kernels[piece.block][piece.groups, :, piece.channels.start * taps : piece.channels.stop * taps]
+            first, last = _windows_touching(geo, rows)
+            if first == last:  # a stride larger than the kernel leaves rows that no window reads
+                shape = (batch.stop - batch.start, piece.image.stop - piece.image.start, rows[1] - rows[0])
+                return xp.zeros((*shape, *geo.size[1:]), dtype=self._accumulate_dtype, device=self.device)
+            part = _rows(geo, first, last)
+            listed = self._read(positions, self.position_side, batch, piece.positions)[:, :, first:last, ...]
+            listed = xp.astype(listed, self._accumulate_dtype, copy=False)
+            listed = xp.reshape(listed, (listed.shape[0], *kernel.shape[:2], elements(part.output)))  # (N, G, K, L)
+            columns = xp.matmul(xp.matrix_transpose(kernel), listed)  # (N, G, C·T, L)
+            start, stop = row_window(geo, first, last)
+            if rows == (0, geo.size[0]):  # the last rows of P may lie in no window
+                stop = geo.padded[0]
+            padded = scatter_columns(xp, columns, part, (stop - start, *geo.padded[1:]))  # (N, G·C, P1, …, Pd)
+            return pads.fold(xp, padded, _fold_runs(geo, rows, start, stop), (rows[1] - rows[0], *geo.size[1:]))
+
+        def work(task: tuple[slice, tuple[int, int], tuple[Piece, ...]]) -> None:
+            batch, rows, pieces = task
+            self._write(out, batch, rows, side, ((p.image, tile(batch, rows, p)) for p in pieces), bias)
+
+        groups = _independent(plan.pieces, side)
+        image_rows = _image_rows(geo, plan.rows)
+        tasks = [(batch, rows, pieces) for batch in plan.batches for rows in image_rows for pieces in groups]
+        _run(spread(xp, work, tasks, plan.tile_bytes))
+        return out
+
+    def outer(self, positions: Array, image: Array) -> list[Array]:
+        """Positions and image -> kernels (G, K, C·T) of each block: w = Σ_n y[n] · im2col(P[n])ᵀ."""
+        xp, geo = self.xp, self.call.geometry
+        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=True)
+        taps = elements(geo.kernel)
+        kernels = [
+            xp.zeros(shape, dtype=self._accumulate_dtype, device=self.device) for shape in _kernel_shapes(self.call)
+        ]
+
+        def work(task: tuple[Piece, Sequence[slice]]) -> Array:
+            piece, batches = task
+            groups = piece.groups.stop - piece.groups.start
+            total: Array | None = None
+            for batch in batches:
+                for rows in plan.rows:
+                    part = _rows(geo, *rows)
+                    padded = self._padded(image, batch, piece.image, row_window(geo, *rows))
+                    columns = gather_columns_over_batch(xp, padded, part, groups)  # (G, C·T, N·L)
+                    listed = self._read(positions, self.position_side, batch, piece.positions)
+                    listed = xp.astype(listed[:, :, slice(*rows), ...], self._accumulate_dtype, copy=False)
+                    listed = xp.permute_dims(listed, (1, 0, *range(2, listed.ndim)))  # (G·K, N, o1, …, od)
+                    size = listed.shape[0] // groups
+                    listed = xp.reshape(listed, (groups, size, columns.shape[2]))  # (G, K, N·L)
+                    product = xp.matmul(listed, xp.matrix_transpose(columns))  # (G, K, C·T)
+                    total = product if total is None else total + product
+            return total
+
+        # Few pieces would leave threads idle: then parts of the batch are summed apart. How many depends on the shape only.
+        parts = 4 if len(plan.pieces) < 4 else 1
+        per_part = max(1, -(-len(plan.batches) // parts))
+        chunks = [plan.batches[i : i + per_part] for i in range(0, len(plan.batches), per_part)]
+        tasks = [(piece, chunk) for piece in plan.pieces for chunk in chunks]
+        for (piece, _), total in zip(tasks, spread(xp, work, tasks, plan.tile_bytes), strict=True):
+            where = slice(piece.channels.start * taps, piece.channels.stop * taps)
+            kernels[piece.block][piece.groups, :, where] += total
+        return kernels
+
+    # --- Reading and writing slices ---
+
+    def _empty(self, side: ChannelSide, size: Shape) -> Array:
+        shape = (self.call.batch, side.channels, *size)
+        return self.xp.empty(shape, dtype=get_dtype(self.xp, self.dtype), device=self.device)
+
+    def _read(self, array: Array, side: ChannelSide, batch: slice, listed: slice) -> Array:
+        """Return some of a side's listed channels: (N, listed, …)."""
+        if side.is_contiguous:
+            return array[batch, listed, ...]
+        index = self.xp.asarray(side.listed[listed], dtype=self.xp.int64, device=self.device)
+        return self.xp.take(array[batch, ...], index, axis=1)
+
+    def _padded(self, image: Array, batch: slice, listed: slice, rows: tuple[int, int]) -> Array:
+        """Return some listed channels and padded rows of the image, padded, in the accumulating data type."""
+        geo = self.call.geometry
+        axes = axis_runs(geo)
+        axes[0] = tuple(run.shift(rows[0]) for run in pads.clip(axes[0], *rows))
+        size = (rows[1] - rows[0], *geo.padded[1:])
+        part = self._read(image, self.image_side, batch, listed)
+        return pads.pad(self.xp, part, axes, size, self._accumulate_dtype)
+
+    def _write(
+        self,
+        out: Array,
+        batch: slice,
+        rows: tuple[int, int],
+        side: ChannelSide,
+        parts: Iterable[tuple[slice, Array]],
+        bias: Array | None,
+    ) -> None:
+        """Write parts of a side's listed channels to their channels: add the bias, sum shared ones, round once."""
+        if not side.is_contiguous:
+            parts = [(slice(0, side.channels), self._to_channels(side, [part for _, part in parts]))]
+        for channels, part in parts:
+            if bias is not None:
+                shifted = self.xp.astype(bias[channels], self._accumulate_dtype, copy=False)
+                part = part + self.xp.reshape(shifted, (-1, *(1,) * (part.ndim - 2)))
+            out[batch, channels, slice(*rows), ...] = self.xp.astype(part, out.dtype, copy=False)
+
+    def _to_channels(self, side: ChannelSide, parts: list[Array]) -> Array:
+        """Sum listed channels onto channels: the adjoint of reading them, by gathering, since no index repeats."""
+        xp = self.xp
+        zero = xp.zeros_like(parts[0][:, :1, ...]) if parts[0].shape[1] else None
+        listed = xp.concat(parts if zero is None else [*parts, zero], axis=1)  # (N, listed + 1, …)
+        tables = [xp.asarray(table, dtype=xp.int64, device=self.device) for table in side.gather_tables()]
+        total = xp.take(listed, tables[0], axis=1)
+        for table in tables[1:]:
+            total = total + xp.take(listed, table, axis=1)
+        return total
+
+
+def _run(results: Iterable[None]) -> None:
+    for _ in results:
+        pass
+
+
+def _rows(geo: Geometry, start: int, stop: int) -> Geometry:
+    """Return the geometry of output rows start … stop−1 alone."""
+    return dataclasses.replace(geo, output=(stop - start, *geo.output[1:]))
+
+
+def _independent(pieces: tuple[Piece, ...], side: ChannelSide) -> list[tuple[Piece, ...]]:
+    """Return the pieces that can be written apart: each alone, unless they must be summed onto shared channels."""
+    return [(piece,) for piece in pieces] if side.is_contiguous else [pieces]
+
+
+def _image_rows(geo: Geometry, output_rows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Cut the rows of the image (not padded) where the output rows were cut."""
+    n = geo.size[0]
+    if geo.padding_mode != "zeros" or len(output_rows) == 1:  # other modes fold distant rows onto one another
+        return [(0, n)]
+    inner = [start * geo.stride[0] - geo.pads[0][0] for start, _ in output_rows[1:]]
+    edges = sorted({0, *(min(max(edge, 0), n) for edge in inner), n})
+    return list(zip(edges[:-1], edges[1:], strict=True)) or [(0, n)]
+
+
+def _windows_touching(geo: Geometry, rows: tuple[int, int]) -> tuple[int, int]:
+    """Return the output rows (first, end) whose windows read any of these image rows."""
+    if rows == (0, geo.size[0]):
+        return 0, geo.output[0]
+    before = geo.pads[0][0]
+    first = -(-(rows[0] + before - geo.spans[0] + 1) // geo.stride[0])
+    last = (rows[1] - 1 + before) // geo.stride[0] + 1
+    first = min(max(first, 0), geo.output[0])
+    return first, max(first, min(last, geo.output[0]))
+
+
+def _fold_runs(geo: Geometry, rows: tuple[int, int], start: int, stop: int) -> list[tuple[pads.Run, ...]]:
+    """Return the runs that fold padded rows start … stop−1 onto image rows rows[0] … rows[1]−1."""
+    axes = axis_runs(geo)
+    if rows != (0, geo.size[0]):  # zeros mode: position p shows image row p − before
+        before = geo.pads[0][0]
+        axes[0] = pads.clip(axes[0], rows[0] + before, rows[1] + before)
+    axes[0] = tuple(run.shift(start, rows[0]) for run in pads.clip(axes[0], start, stop))
+    return axes
+
+
+# --- From weights to kernels and back -------------------------------------------------------------------------------
+
+
+def _kernel_shapes(call: Convolution) -> list[tuple[int, int, int]]:
+    """Return (G, K, C·T) of each block of equal groups; K are the channels of the positions."""
+    taps = elements(call.geometry.kernel)
+    shapes = []
+    for block in call.groups.blocks:
+        first = call.weight_shapes[block.first]
+        shapes.append((block.count, first[0], first[1] * taps))
+    return shapes
+
+
+def _to_kernels(p: _Passes, weight: Weight) -> list[Array]:
+    """Turn the weight into one (G, K, C·T) array per block, in the accumulating data type."""
+    xp, dtype = p.xp, get_dtype(p.xp, p.accumulate)
+    kernels = []
+    for block, shape in zip(p.call.groups.blocks, _kernel_shapes(p.call), strict=True):
+        if p.call.stacked:
+            rows = weight[block.first * shape[1] : (block.first + block.count) * shape[1], ...]
+        else:
+            members = list(weight[block.first : block.first + block.count])
+            rows = members[0] if len(members) == 1 else xp.concat(members, axis=0)
+        kernels.append(xp.astype(xp.reshape(rows, shape), dtype, copy=False))
+    return kernels
+
+
+def _from_kernels(p: _Passes, kernels: list[Array]) -> Weight:
+    """Turn one kernel array per block into gradients of the weight's own form."""
+    xp, dtype = p.xp, get_dtype(p.xp, p.dtype)
+    grads = []
+    for block, kernel in zip(p.call.groups.blocks, kernels, strict=True):
+        kernel = xp.astype(kernel, dtype, copy=False)
+        shape = p.call.weight_shapes[block.first]
+        if p.call.stacked:
+            return xp.reshape(kernel, p.call.stacked_weight_shape)
+        grads += [xp.reshape(kernel[g, ...], shape) for g in range(block.count)]
+    return tuple(grads)
+
+
+# --- Checking and layout ---------------------------------------------------------------------------------------------
+
+
+def _check_arrays(named: Mapping[str, Array], weight: Weight | None) -> tuple[Namespace, str, Any]:
+    """Check that all operands are arrays of one module, data type and device; return these three."""
+    arrays = dict(named)
+    if weight is not None:
+        if isinstance(weight, list | tuple):
+            if not weight:
+                raise ValueError("weight must have one array for each group; got an empty sequence")
+            arrays |= {f"weight[{g}]": w for g, w in enumerate(weight)}
+        else:
+            arrays["weight"] = weight
+    xp = namespace_of(arrays)
+    dtypes = {name: check_dtype(name, array) for name, array in arrays.items()}
+    devices = {name: device(array) for name, array in arrays.items()}
+    first = next(iter(arrays))
+    for name in arrays:
+        if dtypes[name] != dtypes[first]:
+            raise TypeError(
+                f"all operands must share one data type, but {first} has {dtypes[first]} and {name} has {dtypes[name]}"
+            )
+        if devices[name] != devices[first]:
+            raise ValueError(
+                f"all operands must be on one device, but {first} is on {devices[first]} and {name} on {devices[name]}"
+            )
+    return xp, dtypes[first], devices[first]
+
+
+def _accumulate_name(accumulate_dtype: Any, dtype: str) -> str:
+    """Return the name of the data type to accumulate in."""
+    if accumulate_dtype is None:
+        return "float32" if dtype == "float16" else dtype  # as every library: half precision is summed in single
+    try:
+        name = dtype_name(accumulate_dtype)
+    except TypeError:
+        name = repr(accumulate_dtype)
+    if name not in DTYPES:
+        error = ValueError if isinstance(accumulate_dtype, str) else TypeError
+        raise error(f"accumulate_dtype must be one of {', '.join(DTYPES)}, or such a data type; got {name}")
+    if dtype_kind(name) != dtype_kind(dtype):
+        raise TypeError(
+            f"accumulate_dtype must be of the operands' kind: {dtype} is {dtype_kind(dtype)}, {name} {dtype_kind(name)}"
+        )
+    return name
+
+
+def _weight_shape(weight: Weight) -> Any:
+    if isinstance(weight, list | tuple):
+        return [tuple(w.shape) for w in weight]
+    return tuple(weight.shape)
+
+
+def _to_first(p: _Passes, array: Array) -> Array:
+    """View an array of the caller's layout as (N, channels, D1, …, Dd)."""
+    if not p.call.batched:
+        array = array[None, ...]
+    if p.call.channels_last:
+        last = array.ndim - 1
+        array = p.xp.permute_dims(array, (0, last, *range(1, last)))
+    return array
+
+
+def _from_first(p: _Passes, array: Array) -> Array:
+    """Give (N, channels, D1, …, Dd) the caller's layout."""
+    if p.call.channels_last:
+        array = p.xp.permute_dims(array, (0, *range(2, array.ndim), 1))
+    return array if p.call.batched else array[0, ...]
+
+
+def _check_bias(bias: Array | None, call: Convolution) -> None:
+    if bias is not None:
+        check_shape("bias", tuple(bias.shape), (call.groups.c_out,), "one element per output channel")
+
+
+def _check_grad(grad_output: Array, call: Convolution) -> None:
+    check_shape("grad_output", tuple(grad_output.shape), call.y_shape, "the shape of the output")
+
+
+def _check_needs(needs: Any) -> tuple[str, ...]:
+    if not isinstance(needs, list | tuple | set | frozenset):
+        raise TypeError(f'needs must be a tuple of names among "x", "weight" and "bias"; got {needs!r}')
+    for name in needs:
+        if name not in ConvGrads._fields:
+            raise ValueError(f'needs must hold only "x", "weight" and "bias"; got {name!r}')
+    return tuple(needs)
+
+
+def _bias_grad(p: _Passes, grad: Array) -> Array:
+    """Σ over batch and positions: the bias adds 1·bias[k] to each element of channel k."""
+    axes = (0, *range(2, grad.ndim))
+    total = p.xp.sum(grad, axis=axes, dtype=get_dtype(p.xp, p.accumulate))
+    return p.xp.astype(total, get_dtype(p.xp, p.dtype), copy=False)
+
+
+# --- Public functions ------------------------------------------------------------------------------------------------
+
+
+def conv(
+    x: Array,
+    weight: Weight,
+    bias: Array | None = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int | ChannelGroups = 1,
+    padding_mode: str = "zeros",
+    channels_last: bool = False,
+    accumulate_dtype: Any = None,
+) -> Array:
+    r"""Convolve `x` with `weight` in any number of dimensions, group by group.
+
+    .. math:: y[n, k, o] = b[k] + \sum_{c \in \mathrm{in}(k)} \sum_t w[k, c, t]\;
+              P[n,\, c,\, o \cdot \mathrm{stride} + t \cdot \mathrm{dilation}]
+
+    where P is `x` padded and in(k) are the input channels that the group of output channel k reads. This is
+    cross-correlation, as in every deep-learning library: the kernel is not flipped, nor conjugated.
+
+    Parameters
+    ----------
+    x : array (N, C, D1, …, Dd) or (C, D1, …, Dd)
+        Input; d = ``weight.ndim - 2`` ≥ 1. It may be read-only or have any strides.
+    weight : array (K, C/G, k1, …, kd), or sequence of arrays
+        With a `ChannelGroups`, one array per group, of shapes ``groups.weight_shapes(kernel_size)``; where these are
+        all the same, one array that joins them along the first axis will do.
+    bias : array (K,), optional
+        Added to each output channel.
+    stride, dilation : int or sequence of int
+        Step between windows; step between the taps of one window.
+    padding : int, sequence of int, sequence of (before, after), "valid", "same" or "same_lower"
+        Elements added around the input; negative numbers crop it. "same" gives ceil(n / stride) outputs, an odd
+        element going after ("same_lower": before) the input, also where stride > 1.
+    groups : int or ChannelGroups
+        G equal, contiguous blocks of channels, or any :class:`ChannelGroups`.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What the added elements show: the input is extended to infinity by the mode, and padding chooses the
+        window. As in PyTorch, "reflect" needs padding < n and "circular" padding ≤ n.
+    channels_last : bool
+        x and y are (N, D1, …, Dd, C) and (N, o1, …, od, K); the weight keeps its layout.
+    accumulate_dtype : dtype or str, optional
+        Compute in this data type of the same kind, and round once at the end. By default the operands' own,
+        except that float16 is computed in float32.
+
+    Returns
+    -------
+    y : array (N, K, o1, …, od)
+        A new array with o = floor((n + before + after − dilation·(k−1) − 1) / stride) + 1; unbatched if `x` is.
+        An empty batch, or C = 0, gives the bias or zeros. Integers wrap.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type, or the operands do not share one module and data type.
+    ValueError
+        If a shape or a number breaks a rule, or the request is absurdly large (more than 2^40 elements).
+
+    References
+    ----------
+    A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS
+    2012, section 3.5 (groups). K. Chellapilla et al., 2006 (im2col).
+
+    Examples
+    --------
+    Two groups: output channel 0 sees only input channel 0, output channel 1 only input channel 1.
+
+    >>> import numpy as np
+    >>> from refconv import conv
+    >>> x = np.array([[[1, 2, 3, 4], [10, 20, 30, 40]]])
+    >>> w = np.array([[[1, -1]], [[1, 1]]])
+    >>> conv(x, w, groups=2)
+    array([[[-1, -1, -1],
+            [30, 50, 70]]])
+    """
+    named = {"x": x} if bias is None else {"x": x, "bias": bias}
+    xp, dtype, dev = _check_arrays(named, weight)
+    call = describe(
+        tuple(x.shape),
+        _weight_shape(weight),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        padding_mode=padding_mode,
+        channels_last=channels_last,
+    )
+    _check_bias(bias, call)
+    p = _Passes(xp, call, dtype, _accumulate_name(accumulate_dtype, dtype), dev)
+    return _from_first(p, p.correlate(_to_first(p, x), _to_kernels(p, weight), bias))
+
+
+def conv_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Weight,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int | ChannelGroups = 1,
+    padding_mode: str = "zeros",
+    channels_last: bool = False,
+    accumulate_dtype: Any = None,
+    needs: Sequence[str] = ("x", "weight", "bias"),
+) -> ConvGrads:
+    r"""Return the gradients of :func:`conv` with respect to `x`, `weight` and bias.
+
+    With g = `grad_output`,
+
+    .. math::
+        \bar x &= \mathrm{fold}(\bar P), \quad \bar P[n, c, p] = \sum_{k, t, o\;:\; o \cdot \mathrm{stride}
+                  + t \cdot \mathrm{dilation} = p} \overline{w[k, c, t]}\; g[n, k, o] \\
+        \bar w[k, c, t] &= \sum_{n, o} g[n, k, o]\; \overline{P[n, c, o \cdot \mathrm{stride} + t \cdot \mathrm{dilation}]} \\
+        \bar b[k] &= \sum_{n, o} g[n, k, o]
+
+    the adjoint under ⟨a, b⟩ = Σ conj(a)·b (PyTorch's convention): ⟨g, conv(x, w)⟩ = ⟨x̄, x⟩ = ⟨w̄, w⟩.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient with respect to the output, of the output's shape.
+    x, weight, stride, padding, dilation, groups, padding_mode, channels_last, accumulate_dtype
+        As they were given to :func:`conv`.
+    needs : tuple of str
+        Which gradients to compute, among "x", "weight" and "bias".
+
+    Returns
+    -------
+    ConvGrads
+        Named tuple ``(x, weight, bias)`` of new arrays; None where not needed. ``weight`` is a tuple where `weight`
+        is a sequence.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`conv`; and if `grad_output` does not have the output's shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv import conv_backward
+    >>> x, w = np.array([[[1., 2., 3.]]]), np.array([[[1., -1.]]])
+    >>> grads = conv_backward(np.ones((1, 1, 2)), x, w)
+    >>> grads.x, grads.weight, grads.bias
+    (array([[[ 1.,  0., -1.]]]), array([[[3., 5.]]]), array([2.]))
+    """
+    needs = _check_needs(needs)
+    xp, dtype, dev = _check_arrays({"grad_output": grad_output, "x": x}, weight)
+    call = describe(
+        tuple(x.shape),
+        _weight_shape(weight),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        padding_mode=padding_mode,
+        channels_last=channels_last,
+    )
+    _check_grad(grad_output, call)
+    p = _Passes(xp, call, dtype, _accumulate_name(accumulate_dtype, dtype), dev)
+    grad, image = _to_first(p, grad_output), _to_first(p, x)
+    return ConvGrads(
+        x=_conv_input_grad(p, grad, weight) if "x" in needs else None,
+        weight=_conv_weight_grad(p, grad, image) if "weight" in needs else None,
+        bias=_bias_grad(p, grad) if "bias" in needs else None,
+    )
+
+
+def _conv_input_grad(p: _Passes, grad: Array, weight: Weight) -> Array:
+    kernels = [conj(p.xp, kernel) for kernel in _to_kernels(p, weight)]
+    return _from_first(p, p.scatter(grad, kernels))
+
+
+def _conv_weight_grad(p: _Passes, grad: Array, image: Array) -> Weight:
+    return _from_kernels(p, p.outer(grad, conj(p.xp, image)))
+
+
+def conv_input_grad(
+    grad_output: Array,
+    weight: Weight,
+    input_shape: Sequence[int],
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int | ChannelGroups = 1,
+    padding_mode: str = "zeros",
+    channels_last: bool = False,
+    accumulate_dtype: Any = None,
+) -> Array:
+    """Return the gradient of :func:`conv` with respect to its input, given the input's shape.
+
+    The formula is x̄ of :func:`conv_backward`. The shape is needed because several input sizes give the same output
+    size: with k = 3 and stride 2, both 7 and 8 give 3.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient with respect to the output.
+    weight : array or sequence of arrays
+        As for :func:`conv`.
+    input_shape : sequence of int
+        Shape of x in the layout that `channels_last` says, with N (unless unbatched) and C.
+    stride, padding, dilation, groups, padding_mode, channels_last, accumulate_dtype
+        As for :func:`conv`.
+
+    Returns
+    -------
+    grad_x : array of shape `input_shape`
+        A new array.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`conv_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv import conv_input_grad
+    >>> conv_input_grad(np.ones((1, 1, 3)), np.ones((1, 1, 3)), (1, 1, 8), stride=2)
+    array([[[1., 1., 2., 1., 2., 1., 1., 0.]]])
+    """
+    xp, dtype, dev = _check_arrays({"grad_output": grad_output}, weight)
+    call = describe(
+        as_shape(input_shape, "input_shape"),
+        _weight_shape(weight),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        padding_mode=padding_mode,
+        channels_last=channels_last,
+        x_name="input_shape",
+    )
+    _check_grad(grad_output, call)
+    p = _Passes(xp, call, dtype, _accumulate_name(accumulate_dtype, dtype), dev)
+    return _conv_input_grad(p, _to_first(p, grad_output), weight)
+
+
+def conv_weight_grad(
+    grad_output: Array,
+    x: Array,
+    kernel_size: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int | ChannelGroups = 1,
+    padding_mode: str = "zeros",
+    channels_last: bool = False,
+    accumulate_dtype: Any = None,
+) -> Weight:
+    """Return the gradient of :func:`conv` with respect to its weight, given the kernel's size.
+
+    The formula is w̄ of :func:`conv_backward`.
+
+    Parameters
+    ----------
+    grad_output, x : array
+        Gradient with respect to the output, and the input.
+    kernel_size : int or sequence of int
+        Kernel size per spatial axis. An int stands for all axes of a batched `x`.
+    stride, padding, dilation, groups, padding_mode, channels_last, accumulate_dtype
+        As for :func:`conv`.
+
+    Returns
+    -------
+    grad_weight : array (K, C/G, k1, …, kd), or tuple of arrays
+        A tuple with one array per group if `groups` is a :class:`ChannelGroups`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`conv_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv import conv_weight_grad
+    >>> conv_weight_grad(np.ones((1, 1, 2)), np.array([[[1., 2., 3.]]]), 2)
+    array([[[3., 5.]]])
+    """
+    xp, dtype, dev = _check_arrays({"grad_output": grad_output, "x": x}, None)
+    d = len(kernel_size) if is_sequence(kernel_size) else x.ndim - 2
+    if d < 1 or x.ndim not in (d + 1, d + 2) or grad_output.ndim != x.ndim:
+        raise ValueError(
+            f"x and grad_output must both have {max(d, 1) + 2} axes (or {max(d, 1) + 1} if unbatched) for "
+            f"kernel_size={kernel_size!r}; got shapes {tuple(x.shape)} and {tuple(grad_output.shape)}"
+        )
+    kernel = per_axis(kernel_size, "kernel_size", d, 1)
+    shapes: Any
+    if isinstance(groups, ChannelGroups):
+        shapes = list(groups.weight_shapes(kernel))
+    else:
+        axis = -1 if channels_last is True else x.ndim - d - 1
+        channels = x.shape[axis]
+        n = as_int(groups, "groups", 1)
+        shapes = (grad_output.shape[axis], channels // n, *kernel)
+    call = describe(
+        tuple(x.shape),
+        shapes,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        padding_mode=padding_mode,
+        channels_last=channels_last,
+    )
+    _check_grad(grad_output, call)
+    p = _Passes(xp, call, dtype, _accumulate_name(accumulate_dtype, dtype), dev)
+    return _conv_weight_grad(p, _to_first(p, grad_output), _to_first(p, x))
+
+
+def conv_transpose(
+    x: Array,
+    weight: Weight,
+    bias: Array | None = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int | ChannelGroups = 1,
+    channels_last: bool = False,
+    accumulate_dtype: Any = None,
+) -> Array:
+    r"""Convolve `x` with `weight`, transposed: the adjoint map of a convolution, used in its own right.
+
+    .. math:: y[n, k, p] = b[k] + \sum_{c, t, l\;:\; l \cdot \mathrm{stride} + t \cdot \mathrm{dilation} = p + \mathrm{before}}
+              w[c, k, t]\; x[n, c, l]
+
+    where c runs over the input channels of the groups that write output channel k. The kernel is not conjugated.
+
+    Parameters
+    ----------
+    x : array (N, C, D1, …, Dd) or (C, D1, …, Dd)
+        Input; d = ``weight.ndim - 2`` ≥ 1.
+    weight : array (C, K/G, k1, …, kd), or sequence of arrays
+        With a `ChannelGroups`, one array per group, of shapes ``groups.weight_shapes(kernel_size, transposed=True)``.
+    bias : array (K,), optional
+        Added to each output channel.
+    stride, dilation : int or sequence of int
+        Step between the places where neighbouring inputs are written; step between the kernel's taps.
+    padding : int, sequence of int, or sequence of (before, after)
+        Elements cropped from the output: what a convolution from y to x would pad with.
+    output_padding : int or sequence of int
+        Extends the output after its end, where values of the kernel can land; smaller than stride or dilation.
+    groups : int or ChannelGroups
+        Each group reads its ``in_channels`` of x and writes its ``out_channels`` of y.
+    channels_last, accumulate_dtype
+        As for :func:`conv`.
+
+    Returns
+    -------
+    y : array (N, K, o1, …, od)
+        A new array with o = (n−1)·stride − before − after + dilation·(k−1) + 1 + output_padding.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`conv`.
+
+    References
+    ----------
+    V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", arXiv 1603.07285, chapter 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv import conv_transpose
+    >>> conv_transpose(np.array([[[1, 2]]]), np.array([[[1, 10, 100]]]), stride=2)
+    array([[[  1,  10, 102,  20, 200]]])
+    """
+    named = {"x": x} if bias is None else {"x": x, "bias": bias}
+    xp, dtype, dev = _check_arrays(named, weight)
+    call = describe(
+        tuple(x.shape),
+        _weight_shape(weight),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        output_padding=output_padding,
+        channels_last=channels_last,
+        transposed=True,
+    )
+    _check_bias(bias, call)
+    p = _Passes(xp, call, dtype, _accumulate_name(accumulate_dtype, dtype), dev)
+    return _from_first(p, p.scatter(_to_first(p, x), _to_kernels(p, weight), bias))
+
+
+def conv_transpose_backward(
+    grad_output: Array,
+    x: Array,
+    weight: Weight,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int | ChannelGroups = 1,
+    channels_last: bool = False,
+    accumulate_dtype: Any = None,
+    needs: Sequence[str] = ("x", "weight", "bias"),
+) -> ConvGrads:
+    r"""Return the gradients of :func:`conv_transpose` with respect to `x`, `weight` and bias.
+
+    With g = `grad_output`, padded with zeros to G,
+
+    .. math::
+        \bar x[n, c, l] &= \sum_{k, t} \overline{w[c, k, t]}\; G[n, k, l \cdot \mathrm{stride} + t \cdot \mathrm{dilation}] \\
+        \bar w[c, k, t] &= \sum_{n, l} \overline{x[n, c, l]}\; G[n, k, l \cdot \mathrm{stride} + t \cdot \mathrm{dilation}] \\
+        \bar b[k] &= \sum_{n, p} g[n, k, p]
+
+    so x̄ is a convolution of g: the adjoint of an adjoint.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient with respect to the output, of the output's shape.
+    x, weight, stride, padding, output_padding, dilation, groups, channels_last, accumulate_dtype
+        As they were given to :func:`conv_transpose`.
+    needs : tuple of str
+        Which gradients to compute, among "x", "weight" and "bias".
+
+    Returns
+    -------
+    ConvGrads
+        Named tuple ``(x, weight, bias)`` of new arrays; None where not needed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`conv_transpose`; and if `grad_output` does not have the output's shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv import conv_transpose_backward
+    >>> x, w = np.array([[[1., 2.]]]), np.array([[[1., 10., 100.]]])
+    >>> grads = conv_transpose_backward(np.ones((1, 1, 5)), x, w, stride=2)
+    >>> grads.x, grads.weight, grads.bias
+    (array([[[111., 111.]]]), array([[[3., 3., 3.]]]), array([5.]))
+    """
+    needs = _check_needs(needs)
+    xp, dtype, dev = _check_arrays({"grad_output": grad_output, "x": x}, weight)
+    call = describe(
+        tuple(x.shape),
+        _weight_shape(weight),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        output_padding=output_padding,
+        channels_last=channels_last,
+        transposed=True,
+    )
+    _check_grad(grad_output, call)
+    p = _Passes(xp, call, dtype, _accumulate_name(accumulate_dtype, dtype), dev)
+    grad, positions = _to_first(p, grad_output), _to_first(p, x)
+    grad_x = grad_weight = None
+    if "x" in needs:
+        kernels = [conj(xp, kernel) for kernel in _to_kernels(p, weight)]
+        grad_x = _from_first(p, p.correlate(grad, kernels))
+    if "weight" in needs:
+        grad_weight = _from_kernels(p, p.outer(conj(xp, positions), grad))
+    return ConvGrads(grad_x, grad_weight, _bias_grad(p, grad) if "bias" in needs else None)
+
+
+def conv_output_shape(
+    input_shape: Sequence[int],
+    weight_shape: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int | ChannelGroups = 1,
+    padding_mode: str = "zeros",
+    channels_last: bool = False,
+) -> tuple[int, ...]:
+    """Return the shape that :func:`conv` would give, without any array.
+
+    Parameters
+    ----------
+    input_shape : sequence of int
+        Shape of x, with N (unless unbatched) and C.
+    weight_shape : sequence of int, or sequence of such
+        Shape of the weight; with a :class:`ChannelGroups`, one shape per group, or one shape where all are equal.
+    stride, padding, dilation, groups, padding_mode, channels_last
+        As for :func:`conv`.
+
+    Returns
+    -------
+    tuple of int
+        Per spatial axis floor((n + before + after − dilation·(k−1) − 1) / stride) + 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`conv`.
+
+    Examples
+    --------
+    AlexNet's first layer: 224 pixels do not give 55 outputs, 227 do.
+
+    >>> from refconv import conv_output_shape
+    >>> conv_output_shape((128, 3, 227, 227), (96, 3, 11, 11), stride=4)
+    (128, 96, 55, 55)
+    """
+    shapes: Any
+    if is_sequence(weight_shape) and len(weight_shape) and is_sequence(weight_shape[0]):
+        shapes = [as_shape(shape, f"weight_shape[{g}]") for g, shape in enumerate(weight_shape)]
+    else:
+        shapes = as_shape(weight_shape, "weight_shape")
+    call = describe(
+        as_shape(input_shape, "input_shape"),
+        shapes,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        padding_mode=padding_mode,
+        channels_last=channels_last,
+        x_name="input_shape",
+    )
+    return call.y_shape
+
+
+def _of_rank(d: int, general: Callable[..., Array]) -> Callable[..., Array]:
+    """Return `general` for exactly d spatial axes."""
+
+    @functools.wraps(general)
+    def fixed(x: Array, weight: Weight, bias: Array | None = None, **options: Any) -> Array:
+        members = list(weight) if isinstance(weight, list | tuple) else [weight]
+        for member in members:
+            if getattr(member, "ndim", d + 2) != d + 2:
+                raise ValueError(f"weight must have {d + 2} axes for {d} spatial axes; got shape {tuple(member.shape)}")
+        return general(x, weight, bias, **options)
+
+    fixed.__name__ = fixed.__qualname__ = f"{general.__name__}{d}d"
+    fixed.__doc__ = f"{d}-d :func:`{general.__name__}`: the same function, with the number of spatial axes checked."
+    return fixed
+
+
+conv1d, conv2d, conv3d = (_of_rank(d, conv) for d in (1, 2, 3))
+conv_transpose1d, conv_transpose2d, conv_transpose3d = (_of_rank(d, conv_transpose) for d in (1, 2, 3))

@@ -1,0 +1,222 @@
+"""im2col and its adjoint col2im: the idea of the project on one screen.
+
+Letters: N batch, G groups, C channels of one group, T = k1·…·kd kernel taps, L = o1·…·od output positions.
+
+A convolution multiplies every window of its input by the same weights. Write each window as a column, and
+all products become one matrix product. im2col writes the columns; col2im adds columns back to where they
+were read, so it is the transpose of the same 0/1 matrix:
+
+    columns[(c, t), l] = P[c, l·stride + t·dilation]                          im2col
+    P[c, p] = Σ { columns[(c, t), l] : l·stride + t·dilation = p }            col2im
+
+where P is the padded input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from refconv import padding as pads
+from refconv.arrays import (
+    DTYPES,
+    Array,
+    Namespace,
+    device,
+    dtype_of,
+    elements,
+    namespace_of,
+    tap_slices,
+    windows,
+)
+from refconv.shapes import (
+    Geometry,
+    Shape,
+    as_shape,
+    check_shape,
+    geometry,
+    is_sequence,
+    per_axis,
+    refuse_absurd,
+)
+
+
+def gather_columns(xp: Namespace, padded: Array, geo: Geometry, groups: int = 1, *, copy: bool | None = None) -> Array:
+    """Padded input (N, G·C, P1, …, Pd) -> columns (N, G, C·T, L); a view of it where `copy` is None and one will do."""
+    view = windows(xp, padded, geo.kernel, geo.stride, geo.dilation, geo.output)  # (N, G·C, k1…kd, o1…od)
+    rows = padded.shape[1] // groups * elements(geo.kernel)
+    return xp.reshape(view, (padded.shape[0], groups, rows, elements(geo.output)), copy=copy)
+
+
+def gather_columns_over_batch(xp: Namespace, padded: Array, geo: Geometry, groups: int = 1) -> Array:
+    """Padded input (N, G·C, P1, …, Pd) -> columns (G, C·T, N·L): the batch is more columns."""
+    d = len(geo.kernel)
+    view = windows(xp, padded, geo.kernel, geo.stride, geo.dilation, geo.output)  # (N, G·C, k1…kd, o1…od)
+    view = xp.permute_dims(view, (*range(1, d + 2), 0, *range(d + 2, 2 * d + 2)))  # (G·C, k1…kd, N, o1…od)
+    rows = padded.shape[1] // groups * elements(geo.kernel)
+    return xp.reshape(view, (groups, rows, padded.shape[0] * elements(geo.output)))
+
+
+def scatter_columns(xp: Namespace, columns: Array, geo: Geometry, padded: Sequence[int]) -> Array:
+    """Columns (N, G, C·T, L) -> padded input (N, G·C, *padded): add every window back where it was read."""
+    batch, groups, rows, _ = columns.shape
+    channels = groups * (rows // elements(geo.kernel))
+    columns = xp.reshape(columns, (batch, channels, *geo.kernel, *geo.output))
+    image = xp.zeros((batch, channels, *padded), dtype=columns.dtype, device=device(columns))
+    # Within one tap all windows are distinct, so += loses nothing; windows overlap only between taps.
+    for tap, where in tap_slices(geo.kernel, geo.stride, geo.dilation, geo.output):
+        image[(..., *where)] += columns[(slice(None), slice(None), *tap, ...)]
+    return image
+
+
+def axis_runs(geo: Geometry) -> list[tuple[pads.Run, ...]]:
+    """Return the padding of each spatial axis as runs."""
+    return [pads.runs(n, *pair, geo.padding_mode) for n, pair in zip(geo.size, geo.pads, strict=True)]
+
+
+def im2col(x: Array, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Array:
+    r"""Write every window of `x` as a column (``torch.nn.functional.unfold`` in any number of dimensions).
+
+    .. math:: Y[n,\,(c, t),\,l] = P[n,\,c,\,l \cdot \mathrm{stride} + t \cdot \mathrm{dilation}]
+
+    where P is x padded with zeros, t runs over the kernel's taps and l over the output positions, both in
+    row-major order.
+
+    Parameters
+    ----------
+    x : array (N, C, D1, …, Dd) or (C, D1, …, Dd)
+        Input. It is unbatched if it has one axis more than `kernel_size` has entries.
+    kernel_size : int or sequence of int
+        Kernel size per spatial axis. An int stands for all axes of a batched `x`.
+    stride, dilation : int or sequence of int
+        Step between windows; step between the taps of one window.
+    padding : int, sequence of int, sequence of (before, after), "valid", "same" or "same_lower"
+        Zeros around the input; negative numbers crop it.
+
+    Returns
+    -------
+    columns : array (N, C·k1·…·kd, L) or (C·k1·…·kd, L)
+        A new array.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument breaks a rule; the message says which one, with the numbers.
+
+    References
+    ----------
+    K. Chellapilla, S. Puri, P. Simard, "High Performance Convolutional Neural Networks for Document
+    Processing", 2006, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv import im2col
+    >>> im2col(np.arange(4).reshape(1, 1, 4), 3)
+    array([[[0, 1],
+            [1, 2],
+            [2, 3]]])
+    """
+    xp = namespace_of({"x": x})
+    check_dtype("x", x)
+    kernel, batched = _kernel_and_rank(kernel_size, tuple(x.shape), "x")
+    shape = tuple(x.shape) if batched else (1, *x.shape)
+    geo = geometry(shape[2:], kernel, stride=stride, padding=padding, dilation=dilation)
+    _refuse(geo, shape)
+    x = xp.asarray(x) if batched else xp.asarray(x)[None, ...]
+    padded = pads.pad(xp, x, axis_runs(geo), geo.padded, native_dtype(xp, x))
+    columns = gather_columns(xp, padded, geo, copy=True)[:, 0, :, :]
+    return columns if batched else columns[0, ...]
+
+
+def col2im(
+    columns: Array,
+    input_shape: Any,
+    kernel_size: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+) -> Array:
+    r"""Add columns back onto the input they were read from: the adjoint of :func:`im2col`.
+
+    .. math:: X[n, c, i] = \sum_{(t, l)\;:\; l \cdot \mathrm{stride} + t \cdot \mathrm{dilation} = i + \mathrm{before}}
+              Y[n, (c, t), l]
+
+    so that ⟨im2col(x), y⟩ = ⟨x, col2im(y)⟩. It is not the inverse: an element that several windows read
+    receives the sum of all its copies.
+
+    Parameters
+    ----------
+    columns : array (N, C·k1·…·kd, L) or (C·k1·…·kd, L)
+        What :func:`im2col` returns for an input of `input_shape`.
+    input_shape : sequence of int
+        (N, C, D1, …, Dd) or (C, D1, …, Dd).
+    kernel_size, stride, padding, dilation
+        As for :func:`im2col`.
+
+    Returns
+    -------
+    x : array of shape `input_shape`
+        A new array.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument breaks a rule; the message says which one, with the numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv import col2im
+    >>> col2im(np.ones((1, 3, 2)), (1, 1, 4), 3)   # how many windows read each element
+    array([[[1., 2., 2., 1.]]])
+    """
+    xp = namespace_of({"columns": columns})
+    check_dtype("columns", columns)
+    input_shape = as_shape(input_shape, "input_shape")
+    kernel, batched = _kernel_and_rank(kernel_size, input_shape, "input_shape")
+    shape = input_shape if batched else (1, *input_shape)
+    geo = geometry(shape[2:], kernel, stride=stride, padding=padding, dilation=dilation)
+    _refuse(geo, shape)
+    expected = (
+        *input_shape[: len(input_shape) - len(kernel) - 1],
+        shape[1] * elements(kernel),
+        elements(geo.output),
+    )
+    check_shape("columns", tuple(columns.shape), expected, f"what im2col gives for input_shape={input_shape}")
+    columns = xp.astype(columns, native_dtype(xp, columns), copy=False)
+    columns = xp.reshape(columns, (shape[0], 1, *expected[-2:]))
+    image = scatter_columns(xp, columns, geo, geo.padded)
+    image = pads.fold(xp, image, axis_runs(geo), geo.size)
+    return image if batched else image[0, ...]
+
+
+def check_dtype(name: str, array: Array) -> str:
+    """Return the name of an array's data type, or raise TypeError if a convolution does not compute in it."""
+    dtype = dtype_of(array)
+    if dtype not in DTYPES:
+        raise TypeError(f"{name} must have one of the data types {', '.join(DTYPES)}; got {dtype}")
+    return dtype
+
+
+def native_dtype(xp: Namespace, array: Array) -> Any:
+    """Return the array's data type in the machine's byte order."""
+    return getattr(xp, dtype_of(array))
+
+
+def _kernel_and_rank(kernel_size: Any, shape: Shape, name: str) -> tuple[Shape, bool]:
+    """Return the kernel size per axis, and whether `shape` is batched."""
+    d = len(kernel_size) if is_sequence(kernel_size) else len(shape) - 2
+    kernel = per_axis(kernel_size, "kernel_size", d, 1)
+    if d < 1 or len(shape) not in (d + 1, d + 2):
+        raise ValueError(
+            f"{name} must have {max(d, 1) + 2} axes (or {max(d, 1) + 1} if unbatched) for kernel_size={kernel_size!r}; "
+            f"got shape {shape}"
+        )
+    return kernel, len(shape) == d + 2
+
+
+def _refuse(geo: Geometry, shape: Shape) -> None:
+    refuse_absurd("the padded input", (*shape[:2], *geo.padded))
+    refuse_absurd("the columns", (*shape[:2], *geo.kernel, *geo.output))

@@ -1,0 +1,109 @@
+"""Padding as index algebra: each mode is a list of runs, read one way forward and the other way backward.
+
+Along one axis, a padded array reads its input through an index map: padded position p shows input
+position i(p), or zero. Every mode's map is made of a few *runs* on which i(p) moves by +1 (the interior; a
+wrapped border), −1 (a reflected border) or 0 (a replicated border). Then
+
+    pad:   P[p] = x[i(p)]                       (zero where no run covers p)
+    fold:  dx[i] = Σ { dP[p] : i(p) = i }       the adjoint: swap the two sides and sum
+
+The input is thought of as extended to infinity by the mode, and padding selects the window
+[−before, n + after) of it; negative padding therefore crops.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from refconv.arrays import Array, DType, Namespace, device
+
+MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Padded positions start … stop−1 read input positions source, source + step, …"""
+
+    start: int
+    stop: int
+    source: int
+    step: int
+
+    def clip(self, start: int, stop: int) -> Run:
+        """Return the part of the run within padded positions start … stop−1 (empty if none is)."""
+        first = max(self.start, start)
+        last = max(first, min(self.stop, stop))
+        return Run(first, last, self.source + self.step * (first - self.start), self.step)
+
+    def shift(self, origin: int, source_origin: int = 0) -> Run:
+        """Return the run with positions counted from `origin`, input positions from `source_origin`."""
+        return Run(self.start - origin, self.stop - origin, self.source - source_origin, self.step)
+
+    @property
+    def padded(self) -> slice:
+        """The run as a slice of the padded axis."""
+        return slice(self.start, self.stop)
+
+    @property
+    def input(self) -> slice:
+        """The run as an ascending slice of the input axis (of one element if the step is 0)."""
+        length = self.stop - self.start if self.step else 1
+        first = self.source - length + 1 if self.step < 0 else self.source
+        return slice(first, first + length)
+
+
+def runs(n: int, before: int, after: int, mode: str) -> tuple[Run, ...]:
+    """Return the runs of one axis of n input positions.
+
+    >>> runs(4, 2, 1, "reflect")
+    (Run(start=2, stop=6, source=0, step=1), Run(start=0, stop=2, source=2, step=-1), \
+Run(start=6, stop=7, source=2, step=-1))
+    """
+    end = before + n  # padded position just after the last input element
+    found = [Run(before, end, 0, 1)]
+    if mode == "reflect":
+        found += [Run(0, before, before, -1), Run(end, end + after, n - 2, -1)]
+    elif mode == "replicate":
+        found += [Run(0, before, 0, 0), Run(end, end + after, n - 1, 0)]
+    elif mode == "circular":
+        found += [Run(0, before, n - before, 1), Run(end, end + after, 0, 1)]
+    return clip(found, 0, end + after)
+
+
+def clip(found: Sequence[Run], start: int, stop: int) -> tuple[Run, ...]:
+    """Return the non-empty parts of runs within padded positions start … stop−1."""
+    clipped = (run.clip(start, stop) for run in found)
+    return tuple(run for run in clipped if run.start < run.stop)
+
+
+def pad(xp: Namespace, x: Array, axes: Sequence[Sequence[Run]], size: Sequence[int], dtype: DType) -> Array:
+    """Pad (N, C, D1, …, Dd) to (N, C, *size) in `dtype`; a view of `x` where nothing need be copied."""
+    if all(len(a) == 1 and a[0].step == 1 and a[0].padded == slice(0, s) for a, s in zip(axes, size, strict=True)):
+        return xp.astype(x[(..., *(a[0].input for a in axes))], dtype, copy=False)
+    padded = xp.zeros((*x.shape[:2], *size), dtype=dtype, device=device(x))
+    for combination in itertools.product(*axes):
+        part = x[(..., *(run.input for run in combination))]
+        part = _flip(xp, part, combination)
+        padded[(..., *(run.padded for run in combination))] = xp.astype(part, dtype, copy=False)
+    return padded
+
+
+def fold(xp: Namespace, padded: Array, axes: Sequence[Sequence[Run]], size: Sequence[int]) -> Array:
+    """Add (N, C, *padded sizes) up onto (N, C, *size): the adjoint of :func:`pad`."""
+    if all(len(a) == 1 and a[0].step == 1 and a[0].input == slice(0, s) for a, s in zip(axes, size, strict=True)):
+        return padded[(..., *(a[0].padded for a in axes))]
+    x = xp.zeros((*padded.shape[:2], *size), dtype=padded.dtype, device=device(padded))
+    for combination in itertools.product(*axes):
+        part = padded[(..., *(run.padded for run in combination))]
+        replicated = tuple(axis for axis, run in enumerate(combination, start=2) if run.step == 0)
+        if replicated:
+            part = xp.sum(part, axis=replicated, keepdims=True, dtype=padded.dtype)
+        x[(..., *(run.input for run in combination))] += _flip(xp, part, combination)
+    return x
+
+
+def _flip(xp: Namespace, array: Array, combination: Sequence[Run]) -> Array:
+    reflected = tuple(axis for axis, run in enumerate(combination, start=2) if run.step < 0)
+    return xp.flip(array, axis=reflected) if reflected else array

@@ -1,0 +1,402 @@
+"""The one validator: integers in, one frozen description of a convolution out, before any array work.
+
+Nothing here sees an array, only shapes. Every rule a convolution's arguments must obey is stated here once,
+and every message gives the rule, the argument's name and the numbers that broke it.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refconv.groups import ChannelGroups, uniform_groups
+from refconv.padding import MODES
+
+Shape = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
+
+MAX_ELEMENTS = 2**40
+"""A request for an array of more elements is refused before anything is allocated."""
+
+
+def as_int(value: Any, name: str, minimum: int | None = None) -> int:
+    """Return `value` as an int: any integer type, but no bool and no float."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be an integer; got the bool {value}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {value!r} of type {type(value).__name__}") from None
+    if minimum is not None and number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}; got {number}")
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{name} must fit a signed 64-bit integer; got {number}")
+    return number
+
+
+def is_sequence(value: Any) -> bool:
+    """Tell whether `value` lists things: a sequence (no string) or a one-dimensional NumPy array."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+
+
+def per_axis(value: Any, name: str, d: int, minimum: int) -> Shape:
+    """Return one int per spatial axis from an int or a sequence of d ints."""
+    if not is_sequence(value):
+        return (as_int(value, name, minimum),) * d
+    if len(value) != d:
+        raise ValueError(
+            f"{name} must be an integer or one integer per spatial axis ({d}); got {len(value)}: {value!r}"
+        )
+    return tuple(as_int(v, f"{name}[{axis}]", minimum) for axis, v in enumerate(value))
+
+
+def as_shape(value: Any, name: str) -> Shape:
+    """Return `value` as a shape: a sequence of integers ≥ 0."""
+    if not is_sequence(value):
+        raise TypeError(f"{name} must be a sequence of integers, a shape; got {value!r}")
+    return tuple(as_int(v, f"{name}[{axis}]", 0) for axis, v in enumerate(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What a convolution does along its spatial axes; a transposed one is described by its adjoint.
+
+    Along each axis, output position o reads padded input position o·stride + t·dilation at kernel tap t.
+    """
+
+    size: Shape  # of the input; for a transposed convolution, of its output
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    pads: Pads
+    padding_mode: str
+    output: Shape
+
+    @property
+    def spans(self) -> Shape:
+        """Effective kernel sizes: dilation·(k − 1) + 1 per axis."""
+        return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
+
+    @property
+    def padded(self) -> Shape:
+        """Input sizes after padding and cropping."""
+        return tuple(n + before + after for n, (before, after) in zip(self.size, self.pads, strict=True))
+
+
+def geometry(
+    size: Shape, kernel: Shape, *, stride: Any, padding: Any, dilation: Any, padding_mode: str = "zeros"
+) -> Geometry:
+    """Check the spatial arguments of a convolution and work out its output sizes."""
+    d = len(size)
+    stride = per_axis(stride, "stride", d, 1)
+    dilation = per_axis(dilation, "dilation", d, 1)
+    spans = tuple(step * (k - 1) + 1 for step, k in zip(dilation, kernel, strict=True))
+    pads = _pads(padding, size, spans, stride)
+    _check_mode(padding_mode, pads, size)
+    output = []
+    for axis in range(d):
+        n, (before, after), span = size[axis], pads[axis], spans[axis]
+        room = n + before + after - span
+        if room < 0:
+            raise ValueError(
+                f"the effective kernel must fit the padded input: spatial axis {axis} has input size {n} + "
+                f"padding {before} + {after} = {n + before + after}, but dilation·(k−1) + 1 = "
+                f"{dilation[axis]}·({kernel[axis]}−1) + 1 = {span} (kernel_size={kernel}, dilation={dilation})"
+            )
+        output.append(room // stride[axis] + 1)
+    return _geometry(size, kernel, stride, dilation, pads, padding_mode, tuple(output))
+
+
+def transposed_geometry(
+    size: Shape, kernel: Shape, *, stride: Any, padding: Any, output_padding: Any, dilation: Any
+) -> Geometry:
+    """Check the spatial arguments of a transposed convolution; describe it as the convolution it is adjoint to."""
+    d = len(size)
+    stride = per_axis(stride, "stride", d, 1)
+    dilation = per_axis(dilation, "dilation", d, 1)
+    extra = per_axis(output_padding, "output_padding", d, 0)
+    if isinstance(padding, str):
+        raise ValueError(f"padding={padding!r} has no meaning for a transposed convolution; give numbers")
+    pads = _pads(padding, size, kernel, stride)
+    output = []
+    for axis in range(d):
+        n, (before, after), s, step = size[axis], pads[axis], stride[axis], dilation[axis]
+        if extra[axis] >= max(s, step):
+            raise ValueError(
+                f"output_padding must be smaller than stride or dilation; got output_padding={extra[axis]}, "
+                f"stride={s}, dilation={step} on spatial axis {axis}"
+            )
+        full = (n - 1) * s - before - after + step * (kernel[axis] - 1) + 1 + extra[axis]
+        if n < 1 or full < 1:
+            raise ValueError(
+                f"the output of a transposed convolution must have at least one element per axis: spatial axis {axis} "
+                f"has (n−1)·stride − before − after + dilation·(k−1) + 1 + output_padding = {full} "
+                f"(n={n}, stride={s}, padding=({before}, {after}), dilation={step}, k={kernel[axis]})"
+            )
+        output.append(full)
+    return _geometry(tuple(output), kernel, stride, dilation, pads, "zeros", size)
+
+
+def _geometry(
+    size: Shape, kernel: Shape, stride: Shape, dilation: Shape, pads: Pads, mode: str, output: Shape
+) -> Geometry:
+    # A stride over a single output position and a dilation of a single tap mean nothing; as 1, however huge
+    # they were, they cannot overflow an array module's index arithmetic.
+    return Geometry(
+        size=size,
+        kernel=kernel,
+        stride=tuple(s if o > 1 else 1 for s, o in zip(stride, output, strict=True)),
+        dilation=tuple(step if k > 1 else 1 for step, k in zip(dilation, kernel, strict=True)),
+        pads=pads,
+        padding_mode=mode,
+        output=output,
+    )
+
+
+def _pads(padding: Any, size: Shape, spans: Shape, stride: Shape) -> Pads:
+    """Resolve every form of `padding` to one (before, after) pair per axis."""
+    d = len(size)
+    if isinstance(padding, str):
+        if padding == "valid":
+            return ((0, 0),) * d
+        if padding not in ("same", "same_lower"):
+            raise ValueError(f"padding must be numbers, 'valid', 'same' or 'same_lower'; got {padding!r}")
+        pairs = []
+        for n, span, s in zip(size, spans, stride, strict=True):
+            total = max(0, (-(-n // s) - 1) * s + span - n)  # what gives ceil(n / stride) outputs
+            small, large = total // 2, total - total // 2
+            pairs.append((small, large) if padding == "same" else (large, small))
+        return tuple(pairs)
+    if isinstance(padding, np.ndarray) and padding.ndim == 2:
+        padding = tuple(padding)
+    if not is_sequence(padding):
+        amount = as_int(padding, "padding")
+        return ((amount, amount),) * d
+    if len(padding) != d:
+        raise ValueError(
+            f"padding must be an integer, one integer or one (before, after) pair per spatial axis ({d}), or a "
+            f"string; got {len(padding)} entries: {padding!r}"
+        )
+    paired = [is_sequence(p) for p in padding]
+    if any(paired) and not all(paired):
+        raise TypeError(f"padding must hold either integers or (before, after) pairs, not both; got {padding!r}")
+    pairs = []
+    for axis, p in enumerate(padding):
+        if paired[axis] and len(p) != 2:
+            raise ValueError(f"padding[{axis}] must be one (before, after) pair; got {len(p)} entries: {p!r}")
+        before, after = p if paired[axis] else (p, p)
+        pairs.append((as_int(before, f"padding[{axis}]"), as_int(after, f"padding[{axis}]")))
+    return tuple(pairs)
+
+
+def _check_mode(mode: Any, pads: Pads, size: Shape) -> None:
+    if not isinstance(mode, str):
+        raise TypeError(f"padding_mode must be a string; got {mode!r}")
+    if mode not in MODES:
+        raise ValueError(f"padding_mode must be one of {', '.join(MODES)}; got {mode!r}")
+    # One reflection or one turn round the circle, as PyTorch; a replicated border needs an element to repeat.
+    for axis, (n, pair) in enumerate(zip(size, pads, strict=True)):
+        limit = {"zeros": None, "reflect": n - 1, "circular": n, "replicate": None if n else 0}[mode]
+        if limit is not None and max(pair) > max(limit, 0):
+            raise ValueError(
+                f"padding_mode={mode!r} allows at most {max(limit, 0)} elements of padding where the input has {n}; got "
+                f"padding {pair} on spatial axis {axis}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """One checked call: shapes, groups and layout of a convolution or a transposed convolution.
+
+    Both kinds join an *image* (the side that is padded and read through windows: x of a convolution, y of a
+    transposed one) to *positions* (one element per window: y, or x).
+    """
+
+    geometry: Geometry
+    groups: ChannelGroups
+    batch: int
+    batched: bool
+    channels_last: bool
+    transposed: bool
+    stacked: bool  # the weight is one array rather than a sequence with one array per group
+
+    @property
+    def weight_shapes(self) -> tuple[Shape, ...]:
+        """Shape of each group's weight."""
+        return self.groups.weight_shapes(self.geometry.kernel, transposed=self.transposed)
+
+    @property
+    def stacked_weight_shape(self) -> Shape:
+        """Shape of the weight as one array: the groups' weights joined along their first axis."""
+        first = self.weight_shapes[0]
+        return (first[0] * self.groups.n, *first[1:])
+
+    @property
+    def x_shape(self) -> Shape:
+        """Shape of x in the caller's layout."""
+        size = self.geometry.output if self.transposed else self.geometry.size
+        return self._layout(self.groups.c_in, size)
+
+    @property
+    def y_shape(self) -> Shape:
+        """Shape of y and of its gradient in the caller's layout."""
+        size = self.geometry.size if self.transposed else self.geometry.output
+        return self._layout(self.groups.c_out, size)
+
+    def _layout(self, channels: int, size: Shape) -> Shape:
+        batch = (self.batch,) if self.batched else ()
+        return (*batch, *size, channels) if self.channels_last else (*batch, channels, *size)
+
+
+def describe(
+    x_shape: Shape,
+    weight_shape: Shape | Sequence[Shape],
+    *,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    channels_last: Any,
+    padding_mode: Any = "zeros",
+    output_padding: Any = 0,
+    transposed: bool = False,
+    x_name: str = "x",
+) -> Convolution:
+    """Check a whole call against the rules and describe it.
+
+    `weight_shape` is one shape, or one shape per group.
+    """
+    if not isinstance(channels_last, bool | np.bool_):
+        raise TypeError(f"channels_last must be a bool; got {channels_last!r}")
+    stacked = not weight_shape or not isinstance(weight_shape[0], tuple)
+    shapes: list[Shape] = [tuple(weight_shape)] if stacked else list(weight_shape)  # type: ignore[arg-type]
+    if not isinstance(groups, ChannelGroups):
+        groups = as_int(groups, "groups", 1)
+        if not stacked:
+            raise TypeError(
+                f"weight must be one array where groups={groups} is an integer; a sequence of {len(shapes)} arrays "
+                "needs groups to be a ChannelGroups"
+            )
+    elif not stacked and len(shapes) != groups.n:
+        raise ValueError(f"weight must have one array for each of the n={groups.n} groups; got {len(shapes)}")
+    d = _spatial_dims(shapes[0])
+    kernel = shapes[0][2:]
+    if len(x_shape) not in (d + 1, d + 2):
+        raise ValueError(
+            f"{x_name} must have {d + 2} axes, or {d + 1} if unbatched, for {d} spatial axes (weight has shape "
+            f"{shapes[0]}); got {len(x_shape)} axes: shape {x_shape}"
+        )
+    if min(kernel) < 1:
+        raise ValueError(f"kernel_size must be at least 1 on every axis; got weight of shape {shapes[0]}")
+    batched = len(x_shape) == d + 2
+    inner = x_shape[1:] if batched else x_shape
+    channels, size = (inner[-1], inner[:-1]) if channels_last else (inner[0], inner[1:])
+    if not isinstance(groups, ChannelGroups):
+        groups = _int_groups(groups, channels, x_name, x_shape, shapes[0], transposed)
+    if channels != groups.c_in:
+        raise ValueError(
+            f"{x_name} must have the C={groups.c_in} input channels of its ChannelGroups; got C={channels} "
+            f"({x_name} has shape {x_shape})"
+        )
+    if transposed:
+        geo = transposed_geometry(
+            size, kernel, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation
+        )
+    else:
+        geo = geometry(size, kernel, stride=stride, padding=padding, dilation=dilation, padding_mode=padding_mode)
+    call = Convolution(
+        geometry=geo,
+        groups=groups,
+        batch=x_shape[0] if batched else 1,
+        batched=batched,
+        channels_last=bool(channels_last),
+        transposed=transposed,
+        stacked=stacked,
+    )
+    _check_weights(call, shapes)
+    _check_memory(call)
+    return call
+
+
+def _spatial_dims(weight_shape: Shape) -> int:
+    d = len(weight_shape) - 2
+    if d < 1:
+        raise ValueError(
+            f"weight must have at least 3 axes (two of channels and one or more of the kernel); got shape {weight_shape}"
+        )
+    return d
+
+
+def _int_groups(
+    n: int, channels: int, x_name: str, x_shape: Shape, weight_shape: Shape, transposed: bool
+) -> ChannelGroups:
+    """Turn ``groups=n`` into contiguous channel groups that fit x and the weight."""
+    if channels % n:
+        raise ValueError(f"groups={n} does not divide C={channels} input channels ({x_name} has shape {x_shape})")
+    if transposed:
+        if weight_shape[0] != channels:
+            raise ValueError(
+                f"weight of a transposed convolution must have shape (C, K/groups, …) with C={channels} "
+                f"({x_name} has shape {x_shape}); got {weight_shape}"
+            )
+        return uniform_groups(channels, weight_shape[1] * n, n)
+    if weight_shape[0] % n:
+        raise ValueError(
+            f"groups={n} does not divide K={weight_shape[0]} output channels (weight has shape {weight_shape})"
+        )
+    if weight_shape[1] * n != channels:
+        raise ValueError(
+            f"weight must have shape (K, C/groups, …) with C/groups = {channels}/{n} = {channels // n} "
+            f"({x_name} has shape {x_shape}); got {weight_shape}"
+        )
+    return uniform_groups(channels, weight_shape[0], n)
+
+
+def _check_weights(call: Convolution, shapes: list[Shape]) -> None:
+    expected = call.weight_shapes
+    if call.stacked:
+        if len(set(expected)) != 1:
+            raise ValueError(
+                f"weight must be a sequence of {call.groups.n} arrays, one per group, because the groups' weights "
+                f"differ in shape: {_some(expected)}; got one array of shape {shapes[0]}"
+            )
+        if shapes[0] != call.stacked_weight_shape:
+            raise ValueError(
+                f"weight must have shape {call.stacked_weight_shape} for groups={call.groups!r}; got {shapes[0]}"
+            )
+        return
+    for g, (shape, right) in enumerate(zip(shapes, expected, strict=True)):
+        if shape != right:
+            raise ValueError(f"weight[{g}] must have shape {right} for its channel group; got {shape}")
+
+
+def _some(shapes: Sequence[Shape]) -> str:
+    return ", ".join(map(str, shapes[:4])) + (", …" if len(shapes) > 4 else "")
+
+
+def _check_memory(call: Convolution) -> None:
+    geo = call.geometry
+    channels = call.groups.c_out if call.transposed else call.groups.c_in
+    refuse_absurd("the padded input", (call.batch, channels, *(max(p, 0) for p in geo.padded)))
+    refuse_absurd("the output", call.y_shape)
+
+
+def refuse_absurd(what: str, shape: Shape) -> None:
+    """Raise ValueError if an array of this shape would have more than 2^40 elements."""
+    # A dimension of 0 empties the array, not the work of running through the others.
+    count = math.prod(max(n, 1) for n in shape)
+    if count > MAX_ELEMENTS:
+        raise ValueError(f"{what} would need {count} elements, more than 2^40; its shape is {tuple(shape)}")
+
+
+def check_shape(name: str, shape: Shape, expected: Shape, why: str) -> None:
+    """Raise ValueError if an array does not have the shape it must have."""
+    if shape != expected:
+        raise ValueError(f"{name} must have shape {expected}, {why}; got {shape}")

@@ -1,0 +1,288 @@
+"""How one call is cut into tiles that fit the workspace, and how tiles are spread over threads.
+
+Nothing here multiplies or adds. The three textbook passes of :mod:`refconv.conv` take a slice of the batch, of
+the groups or channels, and of the output rows (positions along the first spatial axis); this module
+chooses the slices. How a call is cut depends on its shape and the workspace, never on the number of workers, and
+each tile writes its own part of the result or adds to it in a fixed order: any number of workers gives the
+same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from refconv.arrays import Namespace, runs_on_cpu_threads
+from refconv.shapes import Convolution, Geometry, as_int
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+TILE_BYTES = 2**21
+"""Aim of one CPU tile: a few MiB stay in cache between being written as columns and being multiplied."""
+
+_workspace: ContextVar[int] = ContextVar("refconv_workspace", default=64 * 2**20)
+_workers: ContextVar[int | None] = ContextVar("refconv_workers", default=None)
+
+
+class _Setting(contextlib.AbstractContextManager[None]):
+    """A value that holds inside a ``with`` block of the current thread or asynchronous task."""
+
+    def __init__(self, variable: ContextVar[Any], value: int) -> None:
+        self._variable, self._value = variable, value
+        self._tokens: list[Any] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(self._variable.set(self._value))
+
+    def __exit__(self, *_: object) -> None:
+        self._variable.reset(self._tokens.pop())
+
+
+def set_workers(n: int) -> contextlib.AbstractContextManager[None]:
+    """Return a context manager inside which a call uses at most `n` CPU threads (default: all cores).
+
+    The result is bit for bit the same for every `n`. Only NumPy arrays are spread over threads; other modules
+    have their own means. A call small enough to be one tile runs in the calling thread.
+
+    Parameters
+    ----------
+    n : int
+        Threads, at least 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `n` is not a positive integer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv import conv, set_workers
+    >>> with set_workers(1):
+    ...     y = conv(np.ones((1, 2, 5)), np.ones((3, 2, 2)))
+    """
+    return _Setting(_workers, as_int(n, "n", 1))
+
+
+def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:
+    """Return a context manager inside which a call aims to use at most `bytes` of scratch memory (default 64 MiB).
+
+    The budget covers what one call needs beyond its arguments and its result, over all its threads. One output row
+    of one sample (for an input gradient: of one channel) is the least that is computed at once, so a tiny budget can be exceeded by that;
+    and a padding mode other than zeros makes the input gradient of a whole sample at once.
+    A budget below one tile (2 MiB) cuts tiles smaller, which may change the last bit of a rounded sum; above
+    it every budget gives the same bits on the CPU.
+
+    Parameters
+    ----------
+    bytes : int
+        Bytes, at least 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `bytes` is not a positive integer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv import conv, set_workspace
+    >>> with set_workspace(2**20):
+    ...     y = conv(np.ones((1, 2, 5)), np.ones((3, 2, 2)))
+    """
+    return _Setting(_workspace, as_int(bytes, "bytes", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a block of equal groups: some of its groups whole, or some image channels of one group."""
+
+    block: int
+    groups: slice  # of the block's groups
+    channels: slice  # of the image channels within each group
+    image: slice  # of the listed image channels
+    positions: slice  # of the listed position channels
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The cuts of one pass: every combination of a batch slice, a row range and a piece is one tile."""
+
+    batches: tuple[slice, ...]
+    rows: tuple[tuple[int, int], ...]
+    pieces: tuple[Piece, ...]
+    tile_bytes: int
+
+
+def cut(length: int, size: int) -> tuple[slice, ...]:
+    """Cut range(length) into slices of `size`.
+
+    >>> cut(5, 2)
+    (slice(0, 2, None), slice(2, 4, None), slice(4, 5, None))
+    """
+    return tuple(slice(start, min(start + size, length)) for start in range(0, length, size))
+
+
+def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channels: bool) -> Plan:
+    """Cut a pass into tiles of about the budget.
+
+    With `split_channels` (the gradients, where image channels are independent) a group too large for a tile is
+    cut by channels; without it (the forward sum over channels) by rows.
+    """
+    geo = call.geometry
+    workspace = _workspace.get()
+    budget = min(TILE_BYTES, workspace) if runs_on_cpu_threads(xp) else workspace
+    row_count, row_length = geo.output[0], _product(geo.output[1:])
+    taps, padded_row = _product(geo.kernel), _product(geo.padded[1:]) * geo.stride[0]
+    blocks = _sides(call)
+
+    def row_bytes(image: int, positions: int) -> int:
+        """Scratch bytes for one output row: its columns, its result, and the padded rows it newly needs."""
+        columns = image * taps * row_length
+        return max(1, (columns + positions * row_length + image * padded_row) * item_bytes)
+
+    least = max((row_bytes(1 if split_channels else image, positions) for _, image, positions in blocks), default=1)
+    halo = geo.spans[0] // geo.stride[0]  # rows of the padded input that tiles of rows read twice
+    rows = row_count if row_count * least <= budget else max(1, budget // least - halo, min(halo, budget // least))
+    whole = max((count * row_bytes(image, positions) * rows for count, image, positions in blocks), default=1)
+    samples = max(1, min(call.batch, budget // whole))
+    pieces: list[Piece] = []
+    image_start = positions_start = 0
+    for index, (count, image, positions) in enumerate(blocks):
+        at_once = max(1, min(count, budget // (row_bytes(image, positions) * rows * samples)))
+        channels = image
+        if split_channels and at_once == 1:
+            fixed = positions * row_length * item_bytes
+            per_channel = max(1, (taps * row_length + padded_row) * item_bytes)
+            channels = max(1, min(image, (budget // (rows * samples) - fixed) // per_channel))
+        for groups in cut(count, at_once):
+            for part in cut(image, channels) or (slice(0, 0),):
+                split = part != slice(0, image)
+                first = image_start + groups.start * image
+                pieces.append(
+                    Piece(
+                        block=index,
+                        groups=groups,
+                        channels=part,
+                        image=slice(first + part.start, first + part.stop)
+                        if split
+                        else slice(first, image_start + groups.stop * image),
+                        positions=slice(
+                            positions_start + groups.start * positions,
+                            positions_start + groups.stop * positions,
+                        ),
+                    )
+                )
+        image_start += count * image
+        positions_start += count * positions
+    return Plan(
+        batches=cut(call.batch, samples),
+        rows=tuple((part.start, part.stop) for part in cut(row_count, rows)),
+        pieces=tuple(pieces),
+        tile_bytes=samples * rows * least,
+    )
+
+
+def _sides(call: Convolution) -> list[tuple[int, int, int]]:
+    """Return (group count, image channels, position channels) of each block of equal groups."""
+    if call.transposed:
+        return [(block.count, block.out_size, block.in_size) for block in call.groups.blocks]
+    return [(block.count, block.in_size, block.out_size) for block in call.groups.blocks]
+
+
+def _product(numbers: Sequence[int]) -> int:
+    return functools.reduce(lambda a, b: a * b, numbers, 1)
+
+
+def row_window(geo: Geometry, start: int, stop: int) -> tuple[int, int]:
+    """Return the padded rows that output rows start … stop−1 read, as (first, end)."""
+    return start * geo.stride[0], (stop - 1) * geo.stride[0] + geo.spans[0]
+
+
+def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task], tile_bytes: int) -> Iterator[Result]:
+    """Yield work(task) for every task, in order, computed by as many threads as workers and workspace allow."""
+    if len(tasks) < 2 or not runs_on_cpu_threads(xp):
+        yield from map(work, tasks)
+        return
+    workers = min(_workers.get() or _cores(), len(tasks), max(1, _workspace.get() // max(1, tile_bytes)))
+    with _single_threaded_blas():
+        if workers == 1:
+            yield from map(work, tasks)
+            return
+        with ThreadPoolExecutor(workers, thread_name_prefix="refconv") as pool:
+            pending: deque[Future[Result]] = deque()
+            try:
+                for task in tasks:
+                    if len(pending) > workers:  # no more unfinished or unread results than threads, plus one
+                        yield pending.popleft().result()
+                    pending.append(pool.submit(work, task))
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _BlasLimit:
+    """Holds BLAS to one thread while any call is spread over threads; restores it after the last one.
+
+    The limit belongs to the whole process, so calls from several threads share it and count themselves.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._limit = _blas_controller().limit(limits=1, user_api="blas")
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._limit.restore_original_limits()
+
+
+_blas_limit = _BlasLimit()
+
+
+def _single_threaded_blas() -> _BlasLimit:
+    return _blas_limit
+
+
+def _after_fork() -> None:
+    """Give a forked child a lock that nobody holds; the threads that might have held it do not exist there."""
+    global _blas_limit
+    if _blas_limit._users:
+        _blas_limit._limit.restore_original_limits()
+    _blas_limit = _BlasLimit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@functools.cache
+def _blas_controller() -> Any:
+    from threadpoolctl import ThreadpoolController  # only a call large enough for threads needs it
+
+    return ThreadpoolController()
