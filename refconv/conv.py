@@ -335,16 +335,16 @@ def _from_kernels(p: _Passes, kernels: list[Array]) -> Weight:
 # --- Checking and layout ---------------------------------------------------------------------------------------------
 
 
-def _check_arrays(named: Mapping[str, Array], weight: Weight | None) -> tuple[Namespace, str, Any]:
+def _check_arrays(**operands: Any) -> tuple[Namespace, str, Any]:
     """Check that all operands are arrays of one module, data type and device; return these three."""
-    arrays = dict(named)
-    if weight is not None:
-        if isinstance(weight, list | tuple):
-            if not weight:
+    arrays: dict[str, Array] = {}
+    for name, operand in operands.items():
+        if name == "weight" and isinstance(operand, list | tuple):
+            if not operand:
                 raise ValueError("weight must have one array for each group; got an empty sequence")
-            arrays |= {f"weight[{g}]": w for g, w in enumerate(weight)}
+            arrays |= {f"weight[{g}]": member for g, member in enumerate(operand)}
         else:
-            arrays["weight"] = weight
+            arrays[name] = operand
     xp = namespace_of(arrays)
     dtypes = {name: check_dtype(name, array) for name, array in arrays.items()}
     devices = {name: device(array) for name, array in arrays.items()}
@@ -506,8 +506,8 @@ def conv(
     array([[[-1, -1, -1],
             [30, 50, 70]]])
     """
-    named = {"x": x} if bias is None else {"x": x, "bias": bias}
-    xp, dtype, dev = _check_arrays(named, weight)
+    given = {} if bias is None else {"bias": bias}
+    xp, dtype, dev = _check_arrays(x=x, weight=weight, **given)
     call = describe(
         tuple(x.shape),
         _weight_shape(weight),
@@ -579,7 +579,7 @@ def conv_backward(
     (array([[[ 1.,  0., -1.]]]), array([[[3., 5.]]]), array([2.]))
     """
     needs = _check_needs(needs)
-    xp, dtype, dev = _check_arrays({"grad_output": grad_output, "x": x}, weight)
+    xp, dtype, dev = _check_arrays(grad_output=grad_output, x=x, weight=weight)
     call = describe(
         tuple(x.shape),
         _weight_shape(weight),
@@ -655,7 +655,7 @@ def conv_input_grad(
     >>> conv_input_grad(np.ones((1, 1, 3)), np.ones((1, 1, 3)), (1, 1, 8), stride=2)
     array([[[1., 1., 2., 1., 2., 1., 1., 0.]]])
     """
-    xp, dtype, dev = _check_arrays({"grad_output": grad_output}, weight)
+    xp, dtype, dev = _check_arrays(grad_output=grad_output, weight=weight)
     call = describe(
         as_shape(input_shape, "input_shape"),
         _weight_shape(weight),
@@ -715,7 +715,7 @@ def conv_weight_grad(
     >>> conv_weight_grad(np.ones((1, 1, 2)), np.array([[[1., 2., 3.]]]), 2)
     array([[[3., 5.]]])
     """
-    xp, dtype, dev = _check_arrays({"grad_output": grad_output, "x": x}, None)
+    xp, dtype, dev = _check_arrays(grad_output=grad_output, x=x)
     d = len(kernel_size) if is_sequence(kernel_size) else x.ndim - 2
     if d < 1 or x.ndim not in (d + 1, d + 2) or grad_output.ndim != x.ndim:
         raise ValueError(
@@ -806,8 +806,8 @@ def conv_transpose(
     >>> conv_transpose(np.array([[[1, 2]]]), np.array([[[1, 10, 100]]]), stride=2)
     array([[[  1,  10, 102,  20, 200]]])
     """
-    named = {"x": x} if bias is None else {"x": x, "bias": bias}
-    xp, dtype, dev = _check_arrays(named, weight)
+    given = {} if bias is None else {"bias": bias}
+    xp, dtype, dev = _check_arrays(x=x, weight=weight, **given)
     call = describe(
         tuple(x.shape),
         _weight_shape(weight),
@@ -878,7 +878,7 @@ def conv_transpose_backward(
     (array([[[111., 111.]]]), array([[[3., 3., 3.]]]), array([5.]))
     """
     needs = _check_needs(needs)
-    xp, dtype, dev = _check_arrays({"grad_output": grad_output, "x": x}, weight)
+    xp, dtype, dev = _check_arrays(grad_output=grad_output, x=x, weight=weight)
     call = describe(
         tuple(x.shape),
         _weight_shape(weight),

@@ -146,9 +146,9 @@ def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channe
     blocks = _sides(call)
 
     def row_bytes(image: int, positions: int) -> int:
-        """Scratch bytes for one output row: its columns, its result, and the padded rows it newly needs."""
+        """Scratch bytes for one output row: its columns, its positions twice, the padded rows it newly needs."""
         columns = image * taps * row_length
-        return max(1, (columns + positions * row_length + image * padded_row) * item_bytes)
+        return max(1, (columns + 2 * positions * row_length + image * padded_row) * item_bytes)
 
     least = max((row_bytes(1 if split_channels else image, positions) for _, image, positions in blocks), default=1)
     halo = geo.spans[0] // geo.stride[0]  # rows of the padded input that tiles of rows read twice
@@ -161,7 +161,7 @@ def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channe
         at_once = max(1, min(count, budget // (row_bytes(image, positions) * rows * samples)))
         channels = image
         if split_channels and at_once == 1:
-            fixed = positions * row_length * item_bytes
+            fixed = 2 * positions * row_length * item_bytes
             per_channel = max(1, (taps * row_length + padded_row) * item_bytes)
             channels = max(1, min(image, (budget // (rows * samples) - fixed) // per_channel))
         for groups in cut(count, at_once):
@@ -184,11 +184,17 @@ def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channe
                 )
         image_start += count * image
         positions_start += count * positions
+    def tile_bytes(piece: Piece) -> int:
+        image = piece.image.stop - piece.image.start
+        positions = piece.positions.stop - piece.positions.start
+        partial = image * taps * blocks[piece.block][2] if split_channels else 0  # of a weight gradient
+        return samples * rows * row_bytes(image, positions) + partial * item_bytes
+
     return Plan(
         batches=cut(call.batch, samples),
         rows=tuple((part.start, part.stop) for part in cut(row_count, rows)),
         pieces=tuple(pieces),
-        tile_bytes=samples * rows * least,
+        tile_bytes=max(map(tile_bytes, pieces), default=1),
     )
 
 

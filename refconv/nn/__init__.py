@@ -1,0 +1,53 @@
+"""Layers, loss, optimiser and training in plain array code: enough to train a small grouped network by hand.
+
+>>> import numpy as np
+>>> from refconv import uniform_groups
+>>> from refconv.nn import SGD, SoftmaxCrossEntropy, digits_network
+>>> rng = np.random.default_rng(0)
+>>> model = digits_network(lambda c_in, c_out: uniform_groups(c_in, c_out, 4), channels=8, rng=rng)
+>>> loss, optimiser = SoftmaxCrossEntropy(), SGD(model.parameters(), lr=0.01)
+>>> images, labels = rng.normal(size=(20, 1, 8, 8)).astype("float32"), rng.integers(0, 10, 20)
+>>> before = loss.forward(model.forward(images), labels)
+>>> grad_images = model.backward(loss.backward())
+>>> optimiser.step()
+>>> loss.forward(model.forward(images), labels) < before
+True
+"""
+
+from refconv.nn.data import Split, load_digits_split
+from refconv.nn.layers import (
+    Conv,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool,
+    Parameter,
+    ReLU,
+    Residual,
+    Sequential,
+)
+from refconv.nn.loss import SoftmaxCrossEntropy
+from refconv.nn.models import digits_network
+from refconv.nn.optim import SGD
+from refconv.nn.training import TrainedDigits, accuracy, fit, train_digits
+
+__all__ = [
+    "SGD",
+    "Conv",
+    "Flatten",
+    "Layer",
+    "Linear",
+    "MaxPool",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "SoftmaxCrossEntropy",
+    "Split",
+    "TrainedDigits",
+    "accuracy",
+    "digits_network",
+    "fit",
+    "load_digits_split",
+    "train_digits",
+]

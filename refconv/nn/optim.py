@@ -1,0 +1,102 @@
+"""The optimiser: how a gradient changes the parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from refconv.arrays import array_namespace
+from refconv.nn.layers import Parameter
+from refconv.shapes import check_shape
+
+
+class SGD:
+    r"""Stochastic gradient descent with momentum and weight decay, by AlexNet's rule.
+
+    .. math:: v \leftarrow \mathrm{momentum} \cdot v - \mathrm{weight\_decay} \cdot \mathrm{lr} \cdot w
+              - \mathrm{lr} \cdot \frac{\partial\,\mathrm{loss}}{\partial w}, \qquad w \leftarrow w + v
+
+    with v = 0 at first. The learning rate is inside v: if it changes, the steps already in v keep their size. (In
+    PyTorch's rule it is outside; at a constant rate the two are the same.)
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        What to train: ``model.parameters()``.
+    lr : float
+        Learning rate ε > 0. It is an attribute; assign to it for a schedule.
+    momentum : float
+        0 ≤ momentum < 1.
+    weight_decay : float
+        ≥ 0.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range, or there are no parameters, or one comes twice.
+    TypeError
+        If `parameters` holds something else.
+
+    References
+    ----------
+    A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS
+    2012, section 5 (there with momentum 0.9, weight decay 0.0005).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import SGD, Parameter
+    >>> w = Parameter("weight", np.array([1.0]))
+    >>> optimiser = SGD([w], lr=0.5, momentum=0.5)
+    >>> for _ in range(2):
+    ...     w.grad = np.array([1.0])
+    ...     optimiser.step()
+    >>> w.value   # 1 − 0.5, then − (0.25 + 0.5)
+    array([-0.25])
+    """
+
+    def __init__(
+        self, parameters: Iterable[Parameter], lr: float, momentum: float = 0.9, weight_decay: float = 0.0
+    ) -> None:
+        self.parameters = list(parameters)
+        for i, parameter in enumerate(self.parameters):
+            if not isinstance(parameter, Parameter):
+                raise TypeError(f"parameters[{i}] must be a Parameter; got {type(parameter).__name__}")
+        if not self.parameters:
+            raise ValueError("parameters must hold at least one Parameter; got none")
+        if len(set(map(id, self.parameters))) < len(self.parameters):
+            raise ValueError("parameters must be distinct; one was given twice")
+        self.lr, self.momentum, self.weight_decay = float(lr), float(momentum), float(weight_decay)
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"lr must be positive and finite; got {lr}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and less than 1; got {momentum}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay must be at least 0 and finite; got {weight_decay}")
+        self.velocities = [
+            array_namespace(parameter.value).zeros_like(parameter.value) for parameter in self.parameters
+        ]
+
+    def step(self) -> None:
+        """Apply the rule once to every parameter.
+
+        Raises
+        ------
+        RuntimeError
+            If a parameter has no gradient yet; then none is changed.
+        ValueError
+            If a gradient does not have its parameter's shape; then none is changed.
+        """
+        for i, parameter in enumerate(self.parameters):
+            if parameter.grad is None:
+                raise RuntimeError(f"parameters[{i}] ({parameter.name}) has no gradient; call backward before step")
+            check_shape(
+                f"grad of parameters[{i}] ({parameter.name})",
+                tuple(parameter.grad.shape),
+                tuple(parameter.value.shape),
+                "the shape of its value",
+            )
+        for i, parameter in enumerate(self.parameters):
+            w, grad = parameter.value, parameter.grad
+            self.velocities[i] = self.momentum * self.velocities[i] - self.weight_decay * self.lr * w - self.lr * grad
+            parameter.value = w + self.velocities[i]

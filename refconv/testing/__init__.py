@@ -1,0 +1,4 @@
+"""The checking kit: oracles that share no code with the convolution they judge.
+
+Importing this package imports NumPy and nothing heavier. It never imports the implementation.
+"""

@@ -1,0 +1,456 @@
+"""Random convolution problems: always valid, small, and difficult on several axes at once.
+
+Groups, stride, dilation, padding, output padding and the number of axes are drawn jointly, because what goes
+wrong in practice is a combination of them (grouped *and* strided, strided *and* asymmetrically padded).
+Drawing is written once, against a function ``integer(low, high)``: a random generator gives one by
+:func:`random_problem`, a property-based testing tool another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refconv.testing.definition import (
+    Array,
+    Groups,
+    Weight,
+    channel_lists,
+    definition_bias_grad,
+    definition_conv,
+    definition_conv_transpose,
+    definition_input_grad,
+    definition_transpose_input_grad,
+    definition_transpose_weight_grad,
+    definition_weight_grad,
+    output_sizes,
+    paddings,
+    transposed_output_sizes,
+)
+
+Integer = Callable[[int, int], int]
+"""``integer(low, high)`` chooses a number from low to high, both included."""
+Shape = tuple[int, ...]
+Pairs = tuple[tuple[int, int], ...]
+Lists = tuple[tuple[Shape, Shape], ...]
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+GROUPINGS = ("one", "uniform", "depthwise", "unequal", "lists")
+PADDING_FORMS = ("pairs", "valid", "same", "same_lower")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Everything that fixes a convolution except the values of its arrays.
+
+    Parameters
+    ----------
+    batch : int or None
+        Number of samples, or None for unbatched arrays.
+    c_in, c_out : int
+        Input and output channels.
+    size, kernel, stride, dilation : tuple of int
+        One number per spatial axis.
+    padding : tuple of (before, after) or str
+        One pair per spatial axis, or "valid", "same", "same_lower".
+    groups : int or tuple of (input channels, output channels)
+        A number of equal contiguous groups, or for each group the channels it reads and writes.
+    padding_mode : str
+        One of :data:`PADDING_MODES`.
+    output_padding : tuple of int
+        One number per spatial axis; used if `transposed`.
+    transposed, channels_last, bias : bool
+        Whether the convolution is transposed, channels come last in x and y, and there is a bias.
+    """
+
+    batch: int | None
+    c_in: int
+    c_out: int
+    size: Shape
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    padding: Pairs | str
+    groups: int | Lists = 1
+    padding_mode: str = "zeros"
+    output_padding: Shape = ()
+    transposed: bool = False
+    channels_last: bool = False
+    bias: bool = True
+
+    @property
+    def spatial_dims(self) -> int:
+        """Number of spatial axes."""
+        return len(self.size)
+
+    @property
+    def pairs(self) -> Pairs:
+        """Padding as one (before, after) pair per axis."""
+        return paddings(self.padding, self.size, self.kernel, self.stride, self.dilation)
+
+    @property
+    def lists(self) -> list[tuple[list[int], list[int]]]:
+        """For each group the channels it reads and those it writes."""
+        return channel_lists(self.groups, self.c_in, self.c_out)
+
+    @property
+    def weight_shapes(self) -> tuple[Shape, ...]:
+        """Shape of the weight of each group."""
+        ends = [(len(ins), len(outs)) if self.transposed else (len(outs), len(ins)) for ins, outs in self.lists]
+        return tuple((*pair, *self.kernel) for pair in ends)
+
+    @property
+    def weight_shape(self) -> Shape:
+        """Shape of the weight as one array; the groups must have one shape."""
+        shapes = self.weight_shapes
+        if len(set(shapes)) > 1:
+            raise ValueError(f"the groups' weights have different shapes {shapes}")
+        return (shapes[0][0] * len(shapes), *shapes[0][1:])
+
+    @property
+    def output_size(self) -> Shape:
+        """Spatial sizes of the output."""
+        if not self.transposed:
+            return output_sizes(
+                self.size, self.kernel, stride=self.stride, padding=self.padding, dilation=self.dilation
+            )
+        return transposed_output_sizes(
+            self.size,
+            self.kernel,
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=self.output_padding,
+            dilation=self.dilation,
+        )
+
+    @property
+    def x_shape(self) -> Shape:
+        """Shape of x in the problem's layout."""
+        return self._layout(self.c_in, self.size)
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of y and of its gradient in the problem's layout."""
+        return self._layout(self.c_out, self.output_size)
+
+    def _layout(self, channels: int, size: Shape) -> Shape:
+        batch = () if self.batch is None else (self.batch,)
+        return (*batch, *size, channels) if self.channels_last else (*batch, channels, *size)
+
+    def to_plain(self, array: Array) -> Array:
+        """Return x or y as (N, C, …), from the problem's layout."""
+        if self.batch is None:
+            array = array[None]
+        return np.moveaxis(array, -1, 1) if self.channels_last else array
+
+    def from_plain(self, array: Array) -> Array:
+        """Return x or y in the problem's layout, from (N, C, …)."""
+        if self.channels_last:
+            array = np.moveaxis(array, 1, -1)
+        return array[0] if self.batch is None else array
+
+    def options(self) -> dict[str, Any]:
+        """Return the keyword arguments of the problem, all but `groups`, as the convolutions take them."""
+        options: dict[str, Any] = {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "channels_last": self.channels_last,
+        }
+        if self.transposed:
+            return options | {"output_padding": self.output_padding}
+        return options | {"padding_mode": self.padding_mode}
+
+
+class Operands(NamedTuple):
+    """The arrays of a problem: a tuple of weights if its groups are lists, and no bias if it has none."""
+
+    x: Array
+    weight: Weight
+    bias: Array | None
+    grad_output: Array
+
+
+class Results(NamedTuple):
+    """What a convolution and its backward pass return."""
+
+    y: Array
+    grad_x: Array
+    grad_weight: Weight
+    grad_bias: Array
+
+
+def draw_problem(
+    integer: Integer,
+    *,
+    spatial_dims: Sequence[int] = (1, 2, 3),
+    transposed: bool = False,
+    groupings: Sequence[str] = GROUPINGS,
+    padding_forms: Sequence[str] = PADDING_FORMS,
+    padding_modes: Sequence[str] = PADDING_MODES,
+    layouts: bool = True,
+    crops: bool = True,
+) -> Problem:
+    """Draw a valid problem; lower numbers from `integer` make it simpler.
+
+    Parameters
+    ----------
+    integer : callable
+        ``integer(low, high)`` chooses a number, both ends included.
+    spatial_dims : sequence of int
+        Numbers of axes to choose from.
+    transposed : bool
+        Whether the convolution is transposed (then padding is always numbers and zeros).
+    groupings, padding_forms, padding_modes : sequence of str
+        What to choose from, of :data:`GROUPINGS`, :data:`PADDING_FORMS` and :data:`PADDING_MODES`.
+    layouts : bool
+        Whether to draw unbatched and channels-last arrays too.
+    crops : bool
+        Whether to draw negative padding too.
+
+    Returns
+    -------
+    Problem
+        It has at least one output position, and output sizes that do not divide evenly are common.
+
+    Examples
+    --------
+    >>> draw_problem(lambda low, high: low)
+    Problem(batch=1, c_in=1, c_out=1, size=(1,), kernel=(1,), stride=(1,), dilation=(1,), padding=((0, 0),), \
+groups=1, padding_mode='zeros', output_padding=(), transposed=False, channels_last=False, bias=False)
+    """
+
+    def pick(choices: Sequence[Any]) -> Any:
+        return choices[integer(0, len(choices) - 1)]
+
+    d = pick(spatial_dims)
+    c_in, c_out, groups = _draw_groups(integer, pick(groupings))
+    mode = "zeros" if transposed else pick(padding_modes)
+    form = "pairs" if transposed else pick(padding_forms)
+    axes = [_draw_axis(integer, d, mode, form, transposed, crops) for _ in range(d)]
+    size, kernel, stride, dilation, pads, extra = zip(*axes, strict=True)
+    batch: int | None = integer(1, 3)
+    return Problem(
+        batch=None if layouts and integer(0, 5) == 5 else batch,
+        c_in=c_in,
+        c_out=c_out,
+        size=size,
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        padding=pads if form == "pairs" else form,
+        groups=groups,
+        padding_mode=mode,
+        output_padding=extra if transposed else (),
+        transposed=transposed,
+        channels_last=layouts and integer(0, 3) == 3,
+        bias=integer(0, 2) > 0,
+    )
+
+
+def _draw_groups(integer: Integer, grouping: str) -> tuple[int, int, int | Lists]:
+    """Draw (c_in, c_out, groups). The ends are drawn apart, so that K ≠ C as a rule."""
+    if grouping == "one":
+        return integer(1, 4), integer(1, 4), 1
+    n = integer(1, 3)
+    if grouping == "uniform":
+        return n * integer(1, 3), n * integer(1, 3), n
+    if grouping == "depthwise":
+        return n, n * integer(1, 3), n
+    out_sizes = [integer(1, 3) for _ in range(n)]
+    if grouping == "unequal":  # contiguous blocks of different sizes
+        in_sizes = [integer(1, 3) for _ in range(n)]
+        return sum(in_sizes), sum(out_sizes), tuple(zip(_blocks(in_sizes), _blocks(out_sizes), strict=True))
+    # any lists: shared input channels, unread ones, any order on both sides
+    c_in, c_out = integer(1, 5), sum(out_sizes)
+    out_order = _draw_order(integer, c_out)
+    outs = [tuple(out_order[k] for k in block) for block in _blocks(out_sizes)]
+    ins = [tuple(_draw_order(integer, c_in)[: integer(1, c_in)]) for _ in range(n)]
+    return c_in, c_out, tuple(zip(ins, outs, strict=True))
+
+
+def _blocks(sizes: Sequence[int]) -> list[Shape]:
+    return [tuple(range(sum(sizes[:g]), sum(sizes[: g + 1]))) for g in range(len(sizes))]
+
+
+def _draw_order(integer: Integer, n: int) -> list[int]:
+    """Draw a permutation; lowest draws leave everything in place."""
+    order = list(range(n))
+    for i in range(n - 1):
+        j = integer(i, n - 1)
+        order[i], order[j] = order[j], order[i]
+    return order
+
+
+def _draw_axis(
+    integer: Integer, d: int, mode: str, form: str, transposed: bool, crops: bool
+) -> tuple[int, int, int, int, tuple[int, int], int]:
+    """Draw (size, kernel, stride, dilation, (before, after), output padding) of one axis."""
+    most = {1: 4, 2: 3}.get(d, 2)  # keeps three-dimensional problems small
+    k, s, dil = integer(1, most), integer(1, 3), integer(1, 3)
+    span = dil * (k - 1) + 1
+    before, after = (_draw_padding(integer, crops) for _ in range(2)) if form == "pairs" else (0, 0)
+    extra = 0
+    if transposed:
+        n, extra = integer(1, most), integer(0, max(s, dil) - 1)
+        after = min(after, (n - 1) * s + span + extra - before - 1)  # leaves an output
+    elif form.startswith("same"):
+        n = integer(1, 2 * most)
+    else:  # the input size that gives the outputs drawn, and a remainder that stride leaves over
+        n = max(1, (integer(1, most) - 1) * s + span + integer(0, s - 1) - before - after)
+    while not _allowed(n, _pair(form, (before, after), n, k, s, dil), mode):
+        n += 1
+    return n, k, s, dil, (before, after), extra
+
+
+def _draw_padding(integer: Integer, crops: bool) -> int:
+    amount = integer(0, 3)
+    return -1 if crops and amount == 3 and integer(0, 1) else amount
+
+
+def _pair(form: str, pair: tuple[int, int], n: int, k: int, s: int, dil: int) -> tuple[int, int]:
+    return pair if form == "pairs" else paddings(form, (n,), (k,), (s,), (dil,))[0]
+
+
+def _allowed(n: int, pair: tuple[int, int], mode: str) -> bool:
+    """Reflect pads less than the input, circular no more than it (as PyTorch)."""
+    return max(pair) < n if mode == "reflect" else max(pair) <= n if mode == "circular" else True
+
+
+def random_problem(rng: np.random.Generator, **choices: Any) -> Problem:
+    """Draw a valid problem from a random generator.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Where the randomness comes from.
+    **choices
+        Keyword arguments of :func:`draw_problem`.
+
+    Returns
+    -------
+    Problem
+        A small one.
+
+    Examples
+    --------
+    >>> problem = random_problem(np.random.default_rng(3), spatial_dims=(2,))
+    >>> problem.spatial_dims, len(problem.kernel)
+    (2, 2)
+    """
+    return draw_problem(lambda low, high: int(rng.integers(low, high, endpoint=True)), **choices)
+
+
+def integer_arrays(problem: Problem, rng: np.random.Generator, dtype: Any = "float32") -> Operands:
+    """Return operands of whole numbers, on which any correct implementation is exact.
+
+    Floating-point data are −3 … 3, whose products and sums are exact in float32 at these sizes (in complex
+    data, both parts). Integer data cover the whole range of their type, so that sums wrap around.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gives the shapes.
+    rng : numpy.random.Generator
+        Where the randomness comes from.
+    dtype : dtype
+        Data type of all operands.
+
+    Returns
+    -------
+    Operands
+        One weight array if ``problem.groups`` is a number, else a tuple.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> integer_arrays(random_problem(rng), rng, "int8").x.dtype
+    dtype('int8')
+    """
+    dtype = np.dtype(dtype)
+
+    def draw(shape: Shape) -> Array:
+        if dtype.kind in "iu":
+            limits = np.iinfo(dtype)
+            return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+        values = rng.integers(-3, 3, shape, endpoint=True).astype(dtype)
+        if dtype.kind == "c":
+            values.imag = rng.integers(-3, 3, shape, endpoint=True)
+        return values
+
+    return _operands(problem, draw)
+
+
+def normal_arrays(problem: Problem, rng: np.random.Generator, dtype: Any = "float32") -> Operands:
+    """Return operands drawn from N(0, 1), rounded to `dtype`; arguments as for :func:`integer_arrays`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> normal_arrays(random_problem(rng), rng, "float16").grad_output.dtype
+    dtype('float16')
+    """
+    dtype = np.dtype(dtype)
+
+    def draw(shape: Shape) -> Array:
+        values = rng.standard_normal(shape).astype(dtype)
+        if dtype.kind == "c":
+            values.imag = rng.standard_normal(shape)
+        return values
+
+    return _operands(problem, draw)
+
+
+def _operands(problem: Problem, draw: Callable[[Shape], Array]) -> Operands:
+    one = isinstance(problem.groups, int)
+    return Operands(
+        x=draw(problem.x_shape),
+        weight=draw(problem.weight_shape) if one else tuple(map(draw, problem.weight_shapes)),
+        bias=draw((problem.c_out,)) if problem.bias else None,
+        grad_output=draw(problem.output_shape),
+    )
+
+
+def definition_results(problem: Problem, operands: Operands) -> Results:
+    """Return output and gradients by definition, in the problem's layout.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> problem = random_problem(rng)
+    >>> definition_results(problem, integer_arrays(problem, rng)).y.shape == problem.output_shape
+    True
+    """
+    x, g = problem.to_plain(operands.x), problem.to_plain(operands.grad_output)
+    weight, kernel = operands.weight, problem.kernel
+    groups: Groups = problem.groups
+    common: dict[str, Any] = {
+        "stride": problem.stride, "padding": problem.padding, "dilation": problem.dilation, "groups": groups,
+    }  # fmt: skip
+    if problem.transposed:
+        extra = problem.output_padding
+        y = definition_conv_transpose(x, weight, operands.bias, output_padding=extra, **common)
+        grad_x = definition_transpose_input_grad(g, weight, x.shape, **common)
+        grad_weight = definition_transpose_weight_grad(g, x, kernel, **common)
+    else:
+        common["padding_mode"] = problem.padding_mode
+        y = definition_conv(x, weight, operands.bias, **common)
+        grad_x = definition_input_grad(g, weight, x.shape, **common)
+        grad_weight = definition_weight_grad(g, x, kernel, **common)
+    return Results(problem.from_plain(y), problem.from_plain(grad_x), grad_weight, definition_bias_grad(g))
+
+
+def elements(problem: Problem) -> int:
+    """Return how many numbers the operands of a problem hold: a measure of its size.
+
+    Examples
+    --------
+    >>> elements(draw_problem(lambda low, high: low))
+    3
+    """
+    shapes = [problem.x_shape, problem.output_shape, *problem.weight_shapes]
+    return sum(math.prod(shape) for shape in shapes)

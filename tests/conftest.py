@@ -1,0 +1,71 @@
+"""Which array modules the tests run on (``--backend``), and how Hypothesis draws."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.helpers import BACKENDS, Backend, Missing, load
+
+_QUIET = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+    "print_blob": True,
+}
+# The same examples in every run, everywhere; "search" looks for new ones (pytest --hypothesis-profile=search).
+settings.register_profile("ci", max_examples=60, derandomize=True, database=None, **_QUIET)
+settings.register_profile("search", max_examples=2000, **_QUIET)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+_CHOSEN = pytest.StashKey[dict[str, "Backend | str"]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        metavar="NAME",
+        help="run on one array module only: numpy (writable and read-only), array_api_strict, torch or cupy "
+        "(default: every one present on this machine)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    name = config.getoption("--backend")
+    known = [b for b in BACKENDS if b != "readonly-numpy"]
+    if name is not None and name not in BACKENDS:
+        raise pytest.UsageError(f"--backend {name}: unknown array module; choose one of {', '.join(known)}")
+    wanted = BACKENDS if name is None else ("numpy", "readonly-numpy") if name == "numpy" else (name,)
+    chosen: dict[str, Backend | str] = {}
+    for wish in wanted:
+        try:
+            chosen[wish] = load(wish)
+        except Missing as reason:
+            if name is not None:
+                raise pytest.UsageError(f"--backend {name}: {reason}") from None
+            chosen[wish] = str(reason)
+    config.stash[_CHOSEN] = chosen
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        params = [
+            pytest.param(found, id=name, marks=pytest.mark.skip(reason=found) if isinstance(found, str) else ())
+            for name, found in metafunc.config.stash[_CHOSEN].items()
+        ]
+        metafunc.parametrize("backend", params)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print, for each array module, whether it was tested and if not, why and how many tests that leaves out."""
+    chosen = config.stash.get(_CHOSEN, {})
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    terminalreporter.section("array modules")
+    for name, found in chosen.items():
+        if isinstance(found, str):
+            count = sum(found in reason for reason in skipped)
+            terminalreporter.write_line(f"{name}: {count} tests skipped, {found}")
+        else:
+            terminalreporter.write_line(f"{name}: tested")

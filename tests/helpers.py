@@ -1,0 +1,180 @@
+"""What the tests share: array modules under one face, exact comparison, and calls of the functions under test."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import refconv
+from refconv.testing.problems import Operands, Problem, Results
+
+BACKENDS = ("numpy", "readonly-numpy", "array_api_strict", "torch", "cupy")
+FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+DTYPES = FLOATS + INTEGERS
+
+
+class Missing(Exception):  # noqa: N818
+    """A backend cannot be tested here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An array module, and how its arrays are made and compared."""
+
+    name: str
+    xp: Any
+    array_type: type
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def supports(self, dtype: str) -> bool:
+        return hasattr(self.xp, dtype)
+
+    @property
+    def is_numpy(self) -> bool:
+        return self.array_type is np.ndarray
+
+    def dtypes(self, names: Iterable[str] = DTYPES) -> list[str]:
+        return [name for name in names if self.supports(name)]
+
+    def asarray(self, array: Any) -> Any:
+        """Return a new array of this module; a tuple for a tuple, and None for None."""
+        if array is None:
+            return None
+        if isinstance(array, list | tuple):
+            return tuple(self.asarray(a) for a in array)
+        array = np.array(array)  # a copy, so that nothing under test can reach the caller's
+        if self.is_numpy:
+            array.flags.writeable = self.name == "numpy"
+            return array
+        if self.name == "torch":
+            return importlib.import_module("torch").from_numpy(array)
+        return self.xp.asarray(array)
+
+    def to_numpy(self, array: Any) -> Any:
+        if isinstance(array, tuple):
+            return tuple(self.to_numpy(a) for a in array)
+        if self.name == "cupy":
+            return array.get()
+        if self.name == "torch":
+            return array.detach().resolve_conj().numpy()
+        return np.asarray(array)
+
+    def check(self, array: Any) -> None:
+        """Check that an array belongs to this module, lives on its device and can be written to."""
+        assert type(array) is self.array_type
+        if hasattr(array, "device"):
+            assert array.device == self.asarray(np.zeros(1)).device
+        if self.is_numpy:
+            assert array.flags.writeable
+            assert array.dtype.isnative
+
+    def assert_equal(self, actual: Any, expected: Any) -> None:
+        """Check module, device, data type, shape and every value: bit for bit but for the sign of zero."""
+        if isinstance(expected, tuple):
+            assert isinstance(actual, tuple)
+            assert len(actual) == len(expected)
+            for a, e in zip(actual, expected, strict=True):
+                self.assert_equal(a, e)
+            return
+        self.check(actual)
+        np.testing.assert_array_equal(self.to_numpy(actual), expected, strict=True)
+
+    def assert_close(self, actual: Any, expected: Any, bound: Any, dtype: Any) -> None:
+        """Check module, device, data type and shape, and |actual − expected| ≤ bound for every element."""
+        if isinstance(expected, tuple):
+            assert isinstance(actual, tuple)
+            for a, e, b in zip(actual, expected, bound, strict=True):
+                self.assert_close(a, e, b, dtype)
+            return
+        self.check(actual)
+        values = self.to_numpy(actual)
+        assert values.dtype == np.dtype(dtype)
+        assert values.shape == expected.shape
+        assert_within(values, expected, bound)
+
+
+def assert_within(actual: Any, expected: Any, bound: Any) -> None:
+    """Check |actual − expected| ≤ bound for every element; say where it is worst."""
+    if not actual.size:
+        return
+    error = np.abs(actual.astype(np.result_type(expected)) - expected)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(error == 0, 0, error / bound)
+    worst = np.unravel_index(np.argmax(np.nan_to_num(ratio, nan=np.inf)), ratio.shape)
+    assert ratio[worst] <= 1, f"error {error[worst]} is {ratio[worst]} times its bound at {worst}"
+
+
+def load(name: str) -> Backend:
+    """Return the backend of that name, or raise Missing with the reason."""
+    modules = {"readonly-numpy": "numpy", "torch": "array_api_compat.torch", "cupy": "array_api_compat.cupy"}
+    try:
+        xp = importlib.import_module(modules.get(name, name))
+        array = xp.zeros(1)
+    except ImportError as error:
+        raise Missing(f"backend {name} is not installed: {error}") from error
+    except Exception as error:
+        if name != "cupy":
+            raise
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Missing(f"backend {name} finds no device: {first}") from error
+    return Backend(name, xp, type(array))
+
+
+# Calls of the functions under test
+
+
+def channel_groups(problem: Problem) -> Any:
+    """Return what the functions under test take as `groups`."""
+    if isinstance(problem.groups, int):
+        return problem.groups
+    ins, outs = zip(*problem.groups, strict=True)
+    return refconv.ChannelGroups(ins, outs, c_in=problem.c_in)
+
+
+def options(problem: Problem) -> dict[str, Any]:
+    return {**problem.options(), "groups": channel_groups(problem)}
+
+
+def forward(backend: Backend, problem: Problem, operands: Operands, **more: Any) -> Any:
+    function = refconv.conv_transpose if problem.transposed else refconv.conv
+    x, weight, bias, _ = map(backend.asarray, operands)
+    return function(x, weight, bias, **options(problem), **more)
+
+
+def backward(backend: Backend, problem: Problem, operands: Operands, **more: Any) -> Any:
+    function = refconv.conv_transpose_backward if problem.transposed else refconv.conv_backward
+    x, weight, _, grad_output = map(backend.asarray, operands)
+    return function(grad_output, x, weight, **options(problem), **more)
+
+
+def run(backend: Backend, problem: Problem, operands: Operands, **more: Any) -> Results:
+    """Return the output and the three gradients, as the functions under test compute them."""
+    return Results(forward(backend, problem, operands, **more), *backward(backend, problem, operands, **more))
+
+
+def assert_results(backend: Backend, actual: Results, expected: Results) -> None:
+    for name in Results._fields:
+        try:
+            backend.assert_equal(getattr(actual, name), getattr(expected, name))
+        except AssertionError as error:
+            raise AssertionError(f"{name} is wrong: {error}") from error
+
+
+def inner(a: Any, b: Any) -> Any:
+    """Return ⟨a, b⟩ = Σ conj(a)·b of NumPy arrays or tuples of them, summed exactly for whole numbers."""
+    if isinstance(a, tuple):
+        return sum(inner(p, q) for p, q in zip(a, b, strict=True))
+    wide = np.result_type(a.dtype, np.float64)
+    return np.vdot(a.astype(wide), b.astype(wide))
+
+
+def arange(shape: Sequence[int], dtype: Any = "float32", start: int = 1) -> Any:
+    """Return whole numbers start, start + 1, … in a shape: every element differs from every other."""
+    return np.arange(start, start + int(np.prod(shape))).reshape(shape).astype(dtype)

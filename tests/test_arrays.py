@@ -1,0 +1,168 @@
+"""Array modules: which one an array belongs to, and every fast path against its standard version."""
+
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from refconv import BackendError, array_namespace, load_backend, to_numpy
+from refconv.arrays import windows, windows_standard
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed")
+
+
+def test_numpy_is_the_default(monkeypatch):
+    monkeypatch.delenv("REFCONV_BACKEND", raising=False)
+    assert load_backend() is np
+    assert load_backend("numpy") is np
+
+
+def test_environment_variable_chooses(monkeypatch):
+    monkeypatch.setenv("REFCONV_BACKEND", "array_api_strict")
+    assert load_backend().__name__ == "array_api_strict"
+    assert load_backend("numpy") is np  # a name given wins
+    monkeypatch.setenv("REFCONV_BACKEND", "nunpy")
+    with pytest.raises(ValueError, match="REFCONV_BACKEND='nunpy'.*numpy, cupy, torch, array_api_strict"):
+        load_backend()
+
+
+@pytest.mark.parametrize("name", ["", "NumPy", "jax", "os", "numpy.linalg"])
+def test_unknown_name(name):
+    with pytest.raises(ValueError, match="choose one of numpy, cupy"):
+        load_backend(name)
+
+
+@pytest.mark.parametrize("name", [1, np, b"numpy", ["numpy"], True])
+def test_name_of_wrong_type(name):
+    with pytest.raises(TypeError, match="name must be a string"):
+        load_backend(name)
+
+
+def test_missing_package_names_the_extra(monkeypatch):
+    from refconv import arrays
+
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(arrays, "_namespace", missing)
+    for name, extra in {
+        "cupy": "refconv[cuda13]",
+        "torch": "refconv[torch]",
+        "array_api_strict": "refconv[strict]",
+    }.items():
+        with pytest.raises(BackendError) as caught:
+            load_backend(name)
+        assert extra in str(caught.value)
+        assert "--backend numpy" in str(caught.value)
+
+
+def test_no_device_names_the_flag(monkeypatch):
+    from refconv import arrays
+
+    class Runtime:
+        @staticmethod
+        def getDeviceCount():  # noqa: N802  (CuPy's name)
+            raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+    class FakeCupy:
+        class cuda:  # noqa: N801
+            runtime = Runtime
+
+    monkeypatch.setattr(arrays, "_namespace", lambda name: FakeCupy)
+    with pytest.raises(BackendError, match=r"no usable GPU \(cudaErrorNoDevice.*--backend numpy"):
+        load_backend("cupy")
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 1, 1.0, np.float64(1), [1.0], "x", memoryview(b"x"), np.ma.masked_array([1.0]), object()]
+)
+def test_not_an_array(wrong):
+    with pytest.raises(TypeError, match="argument 1 must be a dense array of numpy, cupy, torch or array_api_strict"):
+        array_namespace(np.zeros(2), wrong)
+    with pytest.raises(TypeError, match="dense array"):
+        to_numpy(wrong)
+
+
+def test_no_arrays_at_all():
+    with pytest.raises(TypeError, match="at least one"):
+        array_namespace()
+
+
+def test_two_modules():
+    strict = load_backend("array_api_strict")
+    with pytest.raises(
+        TypeError, match="argument 0 is an array of numpy and argument 1 is an array of array_api_strict"
+    ):
+        array_namespace(np.zeros(2), strict.zeros(2))
+
+
+def test_look_alike_of_an_immutable_module():
+    class Array:
+        shape, dtype = (2,), np.dtype("f8")
+
+    Array.__module__ = "jaxlib._jax"
+    with pytest.raises(TypeError, match=r"numpy, cupy, torch or array_api_strict; got jaxlib\._jax"):
+        array_namespace(Array())
+
+
+def test_subclasses_belong_to_their_module():
+    assert array_namespace(np.zeros(3).view(np.recarray)) is np
+
+
+@needs_torch
+def test_torch_tensors():
+    import torch
+
+    xp = load_backend("torch")
+    assert array_namespace(torch.zeros(2), torch.nn.Parameter(torch.zeros(2))) is xp
+    with pytest.raises(TypeError, match="dense"):
+        array_namespace(torch.zeros(2, 2).to_sparse())
+    z = torch.tensor([1 + 2j, 3j], requires_grad=True)
+    assert np.array_equal(to_numpy(torch.conj(z)), [1 - 2j, -3j])
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_strided_windows_equal_the_standard_ones(name, d):
+    if name == "torch" and not HAS_TORCH:
+        pytest.skip("PyTorch is not installed")
+    xp = load_backend(name)
+    rng = np.random.default_rng(d)
+    for _ in range(50):
+        kernel = tuple(int(k) for k in rng.integers(1, 4, d))
+        stride = tuple(int(s) for s in rng.integers(1, 4, d))
+        dilation = tuple(int(s) for s in rng.integers(1, 3, d))
+        output = tuple(int(o) for o in rng.integers(1, 4, d))
+        size = [
+            (o - 1) * s + t * (k - 1) + 1 + int(rng.integers(0, 2))
+            for o, s, t, k in zip(output, stride, dilation, kernel, strict=True)
+        ]
+        values = rng.integers(-9, 9, (2, 3, *size))
+        x = xp.asarray(values)
+        if name == "numpy":
+            x = np.flip(np.asfortranarray(np.flip(values)))  # any strides, negative ones too
+        fast = windows(xp, x, kernel, stride, dilation, output)
+        standard = windows_standard(xp, x, kernel, stride, dilation, output)
+        assert fast.shape == (2, 3, *kernel, *output)
+        assert np.array_equal(to_numpy(fast), to_numpy(standard))
+        point = tuple(int(rng.integers(0, n)) for n in fast.shape)
+        where = tuple(point[2 + d + a] * stride[a] + point[2 + a] * dilation[a] for a in range(d))
+        assert to_numpy(fast)[point] == values[(*point[:2], *where)]
+
+
+def test_windows_of_numpy_are_read_only():
+    view = windows(np, np.zeros((1, 1, 5)), (2,), (1,), (1,), (4,))
+    assert not view.flags.writeable
+
+
+def test_command_line_error_without_a_gpu():
+    if importlib.util.find_spec("cupy") is not None:
+        pytest.skip("CuPy is installed")
+    done = subprocess.run(
+        [sys.executable, "-c", "import refconv; refconv.load_backend('cupy')"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("refconv.arrays.BackendError: backend 'cupy' needs")

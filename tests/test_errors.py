@@ -1,0 +1,223 @@
+"""Bad input: every argument of every public function, one clear message before any array work."""
+
+import re
+
+import numpy as np
+import pytest
+
+import refconv
+from refconv import ChannelGroups, uniform_groups
+
+X = np.zeros((2, 4, 6, 7))
+W = np.zeros((6, 2, 3, 2))
+G = np.zeros((2, 6, 4, 6))
+WT = np.zeros((4, 3, 3, 2))
+GT = np.zeros((2, 6, 8, 8))
+COLUMNS = np.zeros((2, 24, 24))
+
+CALLS = {
+    "conv": (refconv.conv, {"x": X, "weight": W, "bias": np.zeros(6), "groups": 2}),
+    "conv2d": (refconv.conv2d, {"x": X, "weight": W, "bias": np.zeros(6), "groups": 2}),
+    "conv_backward": (refconv.conv_backward, {"grad_output": G, "x": X, "weight": W, "groups": 2}),
+    "conv_input_grad": (
+        refconv.conv_input_grad,
+        {"grad_output": G, "weight": W, "input_shape": (2, 4, 6, 7), "groups": 2},
+    ),
+    "conv_weight_grad": (
+        refconv.conv_weight_grad,
+        {"grad_output": G, "x": X, "kernel_size": (3, 2), "groups": 2},
+    ),
+    "conv_transpose": (refconv.conv_transpose, {"x": X, "weight": WT, "bias": np.zeros(6), "groups": 2}),
+    "conv_transpose_backward": (
+        refconv.conv_transpose_backward,
+        {"grad_output": GT, "x": X, "weight": WT, "groups": 2},
+    ),
+    "im2col": (refconv.im2col, {"x": X, "kernel_size": (3, 2)}),
+    "col2im": (refconv.col2im, {"columns": COLUMNS, "input_shape": (2, 4, 6, 7), "kernel_size": (3, 2)}),
+    "conv_output_shape": (
+        refconv.conv_output_shape,
+        {"input_shape": (2, 4, 6, 7), "weight_shape": (6, 2, 3, 2), "groups": 2},
+    ),
+}
+NAN = float("nan")
+HUGE = 2**63
+INTEGERS = [NAN, True, np.bool_(True), "2", None, 1.5, b"1", HUGE, 10**30, {1, 2}, (1,), (1, 2, 3), (1, NAN), (1, None)]
+BAD = {
+    "array": [None, 3, "x", [[1.0]], NAN, True, object(), X.astype(bool), X.astype(object), X.astype("U1"),
+              np.ma.masked_array(X), X[0, 0], np.zeros((1,) * 6), np.zeros(()), X.astype("f4"), memoryview(X)],
+    "weight": [[], [W], (W, W), [None], [W, None]],
+    "stride": [*INTEGERS, 0, -1, (1, 0), (1, -1)],
+    "dilation": [*INTEGERS, 0, -1, (0, 1), 10**6, 2**40],
+    "kernel_size": [*INTEGERS, 0, -1, (0, 1), 9],
+    "groups": [NAN, True, "2", None, 2.0, HUGE, 0, -1, 3, 4, (2,), uniform_groups(6, 6, 2),
+               ChannelGroups.from_sizes([1, 3], [3, 3])],
+    "padding": [*INTEGERS[:12], "SAME", "full", -3, (0, -6), ((1, 2), 1), ((1, 2, 3), (1, 1)), ((1,), (1,)), 2**21,
+                ((1, 2),), [[NAN, 1], [1, 1]], np.zeros((2, 2))],
+    "padding_mode": [None, 3, True, "Zeros", "constant", ("zeros",)],
+    "output_padding": [*INTEGERS, -1, 1, (0, 5)],
+    "channels_last": [None, 1, "True", NAN, HUGE],
+    "accumulate_dtype": ["float99", "bool", int, "int64", "complex128", np.bool_, 7, True, NAN, "object"],
+    "needs": ["x", None, ("y",), (None,), 3, [1]],
+    "shape": [None, 3, "2467", (2, 4, 6), (2, 4, 6, 8), (2, 4, 6, NAN), (2, 4, 6, True), (2, 4, 6, -7), (2, 4, 6, None),
+              (HUGE, 4, 6, 7), (2, 4, 6, 7, 1), (), "x"],
+}  # fmt: skip
+KIND = {
+    "x": "array", "grad_output": "array", "bias": "array", "columns": "array", "weight": "array",
+    "input_shape": "shape", "weight_shape": "shape",
+}  # fmt: skip
+OPTIONS = {
+    "im2col": ("stride", "padding", "dilation"),
+    "col2im": ("stride", "padding", "dilation"),
+    "conv_output_shape": ("stride", "padding", "dilation", "padding_mode", "channels_last"),
+    "conv_transpose": ("stride", "padding", "dilation", "output_padding", "channels_last", "accumulate_dtype"),
+    "conv_transpose_backward": (
+        "stride", "padding", "dilation", "output_padding", "channels_last", "accumulate_dtype", "needs"),
+    "conv_backward": (
+        "stride", "padding", "dilation", "padding_mode", "channels_last", "accumulate_dtype", "needs"),
+}  # fmt: skip
+COMMON = ("stride", "padding", "dilation", "padding_mode", "channels_last", "accumulate_dtype")
+
+GOOD = {  # what is bad elsewhere and good here
+    ("im2col", "x", 14),  # float32, the only operand
+    ("im2col", "kernel_size", 11),  # (1, 2, 3) makes x unbatched, with three spatial axes
+    ("conv_weight_grad", "groups", 12),  # no weight there to disagree with
+    ("conv_transpose", "padding", 14),  # negative padding extends the output
+    ("conv_transpose", "padding", 15),
+    ("conv_output_shape", "input_shape", 4),  # (2, 4, 6, 8)
+}
+
+
+def cases():
+    for function, (_, arguments) in CALLS.items():
+        for argument in (*arguments, *OPTIONS.get(function, COMMON)):
+            values = list(BAD[KIND.get(argument, argument)])
+            if argument == "weight":
+                values += BAD["weight"]
+            for i, value in enumerate(values):
+                if (function, argument, i) in GOOD or (argument == "bias" and value is None):
+                    continue
+                yield pytest.param(function, argument, value, id=f"{function}-{argument}-{i}")
+
+
+# What NumPy, PyTorch or the interpreter would say if the validator let a bad argument through.
+FOREIGN = re.compile(
+    r"broadcast|einsum|matmul|object has no|not subscriptable|out of bounds|reshape|as_strided|unpack|"
+    r"positional argument|iterable|index out|invalid literal"
+)
+
+
+@pytest.mark.parametrize(("function", "argument", "value"), list(cases()))
+def test_bad_argument_is_one_clear_error(function, argument, value):
+    call, arguments = CALLS[function]
+    call(**arguments)  # the rest of the call is good
+    try:
+        result = call(**(arguments | {argument: value}))
+    except (TypeError, ValueError) as error:
+        message = str(error)
+        assert len(message) > 20
+        assert not FOREIGN.search(message), message
+        assert "\n" not in message or isinstance(value, np.ndarray)
+    else:
+        pytest.fail(f"accepted {argument}={value!r} and returned {type(result)}")
+
+
+def test_message_of_the_contract():
+    with pytest.raises(ValueError, match=re.escape("groups=3 does not divide C=64 input channels")) as caught:
+        refconv.conv(np.zeros((8, 64, 27, 27)), np.zeros((96, 21, 3, 3)), groups=3)
+    assert "(8, 64, 27, 27)" in str(caught.value)
+
+
+def test_types_and_values_are_told_apart():
+    with pytest.raises(TypeError, match="stride"):
+        refconv.conv(X, W, groups=2, stride=1.0)
+    with pytest.raises(ValueError, match="stride"):
+        refconv.conv(X, W, groups=2, stride=0)
+    with pytest.raises(TypeError, match=r"float64.*float32|float32.*float64"):
+        refconv.conv(X, W.astype("f4"), groups=2)
+    with pytest.raises(ValueError, match="effective kernel"):
+        refconv.conv(X, W, groups=2, dilation=100)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": 2**39},
+        {"padding": 2**39, "dilation": 2**38},
+        {"padding": 2**62, "dilation": 2**61},
+        {"padding": ((2**45, 2**45), (0, 0)), "stride": 2**50},
+    ],
+)
+def test_absurd_memory_is_refused_before_allocation(options):
+    for call in (
+        lambda: refconv.conv(X, W, groups=2, **options),
+        lambda: refconv.im2col(X, (3, 2), **options),
+        lambda: refconv.conv_output_shape(X.shape, W.shape, groups=2, **options),
+    ):
+        with pytest.raises(ValueError, match="2\\^40"):
+            call()
+
+
+def test_absurd_transposed_output_is_refused():
+    for options in ({"stride": 2**41}, {"dilation": 2**41}, {"padding": -(2**41)}):
+        with pytest.raises(ValueError, match="2\\^40"):
+            refconv.conv_transpose(X, WT, groups=2, **options)
+
+
+def test_huge_but_meaningless_steps_are_good_input():
+    # One window only: the stride is never taken; one tap only: nor is the dilation.
+    one_window = refconv.conv(X, np.ones((1, 4, 6, 7)), stride=2**62)
+    assert one_window.shape == (2, 1, 1, 1)
+    one_tap = refconv.conv(X, np.ones((1, 4, 1, 1)), dilation=2**62)
+    assert one_tap.shape == (2, 1, 6, 7)
+
+
+def test_ragged_weights_name_the_group():
+    groups = ChannelGroups.from_sizes([1, 3], [2, 4])
+    good = [np.zeros(shape) for shape in groups.weight_shapes((3, 2))]
+    refconv.conv(X, good, groups=groups)
+    with pytest.raises(ValueError, match=r"weight\[1\] must have shape \(4, 3, 3, 2\)"):
+        refconv.conv(X, [good[0], good[0]], groups=groups)
+    with pytest.raises(ValueError, match="n=2 groups"):
+        refconv.conv(X, good[:1], groups=groups)
+    with pytest.raises(ValueError, match="sequence of 2 arrays"):
+        refconv.conv(X, W, groups=groups)
+
+
+def test_reflect_and_circular_limits():
+    x, w = np.zeros((1, 1, 4)), np.zeros((1, 1, 2))
+    refconv.conv(x, w, padding=3, padding_mode="reflect")
+    refconv.conv(x, w, padding=4, padding_mode="circular")
+    refconv.conv(x, w, padding=9, padding_mode="replicate")
+    with pytest.raises(ValueError, match="at most 3"):
+        refconv.conv(x, w, padding=4, padding_mode="reflect")
+    with pytest.raises(ValueError, match="at most 4"):
+        refconv.conv(x, w, padding=((0, 5),), padding_mode="circular")
+    with pytest.raises(ValueError, match="at most 0"):
+        refconv.conv(np.zeros((1, 1, 0)), w, padding=2, padding_mode="replicate")
+
+
+def test_rank_is_checked():
+    for d, call in enumerate((refconv.conv1d, refconv.conv2d, refconv.conv3d), start=1):
+        for other in (1, 2, 3, 4):
+            x, w = np.zeros((1, 1, *(3,) * other)), np.zeros((1, 1, *(2,) * other))
+            if other == d:
+                assert call(x, w).ndim == d + 2
+            else:
+                with pytest.raises(ValueError, match=f"{d + 2} axes for {d} spatial"):
+                    call(x, w)
+    for d, call in enumerate((refconv.conv_transpose1d, refconv.conv_transpose2d, refconv.conv_transpose3d), start=1):
+        with pytest.raises(ValueError, match=f"{d + 2} axes"):
+            call(np.zeros((1, 1, *(3,) * (d + 1))), np.zeros((1, 1, *(2,) * (d + 1))))
+
+
+@pytest.mark.parametrize("setting", [refconv.set_workers, refconv.set_workspace])
+@pytest.mark.parametrize("value", [0, -1, None, "2", 1.5, True, NAN, HUGE])
+def test_bad_settings_are_refused_at_once(setting, value):
+    with pytest.raises((TypeError, ValueError)):
+        setting(value)
+
+
+def test_unknown_option_is_a_type_error():
+    for call in (refconv.conv, refconv.conv2d):
+        with pytest.raises(TypeError, match="strides"):
+            call(X, W, groups=2, strides=2)

@@ -1,0 +1,154 @@
+"""The oracles themselves: the definition against numbers worked out by hand, SciPy, PyTorch and differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from refconv.testing.definition import (
+    definition_conv,
+    definition_conv_transpose,
+    definition_input_grad,
+    definition_weight_grad,
+    output_sizes,
+    paddings,
+    scipy_conv,
+    source,
+)
+from refconv.testing.problems import Operands, Problem, definition_results, random_problem
+from tests.helpers import inner
+from tests.strategies import Case, cases
+
+COMPUTED = ("float32", "float64", "complex64", "complex128")
+
+
+def plain(problem: Problem, operands: Operands, function: Any) -> Any:
+    """Call an oracle that knows channels first and batches only; return its result in the problem's layout."""
+    options = {k: v for k, v in problem.options().items() if k != "channels_last"}
+    x = problem.to_plain(operands.x)
+    return problem.from_plain(function(x, operands.weight, operands.bias, groups=problem.groups, **options))
+
+
+def test_by_hand() -> None:
+    x, w = np.array([[[1, 2, 3, 4, 5]]]), np.array([[[100, 10, 1]]])
+    assert definition_conv(x, w).tolist() == [[[123, 234, 345]]]
+    assert definition_conv(x, w, stride=2).tolist() == [[[123, 345]]]
+    assert definition_conv(x, w, dilation=2).tolist() == [[[135]]]
+    assert definition_conv(x, w, padding=((1, 0),)).tolist() == [[[12, 123, 234, 345]]]
+    assert definition_conv(x, w, padding=((-1, 1),)).tolist() == [[[234, 345, 450]]]
+    assert definition_conv(x, w, padding=1, padding_mode="reflect").tolist() == [[[212, 123, 234, 345, 454]]]
+    assert definition_conv(x, w, padding=1, padding_mode="replicate").tolist() == [[[112, 123, 234, 345, 455]]]
+    assert definition_conv(x, w, padding=1, padding_mode="circular").tolist() == [[[512, 123, 234, 345, 451]]]
+    assert definition_conv(x, np.array([[[10, 1]]]), padding="same").tolist() == [[[12, 23, 34, 45, 50]]]
+    assert definition_conv(x, np.array([[[10, 1]]]), padding="same_lower").tolist() == [[[1, 12, 23, 34, 45]]]
+    assert definition_conv_transpose(np.array([[[1, 2]]]), w, stride=2).tolist() == [[[100, 10, 201, 20, 2]]]
+    clipped = definition_conv_transpose(np.array([[[1, 2]]]), w, stride=2, padding=1, output_padding=1)
+    assert clipped.tolist() == [[[10, 201, 20, 2]]]
+
+
+def test_by_hand_groups() -> None:
+    x = np.array([[[1], [2], [3]]])
+    grouped = definition_conv(
+        x, (np.array([[[10], [1]]]), np.array([[[5]], [[7]]])), groups=[([2, 0], [1]), ([1], [2, 0])]
+    )
+    assert grouped.tolist() == [[[14], [31], [10]]]
+    w = np.array([[[1], [10]], [[100], [1000]]])
+    assert definition_conv_transpose(x[:, :2], w, groups=2).tolist() == [[[1], [10], [200], [2000]]]
+
+
+def test_extended_input_agrees_with_numpy_pad() -> None:
+    x = np.arange(4)
+    for mode, name in {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}.items():
+        shown = [source(p, 4, mode) for p in range(-9, 15)]  # beyond one reflection: the infinite extension
+        kind: Any = name
+        np.testing.assert_array_equal(shown, np.pad(x, (9, 11), mode=kind))
+
+
+def test_same_padding_gives_ceil_outputs_and_no_more_than_needed() -> None:
+    for n in range(1, 9):
+        for k, s, d in np.ndindex(4, 4, 3):
+            kernel, stride, dilation = (k + 1,), (s + 1,), (d + 1,)
+            steps = {"stride": stride, "dilation": dilation}
+            for form, larger in (("same", 1), ("same_lower", 0)):
+                (pair,) = paddings(form, (n,), kernel, stride, dilation)
+                assert output_sizes((n,), kernel, padding=form, **steps) == (-(-n // stride[0]),)
+                assert pair[larger] - pair[1 - larger] in (0, 1)
+                if sum(pair):  # one element less would be one output less
+                    fewer = ((pair[0], pair[1] - 1),)
+                    assert output_sizes((n,), kernel, padding=fewer, **steps)[0] < -(-n // stride[0])
+
+
+@given(cases(dtypes=COMPUTED))
+def test_definition_against_scipy(case: Case) -> None:
+    pytest.importorskip("scipy", reason="SciPy is not installed: nothing to compare with")
+    problem, operands = case
+    expected = plain(problem, operands, scipy_conv)
+    np.testing.assert_array_equal(plain(problem, operands, definition_conv), expected, strict=True)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_definition_against_torch(transposed: bool) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
+    from tests.torch_reference import torch_results
+
+    @given(cases(dtypes=COMPUTED, transposed=transposed))
+    def check(case: Case) -> None:
+        ours, theirs = definition_results(*case), torch_results(*case)
+        for mine, other in zip(flat(ours), flat(theirs), strict=True):
+            np.testing.assert_array_equal(mine, other, strict=True)
+
+    check()
+
+
+def flat(results: Any) -> list[Any]:
+    return [a for r in results for a in (r if isinstance(r, tuple) else (r,))]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_gradients_are_adjoint_to_the_forward(transposed: bool) -> None:
+    @given(cases(dtypes=("float64", "complex128"), transposed=transposed))
+    def check(case: Case) -> None:
+        problem, operands = case
+        operands = operands._replace(bias=None)
+        r = definition_results(problem, operands)
+        product = inner(operands.grad_output, r.y)
+        assert inner(r.grad_x, operands.x) == product
+        assert inner(r.grad_weight, operands.weight) == product
+        assert r.grad_bias.shape == (problem.c_out,)
+
+    check()
+
+
+def test_gradients_are_differences_of_the_forward() -> None:
+    """Convolution is bilinear: a difference with step 1 is the derivative, exactly."""
+    rng = np.random.default_rng(5)
+    for _ in range(12):
+        p = random_problem(rng, spatial_dims=(1, 2), layouts=False)
+        if not isinstance(p.groups, int):
+            continue
+        options = {k: v for k, v in p.options().items() if k != "channels_last"} | {"groups": p.groups}
+        x, w = (rng.integers(-3, 4, shape).astype(float) for shape in (p.x_shape, p.weight_shape))
+        g = rng.integers(-3, 4, p.output_shape).astype(float)
+        base = np.sum(g * definition_conv(x, w, **options))
+        grad_x = definition_input_grad(g, w, x.shape, **options)
+        grad_w = definition_weight_grad(g, x, p.kernel, **options)
+        for array, grad in ((x, grad_x), (w, grad_w)):
+            for index in np.ndindex(array.shape):
+                array[index] += 1
+                assert np.sum(g * definition_conv(x, w, **options)) - base == grad[index]
+                array[index] -= 1
+
+
+def test_integers_wrap_and_float16_rounds_once() -> None:
+    big = np.full((1, 2, 1), 100, np.int8)
+    assert definition_conv(big, np.ones((1, 2, 1), np.int8)).tolist() == [[[200 - 256]]]
+    ones = np.ones((1, 4096, 1), np.float16)
+    assert definition_conv(ones, ones).tolist() == [[[4096.0]]]
+
+
+def test_padded_zeros_are_multiplied() -> None:
+    y = definition_conv(np.ones((1, 1, 1)), np.full((1, 1, 1), np.inf), padding=1)
+    np.testing.assert_array_equal(y, [[[np.nan, np.inf, np.nan]]])

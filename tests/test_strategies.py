@@ -1,0 +1,196 @@
+"""The strategies reach what is interesting, stay valid, and shrink to what is small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import find, given, settings
+from hypothesis import strategies as st
+
+from refconv.testing.problems import (
+    PADDING_FORMS,
+    PADDING_MODES,
+    Problem,
+    elements,
+    integer_arrays,
+    random_problem,
+)
+from tests.strategies import cases, problems
+
+Predicate = Callable[[Problem], bool]
+
+
+def smallest(predicate: Predicate, **choices: Any) -> Problem:
+    return find(
+        problems(**choices),
+        predicate,
+        settings=settings(max_examples=5000, database=None),
+        random=Random(0),
+    )
+
+
+def spans(p: Problem) -> list[int]:
+    return [d * (k - 1) + 1 for k, d in zip(p.kernel, p.dilation, strict=True)]
+
+
+def inexact(p: Problem) -> bool:
+    """Whether stride leaves a remainder on some axis."""
+    axes = zip(p.size, p.pairs, spans(p), p.stride, strict=True)
+    return any((n + b + a - span) % s for n, (b, a), span, s in axes)
+
+
+def asymmetric(p: Problem) -> bool:
+    return any(before != after for before, after in p.pairs)
+
+
+def overlapping(p: Problem) -> bool:
+    reads = [c for ins, _ in p.lists for c in ins]
+    return len(set(reads)) < len(reads)
+
+
+INTERESTING: dict[str, Predicate] = {
+    "grouped, strided, dilated and asymmetric at once": lambda p: (
+        len(p.lists) > 1 and max(p.stride) > 1 and max(p.dilation) > 1 and max(p.kernel) > 1 and asymmetric(p)
+    ),
+    "K differs from C in every group": lambda p: all(len(i) != len(o) for i, o in p.lists),
+    "three axes, none square": lambda p: len(set(p.size)) == 3 and len(set(p.kernel)) > 1 and p.spatial_dims == 3,
+    "stride, dilation and kernel differ from axis to axis": lambda p: (
+        p.spatial_dims == 2 and all(len(set(a)) == 2 for a in (p.stride, p.dilation, p.kernel))
+    ),
+    "negative padding on one side": lambda p: any(min(pair) < 0 < max(pair) for pair in p.pairs),
+    "unequal groups": lambda p: len({(len(i), len(o)) for i, o in p.lists}) > 1,
+    "unbatched and channels last": lambda p: p.batch is None and p.channels_last and len(p.lists) > 1,
+    "depthwise with a multiplier": lambda p: p.groups not in (1,) and p.groups == p.c_in and p.c_out == 2 * p.c_in,
+    "no bias": lambda p: not p.bias,
+    "several samples": lambda p: p.batch == 3,
+}
+NOT_TRANSPOSED: dict[str, Predicate] = {
+    "overlapping groups that leave a channel unread": lambda p: (
+        overlapping(p) and len({c for ins, _ in p.lists for c in ins}) < p.c_in
+    ),
+    "inexact division": inexact,
+    "inexact division, grouped and dilated": lambda p: (
+        inexact(p) and len(p.lists) > 1 and any(d > 1 and k > 1 for d, k in zip(p.dilation, p.kernel, strict=True))
+    ),
+    "same padding with an odd element, strided": lambda p: (
+        p.padding in ("same", "same_lower") and asymmetric(p) and max(p.stride) > 1
+    ),
+    "all of the input padded by reflection": lambda p: (
+        p.padding_mode == "reflect" and any(max(pair) == n - 1 > 0 for pair, n in zip(p.pairs, p.size, strict=True))
+    ),
+    "a whole turn of circular padding": lambda p: (
+        p.padding_mode == "circular" and any(max(pair) == n for pair, n in zip(p.pairs, p.size, strict=True))
+    ),
+    "outputs made of padding only": lambda p: (
+        p.padding_mode == "zeros" and any(max(pair) >= span for pair, span in zip(p.pairs, spans(p), strict=True))
+    ),
+}
+TRANSPOSED: dict[str, Predicate] = {
+    "output padding beyond the stride": lambda p: any(
+        extra >= s for extra, s in zip(p.output_padding, p.stride, strict=True)
+    ),
+    "output padding where real values land": lambda p: any(
+        0 < extra <= after for extra, (_, after) in zip(p.output_padding, p.pairs, strict=True)
+    ),
+    "several outputs per group": lambda p: (
+        isinstance(p.groups, int) and p.groups > 1 and p.c_out > p.groups and p.c_in > p.groups
+    ),
+    "gaps between the taps that no input fills": lambda p: any(
+        s > d * (k - 1) + 1 and n > 1 for n, s, d, k in zip(p.size, p.stride, p.dilation, p.kernel, strict=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [*INTERESTING, *NOT_TRANSPOSED])
+def test_reaches(name: str) -> None:
+    problem = smallest({**INTERESTING, **NOT_TRANSPOSED}[name])
+    assert elements(problem) <= 150  # and shrinks
+
+
+@pytest.mark.parametrize("name", [*INTERESTING, *TRANSPOSED])
+def test_reaches_transposed(name: str) -> None:
+    problem = smallest({**INTERESTING, **TRANSPOSED}[name], transposed=True)
+    assert elements(problem) <= 150
+
+
+@pytest.mark.parametrize("mode", PADDING_MODES)
+@pytest.mark.parametrize("form", PADDING_FORMS)
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_reaches_every_mode_and_form_of_padding(mode: str, form: str, dims: int) -> None:
+    def wanted(p: Problem) -> bool:
+        padded = form == "valid" or any(max(pair) > 0 for pair in p.pairs)
+        return padded and p.padding_mode == mode and p.spatial_dims == dims and max(p.stride) > 1
+
+    problem = smallest(wanted, padding_forms=(form,), padding_modes=(mode,), spatial_dims=(dims,))
+    assert elements(problem) <= 40
+
+
+def test_shrinks_to_the_smallest_problem() -> None:
+    for transposed in (False, True):
+        p = smallest(lambda p: True, transposed=transposed)
+        assert (p.batch, p.c_in, p.c_out, p.size, p.kernel, p.groups) == (1, 1, 1, (1,), (1,), 1)
+        assert (p.stride, p.dilation, p.padding, p.padding_mode) == ((1,), (1,), ((0, 0),), "zeros")
+
+
+def test_shrinks_to_the_smallest_grouped_problem() -> None:
+    p = smallest(lambda p: len(p.lists) > 1)
+    assert (p.c_in, p.c_out, p.size, p.kernel, p.groups) == (2, 2, (1,), (1,), 2)
+
+
+def test_shrinks_to_the_smallest_strided_and_dilated_problem() -> None:
+    p = smallest(lambda p: max(p.output_size) > 1 and max(p.stride) > 1 and max(p.dilation) > 1 < max(p.kernel))
+    assert p.c_in == p.c_out == p.batch == 1
+    assert elements(p) <= 10
+
+
+@given(problems(), problems(transposed=True))
+def test_problems_are_valid(plain: Problem, transposed: Problem) -> None:
+    for p in (plain, transposed):
+        assert min(p.output_size) >= 1
+        assert min(p.size) >= 1
+        written = sorted(k for _, outs in p.lists for k in outs)
+        assert written == list(range(p.c_out))
+        assert all(ins and len(set(ins)) == len(ins) and set(ins) <= set(range(p.c_in)) for ins, _ in p.lists)
+        limit = {"reflect": -1, "circular": 0}.get(p.padding_mode)
+        if limit is not None:
+            assert all(max(pair) <= n + limit for pair, n in zip(p.pairs, p.size, strict=True))
+    assert all(
+        extra < max(s, d)
+        for extra, s, d in zip(transposed.output_padding, transposed.stride, transposed.dilation, strict=True)
+    )
+
+
+@given(cases(dtypes=("float16", "int8", "complex64")))
+def test_cases_have_the_shapes_of_their_problem(case: Any) -> None:
+    problem, operands = case
+    assert operands.x.shape == problem.x_shape
+    assert operands.grad_output.shape == problem.output_shape
+    weights = operands.weight if isinstance(operands.weight, tuple) else (operands.weight,)
+    if len(weights) > 1:
+        assert tuple(w.shape for w in weights) == problem.weight_shapes
+    assert (operands.bias is not None) == problem.bias
+    assert len({a.dtype for a in (operands.x, operands.grad_output, *weights)}) == 1
+
+
+def test_seeds_reach_the_same_cases() -> None:
+    """What Hypothesis reaches, a few hundred seeds reach too: an installation is verified without it."""
+    rng = np.random.default_rng(0)
+    drawn = [random_problem(rng) for _ in range(400)]
+    for name, predicate in {**INTERESTING, **NOT_TRANSPOSED}.items():
+        assert any(map(predicate, drawn)), name
+    drawn = [random_problem(rng, transposed=True) for _ in range(400)]
+    for name, predicate in {**INTERESTING, **TRANSPOSED}.items():
+        assert any(map(predicate, drawn)), name
+    assert max(map(elements, drawn)) < 5000
+
+
+@given(st.integers(0, 1000))
+def test_the_same_seed_gives_the_same_problem(seed: int) -> None:
+    one, two = (np.random.default_rng(seed) for _ in range(2))
+    p, q = random_problem(one), random_problem(two)
+    assert p == q
+    np.testing.assert_array_equal(integer_arrays(p, one).x, integer_arrays(q, two).x)

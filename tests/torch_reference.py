@@ -1,0 +1,81 @@
+"""PyTorch's convolutions and automatic gradients, on the same problems as the functions under test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refconv.testing.problems import Operands, Problem, Results
+
+torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
+F: Any = torch.nn.functional
+
+
+def torch_results(problem: Problem, operands: Operands) -> Results:
+    """Return the output and the gradients by PyTorch, in the problem's layout."""
+    x, g = (leaf(problem.to_plain(a)) for a in (operands.x, operands.grad_output))
+    weight = leaf(operands.weight)
+    parts = list(weight) if isinstance(weight, tuple) else [weight]
+    bias = leaf(np.zeros(problem.c_out, operands.x.dtype) if operands.bias is None else operands.bias)
+    kind = "conv_transpose" if problem.transposed else "conv"
+    function = getattr(F, f"{kind}{problem.spatial_dims}d")
+    y = (_transposed if problem.transposed else _plain)(problem, function, x, weight)
+    y = y + bias.reshape(-1, *[1] * problem.spatial_dims)
+    grads = [numpy(grad) for grad in torch.autograd.grad(y, [x, *parts, bias], g)]
+    return Results(
+        y=problem.from_plain(numpy(y)),
+        grad_x=problem.from_plain(grads[0]),
+        grad_weight=tuple(grads[1:-1]) if isinstance(weight, tuple) else grads[1],
+        grad_bias=grads[-1],
+    )
+
+
+def leaf(array: Any) -> Any:
+    """Return a tensor with a gradient (a tuple for a tuple) that shares no memory with `array`."""
+    if isinstance(array, tuple):
+        return tuple(leaf(a) for a in array)
+    return torch.from_numpy(np.array(array)).requires_grad_()
+
+
+def numpy(tensor: Any) -> Any:
+    return tensor.detach().resolve_conj().numpy()
+
+
+def _grouped(problem: Problem, x: Any, weight: Any, call: Any) -> Any:
+    """Call ``call(x, weight, groups)`` once, or for each list of channels, and put the outputs in order."""
+    if isinstance(problem.groups, int):
+        return call(x, weight, problem.groups)
+    parts = [call(x[:, ins], w, 1) for (ins, _), w in zip(problem.lists, weight, strict=True)]
+    order = np.argsort([k for _, outs in problem.lists for k in outs])
+    return torch.cat(parts, 1)[:, torch.from_numpy(order)]
+
+
+def _plain(problem: Problem, function: Any, x: Any, weight: Any) -> Any:
+    name = {"zeros": "constant"}.get(problem.padding_mode, problem.padding_mode)
+    x = F.pad(x, _flat([(max(b, 0), max(a, 0)) for b, a in problem.pairs]), mode=name)
+    sizes = x.shape[2:]
+    crops = (slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(problem.pairs, sizes, strict=True))
+    x = x[(..., *crops)]
+    return _grouped(
+        problem,
+        x,
+        weight,
+        lambda x, w, n: function(x, w, stride=problem.stride, dilation=problem.dilation, groups=n),
+    )
+
+
+def _transposed(problem: Problem, function: Any, x: Any, weight: Any) -> Any:
+    steps = {"stride": problem.stride, "dilation": problem.dilation}
+    pads = [before for before, after in problem.pairs if before == after >= 0]
+    if len(pads) == problem.spatial_dims:  # PyTorch's own padding
+        more = {"padding": pads, "output_padding": problem.output_padding, **steps}
+        return _grouped(problem, x, weight, lambda x, w, n: function(x, w, groups=n, **more))
+    full = _grouped(problem, x, weight, lambda x, w, n: function(x, w, groups=n, **steps))
+    extra = zip(problem.pairs, problem.output_padding, strict=True)
+    return F.pad(full, _flat([(-before, more - after) for (before, after), more in extra]))
+
+
+def _flat(pairs: list[tuple[int, int]]) -> list[int]:
+    return [amount for pair in reversed(pairs) for amount in pair]  # PyTorch takes the last axis first
