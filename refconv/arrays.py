@@ -293,10 +293,7 @@ def windows(
     if name == "array_api_strict":
         return windows_standard(xp, x, kernel, stride, dilation, output)
     shape = (*x.shape[:2], *kernel, *output)
-    if name == "torch":
-        steps = x.stride()
-    else:
-        steps = x.strides
+    steps = x.stride() if name == "torch" else x.strides
     spatial = steps[2:]
     strides = (
         *steps[:2],

@@ -31,7 +31,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from refconv import padding as pads
@@ -184,7 +185,7 @@ class _Passes:
                     total = product if total is None else total + product
             return total
 
-        # Few pieces would leave threads idle: then parts of the batch are summed apart. How many depends on the shape only.
+        # Few pieces would leave threads idle: then parts of the batch are summed apart, how many by shape alone.
         parts = 4 if len(plan.pieces) < 4 else 1
         per_part = max(1, -(-len(plan.batches) // parts))
         chunks = [plan.batches[i : i + per_part] for i in range(0, len(plan.batches), per_part)]
@@ -268,7 +269,7 @@ def _image_rows(geo: Geometry, output_rows: Sequence[tuple[int, int]]) -> list[t
         return [(0, n)]
     inner = [start * geo.stride[0] - geo.pads[0][0] for start, _ in output_rows[1:]]
     edges = sorted({0, *(min(max(edge, 0), n) for edge in inner), n})
-    return list(zip(edges[:-1], edges[1:], strict=True)) or [(0, n)]
+    return list(itertools.pairwise(edges)) or [(0, n)]
 
 
 def _windows_touching(geo: Geometry, rows: tuple[int, int]) -> tuple[int, int]:
@@ -544,7 +545,8 @@ def conv_backward(
     .. math::
         \bar x &= \mathrm{fold}(\bar P), \quad \bar P[n, c, p] = \sum_{k, t, o\;:\; o \cdot \mathrm{stride}
                   + t \cdot \mathrm{dilation} = p} \overline{w[k, c, t]}\; g[n, k, o] \\
-        \bar w[k, c, t] &= \sum_{n, o} g[n, k, o]\; \overline{P[n, c, o \cdot \mathrm{stride} + t \cdot \mathrm{dilation}]} \\
+        \bar w[k, c, t] &= \sum_{n, o} g[n, k, o]\;
+                           \overline{P[n, c, o \cdot \mathrm{stride} + t \cdot \mathrm{dilation}]} \\
         \bar b[k] &= \sum_{n, o} g[n, k, o]
 
     the adjoint under ⟨a, b⟩ = Σ conj(a)·b (PyTorch's convention): ⟨g, conv(x, w)⟩ = ⟨x̄, x⟩ = ⟨w̄, w⟩.
@@ -761,8 +763,8 @@ def conv_transpose(
 ) -> Array:
     r"""Convolve `x` with `weight`, transposed: the adjoint map of a convolution, used in its own right.
 
-    .. math:: y[n, k, p] = b[k] + \sum_{c, t, l\;:\; l \cdot \mathrm{stride} + t \cdot \mathrm{dilation} = p + \mathrm{before}}
-              w[c, k, t]\; x[n, c, l]
+    .. math:: y[n, k, p] = b[k] + \sum_{c, t, l\;:\; l \cdot \mathrm{stride}
+              + t \cdot \mathrm{dilation} = p + \mathrm{before}} w[c, k, t]\; x[n, c, l]
 
     where c runs over the input channels of the groups that write output channel k. The kernel is not conjugated.
 
@@ -843,7 +845,8 @@ def conv_transpose_backward(
     With g = `grad_output`, padded with zeros to G,
 
     .. math::
-        \bar x[n, c, l] &= \sum_{k, t} \overline{w[c, k, t]}\; G[n, k, l \cdot \mathrm{stride} + t \cdot \mathrm{dilation}] \\
+        \bar x[n, c, l] &= \sum_{k, t} \overline{w[c, k, t]}\;
+                           G[n, k, l \cdot \mathrm{stride} + t \cdot \mathrm{dilation}] \\
         \bar w[c, k, t] &= \sum_{n, l} \overline{x[n, c, l]}\; G[n, k, l \cdot \mathrm{stride} + t \cdot \mathrm{dilation}] \\
         \bar b[k] &= \sum_{n, p} g[n, k, p]
 

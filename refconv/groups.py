@@ -702,8 +702,8 @@ def lenet5_c3_groups() -> ChannelGroups:
     """Return the connections of layer C3 of LeNet-5, from 6 maps to 16, one group per output map.
 
     Table I of LeCun et al. (1998): maps 0–5 read three neighbouring input maps, wrapping round, maps 6–11 four
-    neighbouring ones, maps 12–14 two pairs of neighbours, map 15 all six. That breaks the symmetry between the maps and keeps the
-    connections few: the first channel groups, unequal and overlapping.
+    neighbouring ones, maps 12–14 two pairs of neighbours, map 15 all six: the first channel groups, unequal and
+    overlapping.
 
     Examples
     --------

@@ -42,14 +42,14 @@ from refconv.shapes import (
 
 
 def gather_columns(xp: Namespace, padded: Array, geo: Geometry, groups: int = 1, *, copy: bool | None = None) -> Array:
-    """Padded input (N, G·C, P1, …, Pd) -> columns (N, G, C·T, L); a view of it where `copy` is None and one will do."""
+    """Turn padded input (N, G·C, P1, …, Pd) into columns (N, G, C·T, L); a view, if one will do and `copy` is None."""
     view = windows(xp, padded, geo.kernel, geo.stride, geo.dilation, geo.output)  # (N, G·C, k1…kd, o1…od)
     rows = padded.shape[1] // groups * elements(geo.kernel)
     return xp.reshape(view, (padded.shape[0], groups, rows, elements(geo.output)), copy=copy)
 
 
 def gather_columns_over_batch(xp: Namespace, padded: Array, geo: Geometry, groups: int = 1) -> Array:
-    """Padded input (N, G·C, P1, …, Pd) -> columns (G, C·T, N·L): the batch is more columns."""
+    """Turn padded input (N, G·C, P1, …, Pd) into columns (G, C·T, N·L): the batch is more columns."""
     d = len(geo.kernel)
     view = windows(xp, padded, geo.kernel, geo.stride, geo.dilation, geo.output)  # (N, G·C, k1…kd, o1…od)
     view = xp.permute_dims(view, (*range(1, d + 2), 0, *range(d + 2, 2 * d + 2)))  # (G·C, k1…kd, N, o1…od)
@@ -58,7 +58,7 @@ def gather_columns_over_batch(xp: Namespace, padded: Array, geo: Geometry, group
 
 
 def scatter_columns(xp: Namespace, columns: Array, geo: Geometry, padded: Sequence[int]) -> Array:
-    """Columns (N, G, C·T, L) -> padded input (N, G·C, *padded): add every window back where it was read."""
+    """Turn columns (N, G, C·T, L) into padded input (N, G·C, *padded): add every window back where it was read."""
     batch, groups, rows, _ = columns.shape
     channels = groups * (rows // elements(geo.kernel))
     columns = xp.reshape(columns, (batch, channels, *geo.kernel, *geo.output))

@@ -24,7 +24,7 @@ MODES = ("zeros", "reflect", "replicate", "circular")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Padded positions start … stop−1 read input positions source, source + step, …"""
+    """Padded positions start … stop−1 read input positions source, source + step and so on."""
 
     start: int
     stop: int

@@ -136,7 +136,7 @@ def transposed_geometry(
         full = (n - 1) * s - before - after + step * (kernel[axis] - 1) + 1 + extra[axis]
         if n < 1 or full < 1:
             raise ValueError(
-                f"the output of a transposed convolution must have at least one element per axis: spatial axis {axis} "
+                f"the output of a transposed convolution must have an element on every axis: spatial axis {axis} "
                 f"has (n−1)·stride − before − after + dilation·(k−1) + 1 + output_padding = {full} "
                 f"(n={n}, stride={s}, padding=({before}, {after}), dilation={step}, k={kernel[axis]})"
             )
@@ -329,7 +329,7 @@ def _spatial_dims(weight_shape: Shape) -> int:
     d = len(weight_shape) - 2
     if d < 1:
         raise ValueError(
-            f"weight must have at least 3 axes (two of channels and one or more of the kernel); got shape {weight_shape}"
+            f"weight must have at least 3 axes (two of channels, the rest of the kernel); got shape {weight_shape}"
         )
     return d
 

@@ -73,12 +73,12 @@ def set_workers(n: int) -> contextlib.AbstractContextManager[None]:
     return _Setting(_workers, as_int(n, "n", 1))
 
 
-def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:
+def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noqa: A002  (what the argument is)
     """Return a context manager inside which a call aims to use at most `bytes` of scratch memory (default 64 MiB).
 
     The budget covers what one call needs beyond its arguments and its result, over all its threads. One output row
-    of one sample (for an input gradient: of one channel) is the least that is computed at once, so a tiny budget can be exceeded by that;
-    and a padding mode other than zeros makes the input gradient of a whole sample at once.
+    of one sample (for a gradient: of one channel) is the least that is computed at once, so a tiny budget can be
+    exceeded by that; and a padding mode other than zeros makes the input gradient of whole rows at once.
     A budget below one tile (2 MiB) cuts tiles smaller, which may change the last bit of a rounded sum; above
     it every budget gives the same bits on the CPU.
 
@@ -184,6 +184,7 @@ def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channe
                 )
         image_start += count * image
         positions_start += count * positions
+
     def tile_bytes(piece: Piece) -> int:
         image = piece.image.stop - piece.image.start
         positions = piece.positions.stop - piece.positions.start

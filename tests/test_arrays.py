@@ -25,7 +25,7 @@ def test_environment_variable_chooses(monkeypatch):
     assert load_backend().__name__ == "array_api_strict"
     assert load_backend("numpy") is np  # a name given wins
     monkeypatch.setenv("REFCONV_BACKEND", "nunpy")
-    with pytest.raises(ValueError, match="REFCONV_BACKEND='nunpy'.*numpy, cupy, torch, array_api_strict"):
+    with pytest.raises(ValueError, match=r"REFCONV_BACKEND='nunpy'.*numpy, cupy, torch, array_api_strict"):
         load_backend()
 
 

@@ -1,5 +1,6 @@
 """Tiles and threads: the same bits for any number of workers, within the workspace, safe under threads and fork."""
 
+import contextlib
 import gc
 import multiprocessing
 import threading
@@ -117,7 +118,7 @@ def test_scratch_memory_stays_within_the_budget(budget):
 
 def test_settings_nest_and_are_restored_after_an_exception():
     with set_workers(3):
-        with pytest.raises(KeyError), set_workers(5):
+        with contextlib.suppress(KeyError), set_workers(5):
             assert tiling._workers.get() == 5
             raise KeyError
         assert tiling._workers.get() == 3

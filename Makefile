@@ -1,0 +1,68 @@
+# `make tour` and `make test` need nothing but Python 3.11 or newer: both set up .venv with pinned versions first.
+
+PYTHON ?= python3
+# Pins are made on the oldest supported Python, so that every newer one can install them too.
+LOCK_PYTHON ?= python3.11
+WORKERS ?= auto
+
+BIN := .venv/bin
+# pip before 25.3 reads the first for build environments as well, later versions the second.
+PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help tour test lint types lock clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@echo 'PYTHON=python3.12 chooses the Python that a new .venv is made with.'
+
+tour: .venv/.tour ## set up .venv, then run `refconv tour` (ARGS="--help" lists its options)
+	$(BIN)/refconv tour $(ARGS)
+
+test: lint types ## set up .venv, then run every check (ARGS="-k groups" goes to pytest)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: .venv/.dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev ## mypy, strict
+	$(BIN)/mypy
+
+lock: ## pin the newest versions anew in constraints.txt (with python3.11)
+	@$(LOCK_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo 'make lock: LOCK_PYTHON must be Python 3.11, the oldest supported version' >&2; exit 1; }
+	@echo '==> resolving the dev extra in a fresh environment'
+	@set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(LOCK_PYTHON) -m venv "$$scratch/venv"; \
+	"$$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[dev]' editables; \
+	{ \
+		echo '# Versions that `make tour` and `make test` install, the build backend included: Python 3.11 and newer.'; \
+		echo '# Made by `make lock`; run it again for newer versions, then `make test`.'; \
+		"$$scratch/venv/bin/python" -m pip freeze --exclude-editable --disable-pip-version-check; \
+	} > "$$scratch/constraints.txt"; \
+	cp "$$scratch/constraints.txt" constraints.txt
+	@echo '==> constraints.txt written'
+
+clean: ## remove .venv, build output and caches
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find refconv tests benchmarks notebooks docs -name __pycache__ -prune -exec rm -rf {} +
+
+# Stamps: set-up runs again only when the pins or the package's description changed.
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "refconv needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing). Choose another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "==> making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.tour: .venv/.made pyproject.toml constraints.txt
+	@echo '==> installing refconv with the pinned extras tour, strict into .venv'
+	@$(PIP_INSTALL) -e '.[tour,strict]'
+	@touch $@
+
+.venv/.dev: .venv/.made pyproject.toml constraints.txt
+	@echo '==> installing refconv with the pinned extra dev into .venv'
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@ .venv/.tour
