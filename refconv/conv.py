@@ -847,7 +847,8 @@ def conv_transpose_backward(
     .. math::
         \bar x[n, c, l] &= \sum_{k, t} \overline{w[c, k, t]}\;
                            G[n, k, l \cdot \mathrm{stride} + t \cdot \mathrm{dilation}] \\
-        \bar w[c, k, t] &= \sum_{n, l} \overline{x[n, c, l]}\; G[n, k, l \cdot \mathrm{stride} + t \cdot \mathrm{dilation}] \\
+        \bar w[c, k, t] &= \sum_{n, l} \overline{x[n, c, l]}\;
+                           G[n, k, l \cdot \mathrm{stride} + t \cdot \mathrm{dilation}] \\
         \bar b[k] &= \sum_{n, p} g[n, k, p]
 
     so x̄ is a convolution of g: the adjoint of an adjoint.

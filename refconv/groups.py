@@ -502,7 +502,10 @@ def _channel_lists(value: Any, name: str) -> list[tuple[int, ...]]:
 
 
 def _indices(value: Iterable[Any], name: str, minimum: int, maximum: int) -> tuple[int, ...]:
-    return tuple(as_int(number, f"{name}[{i}]", minimum, maximum) for i, number in enumerate(value))
+    numbers = tuple(value)
+    if all(type(number) is int and minimum <= number <= maximum for number in numbers):
+        return numbers  # millions of channels would feel the cost of naming each one for an error
+    return tuple(as_int(number, f"{name}[{i}]", minimum, maximum) for i, number in enumerate(numbers))
 
 
 def _sizes(value: Any, name: str) -> tuple[int, ...]:

@@ -206,7 +206,7 @@ def _check_mode(mode: Any, pads: Pads, size: Shape) -> None:
         limit = {"zeros": None, "reflect": n - 1, "circular": n, "replicate": None if n else 0}[mode]
         if limit is not None and max(pair) > max(limit, 0):
             raise ValueError(
-                f"padding_mode={mode!r} allows at most {max(limit, 0)} elements of padding where the input has {n}; got "
+                f"padding_mode={mode!r} allows at most {max(limit, 0)} elements of padding beside {n} of input; got "
                 f"padding {pair} on spatial axis {axis}"
             )
 

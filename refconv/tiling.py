@@ -165,7 +165,7 @@ def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channe
             per_channel = max(1, (taps * row_length + padded_row) * item_bytes)
             channels = max(1, min(image, (budget // (rows * samples) - fixed) // per_channel))
         for groups in cut(count, at_once):
-            for part in cut(image, channels) or (slice(0, 0),):
+            for part in cut(image, max(1, channels)) or (slice(0, 0),):
                 split = part != slice(0, image)
                 first = image_start + groups.start * image
                 pieces.append(
