@@ -47,7 +47,7 @@ lock: ## pin the newest versions anew in constraints.txt (with python3.11)
 
 clean: ## remove .venv, build output and caches
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find refconv tests benchmarks notebooks docs -name __pycache__ -prune -exec rm -rf {} +
+	find . -name .git -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # Stamps: set-up runs again only when the pins or the package's description changed.
 .venv/.made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,7 @@ def _grouped(problem: Problem, x: Any, weight: Any, call: Any) -> Any:
 
 
 def _plain(problem: Problem, function: Any, x: Any, weight: Any) -> Any:
-    name = {"zeros": "constant"}.get(problem.padding_mode, problem.padding_mode)
-    x = F.pad(x, _flat([(max(b, 0), max(a, 0)) for b, a in problem.pairs]), mode=name)
-    sizes = x.shape[2:]
-    crops = (slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(problem.pairs, sizes, strict=True))
-    x = x[(..., *crops)]
+    x = _pad(x, problem.pairs, {"zeros": "constant"}.get(problem.padding_mode, problem.padding_mode))
     return _grouped(
         problem,
         x,
@@ -74,8 +71,12 @@ def _transposed(problem: Problem, function: Any, x: Any, weight: Any) -> Any:
         return _grouped(problem, x, weight, lambda x, w, n: function(x, w, groups=n, **more))
     full = _grouped(problem, x, weight, lambda x, w, n: function(x, w, groups=n, **steps))
     extra = zip(problem.pairs, problem.output_padding, strict=True)
-    return F.pad(full, _flat([(-before, more - after) for (before, after), more in extra]))
+    return _pad(full, [(-before, more - after) for (before, after), more in extra])
 
 
-def _flat(pairs: list[tuple[int, int]]) -> list[int]:
-    return [amount for pair in reversed(pairs) for amount in pair]  # PyTorch takes the last axis first
+def _pad(x: Any, pairs: Sequence[tuple[int, int]], mode: str = "constant") -> Any:
+    """Pad by PyTorch, then crop where a number is negative. PyTorch takes the last axis first."""
+    amounts = [max(amount, 0) for pair in reversed(pairs) for amount in pair]
+    x = F.pad(x, amounts, mode=mode)
+    crops = (slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(pairs, x.shape[2:], strict=True))
+    return x[(..., *crops)]

@@ -292,16 +292,18 @@ def _draw_axis(
     """Draw (size, kernel, stride, dilation, (before, after), output padding) of one axis."""
     most = {1: 4, 2: 3}.get(d, 2)  # keeps three-dimensional problems small
     k, s, dil = integer(1, most), integer(1, 3), integer(1, 3)
-    span = dil * (k - 1) + 1
-    before, after = (_draw_padding(integer, crops) for _ in range(2)) if form == "pairs" else (0, 0)
-    extra = 0
+    before, after = _draw_padding(integer, crops), _draw_padding(integer, crops)
+    if form != "pairs":
+        before = after = 0
+    steps = integer(1, most) - 1  # between output positions (or between input positions, if transposed)
+    span, extra = dil * (k - 1) + 1, 0
     if transposed:
-        n, extra = integer(1, most), integer(0, max(s, dil) - 1)
-        after = min(after, (n - 1) * s + span + extra - before - 1)  # leaves an output
+        n, extra = steps + 1, integer(0, max(s, dil) - 1)
+        after = min(after, steps * s + span + extra - before - 1)  # leaves an output
     elif form.startswith("same"):
-        n = integer(1, 2 * most)
-    else:  # the input size that gives the outputs drawn, and a remainder that stride leaves over
-        n = max(1, (integer(1, most) - 1) * s + span + integer(0, s - 1) - before - after)
+        n = steps * s + 1 + integer(0, s - 1)
+    else:  # the input size that gives these outputs, and a remainder that stride leaves over
+        n = max(1, steps * s + span + integer(0, s - 1) - before - after)
     while not _allowed(n, _pair(form, (before, after), n, k, s, dil), mode):
         n += 1
     return n, k, s, dil, (before, after), extra

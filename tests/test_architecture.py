@@ -1,0 +1,227 @@
+"""The arrows between refconv's modules, read from their source: who may import whom, and what nobody may import.
+
+An arrow counts wherever its import statement stands, inside functions too, and is followed: what a module
+imports through others it imports.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ("arrays", "shapes", "groups", "im2col", "padding", "conv", "tiling", "cost")
+ARRAY_CODE = ("refconv", "arrays", "padding", "im2col", "conv", "tiling", "nn", "testing", "cli")
+OUTSIDE_CORE = ("nn", "testing", "cli")
+NEVER_IMPORTS = {  # module or package -> what it never reaches; "refconv" is __init__.py, which reaches the whole core
+    "shapes": ARRAY_CODE,
+    "groups": ARRAY_CODE,
+    **{name: OUTSIDE_CORE for name in ("refconv", "arrays", "im2col", "padding", "conv", "tiling", "cost")},
+    "nn": ("testing", "cli"),
+    "testing": ("refconv", "im2col", "conv", "shapes", "tiling", "padding", "nn", "cli"),
+}
+HEAVY = {
+    "array_api_strict", "click", "cupy", "hypothesis", "jinja2", "matplotlib", "rich", "scipy", "skimage", "sklearn",
+    "torch",
+}  # fmt: skip
+PICKLES = {"cPickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+
+Sources = Mapping[str, str]  # "refconv/nn/layers.py" -> its text
+
+
+def package_sources() -> Sources:
+    return {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in (ROOT / "refconv").rglob("*.py")}
+
+
+def module_name(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def short(module: str) -> str:
+    """Return the row of the table that a module stands in: refconv.nn.layers is "nn"."""
+    return module.split(".")[1] if "." in module else module
+
+
+def at_import_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes that run when the module is imported: no function bodies, no ``if TYPE_CHECKING``."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from at_import_time(node)
+
+
+def imported(path: str, nodes: Iterator[ast.AST]) -> Iterator[str]:
+    """Yield the dotted names that the import statements among `nodes` name, relative ones made absolute."""
+    package = module_name(path).split(".")
+    package = package if path.endswith("/__init__.py") else package[:-1]
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def resolve(name: str, modules: set[str]) -> str:
+    """Return the module that holds a dotted name: refconv.conv.ConvGrads is held by refconv.conv."""
+    while name not in modules:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def reached(sources: Sources) -> dict[str, set[str]]:
+    """Return, for each module, every refconv module that it imports, directly or through others."""
+    modules = {module_name(path) for path in sources}
+    arrows = {
+        module_name(path): {
+            resolve(name, modules)
+            for name in imported(path, ast.walk(ast.parse(text)))
+            if name.split(".")[0] == "refconv"
+        }
+        for path, text in sources.items()
+    }
+    while True:  # follow the arrows until nothing new is reached
+        further = {module: targets.union(*(arrows[t] for t in targets)) for module, targets in arrows.items()}
+        if further == arrows:
+            return arrows
+        arrows = further
+
+
+def wrong_arrows(sources: Sources) -> list[str]:
+    found = []
+    for module, targets in sorted(reached(sources).items()):
+        if module in targets:
+            found.append(f"{module} imports itself, through others")
+        forbidden = NEVER_IMPORTS.get(short(module), ())
+        found += [f"{module} reaches {target}" for target in sorted(targets) if short(target) in forbidden]
+        if not module.startswith(("refconv.cli", "refconv.__main__")):
+            found += [f"{module} reaches {target}" for target in sorted(targets) if short(target) == "cli"]
+    return found
+
+
+def heavy_imports(sources: Sources) -> list[str]:
+    """Optional packages: never while the core or refconv.nn is imported, and in the core's functions never either."""
+    found = []
+    for path, text in sources.items():
+        tree, place = ast.parse(text), short(module_name(path))
+        if place == "arrays":  # loads array modules by name, on request
+            everywhere: Iterator[ast.AST] = at_import_time(tree)
+        elif place in (*CORE, "refconv"):
+            everywhere = ast.walk(tree)
+        elif place == "nn":
+            everywhere = at_import_time(tree)
+        else:
+            continue
+        names = {name.split(".")[0] for name in imported(path, everywhere)}
+        found += [f"{path} imports {name}" for name in sorted(names & HEAVY)]
+    return found
+
+
+def pickling(sources: Sources) -> list[str]:
+    found = []
+    for path, text in sources.items():
+        tree = ast.parse(text)
+        names = {name.split(".")[0] for name in imported(path, ast.walk(tree))}
+        found += [f"{path} imports {name}" for name in sorted(names & PICKLES)]
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.keyword)
+                and node.arg == "allow_pickle"
+                and not (isinstance(node.value, ast.Constant) and node.value.value is False)
+            ):
+                found.append(f"{path}:{node.value.lineno} allows pickles")
+    return found
+
+
+def test_arrows_point_up():
+    assert wrong_arrows(package_sources()) == []
+
+
+def test_every_module_of_the_core_is_there():
+    present = {short(module_name(path)) for path in package_sources()}
+    assert present >= {*CORE, *OUTSIDE_CORE}
+
+
+def test_core_imports_nothing_heavy():
+    assert heavy_imports(package_sources()) == []
+
+
+def test_only_arrays_knows_the_compatibility_package():
+    knowing = [path for path, text in package_sources().items() if "array_api_compat" in text]
+    assert knowing == ["refconv/arrays.py"]
+
+
+def test_no_pickles():
+    folders = ("refconv", "tests", "benchmarks", "notebooks", "docs")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert pickling({path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in files}) == []
+
+
+HOUSE = {
+    "refconv/__init__.py": "from refconv.conv import conv",
+    "refconv/arrays.py": "import numpy as np",
+    "refconv/shapes.py": "import math",
+    "refconv/conv.py": "from refconv import arrays, shapes",
+    "refconv/nn/__init__.py": "from refconv.nn.layers import Conv",
+    "refconv/nn/layers.py": "from refconv.conv import conv\nfrom .loss import mean",
+    "refconv/nn/loss.py": "from refconv.arrays import to_numpy",
+    "refconv/testing/__init__.py": "from refconv.arrays import to_numpy",
+    "refconv/cli.py": "def main():\n    import refconv.nn, refconv.testing, scipy",
+}
+
+
+def test_a_sound_house_passes():
+    assert wrong_arrows(HOUSE) == []
+    assert heavy_imports(HOUSE) == []
+    assert pickling(HOUSE) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("shapes", "from refconv import arrays", "refconv.shapes reaches refconv.arrays"),
+        ("shapes", "def f():\n    from . import arrays", "refconv.shapes reaches refconv.arrays"),
+        ("shapes", "import refconv", "refconv.shapes reaches refconv.arrays"),
+        ("arrays", "from refconv.conv import conv", "refconv.arrays imports itself, through others"),
+        ("arrays", "from refconv.cli import main", "refconv.conv reaches refconv.cli"),
+        ("conv", "import refconv.nn.layers as n", "refconv.conv reaches refconv.nn.layers"),
+        ("conv", "from .nn import loss", "refconv.conv reaches refconv.nn.loss"),
+        ("nn/loss", "from ..testing import check_conv", "refconv.nn.loss reaches refconv.testing"),
+        ("testing/oracle", "from refconv import conv", "refconv.testing.oracle reaches refconv.conv"),
+        ("testing/oracle", "from refconv import ChannelGroups", "refconv.testing.oracle reaches refconv"),
+        ("testing/oracle", "def f():\n    from ..shapes import f", "refconv.testing.oracle reaches refconv.shapes"),
+    ],
+)
+def test_a_wrong_arrow_is_caught(path, text, message):
+    assert message in wrong_arrows({**HOUSE, f"refconv/{path}.py": text})
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("conv", "from scipy.signal import correlate"),
+        ("conv", "def f():\n    import cupy"),
+        ("arrays", "try:\n    import cupy\nexcept ImportError:\n    cupy = None"),
+        ("nn/loss", "class A:\n    import sklearn.datasets"),
+    ],
+)
+def test_a_heavy_import_is_caught(path, text):
+    assert len(heavy_imports({**HOUSE, f"refconv/{path}.py": text})) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f():\n    import pickle",
+        "from joblib import load",
+        "np.load('a.npy', allow_pickle=True)",
+        "np.load('a.npy', allow_pickle=wanted)",
+    ],
+)
+def test_a_pickle_is_caught(text):
+    assert len(pickling({"benchmarks/a.py": text})) == 1

@@ -1,0 +1,163 @@
+"""What a user installs: built from this tree, put into an empty folder, imported in a process of its own."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+OPTIONAL = (
+    "array_api_strict", "click", "cupy", "hypothesis", "jinja2", "matplotlib", "rich", "scipy", "skimage", "sklearn",
+    "torch",
+)  # fmt: skip
+
+
+def run(*command: object, **environment: str) -> str:
+    """Run a command outside the source tree and return what it printed."""
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=Path(sys.prefix),
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The sdist, and the wheel made from that sdist: (sdist, wheel)."""
+    out = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT)
+    (sdist,) = out.glob("*.tar.gz")
+    (wheel,) = out.glob("*.whl")
+    return sdist, wheel
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """A folder that holds the installed wheel and nothing else."""
+    target = tmp_path_factory.mktemp("site")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+    run(*pip, "--no-deps", "--no-index", "--target", target, built[1])
+    return target
+
+
+def test_wheel_holds_the_package_and_nothing_else(built):
+    with zipfile.ZipFile(built[1]) as wheel:
+        names = wheel.namelist()
+    info = f"refconv-{PROJECT['version']}.dist-info"
+    assert {name.split("/")[0] for name in names} == {"refconv", info}
+    source = [path for path in (ROOT / "refconv").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {name for name in names if name.startswith("refconv/")} == {
+        path.relative_to(ROOT).as_posix() for path in source
+    }
+    assert "refconv/py.typed" in names
+    assert f"{info}/licenses/LICENSE" in names
+
+
+def test_sdist_can_be_tested_and_cited(built):
+    with tarfile.open(built[0]) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    wanted = {"Makefile", "constraints.txt", "LICENSE", "CITATION.cff", "tests/conftest.py", "refconv/py.typed"}
+    assert wanted <= names
+    assert not [name for name in names if name.startswith((".venv", ".git/")) or name.endswith(".pyc")]
+
+
+def test_installed_wheel_runs_from_where_it_was_put(installed):
+    code = """
+        import importlib.metadata, refconv, numpy as np
+        y = refconv.conv(np.ones((1, 4, 3, 5)), np.ones((2, 2, 3, 3)), groups=2)
+        assert y.tolist() == [[[[18.0] * 3]] * 2], y
+        print(refconv.__file__)
+        print(importlib.metadata.version("refconv"), refconv.__version__)
+    """
+    file, versions = run(sys.executable, "-c", dedent(code), PYTHONPATH=str(installed)).splitlines()
+    assert Path(file).resolve() == (installed / "refconv" / "__init__.py").resolve()
+    assert versions == f"{PROJECT['version']} {PROJECT['version']}"
+
+
+def test_command_is_installed(installed):
+    # Only the commands need click and rich, which are dependencies; the extras must not be needed for --help.
+    code = f"""
+        import sys
+        sys.modules.update(dict.fromkeys(set({OPTIONAL}) - {{"click", "rich"}}))
+        from importlib.metadata import distribution
+        (command,) = distribution("refconv").entry_points.select(group="console_scripts", name="refconv")
+        sys.argv = ["refconv", "--help"]
+        command.load()()
+    """
+    assert "tour" in run(sys.executable, "-c", dedent(code), PYTHONPATH=str(installed))
+
+
+def test_checker_and_layers_need_numpy_only():
+    # None in sys.modules makes an import fail as if the package were not installed.
+    code = f"""
+        import sys
+        sys.modules.update(dict.fromkeys({OPTIONAL}))
+        import refconv, refconv.nn
+        from refconv.testing import check_conv
+        def forward(x, weight, bias, stride, padding, dilation, groups):
+            return refconv.conv(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        check_conv(forward, cases=20).raise_if_failed()
+    """
+    run(sys.executable, "-c", dedent(code))
+
+
+def test_import_loads_numpy_and_nothing_heavier():
+    loaded = run(sys.executable, "-c", "import refconv, sys; print(*{name.split('.')[0] for name in sys.modules})")
+    assert "numpy" in loaded.split()
+    assert not {*OPTIONAL, "array_api_compat", "threadpoolctl", "pytest"} & set(loaded.split())
+
+
+def test_import_is_quick():
+    code = """
+        import time, numpy
+        start = time.perf_counter()
+        import refconv
+        print(time.perf_counter() - start)
+    """
+    seconds = min(float(run(sys.executable, "-c", dedent(code))) for _ in range(5))
+    assert seconds < 0.3  # beyond NumPy's own
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def test_constraints_are_plain_pins():
+    for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
+        assert re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[0-9][0-9a-z.]*", line), line
+        assert not re.search(r"://|\.(org|com|io|net)\b|--|file:", line), line
+
+
+def test_every_requirement_of_the_two_commands_is_pinned():
+    pinned = {canonicalize_name(name): version for name, version in pins().items()}
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *(line for extra in ("tour", "testing", "strict", "dev") for line in extras[extra])]
+    for requirement in map(Requirement, wanted):
+        if requirement.name != PROJECT["name"]:
+            version = pinned.get(canonicalize_name(requirement.name))
+            assert version is not None, f"constraints.txt does not pin {requirement.name}: run make lock"
+            assert requirement.specifier.contains(version), f"{requirement} excludes the pinned {version}: run make lock"
+
+
+def test_one_version_everywhere():
+    version = PROJECT["version"]
+    assert f'\n__version__ = "{version}"\n' in (ROOT / "refconv" / "__init__.py").read_text("utf-8")
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert re.search(rf"^## \[{re.escape(version)}\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
