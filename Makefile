@@ -52,7 +52,8 @@ clean: ## remove .venv, build output and caches
 # Stamps: set-up runs again only when the pins or the package's description changed.
 .venv/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-		{ echo "refconv needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing). Choose another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+		{ found=$$($(PYTHON) -c 'import sys; print("Python %d.%d" % sys.version_info[:2])' 2>/dev/null || echo 'not found'); \
+		echo "refconv needs Python 3.11 or newer; $(PYTHON) is $$found. Choose another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@echo "==> making .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
 	@touch $@

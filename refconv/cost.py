@@ -70,7 +70,9 @@ class GroupSpec:
     @property
     def label(self) -> int | str:
         """The shortest specification that says the same: n, "log:n" or "table"."""
-        return {"uniform": self.n, "log": f"log:{self.n}", "table": "table"}[self.kind]
+        if self.kind == "uniform":
+            return self.n
+        return f"log:{self.n}" if self.kind == "log" else self.kind
 
 
 def parse_groups(spec: int | str) -> GroupSpec:
@@ -298,8 +300,8 @@ class Walk:
         """Add pooling over windows; with `coefficients`, each channel's is scaled and shifted by trained numbers."""
         channels, *size = self.shape
         output = (channels, *_windows(size, kernel, stride, 0))
-        scale, shift = (channels, channels) if coefficients else (0, 0)
-        self.add(name, scale + shift, math.prod(output) if coefficients else 0, output)
+        trained = int(coefficients)
+        self.add(name, 2 * channels * trained, math.prod(output) * trained, output)
 
     def normalise(self, name: str) -> None:
         """Add a normalisation without parameters."""

@@ -65,7 +65,10 @@ def is_sequence(value: Any) -> bool:
 
 def shown(value: Any) -> str:
     """Return a short representation of any value, on one line, for an error message."""
-    return " ".join(reprlib.repr(value).split())
+    try:
+        return " ".join(reprlib.repr(value).split())
+    except Exception:  # a representation of someone else's may fail; an integer of thousands of digits has none
+        return f"<{type(value).__name__}>"
 
 
 def _as_bool(value: Any, name: str) -> bool:
@@ -519,8 +522,8 @@ def _sizes(value: Any, name: str) -> tuple[int, ...]:
 def _kernel(kernel_size: Any) -> tuple[int, ...]:
     if isinstance(kernel_size, int | np.integer) and not isinstance(kernel_size, bool):
         raise TypeError(
-            f"kernel_size must be a sequence with one integer per spatial axis, such as ({kernel_size}, "
-            f"{kernel_size}): the integer {kernel_size} alone does not say how many axes there are"
+            "kernel_size must be a sequence with one integer per spatial axis, such as (3, 3); the integer "
+            f"{shown(kernel_size)} alone does not say how many axes there are"
         )
     if _length(kernel_size, "kernel_size", "integers, one per spatial axis") == 0:
         raise ValueError("kernel_size must have at least one spatial axis; got none")

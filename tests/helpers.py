@@ -124,6 +124,8 @@ def load(name: str) -> Backend:
             raise
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Missing(f"backend {name} finds no device: {first}") from error
+    if name == "torch":
+        xp.set_num_threads(1)  # waking threads costs more than these small problems do
     return Backend(name, xp, type(array))
 
 

@@ -12,6 +12,7 @@ from refconv.testing.problems import Operands, Problem, Results
 
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
 F: Any = torch.nn.functional
+torch.set_num_threads(1)  # waking threads costs more than these small problems do
 
 
 def torch_results(problem: Problem, operands: Operands) -> Results:

@@ -158,6 +158,8 @@ class Conv(Layer):
         As for :func:`refconv.conv`.
     bias : bool
         Whether to add a bias b, one number per output channel.
+    std : float, optional
+        Standard deviation of the initial weight, instead of He's √(2 / fan-in); AlexNet's is 0.01.
     rng : numpy.random.Generator
         Draws the weight, the same numbers for every array module.
     xp : module, optional
@@ -200,6 +202,7 @@ class Conv(Layer):
         dilation: Any = 1,
         padding_mode: str = "zeros",
         bias: bool = True,
+        std: float | None = None,
         rng: np.random.Generator,
         xp: Namespace | None = None,
         dtype: str = "float32",
@@ -211,7 +214,7 @@ class Conv(Layer):
             raise ValueError("kernel_size must have at least one spatial axis; got none")
         draw = _Init(rng, xp, dtype, device)
         self.weights = [
-            Parameter(name, draw.he_normal(shape, fan_in=elements(shape[1:])))
+            Parameter(name, draw.normal(shape, std))
             for name, shape in _weight_shapes(groups, c_in, c_out, kernel).items()
         ]
         self.bias = Parameter("bias", draw.zeros((c_out,))) if bias else None
@@ -396,7 +399,7 @@ class Linear(Layer):
         Row lengths of x and y.
     bias : bool
         Whether to add b.
-    rng, xp, dtype, device
+    std, rng, xp, dtype, device
         As for :class:`Conv`.
 
     Raises
@@ -422,6 +425,7 @@ class Linear(Layer):
         out_features: int,
         *,
         bias: bool = True,
+        std: float | None = None,
         rng: np.random.Generator,
         xp: Namespace | None = None,
         dtype: str = "float32",
@@ -429,7 +433,7 @@ class Linear(Layer):
     ) -> None:
         shape = (as_int(out_features, "out_features", 1), as_int(in_features, "in_features", 1))
         draw = _Init(rng, xp, dtype, device)
-        self.weight = Parameter("weight", draw.he_normal(shape, fan_in=shape[1]))
+        self.weight = Parameter("weight", draw.normal(shape, std))
         self.bias = Parameter("bias", draw.zeros(shape[:1])) if bias else None
 
     def forward(self, x: Array) -> Array:
@@ -571,9 +575,13 @@ class _Init:
         self._xp = load_backend() if xp is None else xp
         get_dtype(self._xp, dtype)
 
-    def he_normal(self, shape: Shape, fan_in: int) -> Array:
-        """Return draws from N(0, 2 / fan_in)."""
-        values = self._rng.normal(0.0, math.sqrt(2 / max(fan_in, 1)), shape)
+    def normal(self, shape: Shape, std: float | None) -> Array:
+        """Return draws from N(0, std²), by default N(0, 2 / fan-in): an output sees all axes but the first."""
+        if std is None:
+            std = math.sqrt(2 / max(elements(shape[1:]), 1))
+        if not (math.isfinite(std) and std >= 0):
+            raise ValueError(f"std must be at least 0 and finite; got {std}")
+        values = self._rng.normal(0.0, std, shape)
         return self._xp.asarray(values.astype(self._dtype), device=self._device)
 
     def zeros(self, shape: Shape) -> Array:

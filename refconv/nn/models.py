@@ -38,7 +38,8 @@ def digits_network(
     ========================  =================
 
     Only the convolutions in the blocks are grouped, so that networks with different groups differ in nothing else: the
-    first sees a single channel, and the linear layer sees everything.
+    first sees a single channel, and the linear layer sees everything. The linear layer's weight starts small, with
+    standard deviation 0.01, so that at first all ten classes are nearly as likely.
 
     Parameters
     ----------
@@ -83,5 +84,5 @@ def digits_network(
         ),
         ReLU(),
         Flatten(),
-        Linear(channels * 4 * 4, 10, **where),
+        Linear(channels * 4 * 4, 10, std=0.01, **where),
     )
