@@ -266,6 +266,28 @@ def conj(xp: Namespace, array: Array) -> Array:
     return conjugate if resolve is None else resolve()
 
 
+def matmul(xp: Namespace, a: Array, b: Array) -> Array:
+    """Return the matrix product a·b of the last two axes, batched over the others.
+
+    NumPy's warning of invalid values is silenced: vectorised products also raise it where the result is right, and
+    other modules never do. A result that is NaN is still NaN.
+    """
+    if xp is np:
+        with np.errstate(invalid="ignore"):
+            return np.matmul(a, b)
+    return xp.matmul(a, b)
+
+
+def computing_dtype(xp: Namespace, name: str) -> str:
+    """Return the data type in which `xp` can multiply and add what wraps, or rounds, like the one called `name`.
+
+    PyTorch stores wide unsigned integers but does not multiply them; signed 64-bit ones have the same low bits.
+    """
+    if xp.__name__.endswith("torch") and name in ("uint16", "uint32", "uint64"):
+        return "int64"
+    return name
+
+
 def runs_on_cpu_threads(xp: Namespace) -> bool:
     """Tell whether Python threads over small tiles pay: NumPy releases the interpreter lock and has caches.
 

@@ -40,6 +40,7 @@ from refconv.arrays import (
     DTYPES,
     Array,
     Namespace,
+    computing_dtype,
     conj,
     device,
     dtype_kind,
@@ -47,6 +48,7 @@ from refconv.arrays import (
     elements,
     get_dtype,
     item_bytes,
+    matmul,
     namespace_of,
 )
 from refconv.groups import ChannelGroups, ChannelSide
@@ -112,7 +114,7 @@ class _Passes:
             padded = self._padded(image, batch, piece.image, row_window(geo, *rows))  # (N, G·C, P1, …, Pd)
             kernel = kernels[piece.block][piece.groups, ...]  # (G, K, C·T)
             columns = gather_columns(xp, padded, part, kernel.shape[0])  # (N, G, C·T, L)
-            positions = xp.matmul(kernel, columns)  # (N, G, K, L)
+            positions = matmul(xp, kernel, columns)  # (N, G, K, L)
             return xp.reshape(positions, (padded.shape[0], kernel.shape[0] * kernel.shape[1], *part.output))
 
         def work(task: tuple[slice, tuple[int, int], tuple[Piece, ...]]) -> None:
@@ -141,7 +143,7 @@ class _Passes:
             listed = self._read(positions, self.position_side, batch, piece.positions)[:, :, first:last, ...]
             listed = xp.astype(listed, self._accumulate_dtype, copy=False)
             listed = xp.reshape(listed, (listed.shape[0], *kernel.shape[:2], elements(part.output)))  # (N, G, K, L)
-            columns = xp.matmul(xp.matrix_transpose(kernel), listed)  # (N, G, C·T, L)
+            columns = matmul(xp, xp.matrix_transpose(kernel), listed)  # (N, G, C·T, L)
             start, stop = row_window(geo, first, last)
             if rows == (0, geo.size[0]):  # the last rows of P may lie in no window
                 stop = geo.padded[0]
@@ -181,7 +183,7 @@ class _Passes:
                     listed = xp.permute_dims(listed, (1, 0, *range(2, listed.ndim)))  # (G·K, N, o1, …, od)
                     size = listed.shape[0] // groups
                     listed = xp.reshape(listed, (groups, size, columns.shape[2]))  # (G, K, N·L)
-                    product = xp.matmul(listed, xp.matrix_transpose(columns))  # (G, K, C·T)
+                    product = matmul(xp, listed, xp.matrix_transpose(columns))  # (G, K, C·T)
                     total = product if total is None else total + product
             return total
 
@@ -362,10 +364,11 @@ def _check_arrays(**operands: Any) -> tuple[Namespace, str, Any]:
     return xp, dtypes[first], devices[first]
 
 
-def _accumulate_name(accumulate_dtype: Any, dtype: str) -> str:
+def _accumulate_name(xp: Namespace, accumulate_dtype: Any, dtype: str) -> str:
     """Return the name of the data type to accumulate in."""
     if accumulate_dtype is None:
-        return "float32" if dtype == "float16" else dtype  # as every library: half precision is summed in single
+        # As every library does, half precision is summed in single.
+        return "float32" if dtype == "float16" else computing_dtype(xp, dtype)
     try:
         name = dtype_name(accumulate_dtype)
     except TypeError:
@@ -377,7 +380,7 @@ def _accumulate_name(accumulate_dtype: Any, dtype: str) -> str:
         raise TypeError(
             f"accumulate_dtype must be of the operands' kind: {dtype} is {dtype_kind(dtype)}, {name} {dtype_kind(name)}"
         )
-    return name
+    return computing_dtype(xp, name)
 
 
 def _weight_shape(weight: Weight) -> Any:
@@ -520,7 +523,7 @@ def conv(
         channels_last=channels_last,
     )
     _check_bias(bias, call)
-    p = _Passes(xp, call, dtype, _accumulate_name(accumulate_dtype, dtype), dev)
+    p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
     return _from_first(p, p.correlate(_to_first(p, x), _to_kernels(p, weight), bias))
 
 
@@ -593,7 +596,7 @@ def conv_backward(
         channels_last=channels_last,
     )
     _check_grad(grad_output, call)
-    p = _Passes(xp, call, dtype, _accumulate_name(accumulate_dtype, dtype), dev)
+    p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
     grad, image = _to_first(p, grad_output), _to_first(p, x)
     return ConvGrads(
         x=_conv_input_grad(p, grad, weight) if "x" in needs else None,
@@ -670,7 +673,7 @@ def conv_input_grad(
         x_name="input_shape",
     )
     _check_grad(grad_output, call)
-    p = _Passes(xp, call, dtype, _accumulate_name(accumulate_dtype, dtype), dev)
+    p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
     return _conv_input_grad(p, _to_first(p, grad_output), weight)
 
 
@@ -744,7 +747,7 @@ def conv_weight_grad(
         channels_last=channels_last,
     )
     _check_grad(grad_output, call)
-    p = _Passes(xp, call, dtype, _accumulate_name(accumulate_dtype, dtype), dev)
+    p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
     return _conv_weight_grad(p, _to_first(p, grad_output), _to_first(p, x))
 
 
@@ -822,7 +825,7 @@ def conv_transpose(
         transposed=True,
     )
     _check_bias(bias, call)
-    p = _Passes(xp, call, dtype, _accumulate_name(accumulate_dtype, dtype), dev)
+    p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
     return _from_first(p, p.scatter(_to_first(p, x), _to_kernels(p, weight), bias))
 
 
@@ -895,7 +898,7 @@ def conv_transpose_backward(
         transposed=True,
     )
     _check_grad(grad_output, call)
-    p = _Passes(xp, call, dtype, _accumulate_name(accumulate_dtype, dtype), dev)
+    p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
     grad, positions = _to_first(p, grad_output), _to_first(p, x)
     grad_x = grad_weight = None
     if "x" in needs:

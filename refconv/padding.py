@@ -19,8 +19,6 @@ from dataclasses import dataclass
 
 from refconv.arrays import Array, DType, Namespace, device
 
-MODES = ("zeros", "reflect", "replicate", "circular")
-
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -84,9 +82,8 @@ def pad(xp: Namespace, x: Array, axes: Sequence[Sequence[Run]], size: Sequence[i
         return xp.astype(x[(..., *(a[0].input for a in axes))], dtype, copy=False)
     padded = xp.zeros((*x.shape[:2], *size), dtype=dtype, device=device(x))
     for combination in itertools.product(*axes):
-        part = x[(..., *(run.input for run in combination))]
-        part = _flip(xp, part, combination)
-        padded[(..., *(run.padded for run in combination))] = xp.astype(part, dtype, copy=False)
+        part = xp.astype(x[(..., *(run.input for run in combination))], dtype, copy=False)
+        padded[(..., *(run.padded for run in combination))] = _flip(xp, part, combination)
     return padded
 
 

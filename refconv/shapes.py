@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from refconv.groups import ChannelGroups, uniform_groups
-from refconv.padding import MODES
 
 Shape = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 MAX_ELEMENTS = 2**40
 """A request for an array of more elements is refused before anything is allocated."""
@@ -199,8 +200,8 @@ def _pads(padding: Any, size: Shape, spans: Shape, stride: Shape) -> Pads:
 def _check_mode(mode: Any, pads: Pads, size: Shape) -> None:
     if not isinstance(mode, str):
         raise TypeError(f"padding_mode must be a string; got {mode!r}")
-    if mode not in MODES:
-        raise ValueError(f"padding_mode must be one of {', '.join(MODES)}; got {mode!r}")
+    if mode not in PADDING_MODES:
+        raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {mode!r}")
     # One reflection or one turn round the circle, as PyTorch; a replicated border needs an element to repeat.
     for axis, (n, pair) in enumerate(zip(size, pads, strict=True)):
         limit = {"zeros": None, "reflect": n - 1, "circular": n, "replicate": None if n else 0}[mode]

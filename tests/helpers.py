@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import refconv
-from refconv.testing.problems import Operands, Problem, Results
+from refconv.testing.problems import Operands, Problem, Results, definition_results, integer_arrays
 
 BACKENDS = ("numpy", "readonly-numpy", "array_api_strict", "torch", "cupy")
 FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
@@ -167,6 +168,14 @@ def assert_results(backend: Backend, actual: Results, expected: Results) -> None
             backend.assert_equal(getattr(actual, name), getattr(expected, name))
         except AssertionError as error:
             raise AssertionError(f"{name} is wrong: {error}") from error
+
+
+@functools.cache
+def large() -> tuple[Problem, Operands, Results]:
+    """Return a problem that a small workspace cuts into many pieces, along every axis that can be cut."""
+    problem = Problem(3, 12, 18, (17, 23), (3, 4), (1, 2), (2, 1), ((2, 1), (0, 3)), 3, channels_last=True)
+    operands = integer_arrays(problem, np.random.default_rng(17))
+    return problem, operands, definition_results(problem, operands)
 
 
 def inner(a: Any, b: Any) -> Any:

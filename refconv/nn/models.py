@@ -79,7 +79,9 @@ def digits_network(
         ReLU(),
         MaxPool(2),
         *(
-            Residual(ReLU(), Conv(channels, channels, 3, groups=groups(channels, channels), padding=1, **where))
+            Residual(
+                ReLU(), Conv(channels, channels, 3, groups=groups(channels, channels), padding=1, std=0.0, **where)
+            )
             for _ in range(blocks)
         ),
         ReLU(),

@@ -101,12 +101,13 @@ def load_photograph() -> Array:
     """
     from skimage import data, transform
 
+    resize: Any = transform.resize
     photograph = data.astronaut()
     rows, columns, _ = photograph.shape
     side = min(rows, columns)
     top, left = (rows - side) // 2, (columns - side) // 2
     square = photograph[top : top + side, left : left + side]
-    return transform.resize(square, (SIDE, SIDE), anti_aliasing=True).astype("float32")
+    return resize(square, (SIDE, SIDE), anti_aliasing=True).astype("float32")
 
 
 def run_alexnet(
@@ -148,7 +149,9 @@ def run_alexnet(
         two, one = costs[2][layer.name], costs[1][layer.name]
         shape = tuple(outputs[2][i].shape[1:])
         if shape != two.output_shape or tuple(outputs[1][i].shape[1:]) != shape:
-            raise RuntimeError(f"{layer.name} gave the shape {shape}, but its cost was counted for {two.output_shape}")
+            raise RuntimeError(
+                f"{layer.name} gave the shape {shape}, but its cost was counted for {two.output_shape}"
+            )
         medians = [statistics.median(run[i] for run in times[groups]) for groups in (2, 1)]
         layers.append(
             LayerResult(

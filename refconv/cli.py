@@ -1,0 +1,202 @@
+"""The commands: they parse, call the library and print.
+
+Exit codes: 0 good, 1 a check failed, 2 bad usage (also: a backend or package that is missing), 130 interrupted.
+Whatever goes wrong for a known reason is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+import refconv
+
+if TYPE_CHECKING:
+    from refconv.arrays import Namespace
+    from refconv.cost import Cost
+
+BAD_USAGE, INTERRUPTED = 2, 130
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    click.echo(f"refconv: {message}", err=True)
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(refconv.__version__, prog_name="refconv")
+def cli() -> None:
+    """Run and check grouped convolution: to read, run and trust."""
+
+
+_backend_option = click.option(
+    "--backend",
+    metavar="NAME",
+    help="Array module: numpy, cupy, torch or array_api_strict. Default: $REFCONV_BACKEND, else numpy.",
+)
+_json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object on standard output, and nothing else there.",
+)
+
+
+def _load_backend(name: str | None) -> Namespace:
+    try:
+        return refconv.load_backend(name)
+    except (ValueError, refconv.BackendError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+@cli.command()
+@click.argument("model")
+@click.option(
+    "--groups",
+    metavar="SPEC",
+    help="N or uniform:N (N equal groups), dense, log:N (N logarithmic groups), or table (LeNet-5's connections). "
+    "Default: as in the model's paper.",
+)
+@_backend_option
+@_json_option
+def cost(model: str, groups: str | None, backend: str | None, as_json: bool) -> None:
+    r"""Count the parameters, multiply-adds (MACs), activations and memory of MODEL, layer by layer.
+
+    MODEL is the name of a network, such as alexnet or lenet5. Counting needs no arrays: --backend is only checked.
+
+    \b
+    refconv cost alexnet               the two groups of the paper
+    refconv cost alexnet --groups 1    the same network without groups
+    refconv cost alexnet --groups log:3 --json
+    """
+    from refconv.cost import model_cost
+
+    _load_backend(backend)
+    try:
+        counted = model_cost(model, groups)
+    except (ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(counted.to_dict(), indent=2))
+    else:
+        _print_cost(counted)
+
+
+def _print_cost(counted: Cost) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{counted.model}, groups={counted.groups}, input {_shape(counted.input_shape)}",
+        title_justify="left",
+        box=box.SIMPLE,
+        show_footer=True,
+        pad_edge=False,
+    )
+    table.add_column("layer", "all")
+    table.add_column("output", "", justify="right")
+    table.add_column("parameters", f"{counted.parameters:,}", justify="right", no_wrap=True)
+    table.add_column("MACs", f"{counted.macs:,}", justify="right", no_wrap=True)
+    table.add_column("activations", f"{counted.activations:,}", justify="right", no_wrap=True)
+    for layer in counted.layers:
+        counts = (layer.parameters, layer.macs, layer.activations)
+        table.add_row(layer.name, _shape(layer.output_shape), *(f"{count:,}" for count in counts))
+    console = Console(highlight=False)
+    console.print(table)
+    batch = 128
+    console.print(
+        "All activations include the input. Training in float32 with momentum takes 12 bytes per parameter and 8 per "
+        f"activation and image: {counted.training_bytes(1) / 2**20:,.1f} MiB for one image, "
+        f"{counted.training_bytes(batch) / 2**20:,.1f} MiB for {batch}, without workspace.",
+        style="dim",
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
+@cli.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("refconv-tour"),
+    show_default=True,
+    metavar="DIR",
+    help="Directory for the report, index.html and results.json.",
+)
+@_backend_option
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of everything random.",
+)
+@click.option("--quick", is_flag=True, help="Only show that everything runs: few problems, little training.")
+@_json_option
+def tour(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) -> None:
+    """Verify this machine, walk channel groups on real images, and write a report.
+
+    Takes about a minute; --quick some seconds. Needs the extra refconv[tour]. The exit code is 1, and no report is
+    written, if the verification finds the convolution wrong. Progress goes to standard error.
+    """
+    from rich.console import Console
+
+    from refconv.tour.progress import ConsoleReporter
+    from refconv.tour.report import ReportError
+    from refconv.tour.run import STEPS, MissingPackagesError, Settings, run_tour
+
+    signal.signal(signal.SIGTERM, _terminate)
+    _load_backend(backend)
+    settings = Settings.quick(backend, seed) if quick else Settings(backend, seed)
+    reporter = ConsoleReporter(Console(stderr=True), STEPS)
+    try:
+        result = run_tour(out, settings, reporter)
+    except (MissingPackagesError, ReportError) as error:
+        raise click.UsageError(str(error)) from error
+    if as_json:
+        report = None if result.page is None else str(result.page)
+        click.echo(json.dumps(result.results | {"report": report}, indent=2))
+    if not result.passed:
+        for failure in result.failures[:3]:
+            click.echo(f"FAILED {failure}", err=True)
+        more = len(result.failures) - 3
+        click.echo(
+            f"refconv: {len(result.failures)} random problems failed{f' ({more} not shown)' if more > 0 else ''}; "
+            "this installation is wrong, and no report was written",
+            err=True,
+        )
+        sys.exit(1)
+    assert result.page is not None
+    click.echo(f"\nReport: {result.page}\nOpen it in a browser: {result.page.as_uri()}", err=as_json)
+
+
+def _terminate(*_: object) -> NoReturn:
+    """Leave as from an interruption, so that what was begun is cleaned up."""
+    sys.exit(128 + signal.SIGTERM)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line, by default this process's, and exit with its code: the console command ``refconv``."""
+    try:
+        cli.main(arguments, prog_name="refconv", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(BAD_USAGE)
+    except click.ClickException as error:
+        _stop(" ".join(error.format_message().split()), BAD_USAGE)
+    except click.Abort:
+        _stop("interrupted", INTERRUPTED)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Train one small residual network with different channel groups on real digits, and compare.
+
+The network and its recipe are :func:`refconv.nn.train_digits`'s; the groups of its residual blocks are all that
+differs. How long the training may take is fixed and the array modules differ in speed, so the number of epochs and
+of seeds follows from a measurement; the result says what was run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import refconv
+from refconv.arrays import Namespace
+from refconv.groups import ChannelGroups, logarithmic_groups, uniform_groups
+from refconv.nn import Split, load_digits_split, train_digits
+from refconv.tour.progress import Advance
+
+CHANNELS = 32
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """A way to group the channels, by name."""
+
+    name: str
+    kind: str
+    n: int
+
+    def build(self, c_in: int, c_out: int) -> ChannelGroups:
+        """Return the groups for a layer of c_in input and c_out output channels."""
+        make = logarithmic_groups if self.kind == "logarithmic" else uniform_groups
+        return make(c_in, c_out, self.n)
+
+
+# Equal n would compare unequal numbers of weights: three logarithmic groups keep 37.5 % of them, which lies between
+# two uniform groups (50 %) and four (25 %).
+GROUPINGS = (
+    Grouping("dense", "dense", 1),
+    Grouping("uniform, n=2", "uniform", 2),
+    Grouping("logarithmic, n=3", "logarithmic", 3),
+    Grouping("uniform, n=4", "uniform", 4),
+)
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """What one grouping reached with every seed."""
+
+    name: str
+    parameters: int
+    accuracies: tuple[float, ...]
+    """Fractions of the test digits told right, one per seed."""
+    seconds: float
+    """Median time of one training."""
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the seeds."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def spread(self) -> float:
+        """Sample standard deviation of the accuracy over the seeds."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class DigitsResult:
+    """The comparison of all groupings, under the same seeds."""
+
+    networks: tuple[NetworkResult, ...]
+    seeds: tuple[int, ...]
+    epochs: int
+    train_images: int
+    test_images: int
+    budget_reached: bool
+    """Whether the time allowed, not the plan, ended the training."""
+
+    @property
+    def largest_difference(self) -> float:
+        """Best mean accuracy less the worst."""
+        means = [network.mean for network in self.networks]
+        return max(means) - min(means)
+
+    @property
+    def largest_spread(self) -> float:
+        """Largest standard deviation over the seeds of one grouping."""
+        return max(network.spread for network in self.networks)
+
+    @property
+    def sampling_error(self) -> float:
+        """Standard error of one accuracy because the test images are a finite sample: √(p(1 − p)/n)."""
+        p = statistics.fmean(network.mean for network in self.networks)
+        return float((p * (1 - p) / self.test_images) ** 0.5)
+
+    @property
+    def is_null(self) -> bool:
+        """Whether the means differ by no more than one grouping's own seeds do, or the test set can resolve."""
+        return self.largest_difference <= max(self.largest_spread, 2**0.5 * self.sampling_error)
+
+    def conclusion(self) -> str:
+        """Say in plain words what the comparison showed."""
+        difference, spread = 100 * self.largest_difference, 100 * self.largest_spread
+        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        numbers = (
+            f"the means differ by at most {difference:.1f} points, the seeds of one network by up to {spread:.1f} "
+            f"(standard deviation), and {self.test_images} test digits alone leave {100 * self.sampling_error:.1f} "
+            "(standard error)"
+        )
+        if self.is_null:
+            return f"No clear difference: with {seeds}, {numbers}."
+        best = max(self.networks, key=lambda network: network.mean)
+        worst = min(self.networks, key=lambda network: network.mean)
+        return (
+            f"A difference beyond the spread between {best.name} (best) and {worst.name} (worst): with {seeds}, "
+            f"{numbers}. That is one task, one split and {self.epochs} epoch{'s' if self.epochs > 1 else ''} of "
+            "training: no ranking of groupings follows."
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to train: at most `seeds` seeds and `epochs` epochs, and about `seconds` in all."""
+
+    seeds: int = 5
+    epochs: int = 6
+    seconds: float = 40.0
+
+
+def run_digits(
+    xp: Namespace, *, seed: int = 0, plan: Plan | None = None, advance: Advance | None = None
+) -> DigitsResult:
+    """Train every grouping with several seeds.
+
+    Parameters
+    ----------
+    xp : module
+        The array module.
+    seed : int
+        The first seed; the others follow it.
+    plan : Plan, optional
+        How much to train. At least one epoch and two seeds (or all, if fewer are planned) are run, whatever time
+        they take.
+    advance : Advance, optional
+        Told of each training.
+    """
+    plan = Plan() if plan is None else plan
+    data = load_digits_split()
+    # Layers of this size cost less to compute than to hand to threads.
+    with refconv.set_workers(1):
+        epochs = _affordable_epochs(xp, data, plan)
+        accuracies: dict[str, list[float]] = {grouping.name: [] for grouping in GROUPINGS}
+        seconds: dict[str, list[float]] = {grouping.name: [] for grouping in GROUPINGS}
+        parameters = {}
+        started, budget_reached = time.perf_counter(), False
+        for count in range(plan.seeds):
+            elapsed = time.perf_counter() - started
+            if count >= 2 and elapsed * (count + 1) / count > plan.seconds:
+                budget_reached = True
+                break
+            for grouping in GROUPINGS:
+                trained = train_digits(
+                    grouping.build, seed=seed + count, epochs=epochs, channels=CHANNELS, data=data, xp=xp
+                )
+                accuracies[grouping.name].append(trained.test_accuracy)
+                seconds[grouping.name].append(trained.seconds)
+                parameters[grouping.name] = trained.parameter_count
+                if advance is not None:
+                    advance(1, f"seed {seed + count}, {grouping.name}")
+    networks = tuple(
+        NetworkResult(name, parameters[name], tuple(accuracies[name]), statistics.median(seconds[name]))
+        for name in accuracies
+    )
+    return DigitsResult(
+        networks=networks,
+        seeds=tuple(range(seed, seed + len(networks[0].accuracies))),
+        epochs=epochs,
+        train_images=len(data.train_labels),
+        test_images=len(data.test_labels),
+        budget_reached=budget_reached or epochs < plan.epochs,
+    )
+
+
+def _affordable_epochs(xp: Namespace, data: Split, plan: Plan) -> int:
+    """Return how many epochs leave time for three seeds of every grouping, from a short training of each."""
+
+    def short_training(images: int) -> float:
+        part = Split(
+            data.train_images[:images], data.train_labels[:images], data.test_images[:1], data.test_labels[:1]
+        )
+        return sum(
+            train_digits(grouping.build, epochs=1, channels=CHANNELS, data=part, xp=xp).seconds
+            for grouping in GROUPINGS
+        )
+
+    short_training(32)  # the first step of each also sets things up
+    images = 128
+    seconds_per_epoch = short_training(images) * len(data.train_labels) / images
+    wanted_seeds = min(3, plan.seeds)
+    return max(1, min(plan.epochs, int(plan.seconds / (wanted_seeds * seconds_per_epoch))))

@@ -1,0 +1,129 @@
+"""The report: one self-contained page and one JSON file, both or neither."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+PAGE, RESULTS = "index.html", "results.json"
+GENERATOR = "refconv tour"
+"""How a page says that it is a report of ours, which a new one may replace."""
+
+
+class ReportError(Exception):
+    """The report cannot be written where it was asked for."""
+
+
+def render(results: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:
+    """Return the page. It loads nothing: styles and figures are inside it.
+
+    Parameters
+    ----------
+    results : mapping
+        What ``results.json`` holds.
+    figures : mapping of str to bytes
+        PNG images by name.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("refconv.tour", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["integer"] = lambda value: f"{value:,}"
+    environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
+    environment.filters["points"] = lambda value: f"{100 * value:.1f}"
+    environment.filters["milliseconds"] = lambda value: f"{1000 * value:.1f} ms"
+    environment.filters["ratio"] = lambda value: f"{value:.2f}"
+    environment.filters["small"] = lambda value: f"{value:.2g}"
+    environment.filters["shape"] = lambda value: "×".join(str(n) for n in value)
+    images = {
+        name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in figures.items()
+    }
+    return environment.get_template("report.html.j2").render(**results, figures=images, generator=GENERATOR)
+
+
+@contextlib.contextmanager
+def workplace(out: Path) -> Iterator[Path]:
+    """Yield a temporary directory beside `out`, to build in; it is gone afterwards, whatever happens.
+
+    Parameters
+    ----------
+    out : Path
+        Where the report will lie.
+
+    Raises
+    ------
+    ReportError
+        If no report can be written there, before any work is done for it.
+    """
+    _check_target(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        built = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    except OSError as error:
+        raise ReportError(f"cannot write beside {out}: {error.strerror or error}") from error
+    try:
+        yield built
+    finally:
+        shutil.rmtree(built, ignore_errors=True)
+
+
+def _check_target(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ReportError(f"{out} is a file; --out names a directory")
+    page = out / PAGE
+    if page.exists() and GENERATOR not in page.read_text(encoding="utf-8", errors="replace")[:500]:
+        raise ReportError(
+            f"{page} is not a report of refconv tour and would be overwritten; choose another --out"
+        )
+
+
+def publish(built: Path, out: Path, results: Mapping[str, Any], page: str) -> Path:
+    """Write page and results into `built`, then move both into place; return where the page is.
+
+    An existing report stays whole until then; other files in its directory stay as they are.
+
+    Parameters
+    ----------
+    built : Path
+        What :func:`workplace` yielded.
+    out : Path
+        Where the report shall lie.
+    results, page
+        Its two files.
+
+    Raises
+    ------
+    ReportError
+        If the files cannot be written.
+    """
+    try:
+        (built / RESULTS).write_text(
+            json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        (built / PAGE).write_text(page, encoding="utf-8")
+        try:
+            _move(built, out)
+        except (KeyboardInterrupt, SystemExit):  # once begun, both files are moved: it takes no time
+            _move(built, out)
+            raise
+    except OSError as error:
+        raise ReportError(f"cannot write the report to {out}: {error.strerror or error}") from error
+    return out / PAGE
+
+
+def _move(built: Path, out: Path) -> None:
+    out.mkdir(exist_ok=True)
+    for name in (RESULTS, PAGE):
+        if (built / name).exists():
+            (built / name).replace(out / name)

@@ -1,0 +1,514 @@
+"""Layers, loss, optimiser and training: gradients by differences, values by loops, and PyTorch where installed."""
+
+from __future__ import annotations
+
+import builtins
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refconv import ChannelGroups, depthwise_groups, logarithmic_groups, uniform_groups
+from refconv.nn import (
+    SGD,
+    Conv,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool,
+    Parameter,
+    ReLU,
+    Residual,
+    Sequential,
+    SoftmaxCrossEntropy,
+    accuracy,
+    digits_network,
+    fit,
+    load_digits_split,
+    train_digits,
+)
+from tests.helpers import Backend
+
+LENET_LIKE = ChannelGroups([(0, 1, 2), (3, 1), (0,)], [(1, 4), (0,), (3, 2)], c_in=5)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def integers(shape: tuple[int, ...], seed: int = 0) -> Any:
+    return rng(seed).integers(-4, 5, shape).astype("float64")
+
+
+def apart(shape: tuple[int, ...], seed: int = 0) -> Any:
+    """Distinct numbers 10 apart and 5 from zero: a step of 1 crosses no kink of a ReLU or a maximum."""
+    size = math.prod(shape)
+    return (rng(seed).permutation(size).reshape(shape) - size // 2) * 10.0 + 5
+
+
+def differences(f: Callable[[Any], float], at: Any, step: float) -> Any:
+    """Return the gradient of f by central differences, element by element."""
+    grad = np.zeros_like(at)
+    for index in np.ndindex(*at.shape):
+        values = []
+        for sign in (1, -1):
+            moved = at.copy()
+            moved[index] += sign * step
+            values.append(f(moved))
+        grad[index] = (values[0] - values[1]) / (2 * step)
+    return grad
+
+
+def check_gradients(backend: Backend, layer: Layer, x: Any, *, step: float = 1.0, rtol: float = 0.0) -> None:
+    """Compare backward with differences of Σ g·f(x, w), in x and in every parameter; with rtol = 0 exactly."""
+    parameters = layer.parameters()
+    values = [backend.to_numpy(parameter.value).copy() for parameter in parameters]
+    y = layer.forward(backend.asarray(x))
+    backend.check(y)
+    g = integers(tuple(y.shape), seed=9)
+
+    def at(x: Any, values: list[Any]) -> float:
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.value = backend.asarray(value)
+        return float(np.sum(g * backend.to_numpy(layer.forward(backend.asarray(x)))))
+
+    at(x, values)
+    given = backend.asarray(x)
+    grad_output = backend.asarray(g)
+    layer.forward(given)
+    grad_x = layer.backward(grad_output)
+    np.testing.assert_array_equal(backend.to_numpy(given), x)
+    np.testing.assert_array_equal(backend.to_numpy(grad_output), g)
+    backend.check(grad_x)
+    grads = [backend.to_numpy(parameter.grad) for parameter in parameters]
+    scale = 0 if not rtol else max(float(np.max(np.abs(grad))) for grad in [backend.to_numpy(grad_x), *grads])
+
+    def same(actual: Any, expected: Any) -> None:
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * scale, strict=True)
+
+    same(backend.to_numpy(grad_x), differences(lambda moved: at(moved, values), x, step))
+    for i, grad in enumerate(grads):
+
+        def of(moved: Any, i: int = i) -> float:
+            return at(x, [*values[:i], moved, *values[i + 1 :]])
+
+        same(grad, differences(of, values[i], step))
+
+
+def with_integers(backend: Backend, layer: Layer) -> Layer:
+    for seed, parameter in enumerate(layer.parameters()):
+        parameter.value = backend.asarray(integers(tuple(parameter.value.shape), seed + 1))
+    return layer
+
+
+# --- Layers ---
+
+CONVS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "strided": ((2, 4, 6, 5), {"c_out": 6, "kernel_size": (3, 2), "groups": 2, "stride": (2, 1), "padding": (1, 0)}),
+    "dilated": ((2, 2, 5, 6), {"c_out": 3, "kernel_size": 2, "dilation": (2, 3), "padding": ((0, 2), (1, 0))}),
+    "circular": ((1, 2, 4, 5), {"c_out": 2, "kernel_size": 3, "padding": "same", "padding_mode": "circular"}),
+    "shared": ((2, 5, 3, 4), {"c_out": 5, "kernel_size": (2, 3), "groups": LENET_LIKE, "padding": 1}),
+    "logarithmic": ((1, 4, 3, 4), {"c_out": 8, "kernel_size": 3, "groups": logarithmic_groups(4, 8, 3), "padding": 1}),
+    "depthwise": ((2, 3, 7), {"c_out": 6, "kernel_size": (3,), "groups": depthwise_groups(3, 2), "stride": 2}),
+    "without bias": ((2, 2, 6), {"c_out": 2, "kernel_size": (3,), "groups": 2, "bias": False}),
+    "volume": ((1, 2, 3, 2, 4), {"c_out": 2, "kernel_size": (2, 1, 2), "groups": uniform_groups(2, 2, 2)}),
+}
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_conv_is_differentiated_exactly(backend: Backend, name: str) -> None:
+    shape, options = CONVS[name]
+    layer = Conv(shape[1], rng=rng(), xp=backend.xp, dtype="float64", **options)
+    check_gradients(backend, with_integers(backend, layer), integers(shape))
+
+
+def test_conv_has_one_parameter_per_group(backend: Backend) -> None:
+    def parts(groups: Any, bias: bool = True) -> dict[str, tuple[int, ...]]:
+        layer = Conv(8, 16, (3, 2), groups=groups, bias=bias, rng=rng(), xp=backend.xp)
+        for parameter in layer.parameters():
+            backend.check(parameter.value)
+            assert parameter.grad is None
+        return {parameter.name: tuple(parameter.value.shape) for parameter in layer.parameters()}
+
+    assert parts(2) == {"weight": (16, 4, 3, 2), "bias": (16,)}
+    assert parts(uniform_groups(8, 16, 2)) == {"weight[0]": (8, 4, 3, 2), "weight[1]": (8, 4, 3, 2), "bias": (16,)}
+    assert parts(logarithmic_groups(8, 16, 3), bias=False) == {
+        "weight[0]": (8, 4, 3, 2),
+        "weight[1]": (4, 2, 3, 2),
+        "weight[2]": (4, 2, 3, 2),
+    }
+
+
+def test_the_initial_weight_is_he_normal_and_the_same_on_every_module(backend: Backend) -> None:
+    layer = Conv(32, 64, 3, groups=2, rng=rng(5), xp=backend.xp)
+    weight = backend.to_numpy(layer.weights[0].value)
+    assert weight.dtype == np.float32
+    expected = math.sqrt(2 / (16 * 9)) * rng(5).standard_normal((64, 16, 3, 3))
+    np.testing.assert_allclose(weight, expected, rtol=1e-6)
+    linear = Linear(200, 300, std=0.01, rng=rng(1), xp=backend.xp)
+    assert abs(float(np.std(backend.to_numpy(linear.weight.value))) / 0.01 - 1) < 0.02
+    assert not np.any(backend.to_numpy(linear.bias.value))
+
+
+def test_relu(backend: Backend) -> None:
+    check_gradients(backend, ReLU(), apart((3, 4, 5)))
+    layer = ReLU()
+    backend.assert_equal(layer.forward(backend.asarray(np.array([0.0, -3, 2, np.nan]))), np.array([0.0, 0, 2, np.nan]))
+    infinite = backend.asarray(np.array([np.inf, np.inf, 5, 5]))
+    backend.assert_equal(layer.backward(infinite), np.array([0.0, 0, 5, 0]))
+
+
+POOLS: list[tuple[tuple[int, ...], Any, Any]] = [
+    ((2, 3, 6, 5), 2, None),
+    ((2, 2, 7, 5), 3, 2),  # AlexNet's: windows overlap
+    ((1, 2, 6, 7), (2, 3), (3, 1)),
+    ((2, 2, 9), 4, 1),
+    ((1, 2, 4, 3, 5), (2, 1, 3), 2),
+]
+
+
+def pooled(x: Any, kernel: Any, stride: Any) -> Any:
+    """Return the maxima of windows, from the definition."""
+    d = x.ndim - 2
+    kernel = (kernel,) * d if isinstance(kernel, int) else kernel
+    stride = kernel if stride is None else (stride,) * d if isinstance(stride, int) else stride
+    output = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
+    y = np.zeros((*x.shape[:2], *output), x.dtype)
+    for position in itertools.product(*map(range, output)):
+        where = tuple(slice(p * s, p * s + k) for p, s, k in zip(position, stride, kernel, strict=True))
+        y[(..., *position)] = x[(..., *where)].reshape(*x.shape[:2], -1).max(axis=2)
+    return y
+
+
+@pytest.mark.parametrize(("shape", "kernel", "stride"), POOLS)
+def test_max_pool(backend: Backend, shape: Any, kernel: Any, stride: Any) -> None:
+    layer, x = MaxPool(kernel, stride), apart(shape)
+    backend.assert_equal(layer.forward(backend.asarray(x)), pooled(x, kernel, stride))
+    check_gradients(backend, layer, x)
+
+
+def test_max_pool_gives_a_tie_to_the_first(backend: Backend) -> None:
+    layer = MaxPool((2, 2), stride=1)
+    layer.forward(backend.asarray(np.array([[[[1.0, 7, 7], [7, 7, 0]]]])))
+    grad = layer.backward(backend.asarray(np.array([[[[1.0, 10]]]])))
+    backend.assert_equal(grad, np.array([[[[0.0, 11, 0], [0, 0, 0]]]]))
+
+
+def test_max_pool_of_an_empty_batch(backend: Backend) -> None:
+    layer = MaxPool(2)
+    y = layer.forward(backend.asarray(np.zeros((0, 3, 4, 6))))
+    assert tuple(y.shape) == (0, 3, 2, 3)
+    assert tuple(layer.backward(y).shape) == (0, 3, 4, 6)
+
+
+def test_flatten_and_linear(backend: Backend) -> None:
+    check_gradients(backend, Flatten(), integers((2, 3, 4)))
+    for bias in (True, False):
+        layer = Linear(4, 3, bias=bias, rng=rng(), xp=backend.xp, dtype="float64")
+        check_gradients(backend, with_integers(backend, layer), integers((5, 4)))
+
+
+def test_residual_adds_its_input(backend: Backend) -> None:
+    groups = logarithmic_groups(4, 4, 2)
+    inner = Conv(4, 4, 3, groups=groups, padding=1, rng=rng(), xp=backend.xp, dtype="float64")
+    block = Residual(with_integers(backend, inner))
+    x = integers((2, 4, 3, 5))
+    expected = x + backend.to_numpy(inner.forward(backend.asarray(x)))
+    backend.assert_equal(block.forward(backend.asarray(x)), expected)
+    check_gradients(backend, block, x)
+    assert [p.name for p in block.parameters()] == ["weight[0]", "weight[1]", "bias"]
+
+
+def small_network(backend: Backend, groups: Any) -> Sequential:
+    where: dict[str, Any] = {"rng": rng(3), "xp": backend.xp, "dtype": "float64"}
+    return Sequential(
+        Conv(1, 4, 3, padding=1, **where),
+        ReLU(),
+        MaxPool(3, stride=2),
+        Residual(ReLU(), Conv(4, 4, 3, groups=groups, padding=1, **where)),
+        ReLU(),
+        Flatten(),
+        Linear(4 * 2 * 3, 3, **where),
+    )
+
+
+@pytest.mark.parametrize("groups", [1, 2, logarithmic_groups(4, 4, 3)], ids=["dense", "two", "logarithmic"])
+def test_the_gradient_of_a_whole_network(backend: Backend, groups: Any) -> None:
+    model, loss = small_network(backend, groups), SoftmaxCrossEntropy()
+    x, labels = backend.asarray(rng(1).normal(size=(3, 1, 5, 7))), backend.asarray(np.array([2, 0, 1]))
+    loss.forward(model.forward(x), labels)
+    model.backward(loss.backward())
+    for parameter in model.parameters():
+        value, grad = backend.to_numpy(parameter.value).copy(), backend.to_numpy(parameter.grad)
+
+        def at(moved: Any, parameter: Parameter = parameter) -> float:
+            parameter.value = backend.asarray(moved)
+            return loss.forward(model.forward(x), labels)
+
+        np.testing.assert_allclose(grad, differences(at, value, 1e-5), rtol=1e-6, atol=1e-8)
+        at(value)
+
+
+# --- Loss and optimiser ---
+
+
+def test_the_loss_is_its_formula(backend: Backend) -> None:
+    logits, labels = rng(2).normal(size=(5, 4)) * 3, np.array([3, 0, 1, 1, 2], dtype="int32")
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = -np.mean(np.log(p[np.arange(5), labels]))
+    loss = SoftmaxCrossEntropy()
+    found = loss.forward(backend.asarray(logits), backend.asarray(labels))
+    assert type(found) is float
+    assert math.isclose(found, expected, rel_tol=1e-12)
+    grad = loss.backward()
+    backend.check(grad)
+    by_differences = differences(lambda z: loss.forward(backend.asarray(z), backend.asarray(labels)), logits, 1e-5)
+    np.testing.assert_allclose(backend.to_numpy(grad), by_differences, atol=1e-9, strict=True)
+    np.testing.assert_allclose(backend.to_numpy(grad), (p - np.eye(4)[labels]) / 5, atol=1e-14)
+
+
+def test_the_loss_does_not_overflow(backend: Backend) -> None:
+    loss = SoftmaxCrossEntropy()
+    logits = np.array([[1e4, 0, -1e4], [1e4, 0, -1e4]], dtype="float32")
+    assert loss.forward(backend.asarray(logits), backend.asarray(np.array([0, 2]))) == 1e4
+    backend.assert_equal(loss.backward(), np.array([[0, 0, 0], [0.5, 0, -0.5]], dtype="float32"))
+
+
+def test_sgd_is_the_written_rule(backend: Backend) -> None:
+    w = Parameter("weight", backend.asarray(np.array([1.0, -2.0])))
+    optimiser = SGD([w], lr=0.5, momentum=0.25, weight_decay=0.125)
+    first = w.value
+    w.grad = backend.asarray(np.array([4.0, 1.0]))
+    optimiser.step()  # v = −0.125·0.5·w − 0.5·grad
+    backend.assert_equal(w.value, np.array([1 - 0.0625 - 2, -2 + 0.125 - 0.5]))
+    backend.assert_equal(optimiser.velocities[0], np.array([-2.0625, -0.375]))
+    optimiser.lr = 0.25  # what is already in v keeps its size
+    optimiser.step()
+    v = [0.25 * -2.0625 - 0.125 * 0.25 * -1.0625 - 1.0, 0.25 * -0.375 - 0.125 * 0.25 * -2.375 - 0.25]
+    backend.assert_equal(w.value, np.array([-1.0625 + v[0], -2.375 + v[1]]))
+    np.testing.assert_array_equal(backend.to_numpy(first), [1.0, -2.0])
+
+
+# --- PyTorch ---
+
+
+def test_max_pool_agrees_with_torch_on_ties() -> None:
+    torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
+    x = rng(4).integers(0, 3, (2, 3, 9, 8)).astype("float64")
+    layer = MaxPool((3, 2), stride=(2, 1))
+    y, leaf = layer.forward(x), torch.tensor(x, requires_grad=True)
+    expected = torch.nn.functional.max_pool2d(leaf, (3, 2), stride=(2, 1))
+    np.testing.assert_array_equal(y, expected.detach().numpy())
+    g = integers(y.shape)
+    expected.backward(torch.tensor(g))
+    np.testing.assert_array_equal(layer.backward(g), leaf.grad.numpy())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_training_agrees_with_torch(groups: int) -> None:
+    torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
+    F: Any = torch.nn.functional
+    model = small_network(Backend("numpy", np, np.ndarray), groups)
+    loss, optimiser = SoftmaxCrossEntropy(), SGD(model.parameters(), lr=0.1, weight_decay=0.01)
+    x, labels = rng(1).normal(size=(4, 1, 5, 7)), np.array([2, 0, 1, 1])
+    leaves = [torch.tensor(parameter.value, requires_grad=True) for parameter in model.parameters()]
+    theirs = torch.optim.SGD(leaves, lr=0.1, momentum=0.9, weight_decay=0.01)  # the same at a constant rate
+    for _ in range(3):
+        found = loss.forward(model.forward(x), labels)
+        model.backward(loss.backward())
+        w1, b1, w2, b2, w3, b3 = leaves
+        h = F.max_pool2d(F.relu(F.conv2d(torch.tensor(x), w1, b1, padding=1)), 3, stride=2)
+        h = h + F.conv2d(F.relu(h), w2, b2, padding=1, groups=groups)
+        expected = F.cross_entropy(F.linear(F.relu(h).flatten(1), w3, b3), torch.tensor(labels))
+        theirs.zero_grad()
+        expected.backward()
+        assert math.isclose(found, float(expected.detach()), rel_tol=1e-10)
+        for parameter, leaf in zip(model.parameters(), leaves, strict=True):
+            np.testing.assert_allclose(parameter.grad, leaf.grad.numpy(), rtol=1e-9, atol=1e-12)
+        optimiser.step()
+        theirs.step()
+        for parameter, leaf in zip(model.parameters(), leaves, strict=True):
+            np.testing.assert_allclose(parameter.value, leaf.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
+# --- Training ---
+
+
+def toy(backend: Backend, count: int = 60) -> tuple[Any, Any]:
+    """Images with one bright corner of four; the class is which."""
+    draw = rng(7)
+    labels = draw.integers(0, 4, count)
+    images = 0.3 * draw.normal(size=(count, 1, 8, 8))
+    for image, label in zip(images[:, 0], labels, strict=True):
+        image[4 * (label // 2) : 4 * (label // 2) + 4, 4 * (label % 2) : 4 * (label % 2) + 4] += 1
+    return backend.asarray(images.astype("float32")), backend.asarray(labels)
+
+
+def test_training_lowers_the_loss(backend: Backend) -> None:
+    images, labels = toy(backend)
+    model = digits_network(lambda a, b: logarithmic_groups(a, b, 3), channels=8, rng=rng(), xp=backend.xp)
+    seen: list[tuple[int, float]] = []
+    losses = fit(
+        model,
+        images,
+        labels,
+        epochs=4,
+        batch_size=16,
+        optimiser=SGD(model.parameters(), lr=0.02),
+        rng=rng(1),
+        progress=lambda epoch, loss: seen.append((epoch, loss)),
+    )
+    assert seen == list(enumerate(losses, start=1))
+    assert losses[-1] < losses[0] / 2
+    assert accuracy(model, images, labels, batch_size=7) > 0.9
+
+
+def test_training_repeats_bit_for_bit() -> None:
+    numpy = Backend("numpy", np, np.ndarray)
+    images, labels = toy(numpy)
+    runs = []
+    for _ in range(2):
+        model = digits_network(lambda a, b: uniform_groups(a, b, 2), channels=4, rng=rng())
+        optimiser = SGD(model.parameters(), lr=0.01)
+        losses = fit(model, images, labels, epochs=2, batch_size=25, optimiser=optimiser, rng=rng(1))
+        runs.append((losses, [parameter.value for parameter in model.parameters()]))
+    assert runs[0][0] == runs[1][0]
+    for a, b in zip(runs[0][1], runs[1][1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_mean_loss_weighs_images_equally(backend: Backend) -> None:
+    """At a vanishing rate, an epoch's mean loss is the loss over all images, though the last batch is small."""
+    images, labels = toy(backend, 10)
+    model = digits_network(lambda a, b: 1, channels=4, rng=rng(2), xp=backend.xp)
+    whole = SoftmaxCrossEntropy().forward(model.forward(images), labels)
+    optimiser = SGD(model.parameters(), lr=1e-12)
+    (mean,) = fit(model, images, labels, epochs=1, batch_size=8, optimiser=optimiser, rng=rng())
+    assert math.isclose(mean, whole, rel_tol=1e-5)
+
+
+def test_the_digits() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: no digits to train on")
+    split = load_digits_split()
+    assert [part.shape for part in split] == [(1347, 1, 8, 8), (1347,), (450, 1, 8, 8), (450,)]
+    assert split.train_images.dtype == np.float32
+    assert split.train_labels.dtype == np.int64
+    assert abs(float(split.train_images.mean())) < 1e-3
+    assert abs(float(split.train_images.std()) - 1) < 1e-3
+    for part, again in zip(split, load_digits_split(), strict=True):
+        np.testing.assert_array_equal(part, again)
+    assert not np.array_equal(split.train_labels, load_digits_split(1).train_labels)
+    trained = train_digits(lambda a, b: logarithmic_groups(a, b, 3), epochs=3, channels=16, data=split)
+    assert trained.losses[-1] < trained.losses[0] / 2
+    assert trained.test_accuracy > 0.9
+    assert trained.seconds > 0
+    convs = 2 * (9 * (8 * 8 + 4 * 4 + 4 * 4) + 16)
+    assert trained.parameter_count == (9 * 16 + 16) + convs + (16 * 16 * 10 + 10)
+
+
+def test_without_scikit_learn_one_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("sklearn"):
+            raise ImportError(f"No module named {name!r}")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(ImportError, match=r"pip install 'refconv\[tour\]'"):
+        load_digits_split()
+
+
+# --- Bad input ---
+
+
+def x64(*shape: int) -> Any:
+    return np.zeros(shape)
+
+
+BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
+    (ValueError, "groups=3 must divide c_in=4", lambda: Conv(4, 6, 3, groups=3, rng=rng())),
+    (ValueError, "c_in=4 input and c_out=4", lambda: Conv(4, 4, 3, groups=uniform_groups(4, 8, 2), rng=rng())),
+    (ValueError, "kernel_size", lambda: Conv(4, 4, 0, rng=rng())),
+    (ValueError, "kernel_size", lambda: Conv(4, 4, (), rng=rng())),
+    (TypeError, "kernel_size", lambda: Conv(4, 4, 1.5, rng=rng())),  # type: ignore[arg-type]
+    (TypeError, "c_out", lambda: Conv(4, True, 3, rng=rng())),
+    (TypeError, "groups", lambda: Conv(4, 4, 3, groups=2.0, rng=rng())),  # type: ignore[arg-type]
+    (TypeError, r"rng must be a numpy\.random\.Generator", lambda: Conv(4, 4, 3, rng=0)),  # type: ignore[arg-type]
+    (ValueError, "dtype must be", lambda: Conv(4, 4, 3, dtype="int32", rng=rng())),
+    (ValueError, "std must be", lambda: Linear(4, 4, std=-1.0, rng=rng())),
+    (
+        ValueError,
+        r"x must have 4 axes .* Conv",
+        lambda: Conv(1, 1, 1, dtype="float64", rng=rng()).forward(x64(1, 2, 2)),
+    ),
+    (ValueError, "C=3", lambda: Conv(3, 1, 1, dtype="float64", rng=rng()).forward(x64(1, 2, 2, 2))),
+    (TypeError, "data type", lambda: Conv(1, 1, 1, rng=rng()).forward(x64(1, 1, 2, 2))),
+    (TypeError, "must be a dense array", lambda: Conv(1, 1, 1, rng=rng()).forward([[[[1.0]]]])),
+    (ValueError, "in_features=3", lambda: Linear(3, 2, dtype="float64", rng=rng()).forward(x64(5, 4))),
+    (TypeError, "float32; got float64", lambda: Linear(3, 2, rng=rng()).forward(x64(5, 3))),
+    (TypeError, "x must be real", lambda: ReLU().forward(x64(2) + 0j)),
+    (TypeError, "x must be real", lambda: MaxPool(1).forward(x64(1, 1, 2) + 0j)),
+    (ValueError, r"\(N, C, D1, …, Dd\)", lambda: MaxPool(1).forward(x64(1, 1))),
+    (ValueError, "kernel_size", lambda: MaxPool((2, 2)).forward(x64(1, 1, 4))),
+    (ValueError, "must fit", lambda: MaxPool(5).forward(x64(1, 1, 4, 9))),
+    (ValueError, "stride must be at least 1", lambda: MaxPool(2, stride=0)),
+    (ValueError, "batch axis", lambda: Flatten().forward(x64())),
+    (ValueError, "identity shortcut", lambda: Residual(Flatten()).forward(x64(2, 2, 2))),
+    (ValueError, "identity shortcut", lambda: Residual(MaxPool(2)).forward(x64(2, 2, 2))),
+    (ValueError, "at least one layer", Sequential),
+    (TypeError, r"layers\[1\] must be a Layer", lambda: Sequential(ReLU(), np.tanh)),
+    (ValueError, "given twice", lambda: Sequential(*[ReLU()] * 2)),
+    (RuntimeError, "ReLU.backward needs a forward", lambda: ReLU().backward(x64(2))),
+    (RuntimeError, "needs a forward", lambda: Residual(ReLU()).backward(x64(2))),
+    (RuntimeError, "needs a forward", lambda: SoftmaxCrossEntropy().backward()),
+    (
+        ValueError,
+        r"logits must have shape \(N, K\)",
+        lambda: SoftmaxCrossEntropy().forward(x64(0, 3), np.zeros(0, int)),
+    ),
+    (ValueError, "labels must have shape", lambda: SoftmaxCrossEntropy().forward(x64(2, 3), np.zeros(3, int))),
+    (ValueError, "labels from -1 to 0", lambda: SoftmaxCrossEntropy().forward(x64(2, 3), np.array([0, -1]))),
+    (ValueError, "labels from 0 to 3", lambda: SoftmaxCrossEntropy().forward(x64(2, 3), np.array([0, 3]))),
+    (TypeError, "labels must be integers", lambda: SoftmaxCrossEntropy().forward(x64(2, 3), x64(2))),
+    (TypeError, "logits must be real", lambda: SoftmaxCrossEntropy().forward(np.zeros((2, 3), int), np.zeros(2, int))),
+    (ValueError, "lr must be", lambda: SGD([Parameter("w", x64(1))], lr=0)),
+    (ValueError, "lr must be", lambda: SGD([Parameter("w", x64(1))], lr=math.nan)),
+    (ValueError, "momentum must be", lambda: SGD([Parameter("w", x64(1))], lr=1, momentum=1)),
+    (ValueError, "weight_decay must be", lambda: SGD([Parameter("w", x64(1))], lr=1, weight_decay=-1)),
+    (ValueError, "at least one Parameter", lambda: SGD([], lr=1)),
+    (ValueError, "given twice", lambda: SGD([Parameter("w", x64(1))] * 2, lr=1)),
+    (TypeError, r"parameters\[0\] must be a Parameter", lambda: SGD([x64(1)], lr=1)),
+    (RuntimeError, r"parameters\[0\] \(w\) has no gradient", lambda: SGD([Parameter("w", x64(1))], lr=1).step()),
+    (ValueError, r"grad of parameters\[0\]", lambda: SGD([Parameter("w", x64(1), x64(2))], lr=1).step()),
+    (ValueError, "images and labels", lambda: accuracy(Flatten(), x64(3, 2), np.zeros(2, int))),
+    (ValueError, "batch_size", lambda: accuracy(Flatten(), x64(2, 2), np.zeros(2, int), batch_size=0)),
+]
+
+
+@pytest.mark.parametrize(("error", "message", "call"), BAD, ids=[f"{i}" for i in range(len(BAD))])
+def test_bad_input_is_refused(error: type[Exception], message: str, call: Callable[[], Any]) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_backward_wants_the_gradient_of_its_own_output(backend: Backend) -> None:
+    layer = ReLU()
+    layer.forward(backend.asarray(integers((2, 3))))
+    with pytest.raises(ValueError, match=r"grad_output must have shape \(2, 3\).*ReLU"):
+        layer.backward(backend.asarray(integers((3, 2))))
+    with pytest.raises(TypeError, match="float64; got float32"):
+        layer.backward(backend.asarray(integers((2, 3)).astype("float32")))
+    layer.backward(backend.asarray(integers((2, 3))))  # a refused gradient does not use up the forward
+    with pytest.raises(RuntimeError, match="each forward serves one backward"):
+        layer.backward(backend.asarray(integers((2, 3))))
+
+
+def test_a_step_without_all_gradients_changes_nothing() -> None:
+    ready, missing = Parameter("a", np.ones(1), np.ones(1)), Parameter("b", np.ones(1))
+    with pytest.raises(RuntimeError, match=r"parameters\[1\] \(b\)"):
+        SGD([ready, missing], lr=1).step()
+    np.testing.assert_array_equal(ready.value, [1.0])
