@@ -154,14 +154,16 @@ def tour(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) 
     from refconv.tour.report import ReportError
     from refconv.tour.run import STEPS, MissingPackagesError, Settings, run_tour
 
-    signal.signal(signal.SIGTERM, _terminate)
     _load_backend(backend)
     settings = Settings.quick(backend, seed) if quick else Settings(backend, seed)
     reporter = ConsoleReporter(Console(stderr=True), STEPS)
+    previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         result = run_tour(out, settings, reporter)
     except (MissingPackagesError, ReportError) as error:
         raise click.UsageError(str(error)) from error
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     if as_json:
         report = None if result.page is None else str(result.page)
         click.echo(json.dumps(result.results | {"report": report}, indent=2))

@@ -53,15 +53,14 @@ from refconv.arrays import (
 )
 from refconv.groups import ChannelGroups, ChannelSide
 from refconv.im2col import axis_runs, check_dtype, gather_columns, gather_columns_over_batch, scatter_columns
+from refconv.integers import as_int, is_sequence, shown
 from refconv.shapes import (
     Convolution,
     Geometry,
     Shape,
-    as_int,
     as_shape,
     check_shape,
     describe,
-    is_sequence,
     per_axis,
 )
 from refconv.tiling import Piece, make_plan, row_window, spread
@@ -417,10 +416,10 @@ def _check_grad(grad_output: Array, call: Convolution) -> None:
 
 def _check_needs(needs: Any) -> tuple[str, ...]:
     if not isinstance(needs, list | tuple | set | frozenset):
-        raise TypeError(f'needs must be a tuple of names among "x", "weight" and "bias"; got {needs!r}')
+        raise TypeError(f'needs must be a tuple of names among "x", "weight" and "bias"; got {shown(needs)}')
     for name in needs:
         if name not in ConvGrads._fields:
-            raise ValueError(f'needs must hold only "x", "weight" and "bias"; got {name!r}')
+            raise ValueError(f'needs must hold only "x", "weight" and "bias"; got {shown(name)}')
     return tuple(needs)
 
 
@@ -725,7 +724,7 @@ def conv_weight_grad(
     if d < 1 or x.ndim not in (d + 1, d + 2) or grad_output.ndim != x.ndim:
         raise ValueError(
             f"x and grad_output must both have {max(d, 1) + 2} axes (or {max(d, 1) + 1} if unbatched) for "
-            f"kernel_size={kernel_size!r}; got shapes {tuple(x.shape)} and {tuple(grad_output.shape)}"
+            f"kernel_size={shown(kernel_size)}; got shapes {tuple(x.shape)} and {tuple(grad_output.shape)}"
         )
     kernel = per_axis(kernel_size, "kernel_size", d, 1)
     shapes: Any

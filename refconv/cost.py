@@ -14,14 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from refconv.groups import (
-    ChannelGroups,
-    as_int,
-    lenet5_c3_groups,
-    logarithmic_groups,
-    shown,
-    uniform_groups,
-)
+from refconv.groups import ChannelGroups, lenet5_c3_groups, logarithmic_groups, uniform_groups
+from refconv.integers import as_int, shown
 
 BYTES_PER_PARAMETER = 12
 """Training with momentum keeps a value, a gradient and a velocity for each parameter: three float32 numbers."""

@@ -15,8 +15,6 @@ References
 from __future__ import annotations
 
 import math
-import operator
-import reprlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,54 +25,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refconv.integers import as_bool, as_int, is_sequence, shown
+
 MAX_CHANNELS = 2**24
 """More channels, groups or connections between them are refused instead of eating memory."""
-
-
-# --- Checking integers ----------------------------------------------------------------------------------------
-
-
-def as_int(value: Any, name: str, minimum: int | None = None, maximum: int | None = None) -> int:
-    """Return `value` as an int: any integer type, but no bool and no float.
-
-    >>> as_int(np.int32(3), "stride", 1)
-    3
-    """
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be an integer; got the bool {value}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer; got {shown(value)} of type {type(value).__name__}") from None
-    # First, because Python refuses to print an integer of thousands of digits.
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(f"{name} must fit a signed 64-bit integer; got one of {number.bit_length()} bits")
-    if minimum is not None and number < minimum:
-        raise ValueError(f"{name} must be at least {minimum}; got {number}")
-    if maximum is not None and number > maximum:
-        raise ValueError(f"{name} must be at most {maximum}; got {number}")
-    return number
-
-
-def is_sequence(value: Any) -> bool:
-    """Tell whether `value` lists things: a sequence (no string) or a one-dimensional NumPy array."""
-    if isinstance(value, np.ndarray):
-        return value.ndim == 1
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
-
-
-def shown(value: Any) -> str:
-    """Return a short representation of any value, on one line, for an error message."""
-    try:
-        return " ".join(reprlib.repr(value).split())
-    except Exception:  # a representation of someone else's may fail; an integer of thousands of digits has none
-        return f"<{type(value).__name__}>"
-
-
-def _as_bool(value: Any, name: str) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be a bool; got {shown(value)}")
-    return bool(value)
 
 
 def _length(value: Any, name: str, what: str) -> int:
@@ -416,7 +370,7 @@ class ChannelGroups:
         ((4, 8, 3), (2, 4, 3), (2, 4, 3))
         """
         kernel = _kernel(kernel_size)
-        swap = _as_bool(transposed, "transposed")
+        swap = as_bool(transposed, "transposed")
         shapes: list[tuple[int, ...]] = []
         for block in self.blocks:
             channels = (block.in_size, block.out_size) if swap else (block.out_size, block.in_size)
@@ -448,7 +402,7 @@ class ChannelGroups:
         614656
         """
         taps = math.prod(_kernel(kernel_size))
-        biases = self.c_out if _as_bool(bias, "bias") else 0
+        biases = self.c_out if as_bool(bias, "bias") else 0
         return sum(block.count * block.in_size * block.out_size for block in self.blocks) * taps + biases
 
     def connectivity(self) -> NDArray[np.uint8]:

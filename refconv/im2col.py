@@ -29,13 +29,13 @@ from refconv.arrays import (
     tap_slices,
     windows,
 )
+from refconv.integers import is_sequence, shown
 from refconv.shapes import (
     Geometry,
     Shape,
     as_shape,
     check_shape,
     geometry,
-    is_sequence,
     per_axis,
     refuse_absurd,
 )
@@ -211,8 +211,8 @@ def _kernel_and_rank(kernel_size: Any, shape: Shape, name: str) -> tuple[Shape, 
     kernel = per_axis(kernel_size, "kernel_size", d, 1)
     if d < 1 or len(shape) not in (d + 1, d + 2):
         raise ValueError(
-            f"{name} must have {max(d, 1) + 2} axes (or {max(d, 1) + 1} if unbatched) for kernel_size={kernel_size!r}; "
-            f"got shape {shape}"
+            f"{name} must have {max(d, 1) + 2} axes (or {max(d, 1) + 1} if unbatched) for "
+            f"kernel_size={shown(kernel_size)}; got shape {shape}"
         )
     return kernel, len(shape) == d + 2
 

@@ -7,7 +7,6 @@ and every message gives the rule, the argument's name and the numbers that broke
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from refconv.groups import ChannelGroups, uniform_groups
+from refconv.integers import as_bool, as_int, is_sequence, shown
 
 Shape = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -25,35 +25,13 @@ MAX_ELEMENTS = 2**40
 """A request for an array of more elements is refused before anything is allocated."""
 
 
-def as_int(value: Any, name: str, minimum: int | None = None) -> int:
-    """Return `value` as an int: any integer type, but no bool and no float."""
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be an integer; got the bool {value}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer; got {value!r} of type {type(value).__name__}") from None
-    if minimum is not None and number < minimum:
-        raise ValueError(f"{name} must be at least {minimum}; got {number}")
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(f"{name} must fit a signed 64-bit integer; got {number}")
-    return number
-
-
-def is_sequence(value: Any) -> bool:
-    """Tell whether `value` lists things: a sequence (no string) or a one-dimensional NumPy array."""
-    if isinstance(value, np.ndarray):
-        return value.ndim == 1
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
-
-
 def per_axis(value: Any, name: str, d: int, minimum: int) -> Shape:
     """Return one int per spatial axis from an int or a sequence of d ints."""
     if not is_sequence(value):
         return (as_int(value, name, minimum),) * d
     if len(value) != d:
         raise ValueError(
-            f"{name} must be an integer or one integer per spatial axis ({d}); got {len(value)}: {value!r}"
+            f"{name} must be an integer or one integer per spatial axis ({d}); got {len(value)}: {shown(value)}"
         )
     return tuple(as_int(v, f"{name}[{axis}]", minimum) for axis, v in enumerate(value))
 
@@ -61,7 +39,7 @@ def per_axis(value: Any, name: str, d: int, minimum: int) -> Shape:
 def as_shape(value: Any, name: str) -> Shape:
     """Return `value` as a shape: a sequence of integers ≥ 0."""
     if not is_sequence(value):
-        raise TypeError(f"{name} must be a sequence of integers, a shape; got {value!r}")
+        raise TypeError(f"{name} must be a sequence of integers, a shape; got {shown(value)}")
     return tuple(as_int(v, f"{name}[{axis}]", 0) for axis, v in enumerate(value))
 
 
@@ -124,7 +102,7 @@ def transposed_geometry(
     dilation = per_axis(dilation, "dilation", d, 1)
     extra = per_axis(output_padding, "output_padding", d, 0)
     if isinstance(padding, str):
-        raise ValueError(f"padding={padding!r} has no meaning for a transposed convolution; give numbers")
+        raise ValueError(f"padding={shown(padding)} has no meaning for a transposed convolution; give numbers")
     pads = _pads(padding, size, kernel, stride)
     output = []
     for axis in range(d):
@@ -168,7 +146,7 @@ def _pads(padding: Any, size: Shape, spans: Shape, stride: Shape) -> Pads:
         if padding == "valid":
             return ((0, 0),) * d
         if padding not in ("same", "same_lower"):
-            raise ValueError(f"padding must be numbers, 'valid', 'same' or 'same_lower'; got {padding!r}")
+            raise ValueError(f"padding must be numbers, 'valid', 'same' or 'same_lower'; got {shown(padding)}")
         pairs = []
         for n, span, s in zip(size, spans, stride, strict=True):
             total = max(0, (-(-n // s) - 1) * s + span - n)  # what gives ceil(n / stride) outputs
@@ -183,15 +161,15 @@ def _pads(padding: Any, size: Shape, spans: Shape, stride: Shape) -> Pads:
     if len(padding) != d:
         raise ValueError(
             f"padding must be an integer, one integer or one (before, after) pair per spatial axis ({d}), or a "
-            f"string; got {len(padding)} entries: {padding!r}"
+            f"string; got {len(padding)} entries: {shown(padding)}"
         )
     paired = [is_sequence(p) for p in padding]
     if any(paired) and not all(paired):
-        raise TypeError(f"padding must hold either integers or (before, after) pairs, not both; got {padding!r}")
+        raise TypeError(f"padding must hold either integers or (before, after) pairs, not both; got {shown(padding)}")
     pairs = []
     for axis, p in enumerate(padding):
         if paired[axis] and len(p) != 2:
-            raise ValueError(f"padding[{axis}] must be one (before, after) pair; got {len(p)} entries: {p!r}")
+            raise ValueError(f"padding[{axis}] must be one (before, after) pair; got {len(p)} entries: {shown(p)}")
         before, after = p if paired[axis] else (p, p)
         pairs.append((as_int(before, f"padding[{axis}]"), as_int(after, f"padding[{axis}]")))
     return tuple(pairs)
@@ -199,16 +177,16 @@ def _pads(padding: Any, size: Shape, spans: Shape, stride: Shape) -> Pads:
 
 def _check_mode(mode: Any, pads: Pads, size: Shape) -> None:
     if not isinstance(mode, str):
-        raise TypeError(f"padding_mode must be a string; got {mode!r}")
+        raise TypeError(f"padding_mode must be a string; got {shown(mode)}")
     if mode not in PADDING_MODES:
-        raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {mode!r}")
+        raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {shown(mode)}")
     # One reflection or one turn round the circle, as PyTorch; a replicated border needs an element to repeat.
     for axis, (n, pair) in enumerate(zip(size, pads, strict=True)):
         limit = {"zeros": None, "reflect": n - 1, "circular": n, "replicate": None if n else 0}[mode]
         if limit is not None and max(pair) > max(limit, 0):
             raise ValueError(
-                f"padding_mode={mode!r} allows at most {max(limit, 0)} elements of padding beside {n} of input; got "
-                f"padding {pair} on spatial axis {axis}"
+                f"padding_mode={mode!r} allows at most {max(limit, 0)} elements of padding beside {n} of input; "
+                f"got padding {pair} on spatial axis {axis}"
             )
 
 
@@ -274,8 +252,7 @@ def describe(
 
     `weight_shape` is one shape, or one shape per group.
     """
-    if not isinstance(channels_last, bool | np.bool_):
-        raise TypeError(f"channels_last must be a bool; got {channels_last!r}")
+    channels_last = as_bool(channels_last, "channels_last")
     stacked = not weight_shape or not isinstance(weight_shape[0], tuple)
     shapes: list[Shape] = [tuple(weight_shape)] if stacked else list(weight_shape)  # type: ignore[arg-type]
     if not isinstance(groups, ChannelGroups):
@@ -317,7 +294,7 @@ def describe(
         groups=groups,
         batch=x_shape[0] if batched else 1,
         batched=batched,
-        channels_last=bool(channels_last),
+        channels_last=channels_last,
         transposed=transposed,
         stacked=stacked,
     )

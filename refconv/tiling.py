@@ -16,12 +16,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from refconv.arrays import Namespace, runs_on_cpu_threads
-from refconv.shapes import Convolution, Geometry, as_int
+from refconv.integers import as_int
+from refconv.shapes import Convolution, Geometry
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -216,7 +217,10 @@ def row_window(geo: Geometry, start: int, stop: int) -> tuple[int, int]:
 
 
 def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task], tile_bytes: int) -> Iterator[Result]:
-    """Yield work(task) for every task, in order, computed by as many threads as workers and workspace allow."""
+    """Yield work(task) for every task, in order, computed by as many threads as workers and workspace allow.
+
+    Each task runs in a copy of the caller's context, so that ``numpy.errstate`` and the settings here reach it.
+    """
     if len(tasks) < 2 or not runs_on_cpu_threads(xp):
         yield from map(work, tasks)
         return
@@ -231,7 +235,7 @@ def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task],
                 for task in tasks:
                     if len(pending) > workers:  # no more unfinished or unread results than threads, plus one
                         yield pending.popleft().result()
-                    pending.append(pool.submit(work, task))
+                    pending.append(pool.submit(copy_context().run, work, task))
                 while pending:
                     yield pending.popleft().result()
             finally:

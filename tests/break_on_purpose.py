@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (the table of breaks reads best one to a line)
 """Break refconv on purpose, one line at a time, and show which test turns red.
 
     python tests/break_on_purpose.py [NAME …]

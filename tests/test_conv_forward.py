@@ -424,7 +424,7 @@ def test_infinite_weight_over_zero_padding_is_nan(backend: Backend) -> None:
 def test_error_state_reaches_the_workers(workers: int) -> None:
     """What numpy.errstate asks for holds in every thread of a call."""
     x, w = np.full((8, 4, 40, 40), 300, "float16"), np.full((4, 4, 3, 3), 300, "float16")
-    with refconv.set_workers(workers), refconv.set_workspace(1 << 18):
+    with refconv.set_workers(workers), refconv.set_workspace(1 << 22):
         with np.errstate(over="ignore"):
             assert np.isposinf(refconv.conv(x, w)).all()
         with np.errstate(over="raise"), pytest.raises(FloatingPointError):

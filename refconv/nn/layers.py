@@ -33,7 +33,8 @@ from refconv.arrays import (
 from refconv.conv import conv, conv_backward
 from refconv.groups import ChannelGroups
 from refconv.im2col import check_dtype, col2im, im2col
-from refconv.shapes import Shape, as_int, check_shape, is_sequence, per_axis
+from refconv.integers import as_int, is_sequence
+from refconv.shapes import Shape, check_shape, per_axis
 
 
 @dataclass(eq=False)
@@ -361,8 +362,6 @@ class MaxPool(Layer):
 class Flatten(Layer):
     """Each sample as one row: (N, D1, …, Dd) -> (N, D1·…·Dd), in row-major order.
 
-    The result may be a view of x.
-
     Examples
     --------
     >>> import numpy as np
@@ -377,12 +376,12 @@ class Flatten(Layer):
         if x.ndim < 1:
             raise ValueError("x must have a batch axis for Flatten; got an array without axes")
         shape = tuple(x.shape)
-        return self._keep(xp.reshape(x, (shape[0], elements(shape[1:]))), shape)
+        return self._keep(xp.reshape(x, (shape[0], elements(shape[1:])), copy=True), shape)
 
     def backward(self, grad_output: Array) -> Array:
         """Return g in the shape of x."""
         (shape,) = self._recall(grad_output)
-        return array_namespace(grad_output).reshape(grad_output, shape)
+        return array_namespace(grad_output).reshape(grad_output, shape, copy=True)
 
 
 class Linear(Layer):

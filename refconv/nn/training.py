@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refconv.arrays import Array, Namespace, array_namespace, device, elements, load_backend
+from refconv.integers import as_int
 from refconv.nn.data import Split, load_digits_split
 from refconv.nn.layers import Layer
 from refconv.nn.loss import SoftmaxCrossEntropy
 from refconv.nn.models import Grouping, digits_network
 from refconv.nn.optim import SGD
-from refconv.shapes import as_int
 
 Progress = Callable[[int, float], object]
 """Called after each epoch with its number, from 1, and its mean loss."""
@@ -82,8 +82,8 @@ def fit(
     for epoch in range(1, epochs + 1):
         order = xp.asarray(rng.permutation(count).astype("int64"), device=device(images))
         total = 0.0
-        for start in range(0, count, batch_size):
-            batch = order[start : start + batch_size]
+        for part in cut(count, batch_size):
+            batch = order[part]
             logits = model.forward(xp.take(images, batch, axis=0))
             total += loss.forward(logits, xp.take(labels, batch, axis=0)) * batch.shape[0]
             model.backward(loss.backward())
@@ -125,10 +125,10 @@ def accuracy(model: Layer, images: Array, labels: Array, *, batch_size: int = 25
     count = _check_data(images, labels)
     batch_size = as_int(batch_size, "batch_size", 1)
     right = 0
-    for start in range(0, count, batch_size):
-        logits = model.forward(images[start : start + batch_size, ...])
+    for part in cut(count, batch_size):
+        logits = model.forward(images[part, ...])
         answers = xp.astype(xp.argmax(logits, axis=1), labels.dtype, copy=False)
-        right += int(xp.sum(xp.astype(answers == labels[start : start + batch_size], xp.int64)))
+        right += int(xp.sum(xp.astype(answers == labels[part], xp.int64)))
     return right / count
 
 

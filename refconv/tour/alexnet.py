@@ -101,8 +101,9 @@ def load_photograph() -> Array:
     """
     from skimage import data, transform
 
+    load: Any = data.astronaut  # neither function has types
     resize: Any = transform.resize
-    photograph = data.astronaut()
+    photograph = load()
     rows, columns, _ = photograph.shape
     side = min(rows, columns)
     top, left = (rows - side) // 2, (columns - side) // 2
@@ -110,9 +111,7 @@ def load_photograph() -> Array:
     return resize(square, (SIDE, SIDE), anti_aliasing=True).astype("float32")
 
 
-def run_alexnet(
-    xp: Namespace, *, seed: int = 0, repetitions: int = 9, advance: Advance | None = None
-) -> AlexNetResult:
+def run_alexnet(xp: Namespace, *, seed: int = 0, repetitions: int = 9, advance: Advance | None = None) -> AlexNetResult:
     """Run the convolutions with two groups and with one, in turns, and time them.
 
     ReLU and 3×3 max pooling with stride 2 come between, as in the paper, and are not timed. Local response
@@ -149,9 +148,7 @@ def run_alexnet(
         two, one = costs[2][layer.name], costs[1][layer.name]
         shape = tuple(outputs[2][i].shape[1:])
         if shape != two.output_shape or tuple(outputs[1][i].shape[1:]) != shape:
-            raise RuntimeError(
-                f"{layer.name} gave the shape {shape}, but its cost was counted for {two.output_shape}"
-            )
+            raise RuntimeError(f"{layer.name} gave the shape {shape}, but its cost was counted for {two.output_shape}")
         medians = [statistics.median(run[i] for run in times[groups]) for groups in (2, 1)]
         layers.append(
             LayerResult(

@@ -187,9 +187,7 @@ def _affordable_epochs(xp: Namespace, data: Split, plan: Plan) -> int:
     """Return how many epochs leave time for three seeds of every grouping, from a short training of each."""
 
     def short_training(images: int) -> float:
-        part = Split(
-            data.train_images[:images], data.train_labels[:images], data.test_images[:1], data.test_labels[:1]
-        )
+        part = Split(data.train_images[:images], data.train_labels[:images], data.test_images[:1], data.test_labels[:1])
         return sum(
             train_digits(grouping.build, epochs=1, channels=CHANNELS, data=part, xp=xp).seconds
             for grouping in GROUPINGS

@@ -61,9 +61,7 @@ class ConsoleReporter(Reporter):
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._step += 1
-        self._console.print(
-            f"[{self._step}/{self._steps}] {title}", style="bold", highlight=False, markup=False
-        )
+        self._console.print(f"[{self._step}/{self._steps}] {title}", style="bold", highlight=False, markup=False)
         started = time.perf_counter()
         if self._console.is_terminal:
             columns = (

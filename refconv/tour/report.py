@@ -46,9 +46,7 @@ def render(results: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:
     environment.filters["ratio"] = lambda value: f"{value:.2f}"
     environment.filters["small"] = lambda value: f"{value:.2g}"
     environment.filters["shape"] = lambda value: "×".join(str(n) for n in value)
-    images = {
-        name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in figures.items()
-    }
+    images = {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in figures.items()}
     return environment.get_template("report.html.j2").render(**results, figures=images, generator=GENERATOR)
 
 
@@ -83,9 +81,7 @@ def _check_target(out: Path) -> None:
         raise ReportError(f"{out} is a file; --out names a directory")
     page = out / PAGE
     if page.exists() and GENERATOR not in page.read_text(encoding="utf-8", errors="replace")[:500]:
-        raise ReportError(
-            f"{page} is not a report of refconv tour and would be overwritten; choose another --out"
-        )
+        raise ReportError(f"{page} is not a report of refconv tour and would be overwritten; choose another --out")
 
 
 def publish(built: Path, out: Path, results: Mapping[str, Any], page: str) -> Path:
@@ -108,9 +104,7 @@ def publish(built: Path, out: Path, results: Mapping[str, Any], page: str) -> Pa
         If the files cannot be written.
     """
     try:
-        (built / RESULTS).write_text(
-            json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        (built / RESULTS).write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (built / PAGE).write_text(page, encoding="utf-8")
         try:
             _move(built, out)

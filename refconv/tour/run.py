@@ -48,8 +48,8 @@ class Settings:
         Timed runs of AlexNet's convolutions.
     training_seeds, training_epochs : int
         At most so many, as time allows.
-    training_seconds : float
-        About how long the training may take.
+    seconds : float
+        About how long the whole tour may take: the training gets what the other steps leave, and at least a quarter.
     """
 
     backend: str | None = None
@@ -59,7 +59,7 @@ class Settings:
     repetitions: int = 9
     training_seeds: int = 5
     training_epochs: int = 6
-    training_seconds: float = 40.0
+    seconds: float = 65.0
 
     @classmethod
     def quick(cls, backend: str | None = None, seed: int = 0) -> Settings:
@@ -72,7 +72,7 @@ class Settings:
             repetitions=2,
             training_seeds=2,
             training_epochs=1,
-            training_seconds=5.0,
+            seconds=8.0,
         )
 
 
@@ -144,7 +144,7 @@ def run_tour(
             return TourResult(False, failures, results, None)
         figures = _alexnet(results, xp, settings, reporter)
         figures |= _connectivity(results, reporter)
-        figures |= _digits(results, xp, settings, reporter)
+        figures |= _digits(results, xp, settings, started, reporter)
         results["seconds"] = time.perf_counter() - started
         page = report.publish(built, target, results, report.render(results, figures))
     return TourResult(True, (), results, page)
@@ -234,9 +234,7 @@ def _verify(results: dict[str, Any], settings: Settings, reporter: Reporter) -> 
     return tuple(f"{report.name}: {failure}" for report in found.backends for failure in report.failures)
 
 
-def _alexnet(
-    results: dict[str, Any], xp: Namespace, settings: Settings, reporter: Reporter
-) -> dict[str, bytes]:
+def _alexnet(results: dict[str, Any], xp: Namespace, settings: Settings, reporter: Reporter) -> dict[str, bytes]:
     from refconv.tour import alexnet as step
     from refconv.tour import figures
 
@@ -310,12 +308,13 @@ def _connectivity(results: dict[str, Any], reporter: Reporter) -> dict[str, byte
 
 
 def _digits(
-    results: dict[str, Any], xp: Namespace, settings: Settings, reporter: Reporter
+    results: dict[str, Any], xp: Namespace, settings: Settings, started: float, reporter: Reporter
 ) -> dict[str, bytes]:
     from refconv.tour import digits as step
     from refconv.tour import figures
 
-    plan = step.Plan(settings.training_seeds, settings.training_epochs, settings.training_seconds)
+    left = max(settings.seconds - (time.perf_counter() - started), settings.seconds / 4)
+    plan = step.Plan(settings.training_seeds, settings.training_epochs, left)
     with reporter.step("Digits: train a small residual network", plan.seeds * len(step.GROUPINGS)) as advance:
         found = step.run_digits(xp, seed=settings.seed, plan=plan, advance=advance)
     reporter.say(f"{len(found.seeds)} seeds, {found.epochs} epochs, tested on {found.test_images} digits")

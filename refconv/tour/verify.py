@@ -190,9 +190,7 @@ def draw_expected(seed: int, exact: int, real: int, advance: Advance | None = No
 
 def _expect(problem: Problem, operands: Operands, bounded: bool = False) -> Expected:
     if not bounded:
-        return Expected(
-            problem, operands, definition_results(problem, operands), _scipy(problem, operands), None
-        )
+        return Expected(problem, operands, definition_results(problem, operands), _scipy(problem, operands), None)
     # The loops run in extended precision, where the machine has it: then they are exact beside a float64 result.
     exact = definition_results(problem, _each(operands, lambda array: array.astype(np.longdouble)))
     sizes = definition_results(problem, _each(operands, np.abs))
@@ -204,11 +202,7 @@ def _expect(problem: Problem, operands: Operands, bounded: bool = False) -> Expe
 def _each(operands: Operands, change: Callable[[Array], Array]) -> Operands:
     return Operands(
         *(
-            tuple(map(change, array))
-            if isinstance(array, tuple)
-            else None
-            if array is None
-            else change(array)
+            tuple(map(change, array)) if isinstance(array, tuple) else None if array is None else change(array)
             for array in operands
         )
     )
@@ -363,9 +357,7 @@ def _differences(
     worst = float(np.max(ratio, initial=0))
     if measure:
         report.worst_error = max(report.worst_error, worst)
-    return (
-        [] if worst <= 1 else [f"the error of {part} is {worst:.3g} times its bound"]
-    )  # NaN too is a failure
+    return [] if worst <= 1 else [f"the error of {part} is {worst:.3g} times its bound"]  # NaN too is a failure
 
 
 def _identities(report: BackendReport, case: Expected, actual: Results) -> list[str]:

@@ -1,0 +1,54 @@
+"""Checking of integers, flags and sequences, each in one way: the smallest parts of the one validator."""
+
+from __future__ import annotations
+
+import operator
+import reprlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def as_int(value: Any, name: str, minimum: int | None = None, maximum: int | None = None) -> int:
+    """Return `value` as an int: any integer type, but no bool and no float.
+
+    >>> as_int(np.int32(3), "stride", 1)
+    3
+    """
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be an integer; got the bool {value}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {shown(value)} of type {type(value).__name__}") from None
+    # First, because Python refuses to print an integer of thousands of digits.
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{name} must fit a signed 64-bit integer; got one of {number.bit_length()} bits")
+    if minimum is not None and number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}; got {number}")
+    if maximum is not None and number > maximum:
+        raise ValueError(f"{name} must be at most {maximum}; got {number}")
+    return number
+
+
+def is_sequence(value: Any) -> bool:
+    """Tell whether `value` lists things: a sequence (no string) or a one-dimensional NumPy array."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
+
+
+def shown(value: Any) -> str:
+    """Return a short representation of any value, on one line, for an error message."""
+    try:
+        return " ".join(reprlib.repr(value).split())
+    except Exception:  # a representation of someone else's may fail; an integer of thousands of digits has none
+        return f"<{type(value).__name__}>"
+
+
+def as_bool(value: Any, name: str) -> bool:
+    """Return `value` as a bool: True or False, nothing that is merely true or false."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be a bool; got {shown(value)}")
+    return bool(value)
