@@ -39,8 +39,8 @@ def digits_network(
 
     Only the convolutions in the blocks are grouped, so that networks with different groups differ in nothing else: the
     first sees a single channel, and the linear layer sees everything. The linear layer's weight starts small, with
-    standard deviation 0.01, so that at first all ten classes are nearly as likely; the blocks' weights start at zero, so
-    that at first every block is the identity, whatever its groups.
+    standard deviation 0.01, so that at first all ten classes are nearly as likely. The blocks' weights start at zero:
+    at first every block is the identity, whatever its groups.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from refconv.nn.layers import Layer
 from refconv.nn.loss import SoftmaxCrossEntropy
 from refconv.nn.models import Grouping, digits_network
 from refconv.nn.optim import SGD
+from refconv.tiling import cut
 
 Progress = Callable[[int, float], object]
 """Called after each epoch with its number, from 1, and its mean loss."""
@@ -149,7 +150,7 @@ def train_digits(
     groups: Grouping,
     *,
     seed: int = 0,
-    epochs: int = 12,
+    epochs: int = 6,
     batch_size: int = 32,
     lr: float = 0.02,
     channels: int = 32,
@@ -193,7 +194,7 @@ def train_digits(
     Examples
     --------
     >>> from refconv.nn import train_digits
-    >>> train_digits(lambda c_in, c_out: 4, epochs=12).test_accuracy > 0.95   # doctest: +SKIP
+    >>> train_digits(lambda c_in, c_out: 4).test_accuracy > 0.95   # doctest: +SKIP
     True
     """
     xp = load_backend() if xp is None else xp

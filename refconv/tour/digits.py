@@ -130,7 +130,7 @@ class Plan:
 
 
 def run_digits(
-    xp: Namespace, *, seed: int = 0, plan: Plan | None = None, advance: Advance | None = None
+    xp: Namespace, *, seed: int = 0, plan: Plan | None = None, data: Split | None = None, advance: Advance | None = None
 ) -> DigitsResult:
     """Train every grouping with several seeds.
 
@@ -143,11 +143,13 @@ def run_digits(
     plan : Plan, optional
         How much to train. At least one epoch and two seeds (or all, if fewer are planned) are run, whatever time
         they take.
+    data : Split, optional
+        By default all of :func:`refconv.nn.load_digits_split`.
     advance : Advance, optional
         Told of each training.
     """
     plan = Plan() if plan is None else plan
-    data = load_digits_split()
+    data = load_digits_split() if data is None else data
     # Layers of this size cost less to compute than to hand to threads.
     with refconv.set_workers(1):
         epochs = _affordable_epochs(xp, data, plan)

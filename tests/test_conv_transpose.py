@@ -1,0 +1,281 @@
+"""The transposed convolution: its own definition, adjoint to the convolution, with all kinds of groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+import refconv
+from refconv import ChannelGroups
+from refconv.testing.definition import (
+    definition_bias_grad,
+    definition_conv_transpose,
+    definition_transpose_input_grad,
+    definition_transpose_weight_grad,
+)
+from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
+from tests.helpers import DTYPES, Backend, arange, assert_results, inner, run
+from tests.strategies import Case, cases
+from tests.test_conv_forward import C3
+
+
+def conv_transpose(backend: Backend, x: Any, weight: Any, bias: Any = None, **options: Any) -> Any:
+    return refconv.conv_transpose(*map(backend.asarray, (x, weight, bias)), **options)
+
+
+# --- Equal to the definition, bit for bit ------------------------------------------------------------------------
+
+
+def test_equals_the_definition(backend: Backend) -> None:
+    dtypes = backend.dtypes(("float32", "float64", "complex64", "int16"))
+
+    @given(cases(dtypes=dtypes, transposed=True))
+    def check(case: Case) -> None:
+        problem, operands = case
+        expected = definition_results(problem, operands)
+        assert_results(backend, run(backend, problem, operands), expected)
+
+    check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_equals_the_definition_in_every_dtype(backend: Backend, dtype: str) -> None:
+    if not backend.supports(dtype):
+        pytest.skip(f"{backend.name} has no {dtype}")
+    rng = np.random.default_rng(5)
+    for _ in range(12):
+        problem = random_problem(rng, transposed=True)
+        operands = integer_arrays(problem, rng, dtype)
+        expected = definition_results(problem, operands)
+        assert_results(backend, run(backend, problem, operands), expected)
+
+
+def test_is_adjoint_to_its_gradients(backend: Backend) -> None:
+    dtypes = backend.dtypes(("float32", "complex64"))
+
+    @given(cases(dtypes=dtypes, transposed=True))
+    def check(case: Case) -> None:
+        problem, operands = case[0], case[1]._replace(bias=None)
+        y, grad_x, grad_w, _ = (backend.to_numpy(a) for a in run(backend, problem, operands))
+        product = inner(operands.grad_output, y)
+        assert inner(grad_x, operands.x) == product
+        assert inner(grad_w, operands.weight) == product
+
+    check()
+
+
+def test_is_the_input_gradient_of_a_convolution(backend: Backend) -> None:
+    """The weight of a transposed convolution, read as that of a convolution from y to x."""
+    rng = np.random.default_rng(31)
+    for _ in range(20):
+        problem = random_problem(rng, transposed=True, groupings=("one", "uniform", "depthwise"))
+        x, weight, _, _ = map(backend.asarray, integer_arrays(problem, rng))
+        common = {
+            "stride": problem.stride,
+            "padding": problem.padding,
+            "dilation": problem.dilation,
+            "groups": problem.groups,
+            "channels_last": problem.channels_last,
+        }
+        y = refconv.conv_transpose(x, weight, output_padding=problem.output_padding, **common)
+        grad = refconv.conv_input_grad(x, weight, problem.output_shape, **common)
+        backend.assert_equal(y, backend.to_numpy(grad))
+
+
+# --- Worked out by hand ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [100, 210, 21, 2]),
+        ({"stride": 2}, [100, 10, 201, 20, 2]),
+        ({"stride": 4}, [100, 10, 1, 0, 200, 20, 2]),  # nothing lands in the gap
+        ({"dilation": 2}, [100, 200, 10, 20, 1, 2]),
+        ({"stride": 2, "padding": 1}, [10, 201, 20]),
+        ({"stride": 2, "padding": 1, "output_padding": 1}, [10, 201, 20, 2]),  # a value lands in it, no zero
+        ({"stride": 2, "padding": ((0, 2),)}, [100, 10, 201]),
+        ({"stride": 2, "padding": ((0, 2),), "output_padding": (1,)}, [100, 10, 201, 20]),
+        ({"stride": 2, "output_padding": 1}, [100, 10, 201, 20, 2, 0]),
+        ({"dilation": 3, "output_padding": 2, "padding": 1}, [200, 0, 10, 20, 0, 1, 2, 0]),
+        ({"stride": 2, "padding": [2]}, [201]),
+    ],
+)
+def test_by_hand(backend: Backend, options: Any, expected: Any) -> None:
+    x, w = np.array([[[1, 2]]], "float64"), np.array([[[100, 10, 1]]], "float64")
+    backend.assert_equal(conv_transpose(backend, x, w, **options), np.array([[expected]], "float64"))
+    shifted = conv_transpose(backend, x, w, np.array([0.5]), **options)
+    backend.assert_equal(shifted, np.array([[expected]], "float64") + 0.5)
+
+
+def test_weight_layout_and_group_order(backend: Backend) -> None:
+    """(C, K/G, …): the groups' slices run over input channels, the bias over all output channels."""
+    x = np.array([[[1], [10]]], "float32")
+    w = np.array([[[1], [2], [3]], [[4], [5], [6]]], "float32")
+    bias = np.arange(6, dtype="float32") / 8
+    expected = np.array([[1, 2, 3, 40, 50, 60]], "float32").reshape(1, 6, 1) + bias.reshape(6, 1)
+    backend.assert_equal(conv_transpose(backend, x, w, bias, groups=2), expected)
+    dense = np.array([[41, 52, 63]], "float32").reshape(1, 3, 1)
+    backend.assert_equal(conv_transpose(backend, x, w), dense)
+
+
+def test_complex_kernel_is_not_conjugated(backend: Backend) -> None:
+    x, w, g = (np.array([[[v]]], "complex64") for v in (1 + 2j, 3 + 1j, 1j))
+    backend.assert_equal(conv_transpose(backend, x, w), x * w)
+    actual = refconv.conv_transpose_backward(*map(backend.asarray, (g, x, w)))
+    backend.assert_equal(actual.x, g * w.conj())
+    backend.assert_equal(actual.weight, g * x.conj())
+    backend.assert_equal(actual.bias, g[0, 0])
+
+
+def test_ranked_names_are_the_same_function(backend: Backend) -> None:
+    names = (refconv.conv_transpose1d, refconv.conv_transpose2d, refconv.conv_transpose3d)
+    for d, function in enumerate(names, start=1):
+        x, w = (backend.asarray(arange(s)) for s in ((2, 4, *(3, 4, 2)[:d]), (4, 3, *(2, 3, 1)[:d])))
+        steps = {"stride": 2, "output_padding": 1, "groups": 2}
+        expected = refconv.conv_transpose(x, w, **steps)
+        backend.assert_equal(function(x, w, **steps), backend.to_numpy(expected))
+
+
+@pytest.mark.parametrize("dims", [4])
+def test_has_no_upper_limit_of_spatial_axes(backend: Backend, dims: int) -> None:
+    x, w = arange((2, 4, 2, 1, 2, 3)[: dims + 2]), arange((4, 3, 2, 2, 1, 2)[: dims + 2])
+    steps = {"stride": (1, 2, 3, 1), "padding": (1, 0, 0, 2), "dilation": (2, 1, 1, 3), "groups": 2}
+    extra = {"output_padding": (1, 1, 2, 0)}
+    backend.assert_equal(
+        conv_transpose(backend, x, w, **steps, **extra), definition_conv_transpose(x, w, **steps, **extra)
+    )
+
+
+# --- Channel groups ----------------------------------------------------------------------------------------------
+
+
+def test_lenet_c3_table(backend: Backend) -> None:
+    """Groups of unequal size that share input channels, in the transposed direction."""
+    groups = ChannelGroups(C3, [[k] for k in range(16)])
+    problem = Problem(
+        2, 6, 16, (3, 4), (3, 2), (2, 1), (1, 2), ((1, 0), (0, 2)),
+        tuple((maps, (k,)) for k, maps in enumerate(C3)), output_padding=(1, 1), transposed=True,
+    )  # fmt: skip
+    operands = integer_arrays(problem, np.random.default_rng(6))
+    assert_results(backend, run(backend, problem, operands), definition_results(problem, operands))
+    assert [len(maps) for maps in C3] == list(groups.in_sizes)
+
+
+def test_one_array_for_lists_of_one_shape(backend: Backend) -> None:
+    x, w, g = arange((2, 4, 3)), arange((4, 2, 2)), arange((2, 4, 4))
+    lists = [([3, 0], [1, 2]), ([0, 1], [3, 0])]
+    groups = ChannelGroups(*zip(*lists, strict=True), c_in=4)
+    y = conv_transpose(backend, x, w, groups=groups)
+    backend.assert_equal(y, definition_conv_transpose(x, np.split(w, 2), groups=lists))
+    actual = refconv.conv_transpose_backward(*map(backend.asarray, (g, x, w)), groups=groups)
+    backend.assert_equal(actual.x, definition_transpose_input_grad(g, np.split(w, 2), x.shape, groups=lists))
+    parts = definition_transpose_weight_grad(g, x, (2,), groups=lists)
+    backend.assert_equal(actual.weight, np.concatenate(parts))
+
+
+def test_an_unread_channel_does_not_reach_the_output(backend: Backend) -> None:
+    groups = ChannelGroups([[0], [2]], [[1], [0]], c_in=4)
+    x = np.full((1, 4, 2), np.nan, "float32")
+    x[:, [0, 2]] = [[1, 2], [3, 4]]
+    weights = np.ones((1, 1, 1), "float32"), np.full((1, 1, 1), 2, "float32")
+    y = conv_transpose(backend, x, weights, groups=groups)
+    backend.assert_equal(y, np.array([[[6, 8], [1, 2]]], "float32"))
+
+
+# --- Layouts, memory, data types ---------------------------------------------------------------------------------
+
+
+def test_channels_last_and_unbatched(backend: Backend) -> None:
+    x, w, b = arange((1, 4, 3, 2)), arange((4, 3, 2, 3)), arange((6,))
+    steps = {"stride": (2, 1), "padding": ((0, 1), (1, 0)), "output_padding": (1, 0), "groups": 2}
+    expected = definition_conv_transpose(x, w, b, **steps)
+    y = conv_transpose(backend, np.moveaxis(x, 1, -1), w, b, **steps, channels_last=True)
+    backend.assert_equal(y, np.moveaxis(expected, 1, -1))
+    backend.assert_equal(conv_transpose(backend, x[0], w, b, **steps), expected[0])
+
+
+SHAPES: list[tuple[Any, Any, dict[str, Any]]] = [
+    ((1, 1, 3), (1, 1, 1), {}),
+    ((1, 1, 1, 1), (1, 1, 1, 1), {}),
+    ((2, 2, 3), (2, 2, 1), {"groups": 2}),
+    ((2, 3), (2, 2, 1), {}),
+    ((2, 2, 3), (2, 2, 1), {"padding": -1}),
+]
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "options"), SHAPES)
+def test_inputs_are_not_changed_and_results_are_new(x_shape: Any, w_shape: Any, options: Any) -> None:
+    x, w = np.ones(x_shape), np.ones(w_shape)
+    y = refconv.conv_transpose(x, w, **options)
+    g = np.ones_like(y)
+    found = [y, *refconv.conv_transpose_backward(g, x, w, **options)]
+    for i, result in enumerate(found):
+        assert not any(np.shares_memory(result, a) for a in (x, w, g))
+        assert not any(np.shares_memory(result, other) for other in found[:i])
+        result[...] = 7
+    assert all((a == 1).all() for a in (x, w, g))
+
+
+def test_any_memory_layout() -> None:
+    x, w = arange((2, 4, 3, 5)), arange((4, 3, 2, 3))
+    expected = definition_conv_transpose(x, w, stride=2, groups=2)
+    doubled = np.repeat(x, 2, axis=2)
+    for changed in (np.asfortranarray(x), np.flip(np.flip(x).copy()), doubled[:, :, ::2], x.astype(">f4")):
+        weight = w.astype(changed.dtype)
+        np.testing.assert_array_equal(refconv.conv_transpose(changed, weight, stride=2, groups=2), expected)
+
+
+def test_float16_accumulates_in_float32_and_rounds_once(backend: Backend) -> None:
+    if not backend.supports("float16"):
+        pytest.skip(f"{backend.name} has no float16")
+    ones = np.ones((1, 4096, 1), "float16")
+    y = conv_transpose(backend, ones, np.ones((4096, 1, 1), "float16"))
+    backend.assert_equal(y, np.full((1, 1, 1), 4096, "float16"))
+    rng = np.random.default_rng(12)  # taps that overlap add up in float32 as well
+    x, w, b = (rng.integers(-60, 60, s).astype("float16") for s in ((3, 4, 9), (4, 5, 4), (5,)))
+    wide = definition_conv_transpose(*(a.astype("float64") for a in (x, w, b)))
+    backend.assert_equal(conv_transpose(backend, x, w, b), wide.astype("float16"))
+
+
+def test_accumulate_dtype(backend: Backend) -> None:
+    x, w = np.array([[[2**24], [1], [2]]], "float32"), np.ones((3, 1, 1), "float32")
+    y = conv_transpose(backend, x, w, accumulate_dtype="float64")
+    backend.assert_equal(y, np.full((1, 1, 1), 2**24 + 4, "float32"))  # 2^24 + 3 rounds to even
+    actual = refconv.conv_transpose_backward(
+        *map(backend.asarray, (x, x[:, :1], w[:1].reshape(1, 1, 1).repeat(3, axis=1))), accumulate_dtype="float64"
+    )
+    backend.assert_equal(actual.x, np.full((1, 1, 1), 2**24 + 4, "float32"))
+
+
+@pytest.mark.parametrize("empty", ["batch", "channels", "both"])
+def test_empty_batches_and_channels(backend: Backend, empty: str) -> None:
+    n, c = (0 if empty in ("batch", "both") else 2), (0 if empty in ("channels", "both") else 4)
+    x, w, b = np.ones((n, c, 3, 4), "float32"), np.ones((c, 3, 2, 3), "float32"), arange((3,))
+    expected = definition_conv_transpose(x, w, b, stride=2)
+    backend.assert_equal(conv_transpose(backend, x, w, b, stride=2), expected)
+    g = np.ones_like(expected)
+    actual = refconv.conv_transpose_backward(*map(backend.asarray, (g, x, w)), stride=2)
+    backend.assert_equal(actual.x, definition_transpose_input_grad(g, w, x.shape, stride=2))
+    backend.assert_equal(actual.weight, definition_transpose_weight_grad(g, x, (2, 3), stride=2))
+    backend.assert_equal(actual.bias, definition_bias_grad(g))
+
+
+def test_not_a_number_reaches_exactly_what_it_is_added_to(backend: Backend) -> None:
+    x, w = np.array([[[1, np.nan, 3]]], "float32"), np.array([[[1, 1]]], "float32")
+    y = conv_transpose(backend, x, w, stride=1, dilation=3)
+    backend.assert_equal(y, np.array([[[1, np.nan, 3, 1, np.nan, 3]]], "float32"))
+
+
+def test_a_larger_problem_is_cut_into_pieces(backend: Backend) -> None:
+    problem = Problem(
+        3, 12, 18, (13, 11), (3, 4), (1, 3), (2, 1), ((2, 1), (0, 3)), 3, output_padding=(1, 2), transposed=True
+    )
+    operands = integer_arrays(problem, np.random.default_rng(17))
+    expected = definition_results(problem, operands)
+    for workspace in (1 << 12, 1 << 16):
+        with refconv.set_workers(2), refconv.set_workspace(workspace):
+            assert_results(backend, run(backend, problem, operands), expected)

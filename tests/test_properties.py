@@ -1,0 +1,257 @@
+"""What must hold between calls: linearity, shifts, groups and dense weights, batches, workers and workspace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import refconv
+from refconv.testing.problems import Problem, integer_arrays, normal_arrays
+from tests.helpers import Backend, arange, backward, channel_groups, forward, large, options, run
+from tests.strategies import Case, cases
+
+NUMBERS = ("one", "uniform", "depthwise")
+
+
+def both(backend: Backend, check: Any, max_examples: int = 30, **choices: Any) -> None:
+    """Run a check on drawn cases of plain and of transposed convolutions."""
+    for transposed in (False, True):
+        settings(max_examples=max_examples)(given(cases(transposed=transposed, **choices))(check))()
+
+
+def test_linear_in_input_and_in_weight(backend: Backend) -> None:
+    def check(case: Case) -> None:
+        problem, operands = case[0], case[1]._replace(bias=None)
+        other = integer_arrays(problem, np.random.default_rng(1))
+
+        def y(x: Any, weight: Any) -> Any:
+            return backend.to_numpy(forward(backend, problem, operands._replace(x=x, weight=weight)))
+
+        mixed_x = 2 * operands.x - 3 * other.x
+        np.testing.assert_array_equal(
+            y(mixed_x, operands.weight), 2 * y(operands.x, operands.weight) - 3 * y(other.x, operands.weight)
+        )
+        pairs = zip(*(w if isinstance(w, tuple) else (w,) for w in (operands.weight, other.weight)), strict=True)
+        mixed = tuple(2 * a - 3 * b for a, b in pairs)
+        mixed_w = mixed if isinstance(operands.weight, tuple) else mixed[0]
+        np.testing.assert_array_equal(
+            y(operands.x, mixed_w), 2 * y(operands.x, operands.weight) - 3 * y(operands.x, other.weight)
+        )
+
+    both(backend, check)
+
+
+def test_shifting_the_input_by_a_stride_shifts_the_output_by_one(backend: Backend) -> None:
+    """One stride more of zeros before the input is one output more, and all others as they were."""
+
+    @settings(max_examples=40)
+    @given(cases(padding_modes=("zeros",), layouts=False))
+    def check(case: Case) -> None:
+        problem, operands = case
+        y = backend.to_numpy(forward(backend, problem, operands))
+        for axis in range(problem.spatial_dims):
+            pads = list(problem.pairs)
+            before, after = pads[axis]
+            pads[axis] = (before + problem.stride[axis], after)
+            x, weight, bias, _ = map(backend.asarray, operands)
+            moved = refconv.conv(x, weight, bias, **{**options(problem), "padding": pads})
+            later = (slice(None),) * (axis + 2) + (slice(1, None),)
+            np.testing.assert_array_equal(backend.to_numpy(moved)[later], y)
+
+    check()
+
+
+def test_rolling_the_input_rolls_the_output_of_a_circular_convolution(backend: Backend) -> None:
+    x, w = arange((2, 4, 5, 6)) % 7, arange((6, 2, 3, 2)) % 5
+    steps: dict[str, Any] = {"padding": ((1, 1), (3, 0)), "padding_mode": "circular", "groups": 2, "dilation": (1, 3)}
+    y = backend.to_numpy(refconv.conv(backend.asarray(x), backend.asarray(w), **steps))
+    rolled = refconv.conv(backend.asarray(np.roll(x, (2, 1), (2, 3))), backend.asarray(w), **steps)
+    backend.assert_equal(rolled, np.roll(y, (2, 1), (2, 3)))
+
+
+def dense_weight(problem: Problem, weight: Any) -> Any:
+    """Return the weight of the ungrouped convolution that does the same: zero between groups."""
+    ends = (problem.c_in, problem.c_out) if problem.transposed else (problem.c_out, problem.c_in)
+    dense = np.zeros((*ends, *problem.kernel), "float32")
+    parts = weight if isinstance(weight, tuple) else np.split(weight, len(problem.lists))
+    for (ins, outs), part in zip(problem.lists, parts, strict=True):
+        dense[np.ix_(ins, outs) if problem.transposed else np.ix_(outs, ins)] = part
+    return dense
+
+
+def test_groups_equal_a_dense_convolution_with_a_masked_weight(backend: Backend) -> None:
+    def check(case: Case) -> None:
+        problem, operands = case
+        dense = operands._replace(weight=dense_weight(problem, operands.weight))
+        alone = Problem(**{**fields(problem), "groups": 1})
+        grouped, full = (run(backend, p, o) for p, o in ((problem, operands), (alone, dense)))
+        for name in ("y", "grad_x", "grad_bias"):
+            backend.assert_equal(getattr(grouped, name), backend.to_numpy(getattr(full, name)))
+        grads = backend.to_numpy(full.grad_weight)
+        parts = grouped.grad_weight
+        parts = parts if isinstance(parts, tuple) else np.split(backend.to_numpy(parts), len(problem.lists))
+        for (ins, outs), part in zip(problem.lists, parts, strict=True):
+            where = np.ix_(ins, outs) if problem.transposed else np.ix_(outs, ins)
+            part = part if isinstance(part, np.ndarray) else backend.to_numpy(part)
+            np.testing.assert_array_equal(part, grads[where])
+
+    both(backend, check)
+
+
+def fields(problem: Problem) -> dict[str, Any]:
+    return {name: getattr(problem, name) for name in problem.__slots__}
+
+
+def test_groups_are_convolutions_side_by_side(backend: Backend) -> None:
+    """Each group alone, and their outputs joined in order."""
+
+    def check(case: Case) -> None:
+        problem, operands = case
+        assert isinstance(problem.groups, int)
+        x, weight, bias, _ = operands
+        parts = []
+        for g, (ins, outs) in enumerate(problem.lists):
+            one = {**options(problem), "groups": 1}
+            function = refconv.conv_transpose if problem.transposed else refconv.conv
+            b = None if bias is None else backend.asarray(bias[outs])
+            w = backend.asarray(np.split(weight, problem.groups)[g])
+            parts.append(backend.to_numpy(function(backend.asarray(x[:, ins]), w, b, **one)))
+        backend.assert_equal(forward(backend, problem, operands), np.concatenate(parts, 1))
+
+    both(backend, check, groupings=NUMBERS, layouts=False)
+
+
+def test_the_order_of_groups_does_not_matter(backend: Backend) -> None:
+    def check(case: Case) -> None:
+        problem, operands = case
+        if isinstance(problem.groups, int):
+            return
+        order = np.random.default_rng(0).permutation(len(problem.groups))
+        turned = Problem(**{**fields(problem), "groups": tuple(problem.groups[i] for i in order)})
+        weights = tuple(operands.weight[i] for i in order)
+        y = backend.to_numpy(forward(backend, problem, operands))
+        backend.assert_equal(forward(backend, turned, operands._replace(weight=weights)), y)
+
+    both(backend, check, groupings=("unequal", "lists"))
+
+
+def test_samples_do_not_see_each_other(backend: Backend) -> None:
+    def check(case: Case) -> None:
+        problem, operands = case
+        whole = run(backend, problem, operands)
+        total: Any = 0
+        for n in range(problem.batch or 0):
+            one = Problem(**{**fields(problem), "batch": 1})
+            arrays = operands._replace(x=operands.x[n : n + 1], grad_output=operands.grad_output[n : n + 1])
+            alone = run(backend, one, arrays)
+            backend.assert_equal(alone.y, backend.to_numpy(whole.y)[n : n + 1])
+            backend.assert_equal(alone.grad_x, backend.to_numpy(whole.grad_x)[n : n + 1])
+            total = total + backend.to_numpy(alone.grad_bias)
+        if problem.batch:
+            backend.assert_equal(whole.grad_bias, total)
+
+    both(backend, check)
+
+
+def test_a_stride_takes_every_other_output(backend: Backend) -> None:
+    @settings(max_examples=40)
+    @given(cases(padding_forms=("pairs", "valid"), layouts=False))
+    def check(case: Case) -> None:
+        problem, operands = case
+        dense = Problem(**{**fields(problem), "stride": (1,) * problem.spatial_dims})
+        y = backend.to_numpy(forward(backend, dense, operands))
+        every = (slice(None), slice(None), *(slice(None, None, s) for s in problem.stride))
+        backend.assert_equal(forward(backend, problem, operands), y[every])
+
+    check()
+
+
+def test_padding_equals_a_convolution_of_the_padded_input(backend: Backend) -> None:
+    names: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+    @settings(max_examples=40)
+    @given(cases(padding_forms=("pairs", "same", "same_lower"), layouts=False, crops=False))
+    def check(case: Case) -> None:
+        problem, operands = case
+        x, weight, bias, _ = operands
+        padded = np.pad(x, ((0, 0), (0, 0), *problem.pairs), mode=names[problem.padding_mode])
+        plain = {**options(problem), "padding": "valid", "padding_mode": "zeros"}
+        arrays = map(backend.asarray, (padded, weight, bias))
+        y = backend.to_numpy(refconv.conv(*arrays, **plain))
+        backend.assert_equal(forward(backend, problem, operands), y)
+
+    check()
+
+
+# --- Workers and workspace ---------------------------------------------------------------------------------------
+
+WORK = [
+    Problem(6, 16, 24, (40, 36), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), 2),
+    Problem(5, 12, 18, (33, 35), (5, 3), (2, 1), (1, 2), ((2, 1), (0, 3)), 3, padding_mode="reflect"),
+    Problem(4, 24, 24, (45, 47), (3, 3), (1, 1), (1, 1), "same", 24, channels_last=True),
+    Problem(2, 32, 20, (31, 37), (3, 5), (1, 2), (1, 1), ((0, 0), (2, 2)), (((1, 5, 9), tuple(range(10, 20))), (tuple(range(32)), tuple(range(10))))),
+    Problem(3, 16, 24, (19, 21), (4, 4), (2, 2), (1, 1), ((1, 1), (1, 1)), 2, transposed=True, output_padding=(1, 0)),
+    Problem(1, 8, 8, (20000,), (9,), (1,), (1,), ((4, 4),)),
+]  # fmt: skip
+
+
+def bits(backend: Backend, problem: Problem, operands: Any) -> list[bytes]:
+    results = run(backend, problem, operands)
+    flat = [a for r in results for a in (r if isinstance(r, tuple) else (r,))]
+    return [backend.to_numpy(a).tobytes() for a in flat]
+
+
+@pytest.mark.parametrize("problem", WORK, ids=range(len(WORK)))
+def test_the_number_of_workers_changes_no_bit(backend: Backend, problem: Problem) -> None:
+    operands = normal_arrays(problem, np.random.default_rng(2))
+    expected = bits(backend, problem, operands)
+    for workers in (1, 2, 3, 8):
+        with refconv.set_workers(workers):
+            assert bits(backend, problem, operands) == expected
+    with refconv.set_workspace(1 << 18):
+        small = bits(backend, problem, operands)
+        for workers in (1, 2, 5):
+            with refconv.set_workers(workers):
+                assert bits(backend, problem, operands) == small
+
+
+@pytest.mark.parametrize("problem", WORK, ids=range(len(WORK)))
+def test_the_workspace_changes_no_result(backend: Backend, problem: Problem) -> None:
+    """Exactly none on whole numbers, however tiny; and no bit of rounded sums above the size of a tile."""
+    operands = integer_arrays(problem, np.random.default_rng(3))
+    expected = bits(backend, problem, operands)
+    for workspace in (1 << 15, 1 << 20):
+        with refconv.set_workspace(workspace):
+            assert bits(backend, problem, operands) == expected
+    if backend.is_numpy:
+        operands = normal_arrays(problem, np.random.default_rng(2))
+        expected = bits(backend, problem, operands)
+        for workspace in (1 << 22, 1 << 30):
+            with refconv.set_workspace(workspace):
+                assert bits(backend, problem, operands) == expected
+
+
+def test_a_workspace_of_one_byte_still_gives_the_result(backend: Backend) -> None:
+    problem, operands, expected = large()
+    with refconv.set_workspace(1):
+        backend.assert_equal(forward(backend, problem, operands), expected.y)
+        for actual, e in zip(backward(backend, problem, operands), expected[1:], strict=True):
+            backend.assert_equal(actual, e)
+
+
+def test_calls_from_several_threads_do_not_disturb_each_other() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    problem, operands, expected = large()
+    more = {**options(problem), "groups": channel_groups(problem)}
+
+    def call(workers: int) -> Any:
+        with refconv.set_workers(workers), refconv.set_workspace(1 << 14):
+            return refconv.conv(operands.x, operands.weight, operands.bias, **more)
+
+    with ThreadPoolExecutor(4) as pool:
+        for y in pool.map(call, [1, 2, 3, 1, 2, 3]):
+            np.testing.assert_array_equal(y, expected.y)
