@@ -239,8 +239,9 @@ class _Passes:
     def _to_channels(self, side: ChannelSide, parts: list[Array]) -> Array:
         """Sum listed channels onto channels: the adjoint of reading them, by gathering, since no index repeats."""
         xp = self.xp
-        zero = xp.zeros_like(parts[0][:, :1, ...]) if parts[0].shape[1] else None
-        listed = xp.concat(parts if zero is None else [*parts, zero], axis=1)  # (N, listed + 1, …)
+        batch, _, *size = parts[0].shape
+        zero = xp.zeros((batch, 1, *size), dtype=parts[0].dtype, device=self.device)
+        listed = xp.concat([*parts, zero], axis=1)  # (N, listed + 1, …)
         tables = [xp.asarray(table, dtype=xp.int64, device=self.device) for table in side.gather_tables()]
         total = xp.take(listed, tables[0], axis=1)
         for table in tables[1:]:

@@ -100,7 +100,7 @@ BREAKS = {
         "kernels = _to_kernels(p, weight)",
     ),
     "bias-per-group-not-sliced": ("conv.py", "bias[channels], self._acc", "bias[: channels.stop - channels.start], self._acc"),
-    "half-precision-accumulates-in-half": ("conv.py", 'return "float32" if dtype == "float16" else dtype', "return dtype"),
+    "half-precision-accumulates-in-half": ("conv.py", 'return "float32" if dtype == "float16" else computing_dtype(xp, dtype)', "return dtype"),
     "tiles-of-rows-miss-the-halo": (
         "conv.py",
         "first = -(-(rows[0] + before - geo.spans[0] + 1) // geo.stride[0])",

@@ -72,6 +72,8 @@ def test_is_the_input_gradient_of_a_convolution(backend: Backend) -> None:
     rng = np.random.default_rng(31)
     for _ in range(20):
         problem = random_problem(rng, transposed=True, groupings=("one", "uniform", "depthwise"))
+        if any(extra >= s for extra, s in zip(problem.output_padding, problem.stride, strict=True)):
+            continue  # from an output so large the convolution would give more positions than x has
         x, weight, _, _ = map(backend.asarray, integer_arrays(problem, rng))
         common = {
             "stride": problem.stride,

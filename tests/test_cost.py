@@ -212,7 +212,7 @@ def one_line(error):
 
 @pytest.mark.parametrize("word", BAD_WORDS, ids=lambda word: repr(word[:12]))
 def test_bad_words(word):
-    for call in (parse_groups, alexnet, lenet5):
+    for call in (parse_groups, alexnet, lenet5, lambda word: model_cost("lenet5", word)):
         with pytest.raises(ValueError, match=r"^groups must be") as error:
             call(word)
         one_line(error)

@@ -183,6 +183,22 @@ def test_ragged_weights_name_the_group():
         refconv.conv(X, W, groups=groups)
 
 
+@pytest.mark.parametrize("reads", [[[]], [[], [2]], [[2, 0], []]])
+def test_groups_that_read_nothing_give_the_bias_and_no_gradient(reads):
+    groups = ChannelGroups(reads, [[g] for g in range(len(reads))], c_in=3)
+    weight = [np.ones(shape) for shape in groups.weight_shapes((2,))]
+    x, bias = np.ones((2, 3, 4)), np.arange(5.0, 5.0 + groups.c_out)
+    y = refconv.conv(x, weight, bias, groups=groups)
+    grads = refconv.conv_backward(np.ones_like(y), x, weight, groups=groups)
+    for g, channels in enumerate(reads):
+        assert np.all(y[:, g] == bias[g] + 2 * len(channels))
+    for c in range(3):
+        readers = sum(c in channels for channels in reads)
+        assert np.array_equal(grads.x[0, c], np.array([1, 2, 2, 1]) * readers)
+    back = [np.ones(shape) for shape in groups.weight_shapes((2,), transposed=True)]
+    assert refconv.conv_transpose(x, back, bias, groups=groups).shape == (2, groups.c_out, 5)
+
+
 def test_reflect_and_circular_limits():
     x, w = np.zeros((1, 1, 4)), np.zeros((1, 1, 2))
     refconv.conv(x, w, padding=3, padding_mode="reflect")

@@ -345,6 +345,7 @@ def test_lenet5_c3():
     g = lenet5_c3_groups()
     assert (g.n, g.c_in, g.c_out) == (16, 6, 16)
     assert g.out_channels == tuple((k,) for k in range(16))
+    assert all(list(channels) == sorted(channels) for channels in g.in_channels)
     # Table I of LeCun et al. 1998, row by row: the output maps that see each input map.
     table = [
         {0, 4, 5, 6, 9, 10, 11, 12, 14, 15},

@@ -122,15 +122,17 @@ class DigitsResult:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to train: at most `seeds` seeds and `epochs` epochs, and about `seconds` in all."""
+    """How much to train: at most `seeds` seeds and `epochs` epochs on `images` digits, for about `seconds` in all."""
 
     seeds: int = 5
     epochs: int = 6
     seconds: float = 40.0
+    images: int | None = None
+    """None is all that there are."""
 
 
 def run_digits(
-    xp: Namespace, *, seed: int = 0, plan: Plan | None = None, data: Split | None = None, advance: Advance | None = None
+    xp: Namespace, *, seed: int = 0, plan: Plan | None = None, advance: Advance | None = None
 ) -> DigitsResult:
     """Train every grouping with several seeds.
 
@@ -143,13 +145,12 @@ def run_digits(
     plan : Plan, optional
         How much to train. At least one epoch and two seeds (or all, if fewer are planned) are run, whatever time
         they take.
-    data : Split, optional
-        By default all of :func:`refconv.nn.load_digits_split`.
     advance : Advance, optional
         Told of each training.
     """
     plan = Plan() if plan is None else plan
-    data = load_digits_split() if data is None else data
+    data = load_digits_split()
+    data = data._replace(train_images=data.train_images[: plan.images], train_labels=data.train_labels[: plan.images])
     # Layers of this size cost less to compute than to hand to threads.
     with refconv.set_workers(1):
         epochs = _affordable_epochs(xp, data, plan)
@@ -187,6 +188,8 @@ def run_digits(
 
 def _affordable_epochs(xp: Namespace, data: Split, plan: Plan) -> int:
     """Return how many epochs leave time for three seeds of every grouping, from a short training of each."""
+    if plan.epochs == 1:
+        return 1
 
     def short_training(images: int) -> float:
         part = Split(data.train_images[:images], data.train_labels[:images], data.test_images[:1], data.test_labels[:1])

@@ -48,6 +48,8 @@ class Settings:
         Timed runs of AlexNet's convolutions.
     training_seeds, training_epochs : int
         At most so many, as time allows.
+    training_images : int or None
+        Digits to train on; None is all that there are.
     seconds : float
         About how long the whole tour may take: the training gets what the other steps leave, and at least a quarter.
     """
@@ -59,6 +61,7 @@ class Settings:
     repetitions: int = 9
     training_seeds: int = 5
     training_epochs: int = 6
+    training_images: int | None = None
     seconds: float = 65.0
 
     @classmethod
@@ -72,6 +75,7 @@ class Settings:
             repetitions=2,
             training_seeds=2,
             training_epochs=1,
+            training_images=320,
             seconds=8.0,
         )
 
@@ -314,7 +318,7 @@ def _digits(
     from refconv.tour import figures
 
     left = max(settings.seconds - (time.perf_counter() - started), settings.seconds / 4)
-    plan = step.Plan(settings.training_seeds, settings.training_epochs, left)
+    plan = step.Plan(settings.training_seeds, settings.training_epochs, left, settings.training_images)
     with reporter.step("Digits: train a small residual network", plan.seeds * len(step.GROUPINGS)) as advance:
         found = step.run_digits(xp, seed=settings.seed, plan=plan, advance=advance)
     reporter.say(f"{len(found.seeds)} seeds, {found.epochs} epochs, tested on {found.test_images} digits")
