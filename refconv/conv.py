@@ -313,8 +313,8 @@ def _to_kernels(p: _Passes, weight: Weight) -> list[Array]:
     xp, dtype = p.xp, get_dtype(p.xp, p.accumulate)
     kernels = []
     for block, shape in zip(p.call.groups.blocks, _kernel_shapes(p.call), strict=True):
-        if p.call.stacked:
-            rows = weight[block.first * shape[1] : (block.first + block.count) * shape[1], ...]
+        if p.call.stacked:  # all groups have one shape, so there is one block
+            rows = weight
         else:
             members = list(weight[block.first : block.first + block.count])
             rows = members[0] if len(members) == 1 else xp.concat(members, axis=0)

@@ -22,9 +22,11 @@ from refconv.arrays import (
     DTYPES,
     Array,
     Namespace,
+    computing_dtype,
     device,
     dtype_of,
     elements,
+    get_dtype,
     namespace_of,
     tap_slices,
     windows,
@@ -185,10 +187,11 @@ def col2im(
         elements(geo.output),
     )
     check_shape("columns", tuple(columns.shape), expected, f"what im2col gives for input_shape={input_shape}")
-    columns = xp.astype(columns, native_dtype(xp, columns), copy=False)
+    dtype = native_dtype(xp, columns)
+    columns = xp.astype(columns, get_dtype(xp, computing_dtype(xp, dtype_of(columns))), copy=False)
     columns = xp.reshape(columns, (shape[0], 1, *expected[-2:]))
     image = scatter_columns(xp, columns, geo, geo.padded)
-    image = pads.fold(xp, image, axis_runs(geo), geo.size)
+    image = xp.astype(pads.fold(xp, image, axis_runs(geo), geo.size), dtype, copy=False)
     return image if batched else image[0, ...]
 
 

@@ -41,10 +41,10 @@ BREAKS = {
         "kernel = kernels[piece.block][piece.groups, ...]",
         "kernel = kernels[piece.block][:1, ...] + 0 * kernels[piece.block][piece.groups, ...]",
     ),
-    "groups-slice-off-by-one-block": (
+    "groups-of-one-size-reversed": (
         "conv.py",
-        "weight[block.first * shape[1] :",
-        "weight[max(0, block.first - 1) * shape[1] :",
+        "members = list(weight[block.first : block.first + block.count])",
+        "members = list(weight[block.first : block.first + block.count])[::-1]",
     ),
     "groups-shared-channels-overwrite": (
         "conv.py",
