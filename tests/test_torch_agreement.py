@@ -10,7 +10,7 @@ from hypothesis import given
 
 import refconv
 from refconv.testing.problems import Results
-from tests.helpers import Backend, load, run
+from tests.helpers import load, run
 from tests.strategies import Case, cases
 from tests.test_bounds import exact_and_bounds
 

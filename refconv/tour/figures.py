@@ -36,11 +36,10 @@ def connectivity_figure(named: Sequence[tuple[str, ChannelGroups]]) -> bytes:
         A PNG image.
     """
     figure, axes = _figure(1, len(named), width=2.9 * len(named), height=3.5)
-    dense_weights = named[0][1].c_in * named[0][1].c_out
     for (name, groups), axis in zip(named, axes, strict=True):
         matrix = groups.connectivity()
         axis.imshow(matrix, cmap="Greys", vmin=0, vmax=1.35, interpolation="nearest")
-        share = int(matrix.sum()) / dense_weights
+        share = int(matrix.sum()) / matrix.size
         axis.set_title(f"{name}\n{share:.1%} of the weights", fontsize=_TEXT_SIZE)
         axis.set_xlabel("input channel")
         axis.set_xticks(_channel_ticks(groups.c_in))
