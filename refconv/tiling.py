@@ -221,7 +221,8 @@ def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task],
 
     Each task runs in a copy of the caller's context, so that ``numpy.errstate`` and the settings here reach it.
     """
-    if len(tasks) < 2 or not runs_on_cpu_threads(xp):
+    # What amounts to one tile, cut only because its groups differ, is done before threads would have started.
+    if len(tasks) * tile_bytes <= TILE_BYTES or len(tasks) == 1 or not runs_on_cpu_threads(xp):
         yield from map(work, tasks)
         return
     workers = min(_workers.get() or _cores(), len(tasks), max(1, _workspace.get() // max(1, tile_bytes)))

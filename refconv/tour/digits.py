@@ -149,11 +149,10 @@ def run_digits(
         Told of each training.
     """
     plan = Plan() if plan is None else plan
-    data = load_digits_split()
-    data = data._replace(train_images=data.train_images[: plan.images], train_labels=data.train_labels[: plan.images])
+    planned = _part(load_digits_split(), plan.images)
     # Layers of this size cost less to compute than to hand to threads.
     with refconv.set_workers(1):
-        epochs = _affordable_epochs(xp, data, plan)
+        epochs, data = _affordable(xp, planned, plan)
         accuracies: dict[str, list[float]] = {grouping.name: [] for grouping in GROUPINGS}
         seconds: dict[str, list[float]] = {grouping.name: [] for grouping in GROUPINGS}
         parameters = {}
@@ -182,24 +181,32 @@ def run_digits(
         epochs=epochs,
         train_images=len(data.train_labels),
         test_images=len(data.test_labels),
-        budget_reached=budget_reached or epochs < plan.epochs,
+        budget_reached=budget_reached or epochs < plan.epochs or data is not planned,
     )
 
 
-def _affordable_epochs(xp: Namespace, data: Split, plan: Plan) -> int:
-    """Return how many epochs leave time for three seeds of every grouping, from a short training of each."""
-    if plan.epochs == 1:
-        return 1
+def _affordable(xp: Namespace, data: Split, plan: Plan) -> tuple[int, Split]:
+    """Return how many epochs leave time for three seeds of every grouping, and the digits to train on.
 
-    def short_training(images: int) -> float:
-        part = Split(data.train_images[:images], data.train_labels[:images], data.test_images[:1], data.test_labels[:1])
+    Where not even one epoch of two seeds fits, fewer digits are left. A short training of every grouping measures it.
+    """
+
+    def train(part: Split) -> float:
         return sum(
             train_digits(grouping.build, epochs=1, channels=CHANNELS, data=part, xp=xp).seconds
             for grouping in GROUPINGS
         )
 
-    short_training(32)  # the first step of each also sets things up
-    images = 128
-    seconds_per_epoch = short_training(images) * len(data.train_labels) / images
-    wanted_seeds = min(3, plan.seeds)
-    return max(1, min(plan.epochs, int(plan.seconds / (wanted_seeds * seconds_per_epoch))))
+    train(_part(data, 32))  # the first step of each network also sets things up
+    measured = 128
+    seconds_per_image = train(_part(data, measured)) / measured
+    images = len(data.train_labels)
+    epochs = int(plan.seconds / (min(3, plan.seeds) * images * seconds_per_image))
+    if epochs >= 1:
+        return min(epochs, plan.epochs), data
+    affordable = int(plan.seconds / (min(2, plan.seeds) * seconds_per_image))
+    return 1, _part(data, min(images, max(256, affordable)))
+
+
+def _part(data: Split, images: int | None) -> Split:
+    return data._replace(train_images=data.train_images[:images], train_labels=data.train_labels[:images])

@@ -321,7 +321,10 @@ def _digits(
     plan = step.Plan(settings.training_seeds, settings.training_epochs, left, settings.training_images)
     with reporter.step("Digits: train a small residual network", plan.seeds * len(step.GROUPINGS)) as advance:
         found = step.run_digits(xp, seed=settings.seed, plan=plan, advance=advance)
-    reporter.say(f"{len(found.seeds)} seeds, {found.epochs} epochs, tested on {found.test_images} digits")
+    reporter.say(
+        f"seeds: {len(found.seeds)}, epochs: {found.epochs}, trained on {found.train_images} digits, tested on "
+        f"{found.test_images}{': all that time allows here' if found.budget_reached else ''}"
+    )
     for network in found.networks:
         reporter.say(
             f"{network.name:<18} {network.parameters:>6,} parameters  "
