@@ -205,11 +205,18 @@ def to_numpy(array: Array) -> np.ndarray[Any, Any]:
     """
     namespace_of({"array": array})
     module = _module_name(array)
-    if module == "torch":
-        array = array.detach().cpu().resolve_conj().resolve_neg().numpy()
-    elif module == "cupy":
-        array = array.get()
-    return np.asarray(array)
+    try:
+        if module == "torch":
+            array = array.detach().cpu().resolve_conj().resolve_neg().numpy()
+        elif module == "cupy":
+            array = array.get()
+        elif module == "array_api_strict":
+            array = array.to_device(_namespace(module).Device("CPU_DEVICE"))
+        return np.asarray(array)
+    except (TypeError, NotImplementedError, RuntimeError) as error:  # a bfloat16 or meta tensor
+        raise TypeError(
+            f"array must have values that NumPy can hold; got {dtype_of(array)} on device {device(array)}"
+        ) from error
 
 
 def dtype_name(dtype: DType) -> str:
@@ -255,6 +262,11 @@ def dtype_kind(name: str) -> str:
 def device(array: Array) -> Any:
     """Return the device an array lives on, for the ``device=`` argument of its module's functions."""
     return array.device
+
+
+def plain(array: Array) -> Array:
+    """Return a NumPy array of the base class, since a subclass may change what indexing means; others as they are."""
+    return np.asarray(array) if isinstance(array, np.ndarray) else array
 
 
 def conj(xp: Namespace, array: Array) -> Array:

@@ -50,6 +50,7 @@ from refconv.arrays import (
     item_bytes,
     matmul,
     namespace_of,
+    plain,
 )
 from refconv.groups import ChannelGroups, ChannelSide
 from refconv.im2col import axis_runs, check_dtype, gather_columns, gather_columns_over_batch, scatter_columns
@@ -106,6 +107,8 @@ class _Passes:
         """Image (N, C, D1, …, Dd) -> positions (N, K, o1, …, od): y[n] = w · im2col(P[n])."""
         xp, geo, side = self.xp, self.call.geometry, self.position_side
         out = self._empty(side, geo.output)
+        if 0 in out.shape:
+            return out
         plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=False)
 
         def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
@@ -122,13 +125,15 @@ class _Passes:
 
         groups = _independent(plan.pieces, side)
         tasks = [(batch, rows, pieces) for batch in plan.batches for rows in plan.rows for pieces in groups]
-        _run(spread(xp, work, tasks, plan.tile_bytes))
+        _run(spread(xp, work, tasks, plan.tile_bytes * len(groups[0])))
         return out
 
     def scatter(self, positions: Array, kernels: Sequence[Array], bias: Array | None = None) -> Array:
         """Positions (N, K, o1, …, od) -> image (N, C, D1, …, Dd): P[n] = col2im(wᵀ · y[n])."""
         xp, geo, side = self.xp, self.call.geometry, self.image_side
         out = self._empty(side, geo.size)
+        if 0 in out.shape:
+            return out
         plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=True)
         taps = elements(geo.kernel)
 
@@ -156,17 +161,19 @@ class _Passes:
         groups = _independent(plan.pieces, side)
         image_rows = _image_rows(geo, plan.rows)
         tasks = [(batch, rows, pieces) for batch in plan.batches for rows in image_rows for pieces in groups]
-        _run(spread(xp, work, tasks, plan.tile_bytes))
+        _run(spread(xp, work, tasks, plan.tile_bytes * len(groups[0])))
         return out
 
     def outer(self, positions: Array, image: Array) -> list[Array]:
         """Positions and image -> kernels (G, K, C·T) of each block: w = Σ_n y[n] · im2col(P[n])ᵀ."""
         xp, geo = self.xp, self.call.geometry
-        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=True)
-        taps = elements(geo.kernel)
         kernels = [
             xp.zeros(shape, dtype=self._accumulate_dtype, device=self.device) for shape in _kernel_shapes(self.call)
         ]
+        if all(0 in kernel.shape for kernel in kernels):
+            return kernels
+        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=True)
+        taps = elements(geo.kernel)
 
         def work(task: tuple[Piece, Sequence[slice]]) -> Array:
             piece, batches = task
@@ -303,7 +310,7 @@ def _kernel_shapes(call: Convolution) -> list[tuple[int, int, int]]:
     taps = elements(call.geometry.kernel)
     shapes = []
     for block in call.groups.blocks:
-        first = call.weight_shapes[block.first]
+        first = call.weight_shape(block)
         shapes.append((block.count, first[0], first[1] * taps))
     return shapes
 
@@ -328,7 +335,7 @@ def _from_kernels(p: _Passes, kernels: list[Array]) -> Weight:
     grads = []
     for block, kernel in zip(p.call.groups.blocks, kernels, strict=True):
         kernel = xp.astype(kernel, dtype, copy=False)
-        shape = p.call.weight_shapes[block.first]
+        shape = p.call.weight_shape(block)
         if p.call.stacked:
             return xp.reshape(kernel, p.call.stacked_weight_shape)
         grads += [xp.reshape(kernel[g, ...], shape) for g in range(block.count)]
@@ -391,6 +398,7 @@ def _weight_shape(weight: Weight) -> Any:
 
 def _to_first(p: _Passes, array: Array) -> Array:
     """View an array of the caller's layout as (N, channels, D1, …, Dd)."""
+    array = plain(array)
     if not p.call.batched:
         array = array[None, ...]
     if p.call.channels_last:
@@ -975,8 +983,9 @@ def _of_rank(d: int, general: Callable[..., Array]) -> Callable[..., Array]:
     def fixed(x: Array, weight: Weight, bias: Array | None = None, **options: Any) -> Array:
         members = list(weight) if isinstance(weight, list | tuple) else [weight]
         for member in members:
-            if getattr(member, "ndim", d + 2) != d + 2:
-                raise ValueError(f"weight must have {d + 2} axes for {d} spatial axes; got shape {tuple(member.shape)}")
+            shape = getattr(member, "shape", None)
+            if isinstance(shape, tuple) and len(shape) != d + 2:
+                raise ValueError(f"weight must have {d + 2} axes for {d} spatial axes; got shape {tuple(shape)}")
         return general(x, weight, bias, **options)
 
     fixed.__name__ = fixed.__qualname__ = f"{general.__name__}{d}d"

@@ -28,6 +28,7 @@ from refconv.arrays import (
     elements,
     get_dtype,
     namespace_of,
+    plain,
     tap_slices,
     windows,
 )
@@ -125,7 +126,7 @@ def im2col(x: Array, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dil
     shape = tuple(x.shape) if batched else (1, *x.shape)
     geo = geometry(shape[2:], kernel, stride=stride, padding=padding, dilation=dilation)
     _refuse(geo, shape)
-    x = xp.asarray(x) if batched else xp.asarray(x)[None, ...]
+    x = plain(x) if batched else plain(x)[None, ...]
     padded = pads.pad(xp, x, axis_runs(geo), geo.padded, native_dtype(xp, x))
     columns = gather_columns(xp, padded, geo, copy=True)[:, 0, :, :]
     return columns if batched else columns[0, ...]

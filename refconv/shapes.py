@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from refconv.groups import ChannelGroups, uniform_groups
+from refconv.groups import Block, ChannelGroups, uniform_groups
 from refconv.integers import as_bool, as_int, is_sequence, shown
 
 Shape = tuple[int, ...]
@@ -40,6 +40,8 @@ def as_shape(value: Any, name: str) -> Shape:
     """Return `value` as a shape: a sequence of integers ≥ 0."""
     if not is_sequence(value):
         raise TypeError(f"{name} must be a sequence of integers, a shape; got {shown(value)}")
+    if len(value[:65]) > 64:  # of a range even the length may be too large to ask for
+        raise ValueError(f"{name} must have at most 64 axes; got {shown(value)}")
     return tuple(as_int(v, f"{name}[{axis}]", 0) for axis, v in enumerate(value))
 
 
@@ -206,15 +208,15 @@ class Convolution:
     transposed: bool
     stacked: bool  # the weight is one array rather than a sequence with one array per group
 
-    @property
-    def weight_shapes(self) -> tuple[Shape, ...]:
-        """Shape of each group's weight."""
-        return self.groups.weight_shapes(self.geometry.kernel, transposed=self.transposed)
+    def weight_shape(self, block: Block) -> Shape:
+        """Return the shape of the weight of each group of a block."""
+        channels = (block.in_size, block.out_size) if self.transposed else (block.out_size, block.in_size)
+        return (*channels, *self.geometry.kernel)
 
     @property
     def stacked_weight_shape(self) -> Shape:
-        """Shape of the weight as one array: the groups' weights joined along their first axis."""
-        first = self.weight_shapes[0]
+        """Shape of the weight as one array, of groups of one shape: their weights joined along the first axis."""
+        first = self.weight_shape(self.groups.blocks[0])
         return (first[0] * self.groups.n, *first[1:])
 
     @property
@@ -338,21 +340,24 @@ def _int_groups(
 
 
 def _check_weights(call: Convolution, shapes: list[Shape]) -> None:
-    expected = call.weight_shapes
+    blocks = call.groups.blocks
     if call.stacked:
-        if len(set(expected)) != 1:
+        if len(blocks) != 1:
             raise ValueError(
                 f"weight must be a sequence of {call.groups.n} arrays, one per group, because the groups' weights "
-                f"differ in shape: {_some(expected)}; got one array of shape {shapes[0]}"
+                f"differ in shape: {_some([call.weight_shape(b) for b in blocks[:5]])}; got one array of shape "
+                f"{shapes[0]}"
             )
         if shapes[0] != call.stacked_weight_shape:
             raise ValueError(
                 f"weight must have shape {call.stacked_weight_shape} for groups={call.groups!r}; got {shapes[0]}"
             )
         return
-    for g, (shape, right) in enumerate(zip(shapes, expected, strict=True)):
-        if shape != right:
-            raise ValueError(f"weight[{g}] must have shape {right} for its channel group; got {shape}")
+    for block in blocks:
+        right = call.weight_shape(block)
+        for g in range(block.first, block.first + block.count):
+            if shapes[g] != right:
+                raise ValueError(f"weight[{g}] must have shape {right} for its channel group; got {shapes[g]}")
 
 
 def _some(shapes: Sequence[Shape]) -> str:
@@ -364,6 +369,11 @@ def _check_memory(call: Convolution) -> None:
     channels = call.groups.c_out if call.transposed else call.groups.c_in
     refuse_absurd("the padded input", (call.batch, channels, *(max(p, 0) for p in geo.padded)))
     refuse_absurd("the output", call.y_shape)
+    for block in call.groups.blocks:
+        weight = call.weight_shape(block)
+        refuse_absurd("the weight", (block.count, *weight))
+        columns = block.out_size if call.transposed else block.in_size
+        refuse_absurd("the columns of one output row", (columns, *geo.kernel, *geo.output[1:]))
 
 
 def refuse_absurd(what: str, shape: Shape) -> None:

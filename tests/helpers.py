@@ -173,7 +173,7 @@ def assert_results(backend: Backend, actual: Results, expected: Results) -> None
 @functools.cache
 def large() -> tuple[Problem, Operands, Results]:
     """Return a problem that a small workspace cuts into many pieces, along every axis that can be cut."""
-    problem = Problem(3, 12, 18, (17, 23), (3, 4), (1, 2), (2, 1), ((2, 1), (0, 3)), 3, channels_last=True)
+    problem = Problem(3, 12, 18, (33, 11), (3, 4), (2, 1), (2, 1), ((2, 1), (0, 3)), 3, channels_last=True)
     operands = integer_arrays(problem, np.random.default_rng(17))
     return problem, operands, definition_results(problem, operands)
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 import refconv
 from refconv import ChannelGroups
 from refconv.testing.definition import definition_conv
-from refconv.testing.problems import definition_results, integer_arrays, random_problem
-from tests.helpers import DTYPES, Backend, arange, forward, large, options
+from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
+from tests.helpers import DTYPES, Backend, arange, assert_results, forward, large, options, run
 from tests.strategies import Case, cases
 
 # LeNet-5's table: which of the 6 maps of S2 each of the 16 maps of C3 reads (LeCun et al. 1998, table 1)
@@ -349,6 +349,15 @@ def test_an_unread_channel_does_not_reach_the_output(backend: Backend) -> None:
     backend.assert_equal(conv(backend, x, weights, groups=groups), np.array([[[3, 5], [9, 11]]], "float32"))
 
 
+def test_groups_that_read_nothing_give_the_bias(backend: Backend) -> None:
+    lists: Any = (((), (1,)), ((2, 0), (3, 0)), ((1,), (2,)))
+    for transposed in (False, True):
+        more = {"output_padding": (0,), "transposed": True} if transposed else {}
+        problem = Problem(2, 4, 4, (5,), (3,), (2,), (1,), ((1, 0),), lists, **more)
+        operands = integer_arrays(problem, np.random.default_rng(21))
+        assert_results(backend, run(backend, problem, operands), definition_results(problem, operands))
+
+
 # --- Data types --------------------------------------------------------------------------------------------------
 
 
@@ -465,6 +474,13 @@ def test_empty_batches_and_channels(backend: Backend, mode: str, empty: str) -> 
         x, w = np.ones((n, c, 5, 4), "float32"), np.ones((6, c // groups, 2, 3), "float32")
         steps = {"stride": 2, "padding": ((1, 0), (1, 2)), "padding_mode": mode, "groups": groups}
         backend.assert_equal(conv(backend, x, w, arange((6,)), **steps), definition_conv(x, w, arange((6,)), **steps))
+
+
+def test_steps_that_are_never_taken_may_be_huge(backend: Backend) -> None:
+    x, w = arange((1, 2, 3, 4)), arange((2, 2, 1, 3))
+    expected = definition_conv(x, w, stride=(3, 2))
+    y = conv(backend, x, w, stride=(2**62, 2), dilation=(2**62, 1))
+    backend.assert_equal(y, expected)
 
 
 def test_padding_alone_can_fill_a_window(backend: Backend) -> None:

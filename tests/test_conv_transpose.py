@@ -273,9 +273,9 @@ def test_not_a_number_reaches_exactly_what_it_is_added_to(backend: Backend) -> N
 
 
 def test_a_larger_problem_is_cut_into_pieces(backend: Backend) -> None:
-    problem = Problem(
-        3, 12, 18, (13, 11), (3, 4), (1, 3), (2, 1), ((2, 1), (0, 3)), 3, output_padding=(1, 2), transposed=True
-    )
+    steps = (3, 2), (2, 1)  # stride and dilation
+    padding, extra = ((2, 1), (0, 3)), (2, 1)
+    problem = Problem(3, 12, 18, (11, 9), (4, 3), *steps, padding, 3, output_padding=extra, transposed=True)
     operands = integer_arrays(problem, np.random.default_rng(17))
     expected = definition_results(problem, operands)
     for workspace in (1 << 12, 1 << 16):
