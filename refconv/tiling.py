@@ -78,10 +78,11 @@ def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noq
     """Return a context manager inside which a call aims to use at most `bytes` of scratch memory (default 64 MiB).
 
     The budget covers what one call needs beyond its arguments and its result, over all its threads. One output row
-    of one sample (for a gradient: of one channel) is the least that is computed at once, so a tiny budget can be
-    exceeded by that; and a padding mode other than zeros makes the input gradient of whole rows at once.
-    A budget below one tile (2 MiB) cuts tiles smaller, which may change the last bit of a rounded sum; above
-    it every budget gives the same bits on the CPU.
+    of one sample (for a gradient: of one channel) is the least that is computed at once, so a very wide row or a
+    tiny budget can be exceeded by that; so can the input gradient of a padding mode other than zeros, or of groups
+    that share input channels, which takes whole samples. On integers no budget changes the result. On real values
+    a NumPy budget below one tile (2 MiB), or any other budget for another module, cuts tiles differently and may
+    change the last bit of a rounded sum.
 
     Parameters
     ----------
