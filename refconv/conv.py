@@ -109,7 +109,7 @@ class _Passes:
         out = self._empty(side, geo.output)
         if 0 in out.shape:
             return out
-        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=False)
+        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=False, sums_batch=False)
 
         def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
             part = _rows(geo, *rows)
@@ -134,7 +134,7 @@ class _Passes:
         out = self._empty(side, geo.size)
         if 0 in out.shape:
             return out
-        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=True)
+        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=True, sums_batch=False)
         taps = elements(geo.kernel)
 
         def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
@@ -172,7 +172,7 @@ class _Passes:
         ]
         if all(0 in kernel.shape for kernel in kernels):
             return kernels
-        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=True)
+        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=True, sums_batch=True)
         taps = elements(geo.kernel)
 
         def work(task: tuple[Piece, Sequence[slice]]) -> Array:
@@ -345,11 +345,16 @@ def _from_kernels(p: _Passes, kernels: list[Array]) -> Weight:
 # --- Checking and layout ---------------------------------------------------------------------------------------------
 
 
+def _is_per_group(weight: Weight) -> bool:
+    """Tell a sequence of arrays from one array (of which a one-dimensional one would pass for a sequence)."""
+    return is_sequence(weight) and not hasattr(weight, "dtype")
+
+
 def _check_arrays(**operands: Any) -> tuple[Namespace, str, Any]:
     """Check that all operands are arrays of one module, data type and device; return these three."""
     arrays: dict[str, Array] = {}
     for name, operand in operands.items():
-        if name == "weight" and isinstance(operand, list | tuple):
+        if name == "weight" and _is_per_group(operand):
             if not operand:
                 raise ValueError("weight must have one array for each group; got an empty sequence")
             arrays |= {f"weight[{g}]": member for g, member in enumerate(operand)}
@@ -391,7 +396,7 @@ def _accumulate_name(xp: Namespace, accumulate_dtype: Any, dtype: str) -> str:
 
 
 def _weight_shape(weight: Weight) -> Any:
-    if isinstance(weight, list | tuple):
+    if _is_per_group(weight):
         return [tuple(w.shape) for w in weight]
     return tuple(weight.shape)
 
@@ -981,7 +986,7 @@ def _of_rank(d: int, general: Callable[..., Array]) -> Callable[..., Array]:
 
     @functools.wraps(general)
     def fixed(x: Array, weight: Weight, bias: Array | None = None, **options: Any) -> Array:
-        members = list(weight) if isinstance(weight, list | tuple) else [weight]
+        members = list(weight) if _is_per_group(weight) else [weight]
         for member in members:
             shape = getattr(member, "shape", None)
             if isinstance(shape, tuple) and len(shape) != d + 2:

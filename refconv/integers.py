@@ -16,8 +16,8 @@ def as_int(value: Any, name: str, minimum: int | None = None, maximum: int | Non
     >>> as_int(np.int32(3), "stride", 1)
     3
     """
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be an integer; got the bool {value}")
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
+        raise TypeError(f"{name} must be an integer; got the bool {shown(value)}")
     try:
         number = operator.index(value)
     except TypeError:

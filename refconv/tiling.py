@@ -30,22 +30,21 @@ Result = TypeVar("Result")
 TILE_BYTES = 2**21
 """Aim of one CPU tile: a few MiB stay in cache between being written as columns and being multiplied."""
 
-_workspace: ContextVar[int] = ContextVar("refconv_workspace", default=64 * 2**20)
+DEFAULT_WORKSPACE = 64 * 2**20
+"""Scratch bytes of one call, and the aim of one tile where tiles are not spread over CPU threads."""
+
+_workspace: ContextVar[int] = ContextVar("refconv_workspace", default=DEFAULT_WORKSPACE)
 _workers: ContextVar[int | None] = ContextVar("refconv_workers", default=None)
 
 
-class _Setting(contextlib.AbstractContextManager[None]):
-    """A value that holds inside a ``with`` block of the current thread or asynchronous task."""
-
-    def __init__(self, variable: ContextVar[Any], value: int) -> None:
-        self._variable, self._value = variable, value
-        self._tokens: list[Any] = []
-
-    def __enter__(self) -> None:
-        self._tokens.append(self._variable.set(self._value))
-
-    def __exit__(self, *_: object) -> None:
-        self._variable.reset(self._tokens.pop())
+@contextlib.contextmanager
+def _setting(variable: ContextVar[Any], value: int) -> Iterator[None]:
+    """Hold a value inside a ``with`` block of the current thread or asynchronous task."""
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
 
 
 def set_workers(n: int) -> contextlib.AbstractContextManager[None]:
@@ -71,18 +70,18 @@ def set_workers(n: int) -> contextlib.AbstractContextManager[None]:
     >>> with set_workers(1):
     ...     y = conv(np.ones((1, 2, 5)), np.ones((3, 2, 2)))
     """
-    return _Setting(_workers, as_int(n, "n", 1))
+    return _setting(_workers, as_int(n, "n", 1))
 
 
 def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noqa: A002  (what the argument is)
     """Return a context manager inside which a call aims to use at most `bytes` of scratch memory (default 64 MiB).
 
-    The budget covers what one call needs beyond its arguments and its result, over all its threads. One output row
-    of one sample (for a gradient: of one channel) is the least that is computed at once, so a very wide row or a
-    tiny budget can be exceeded by that; so can the input gradient of a padding mode other than zeros, or of groups
-    that share input channels, which takes whole samples. On integers no budget changes the result. On real values
-    a NumPy budget below one tile (2 MiB), or any other budget for another module, cuts tiles differently and may
-    change the last bit of a rounded sum.
+    The budget covers what one call needs beyond its arguments and its result, over all its threads. It decides how
+    many samples, groups and threads are at work at once, and never changes the result. What is summed together is
+    cut by shape alone, into tiles of at most 2 MiB (always 64 MiB for modules other than NumPy, which may sum
+    in another order as soon as there are more or fewer samples), so a smaller budget can be exceeded by one such
+    tile; a tile by a single very wide row; and both by the input gradient of a padding mode other than zeros, or of
+    groups that share input channels, which takes whole samples.
 
     Parameters
     ----------
@@ -101,7 +100,7 @@ def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noq
     >>> with set_workspace(2**20):
     ...     y = conv(np.ones((1, 2, 5)), np.ones((3, 2, 2)))
     """
-    return _Setting(_workspace, as_int(bytes, "bytes", 1))
+    return _setting(_workspace, as_int(bytes, "bytes", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +133,20 @@ def cut(length: int, size: int) -> tuple[slice, ...]:
     return tuple(slice(start, min(start + size, length)) for start in range(0, length, size))
 
 
-def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channels: bool) -> Plan:
-    """Cut a pass into tiles of about the budget.
+def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channels: bool, sums_batch: bool) -> Plan:
+    """Cut a pass into tiles that fit the workspace, in a way that no workspace changes the result.
+
+    What could change the order of a sum, and so its last bit, is cut by shape alone, into tiles of at most
+    TILE_BYTES: rows, image channels, and the batch where the pass sums over it (`sums_batch`). Samples and groups
+    are matrix products apart, so the workspace decides how many of them a tile takes.
 
     With `split_channels` (the gradients, where image channels are independent) a group too large for a tile is
     cut by channels; without it (the forward sum over channels) by rows.
     """
     geo = call.geometry
-    workspace = _workspace.get()
-    budget = min(TILE_BYTES, workspace) if runs_on_cpu_threads(xp) else workspace
+    tile = TILE_BYTES if runs_on_cpu_threads(xp) else DEFAULT_WORKSPACE
+    apart = runs_on_cpu_threads(xp) and not sums_batch  # other modules may sum each of a batch of products otherwise
+    budget = min(tile, _workspace.get()) if apart else tile
     row_count, row_length = geo.output[0], _product(geo.output[1:])
     taps, padded_row = _product(geo.kernel), _product(geo.padded[1:]) * geo.stride[0]
     blocks = _sides(call)
@@ -154,7 +158,7 @@ def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channe
 
     least = max((row_bytes(1 if split_channels else image, positions) for _, image, positions in blocks), default=1)
     halo = geo.spans[0] // geo.stride[0]  # rows of the padded input that tiles of rows read twice
-    rows = row_count if row_count * least <= budget else max(1, budget // least - halo, min(halo, budget // least))
+    rows = row_count if row_count * least <= tile else max(1, tile // least - halo, min(halo, tile // least))
     whole = max((count * row_bytes(image, positions) * rows for count, image, positions in blocks), default=1)
     samples = max(1, min(call.batch, budget // whole))
     pieces: list[Piece] = []
@@ -162,10 +166,10 @@ def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channe
     for index, (count, image, positions) in enumerate(blocks):
         at_once = max(1, min(count, budget // (row_bytes(image, positions) * rows * samples)))
         channels = image
-        if split_channels and at_once == 1:
+        if split_channels and rows * row_bytes(image, positions) > tile:
             fixed = 2 * positions * row_length * item_bytes
             per_channel = max(1, (taps * row_length + padded_row) * item_bytes)
-            channels = max(1, min(image, (budget // (rows * samples) - fixed) // per_channel))
+            channels = max(1, min(image, (tile // rows - fixed) // per_channel))
         for groups in cut(count, at_once):
             for part in cut(image, max(1, channels)) or (slice(0, 0),):
                 split = part != slice(0, image)
@@ -227,7 +231,7 @@ def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task],
         yield from map(work, tasks)
         return
     workers = min(_workers.get() or _cores(), len(tasks), max(1, _workspace.get() // max(1, tile_bytes)))
-    with _single_threaded_blas():
+    with _blas_limit:
         if workers == 1:
             yield from map(work, tasks)
             return
@@ -258,40 +262,40 @@ class _BlasLimit:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
         self._users = 0
         self._limit: Any = None
 
     def __enter__(self) -> None:
-        with self._lock:
+        with self.lock:
             if self._users == 0:
                 self._limit = _blas_controller().limit(limits=1, user_api="blas")
             self._users += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
+        with self.lock:
             self._users -= 1
             if self._users == 0:
                 self._limit.restore_original_limits()
 
+    def after_in_child(self) -> None:
+        """Forget calls that were under way: their threads do not exist in a forked child."""
+        if self._users:
+            self._limit.restore_original_limits()
+            self._users = 0
+        self.lock.release()
+
 
 _blas_limit = _BlasLimit()
 
-
-def _single_threaded_blas() -> _BlasLimit:
-    return _blas_limit
-
-
-def _after_fork() -> None:
-    """Give a forked child a lock that nobody holds; the threads that might have held it do not exist there."""
-    global _blas_limit
-    if _blas_limit._users:
-        _blas_limit._limit.restore_original_limits()
-    _blas_limit = _BlasLimit()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    # A fork waits while BLAS is being found or its limit changed, which takes no longer than that: a child
+    # forked in between would inherit locks (of BLAS, of the import system) that no thread of its own holds.
+    os.register_at_fork(
+        before=_blas_limit.lock.acquire,
+        after_in_parent=_blas_limit.lock.release,
+        after_in_child=_blas_limit.after_in_child,
+    )
 
 
 @functools.cache

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 import refconv
+from refconv import tiling
 from refconv.testing.problems import Operands, Problem, Results, definition_results, integer_arrays
 
 BACKENDS = ("numpy", "readonly-numpy", "array_api_strict", "torch", "cupy")
 FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 DTYPES = FLOATS + INTEGERS
+
+
+@contextlib.contextmanager
+def cut_into(tile_bytes: int) -> Iterator[None]:
+    """Cut calls into tiles this small, on every backend, so that small problems are tiled as large ones are."""
+    with (
+        mock.patch.multiple(tiling, TILE_BYTES=tile_bytes, DEFAULT_WORKSPACE=tile_bytes),
+        refconv.set_workspace(tile_bytes),
+    ):
+        yield
 
 
 class Missing(Exception):  # noqa: N818

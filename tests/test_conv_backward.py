@@ -24,6 +24,7 @@ from tests.helpers import (
     arange,
     assert_results,
     backward,
+    cut_into,
     inner,
     large,
     options,
@@ -365,6 +366,6 @@ def test_not_a_number_reaches_what_it_is_multiplied_into(backend: Backend) -> No
 
 def test_a_larger_problem_is_cut_into_pieces(backend: Backend) -> None:
     problem, operands, expected = large()
-    for workspace in (1 << 12, 1 << 16):
-        with refconv.set_workers(2), refconv.set_workspace(workspace):
+    for tile in (1, 1 << 12, 1 << 16):
+        with refconv.set_workers(2), cut_into(tile):
             assert_grads(backend, backward(backend, problem, operands), expected[1:])

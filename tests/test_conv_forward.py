@@ -12,7 +12,7 @@ import refconv
 from refconv import ChannelGroups
 from refconv.testing.definition import definition_conv
 from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
-from tests.helpers import DTYPES, Backend, arange, assert_results, forward, large, options, run
+from tests.helpers import DTYPES, Backend, arange, assert_results, cut_into, forward, large, options, run
 from tests.strategies import Case, cases
 
 # LeNet-5's table: which of the 6 maps of S2 each of the 16 maps of C3 reads (LeCun et al. 1998, table 1)
@@ -491,6 +491,6 @@ def test_padding_alone_can_fill_a_window(backend: Backend) -> None:
 def test_a_larger_problem_is_cut_into_pieces(backend: Backend) -> None:
     """Large enough to be tiled and spread over threads; whole numbers stay exact."""
     problem, operands, expected = large()
-    for workspace in (1 << 12, 1 << 16):
-        with refconv.set_workers(2), refconv.set_workspace(workspace):
+    for tile in (1, 1 << 12, 1 << 16):
+        with refconv.set_workers(2), cut_into(tile):
             backend.assert_equal(forward(backend, problem, operands), expected.y)

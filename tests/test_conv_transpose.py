@@ -17,7 +17,7 @@ from refconv.testing.definition import (
     definition_transpose_weight_grad,
 )
 from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
-from tests.helpers import DTYPES, Backend, arange, assert_results, inner, run
+from tests.helpers import DTYPES, Backend, arange, assert_results, cut_into, inner, run
 from tests.strategies import Case, cases
 from tests.test_conv_forward import C3
 
@@ -278,6 +278,6 @@ def test_a_larger_problem_is_cut_into_pieces(backend: Backend) -> None:
     problem = Problem(3, 12, 18, (11, 9), (4, 3), *steps, padding, 3, output_padding=extra, transposed=True)
     operands = integer_arrays(problem, np.random.default_rng(17))
     expected = definition_results(problem, operands)
-    for workspace in (1 << 12, 1 << 16):
-        with refconv.set_workers(2), refconv.set_workspace(workspace):
+    for tile in (1, 1 << 12, 1 << 16):
+        with refconv.set_workers(2), cut_into(tile):
             assert_results(backend, run(backend, problem, operands), expected)

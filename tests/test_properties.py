@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 import refconv
+from refconv import tiling
 from refconv.testing.problems import Problem, definition_results, integer_arrays, normal_arrays
-from tests.helpers import Backend, arange, assert_results, channel_groups, forward, large, load, options, run
+from tests.helpers import Backend, arange, assert_results, channel_groups, cut_into, forward, large, load, options, run
 from tests.strategies import Case, cases
 
 NUMBERS = ("one", "uniform", "depthwise")
@@ -209,8 +211,8 @@ def bits(backend: Backend, problem: Problem, operands: Any) -> list[bytes]:
 def test_the_number_of_workers_changes_no_bit(problem: Problem) -> None:
     numpy = load("numpy")  # the only module whose work is spread over threads
     operands = normal_arrays(problem, np.random.default_rng(2))
-    for workspace in (1 << 18, 1 << 26):
-        with refconv.set_workspace(workspace):
+    for tile in (1 << 14, 1 << 18, 1 << 21):
+        with cut_into(tile), refconv.set_workspace(1 << 24):
             expected = bits(numpy, problem, operands)
             for workers in (1, 2, 3, 8):
                 with refconv.set_workers(workers):
@@ -219,14 +221,14 @@ def test_the_number_of_workers_changes_no_bit(problem: Problem) -> None:
 
 @pytest.mark.parametrize("problem", WORK, ids=range(len(WORK)))
 def test_the_workspace_changes_no_result(problem: Problem) -> None:
-    """Exactly none on whole numbers, however tiny; and no bit of rounded sums above the size of a tile."""
     numpy = load("numpy")
-    for arrays, budgets in ((integer_arrays, (1 << 14, 1 << 20)), (normal_arrays, (1 << 22, 1 << 30))):
-        operands = arrays(problem, np.random.default_rng(3))
-        expected = bits(numpy, problem, operands)
-        for workspace in budgets:
-            with refconv.set_workspace(workspace):
-                assert bits(numpy, problem, operands) == expected
+    operands = normal_arrays(problem, np.random.default_rng(3))
+    for tile in (tiling.TILE_BYTES, 1 << 16):
+        with mock.patch.object(tiling, "TILE_BYTES", tile):
+            expected = bits(numpy, problem, operands)
+            for workspace in (1, 1 << 14, 1 << 20, 1 << 22, 1 << 30):
+                with refconv.set_workspace(workspace):
+                    assert bits(numpy, problem, operands) == expected
 
 
 def test_the_same_call_gives_the_same_bits_again(backend: Backend) -> None:
@@ -235,9 +237,9 @@ def test_the_same_call_gives_the_same_bits_again(backend: Backend) -> None:
     assert bits(backend, problem, operands) == bits(backend, problem, operands)
 
 
-def test_a_workspace_of_one_byte_still_gives_the_result(backend: Backend) -> None:
+def test_tiles_as_small_as_they_get_still_give_the_result(backend: Backend) -> None:
     def check(case: Case) -> None:
-        with refconv.set_workspace(1):
+        with cut_into(1):
             assert_results(backend, run(backend, *case), definition_results(*case))
 
     both(backend, check)
@@ -250,9 +252,9 @@ def test_calls_from_several_threads_do_not_disturb_each_other() -> None:
     more = {**options(problem), "groups": channel_groups(problem)}
 
     def call(workers: int) -> Any:
-        with refconv.set_workers(workers), refconv.set_workspace(1 << 14):
+        with refconv.set_workers(workers):
             return refconv.conv(operands.x, operands.weight, operands.bias, **more)
 
-    with ThreadPoolExecutor(4) as pool:
+    with cut_into(1 << 14), ThreadPoolExecutor(4) as pool:
         for y in pool.map(call, [1, 2, 3, 1, 2, 3]):
             np.testing.assert_array_equal(y, expected.y)
