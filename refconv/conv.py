@@ -149,8 +149,6 @@ class _Passes:
             listed = xp.reshape(listed, (listed.shape[0], *kernel.shape[:2], elements(part.output)))  # (N, G, K, L)
             columns = matmul(xp, xp.matrix_transpose(kernel), listed)  # (N, G, C·T, L)
             start, stop = row_window(geo, first, last)
-            if rows == (0, geo.size[0]):  # the last rows of P may lie in no window
-                stop = geo.padded[0]
             padded = scatter_columns(xp, columns, part, (stop - start, *geo.padded[1:]))  # (N, G·C, P1, …, Pd)
             return pads.fold(xp, padded, _fold_runs(geo, rows, start, stop), (rows[1] - rows[0], *geo.size[1:]))
 
