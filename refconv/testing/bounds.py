@@ -1,0 +1,440 @@
+r"""Bounds on the rounding errors of a convolution: derived, not chosen.
+
+A sum of n products, in any order and with or without fused multiply-adds, computed with unit roundoff u is off by
+
+    |computed − exact| ≤ γ_n · Σ|a||b|,    γ_n = n·u / (1 − n·u)
+
+(N. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd ed., §3.1). Every element of a convolution's result
+is such a sum, and both n and Σ|a||b| are convolutions themselves: of ones, and of absolute values. The bound
+therefore has the result's shape, knows that a border element has fewer terms, and grows with the data. It is the
+worst case: no correct direct computation exceeds it, on any data. It does not apply to Winograd's and FFT methods,
+which add numbers that are not terms of the sum. ``docs/error-bounds.md`` derives each part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refconv.groups import ChannelGroups
+from refconv.integers import as_bool, as_int, is_sequence, shown
+from refconv.testing.definition import Array, Weight
+from refconv.testing.oracle import exact_results
+from refconv.testing.problems import Operands, Problem
+
+OF = {"forward": "y", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
+"""Names of the four results, and the fields of :class:`~refconv.testing.problems.Results` they stand in."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a result is computed: operands rounded with ``operand``, summed with ``sums``, rounded with ``result``.
+
+    Each is a unit roundoff, 0 where nothing is rounded. ``tiny`` bounds what one underflow may lose (a flush to
+    zero included), ``step`` is half the smallest step of the result's data type.
+    """
+
+    operand: float
+    sums: float
+    result: float
+    tiny: float
+    step: float
+
+
+_SINGLE_TINY, _HALF_STEP = 2.0**-126, 2.0**-25
+COMPUTE = {
+    "float64": Arithmetic(0, 2.0**-53, 0, 2.0**-1022, 0),
+    "float32": Arithmetic(0, 2.0**-24, 0, _SINGLE_TINY, 0),
+    "tf32": Arithmetic(2.0**-11, 2.0**-24, 0, _SINGLE_TINY, 0),
+    "bfloat16": Arithmetic(2.0**-8, 2.0**-24, 0, _SINGLE_TINY, 0),
+    "float16": Arithmetic(0, 2.0**-24, 2.0**-11, _SINGLE_TINY, _HALF_STEP),
+}
+"""The values of `compute`. Products of tf32, bfloat16 and float16 operands are exact in float32."""
+
+HALF_SUMS = Arithmetic(0, 2.0**-11, 2.0**-11, 2.0**-14, _HALF_STEP)
+"""Sums kept in float16: a mistake (every library sums wider), so no value of `compute`, but it is recognised."""
+
+PRECISIONS: dict[str, tuple[tuple[str, Arithmetic], ...]] = {
+    "float64": tuple((name, COMPUTE[name]) for name in ("float64", "float32", "tf32", "bfloat16")),
+    "float32": tuple((name, COMPUTE[name]) for name in ("float32", "tf32", "bfloat16")),
+    "float16": (("float16", COMPUTE["float16"]), ("float16 accumulation", HALF_SUMS)),
+}
+"""For operands of a data type: the precisions that a result may be consistent with, best first."""
+
+_REAL = {"complex64": "float32", "complex128": "float64"}
+
+
+def real_dtype(dtype: Any) -> str:
+    """Return the name of the data type of the parts of a floating-point data type.
+
+    >>> real_dtype("complex64"), real_dtype(np.float16)
+    ('float32', 'float16')
+    """
+    name = np.dtype(dtype).name
+    return _REAL.get(name, name)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a bound is made of, per element: the exact result, Σ|a||b| with the bias apart, and the number of terms."""
+
+    exact: Array  # in float64 or complex128; off itself by at most `own`
+    products: Array
+    addend: Array
+    terms: Array
+    complex: bool
+
+    def bound(self, arithmetic: Arithmetic) -> Array:
+        """Return the bound per element for one kind of arithmetic."""
+        # The real and the imaginary part of n complex products are sums of 2n real ones each.
+        n = self.terms * 2 if self.complex else self.terms
+        both = np.sqrt(2.0) if self.complex else 1.0
+        gamma = _gamma(n, arithmetic.sums)
+        rounded = (1 + arithmetic.operand) ** 2  # both factors of a product
+        error = (rounded * (1 + gamma) - 1) * self.products + gamma * self.addend
+        error = both * (error + n * arithmetic.tiny)
+        if arithmetic.result:
+            error = error + arithmetic.result * (np.abs(self.exact) + error) + arithmetic.step * both
+        return error * (1 + 2.0**-40)  # the bound is itself computed in float64
+
+    @property
+    def own(self) -> Array:
+        """How far `exact`, computed in float64, may be off."""
+        return self.bound(COMPUTE["float64"])
+
+
+def _gamma(n: Array, unit: float) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.where(n * unit < 1, n * unit / np.maximum(1 - n * unit, 0), np.inf)
+
+
+def scales_of(problem: Problem, operands: Operands, part: str) -> list[Scale]:
+    """Return what bounds on one part (a field of Results) are made of: for one array, or one per group."""
+    is_complex = operands.x.dtype.kind == "c"
+    wide = np.complex128 if is_complex else np.float64
+
+    def results(given: Operands, function: Callable[[Array], Array]) -> list[Array]:
+        mapped = Operands(*(tuple(map(function, a)) if isinstance(a, tuple) else function(a) for a in given))
+        found = getattr(exact_results(problem, mapped, (part,)), part)
+        return list(found) if isinstance(found, tuple) else [found]
+
+    exact = results(operands, lambda a: None if a is None else a.astype(wide))
+    bare = operands._replace(bias=None)
+    products = results(bare, lambda a: None if a is None else np.abs(a.astype(wide)))
+    terms = results(bare, lambda a: None if a is None else np.ones(a.shape))
+    addend = np.zeros(1)
+    if part == "y" and operands.bias is not None:
+        axis = -1 if problem.channels_last else -1 - problem.spatial_dims
+        addend = np.moveaxis(np.abs(operands.bias.astype(wide))[(..., *(None,) * (exact[0].ndim - 1))], 0, axis)
+        terms = [terms[0] + 1]
+    return [Scale(e, p, addend, n, is_complex) for e, p, n in zip(exact, products, terms, strict=True)]
+
+
+# --- Public functions ------------------------------------------------------------------------------------------------
+
+
+def error_bound(
+    x: Array,
+    weight: Weight,
+    bias: Array | None = None,
+    *,
+    of: str = "forward",
+    grad_output: Array | None = None,
+    compute: str | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int | ChannelGroups = 1,
+    output_padding: Any = 0,
+    transposed: bool = False,
+) -> Any:
+    r"""Return, per element, how far any correct direct computation of a convolution may be off.
+
+    .. math:: |\mathrm{computed} - \mathrm{exact}| \le \bigl((1 + u_o)^2 (1 + \gamma_n) - 1\bigr)
+              \sum |a|\,|b| + \gamma_n |\mathrm{bias}|, \qquad \gamma_n = \frac{n u}{1 - n u}
+
+    with n the terms of the element's sum (one more for a bias), u the unit roundoff of the sums and u_o that of
+    operands which are rounded first; and a last rounding to float16 where results are stored in it. Each underflow
+    adds at most the smallest normal number, so flushing to zero is covered. It holds for every order of summation
+    and for fused multiply-adds, as long as nothing overflows. For Winograd's and FFT methods it does not.
+
+    Parameters
+    ----------
+    x : numpy.ndarray (N, C, D1, …, Dd)
+        Input, with the values that are computed with. Floating-point, real or complex.
+    weight : numpy.ndarray (K, C/G, k1, …, kd), transposed (C, K/G, k1, …, kd), or a sequence of them
+        With a `ChannelGroups`, one array per group.
+    bias : numpy.ndarray (K,), optional
+        Used by "forward".
+    of : {"forward", "grad_x", "grad_weight", "grad_bias"}
+        Of which result.
+    grad_output : numpy.ndarray
+        The output's gradient; needed for the three gradients.
+    compute : {"float64", "float32", "tf32", "bfloat16", "float16"}, optional
+        "float64", "float32": products and sums in this precision. "tf32", "bfloat16": operands rounded to 10 and 7
+        mantissa bits, products exact, sums in float32. "float16": operands as given, sums in float32, one rounding
+        to float16 at the end. By default the operands' own data type.
+    stride, padding, dilation, groups, output_padding
+        As for :func:`refconv.conv` and :func:`refconv.conv_transpose`; padding is with zeros.
+    transposed : bool
+        Whether the convolution is a transposed one.
+
+    Returns
+    -------
+    numpy.ndarray of float64
+        One bound per element of the result; for the weight gradient of a `ChannelGroups` a tuple of them. Infinite
+        where n·u ≥ 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument breaks a rule; the message says which one.
+
+    References
+    ----------
+    N. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd ed., SIAM 2002, §3.1.
+
+    Examples
+    --------
+    Two terms in float32: γ₂ times their sizes.
+
+    >>> import numpy as np
+    >>> from refconv.testing import error_bound
+    >>> x, w = np.array([[[1.0, 3.0]]], "float32"), np.array([[[2.0, -1.0]]], "float32")
+    >>> error_bound(x, w) / 2**-24
+    array([[[10.00000119]]])
+    """
+    problem, operands = _describe(
+        x, weight, bias, grad_output, of, stride, padding, dilation, groups, output_padding, transposed
+    )
+    arithmetic = _arithmetic(compute, operands.x.dtype)
+    bounds = tuple(scale.bound(arithmetic) for scale in scales_of(problem, operands, OF[of]))
+    return bounds if _per_group(problem, of) else bounds[0]
+
+
+def assert_conv_close(
+    actual: Any,
+    x: Array,
+    weight: Weight,
+    bias: Array | None = None,
+    *,
+    of: str = "forward",
+    grad_output: Array | None = None,
+    compute: str | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int | ChannelGroups = 1,
+    output_padding: Any = 0,
+    transposed: bool = False,
+) -> None:
+    """Assert that a convolution's result is within :func:`error_bound` of the exact one, element by element.
+
+    The exact result is computed here, in float64, by code that shares nothing with :func:`refconv.conv`.
+
+    Parameters
+    ----------
+    actual : array
+        The result to judge: anything that ``numpy.asarray`` understands, of the exact result's shape. For the weight
+        gradient of a `ChannelGroups`, a sequence of arrays.
+    x, weight, bias, of, grad_output, compute, stride, padding, dilation, groups, output_padding, transposed
+        As for :func:`error_bound`.
+
+    Raises
+    ------
+    AssertionError
+        If the shape is wrong or an element is beyond its bound. The message names the element with the largest
+        error in units of its bound, and the best precision that the whole result is consistent with.
+    ValueError, TypeError
+        If an argument breaks a rule.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.testing import assert_conv_close
+    >>> x, w = np.full((1, 1, 4), 0.1, "float32"), np.full((1, 1, 3), 0.7, "float32")
+    >>> assert_conv_close(np.convolve(x[0, 0], w[0, 0], "valid")[None, None], x, w)
+    >>> assert_conv_close(np.array([[[0.21, 0.21001]]], "float32"), x, w)
+    Traceback (most recent call last):
+        ...
+    AssertionError: forward is beyond its float32 bound at 1 of 2 elements; the worst is (0, 0, 1), off by
+    1.0e-05, 267 times its bound 3.8e-08: expected 0.21000000, got 0.21001001; consistent with tf32
+    """
+    problem, operands = _describe(
+        x, weight, bias, grad_output, of, stride, padding, dilation, groups, output_padding, transposed
+    )
+    name = compute or real_dtype(operands.x.dtype)
+    arithmetic = _arithmetic(compute, operands.x.dtype)
+    scales = scales_of(problem, operands, OF[of])
+    several = _per_group(problem, of)
+    results = list(actual) if several else [actual]
+    if len(results) != len(scales):
+        raise AssertionError(f"{of} must be {len(scales)} arrays, one per group; got {len(results)}")
+    for g, (scale, result) in enumerate(zip(scales, results, strict=True)):
+        complaint = judge(np.asarray(result), scale, arithmetic, name, real_dtype(operands.x.dtype))
+        if complaint:
+            raise AssertionError(f"{of}{f'[{g}]' if several else ''} {complaint}")
+
+
+def judge(actual: Array, scale: Scale, arithmetic: Arithmetic, name: str, dtype: str) -> str | None:
+    """Return None if a result is within its bound, else what is wrong with it, as the rest of a sentence."""
+    if actual.shape != scale.exact.shape:
+        return f"must have shape {scale.exact.shape}; got {actual.shape}"
+    if actual.dtype.kind not in "fciu" or (actual.dtype.kind == "c" and not scale.complex):
+        return f"must be an array of numbers like its operands; got data type {actual.dtype}"
+    bound = scale.bound(arithmetic) + scale.own
+    ratio = _ratio(actual, scale, bound)
+    if not (ratio > 1).any():
+        return None
+    worst = tuple(int(i) for i in np.unravel_index(np.argmax(ratio), ratio.shape))
+    error = abs(complex(actual[worst]) - complex(scale.exact[worst]))
+    times = f"{ratio[worst]:.3g} times its bound {bound[worst]:.1e}" if np.isfinite(error) else "not finite"
+    precision = precision_of(actual, scale, dtype)
+    return (
+        f"is beyond its {name} bound at {np.count_nonzero(ratio > 1)} of {ratio.size} elements; the worst is {worst}, "
+        f"off by {error:.1e}, {times}: expected {scale.exact[worst]:.8f}, got {actual[worst]:.8f}; "
+        + (f"consistent with {precision}" if precision else "consistent with no precision: this is no rounding error")
+    )
+
+
+def _ratio(actual: Array, scale: Scale, bound: Array) -> Array:
+    """Return error / bound: 0 for no error, infinite for a result that is not finite."""
+    with np.errstate(all="ignore"):
+        error = np.abs(actual.astype(scale.exact.dtype) - scale.exact)
+        error[~np.isfinite(error)] = np.inf
+        return np.where(error == 0, 0, error / bound)
+
+
+def precision_of(actual: Array, scale: Scale, dtype: str) -> str | None:
+    """Return the best precision that a result is consistent with, or None."""
+    for name, arithmetic in PRECISIONS[dtype]:
+        if not (_ratio(actual, scale, scale.bound(arithmetic) + scale.own) > 1).any():
+            return name
+    return None
+
+
+# --- Checking the arguments ------------------------------------------------------------------------------------------
+
+
+def _per_group(problem: Problem, of: str) -> bool:
+    return of == "grad_weight" and not isinstance(problem.groups, int)
+
+
+def _arithmetic(compute: Any, dtype: np.dtype[Any]) -> Arithmetic:
+    if compute is None:
+        compute = real_dtype(dtype)
+    if not isinstance(compute, str):
+        raise TypeError(f"compute must be a string; got {shown(compute)}")
+    if compute not in COMPUTE:
+        raise ValueError(f"compute must be one of {', '.join(COMPUTE)}; got {shown(compute)}")
+    return COMPUTE[compute]
+
+
+def _describe(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    grad_output: Any,
+    of: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    output_padding: Any,
+    transposed: Any,
+) -> tuple[Problem, Operands]:
+    """Check the arguments and describe the convolution; a grad_output that is not needed is made up."""
+    transposed = as_bool(transposed, "transposed")
+    if not isinstance(of, str) or of not in OF:
+        raise ValueError(f"of must be one of {', '.join(OF)}; got {shown(of)}")
+    several = is_sequence(weight) and not hasattr(weight, "dtype")
+    weights = tuple(np.asarray(w) for w in weight) if several else (np.asarray(weight),)
+    x = np.asarray(x)
+    d = weights[0].ndim - 2 if weights else 0
+    if d < 1 or x.ndim != d + 2 or any(w.ndim != d + 2 for w in weights):
+        shapes = ", ".join(str(w.shape) for w in weights)
+        raise ValueError(
+            f"x and weight must have the same number of axes, at least 3 (x is batched here); got shapes {x.shape} and "
+            f"{shapes or '()'}"
+        )
+    arrays = {"x": x, "weight": weights[0], "bias": bias, "grad_output": grad_output}
+    for name, array in arrays.items():
+        if array is not None and np.asarray(array).dtype.kind not in "fc":
+            raise TypeError(f"{name} must hold floating-point numbers; got {np.asarray(array).dtype}")
+    if x.dtype.name not in ("float16", "float32", "float64", "complex64", "complex128"):
+        raise TypeError(f"x must be float16, float32, float64, complex64 or complex128; got {x.dtype}")
+    n_groups, c_in, c_out = _channels(x, weights, groups, several, transposed)
+    pads = _pairs(padding, d)
+    problem = Problem(
+        batch=len(x),
+        c_in=c_in,
+        c_out=c_out,
+        size=tuple(x.shape[2:]),
+        kernel=tuple(weights[0].shape[2:]),
+        stride=_ints(stride, "stride", d, 1),
+        dilation=_ints(dilation, "dilation", d, 1),
+        padding=pads,
+        groups=n_groups,
+        output_padding=_ints(output_padding, "output_padding", d, 0) if transposed else (),
+        transposed=transposed,
+        bias=bias is not None,
+    )
+    given = weights if several else weights[0]
+    expected = problem.weight_shapes if several else problem.weight_shape
+    shapes = tuple(w.shape for w in weights) if several else weights[0].shape
+    if shapes != expected:
+        raise ValueError(f"weight must have shape {expected} (x has shape {x.shape}); got {shapes}")
+    if min(problem.output_size) < 1:
+        raise ValueError(f"the output must have an element on every axis; its size would be {problem.output_size}")
+    if bias is not None:
+        bias = np.asarray(bias)
+        if bias.shape != (c_out,):
+            raise ValueError(f"bias must have shape ({c_out},), one element per output channel; got {bias.shape}")
+    if grad_output is None:
+        if of != "forward":
+            raise ValueError(f"of={of!r} needs grad_output")
+        grad_output = np.zeros(problem.output_shape, x.dtype)
+    grad_output = np.asarray(grad_output)
+    if grad_output.shape != problem.output_shape:
+        raise ValueError(f"grad_output must have shape {problem.output_shape}, the output's; got {grad_output.shape}")
+    return problem, Operands(x, given, bias, grad_output)
+
+
+def _channels(x: Array, weights: Sequence[Array], groups: Any, several: bool, transposed: bool) -> tuple[Any, int, int]:
+    """Return (groups as Problem wants them, input channels, output channels)."""
+    c_in = x.shape[1]
+    if isinstance(groups, ChannelGroups):
+        if groups.c_in != c_in:
+            raise ValueError(f"x must have the C={groups.c_in} input channels of its ChannelGroups; got C={c_in}")
+        if not several:
+            raise TypeError("weight must be a sequence with one array per group where groups is a ChannelGroups")
+        return tuple(zip(groups.in_channels, groups.out_channels, strict=True)), c_in, groups.c_out
+    n = as_int(groups, "groups", 1)
+    if several:
+        raise TypeError(f"weight must be one array where groups={n} is an integer")
+    first = weights[0].shape[0]
+    for what, count in (("input channels C", c_in), ("weight.shape[0]", first)):
+        if count % n:
+            raise ValueError(f"groups={n} does not divide {what}={count}")
+    return n, c_in, weights[0].shape[1] * n if transposed else first
+
+
+def _ints(value: Any, name: str, d: int, minimum: int | None) -> tuple[int, ...]:
+    if not is_sequence(value):
+        return (as_int(value, name, minimum),) * d
+    if len(value) != d:
+        raise ValueError(f"{name} must be an integer or one per spatial axis ({d}); got {shown(value)}")
+    return tuple(as_int(v, name, minimum) for v in value)
+
+
+def _pairs(padding: Any, d: int) -> str | tuple[tuple[int, int], ...]:
+    if isinstance(padding, str):
+        if padding in ("valid", "same", "same_lower"):
+            return padding
+        raise ValueError(f"padding must be numbers, 'valid', 'same' or 'same_lower'; got {shown(padding)}")
+    if is_sequence(padding) and len(padding) == d and all(is_sequence(p) and len(p) == 2 for p in padding):
+        return tuple((as_int(b, "padding"), as_int(a, "padding")) for b, a in padding)
+    return tuple((p, p) for p in _ints(padding, "padding", d, None))
