@@ -160,7 +160,7 @@ def namespace_of(named: Mapping[str, Array]) -> Namespace:
     found: dict[str, str] = {}
     for label, array in named.items():
         module = _module_name(array)
-        if module is None or (module == "torch" and str(array.layout) != "torch.strided"):
+        if module is None or (module == "torch" and (array.is_nested or str(array.layout) != "torch.strided")):
             kind = f"{type(array).__module__}.{type(array).__qualname__}".removeprefix("builtins.")
             raise TypeError(f"{label} must be a dense array of {_or(BACKENDS)}; got {kind}")
         found.setdefault(module, label)

@@ -6,7 +6,9 @@ Whatever goes wrong for a known reason is one line on standard error.
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -52,7 +54,7 @@ def _load_backend(name: str | None) -> Namespace:
     try:
         return refconv.load_backend(name)
     except (ValueError, refconv.BackendError) as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(str(error).replace("name=", "--backend ", 1)) from error
 
 
 @cli.command()
@@ -157,13 +159,15 @@ def tour(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) 
     _load_backend(backend)
     settings = Settings.quick(backend, seed) if quick else Settings(backend, seed)
     reporter = ConsoleReporter(Console(stderr=True), STEPS)
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    ending = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    previous = [signal.signal(number, _terminate) for number in ending]
     try:
         result = run_tour(out, settings, reporter)
     except (MissingPackagesError, ReportError) as error:
         raise click.UsageError(str(error)) from error
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in zip(ending, previous, strict=True):
+            signal.signal(number, handler)
     if as_json:
         report = None if result.page is None else str(result.page)
         click.echo(json.dumps(result.results | {"report": report}, indent=2))
@@ -181,22 +185,30 @@ def tour(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) 
     click.echo(f"\nReport: {result.page}\nOpen it in a browser: {result.page.as_uri()}", err=as_json)
 
 
-def _terminate(*_: object) -> NoReturn:
+def _terminate(number: int, _: object) -> NoReturn:
     """Leave as from an interruption, so that what was begun is cleaned up."""
-    sys.exit(128 + signal.SIGTERM)
+    sys.exit(128 + number)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line, by default this process's, and exit with its code: the console command ``refconv``."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character shows ? instead of failing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         cli.main(arguments, prog_name="refconv", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(BAD_USAGE)
+    except click.exceptions.NoArgsIsHelpError:
+        _stop("a command is missing; refconv --help lists them", BAD_USAGE)
     except click.ClickException as error:
         _stop(" ".join(error.format_message().split()), BAD_USAGE)
     except click.Abort:
         _stop("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        sys.stdout = None  # type: ignore[assignment]  # what it still holds cannot be written either
+        _stop(f"cannot write the output: {error.strerror or error}", BAD_USAGE)
     sys.exit(0)
 
 

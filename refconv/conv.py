@@ -53,8 +53,15 @@ from refconv.arrays import (
     plain,
 )
 from refconv.groups import ChannelGroups, ChannelSide
-from refconv.im2col import axis_runs, check_dtype, gather_columns, gather_columns_over_batch, scatter_columns
-from refconv.integers import as_int, is_sequence, shown
+from refconv.im2col import (
+    accumulating_dtype,
+    axis_runs,
+    check_dtype,
+    gather_columns,
+    gather_columns_over_batch,
+    scatter_columns,
+)
+from refconv.integers import as_bool, as_int, is_sequence, members, shown
 from refconv.shapes import (
     Convolution,
     Geometry,
@@ -134,7 +141,9 @@ class _Passes:
         out = self._empty(side, geo.size)
         if 0 in out.shape:
             return out
-        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=True, sums_batch=False)
+        plan = make_plan(
+            xp, self.call, item_bytes(self.accumulate), split_channels=True, sums_batch=False, cut_rows=_cuts_rows(geo)
+        )
         taps = elements(geo.kernel)
 
         def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
@@ -144,7 +153,7 @@ class _Passes:
                 shape = (batch.stop - batch.start, piece.image.stop - piece.image.start, rows[1] - rows[0])
                 return xp.zeros((*shape, *geo.size[1:]), dtype=self._accumulate_dtype, device=self.device)
             part = _rows(geo, first, last)
-            listed = self._read(positions, self.position_side, batch, piece.positions)[:, :, first:last, ...]
+            listed = self._read(positions, self.position_side, batch, piece.positions, slice(first, last))
             listed = xp.astype(listed, self._accumulate_dtype, copy=False)
             listed = xp.reshape(listed, (listed.shape[0], *kernel.shape[:2], elements(part.output)))  # (N, G, K, L)
             columns = matmul(xp, xp.matrix_transpose(kernel), listed)  # (N, G, C·T, L)
@@ -162,8 +171,11 @@ class _Passes:
         _run(spread(xp, work, tasks, plan.tile_bytes * len(groups[0])))
         return out
 
-    def outer(self, positions: Array, image: Array) -> list[Array]:
-        """Positions and image -> kernels (G, K, C·T) of each block: w = Σ_n y[n] · im2col(P[n])ᵀ."""
+    def outer(self, positions: Array, image: Array, *, conj_image: bool) -> list[Array]:
+        """Positions and image -> kernels (G, K, C·T) of each block: w = Σ_n y[n] · im2col(P[n])ᵀ.
+
+        Of complex numbers, the image is conjugated, or else the positions.
+        """
         xp, geo = self.xp, self.call.geometry
         kernels = [
             xp.zeros(shape, dtype=self._accumulate_dtype, device=self.device) for shape in _kernel_shapes(self.call)
@@ -181,9 +193,11 @@ class _Passes:
                 for rows in plan.rows:
                     part = _rows(geo, *rows)
                     padded = self._padded(image, batch, piece.image, row_window(geo, *rows))
+                    padded = conj(xp, padded) if conj_image else padded
                     columns = gather_columns_over_batch(xp, padded, part, groups)  # (G, C·T, N·L)
-                    listed = self._read(positions, self.position_side, batch, piece.positions)
-                    listed = xp.astype(listed[:, :, slice(*rows), ...], self._accumulate_dtype, copy=False)
+                    listed = self._read(positions, self.position_side, batch, piece.positions, slice(*rows))
+                    listed = listed if conj_image else conj(xp, listed)
+                    listed = xp.astype(listed, self._accumulate_dtype, copy=False)
                     listed = xp.permute_dims(listed, (1, 0, *range(2, listed.ndim)))  # (G·K, N, o1, …, od)
                     size = listed.shape[0] // groups
                     listed = xp.reshape(listed, (groups, size, columns.shape[2]))  # (G, K, N·L)
@@ -207,20 +221,23 @@ class _Passes:
         shape = (self.call.batch, side.channels, *size)
         return self.xp.empty(shape, dtype=get_dtype(self.xp, self.dtype), device=self.device)
 
-    def _read(self, array: Array, side: ChannelSide, batch: slice, listed: slice) -> Array:
-        """Return some of a side's listed channels: (N, listed, …)."""
+    def _read(self, array: Array, side: ChannelSide, batch: slice, listed: slice, rows: slice) -> Array:
+        """Return some of a side's listed channels, and some rows: (N, listed, rows, …)."""
         if side.is_contiguous:
-            return array[batch, listed, ...]
+            return array[batch, listed, rows, ...]
         index = self.xp.asarray(side.listed[listed], dtype=self.xp.int64, device=self.device)
-        return self.xp.take(array[batch, ...], index, axis=1)
+        return self.xp.take(array[batch, :, rows, ...], index, axis=1)
 
     def _padded(self, image: Array, batch: slice, listed: slice, rows: tuple[int, int]) -> Array:
         """Return some listed channels and padded rows of the image, padded, in the accumulating data type."""
         geo = self.call.geometry
         axes = axis_runs(geo)
         axes[0] = tuple(run.shift(rows[0]) for run in pads.clip(axes[0], *rows))
+        first = min((run.input.start for run in axes[0]), default=0)
+        last = max((run.input.stop for run in axes[0]), default=0)
+        axes[0] = tuple(run.shift(0, first) for run in axes[0])
         size = (rows[1] - rows[0], *geo.padded[1:])
-        part = self._read(image, self.image_side, batch, listed)
+        part = self._read(image, self.image_side, batch, listed, slice(first, last))
         return pads.pad(self.xp, part, axes, size, self._accumulate_dtype)
 
     def _write(
@@ -269,10 +286,15 @@ def _independent(pieces: tuple[Piece, ...], side: ChannelSide) -> list[tuple[Pie
     return [(piece,) for piece in pieces] if side.is_contiguous else [pieces]
 
 
+def _cuts_rows(geo: Geometry) -> bool:
+    """Tell whether rows of the image can be scattered apart: other modes fold distant rows onto one another."""
+    return geo.padding_mode == "zeros"
+
+
 def _image_rows(geo: Geometry, output_rows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Cut the rows of the image (not padded) where the output rows were cut."""
     n = geo.size[0]
-    if geo.padding_mode != "zeros" or len(output_rows) == 1:  # other modes fold distant rows onto one another
+    if not _cuts_rows(geo) or len(output_rows) == 1:
         return [(0, n)]
     inner = [start * geo.stride[0] - geo.pads[0][0] for start, _ in output_rows[1:]]
     edges = sorted({0, *(min(max(edge, 0), n) for edge in inner), n})
@@ -321,8 +343,8 @@ def _to_kernels(p: _Passes, weight: Weight) -> list[Array]:
         if p.call.stacked:  # all groups have one shape, so there is one block
             rows = weight
         else:
-            members = list(weight[block.first : block.first + block.count])
-            rows = members[0] if len(members) == 1 else xp.concat(members, axis=0)
+            arrays = list(weight)[block.first : block.first + block.count]
+            rows = arrays[0] if len(arrays) == 1 else xp.concat(arrays, axis=0)
         kernels.append(xp.astype(xp.reshape(rows, shape), dtype, copy=False))
     return kernels
 
@@ -377,15 +399,16 @@ def _check_arrays(**operands: Any) -> tuple[Namespace, str, Any]:
 def _accumulate_name(xp: Namespace, accumulate_dtype: Any, dtype: str) -> str:
     """Return the name of the data type to accumulate in."""
     if accumulate_dtype is None:
-        # As every library does, half precision is summed in single.
-        return "float32" if dtype == "float16" else computing_dtype(xp, dtype)
+        return accumulating_dtype(xp, dtype)
     try:
         name = dtype_name(accumulate_dtype)
-    except TypeError:
-        name = repr(accumulate_dtype)
+    except (TypeError, ValueError):  # no data type, or something that has no name
+        name = ""
     if name not in DTYPES:
         error = ValueError if isinstance(accumulate_dtype, str) else TypeError
-        raise error(f"accumulate_dtype must be one of {', '.join(DTYPES)}, or such a data type; got {name}")
+        raise error(
+            f"accumulate_dtype must be one of {', '.join(DTYPES)}, or such a data type; got {shown(accumulate_dtype)}"
+        )
     if dtype_kind(name) != dtype_kind(dtype):
         raise TypeError(
             f"accumulate_dtype must be of the operands' kind: {dtype} is {dtype_kind(dtype)}, {name} {dtype_kind(name)}"
@@ -430,7 +453,7 @@ def _check_needs(needs: Any) -> tuple[str, ...]:
     if not isinstance(needs, list | tuple | set | frozenset):
         raise TypeError(f'needs must be a tuple of names among "x", "weight" and "bias"; got {shown(needs)}')
     for name in needs:
-        if name not in ConvGrads._fields:
+        if not isinstance(name, str) or name not in ConvGrads._fields:
             raise ValueError(f'needs must hold only "x", "weight" and "bias"; got {shown(name)}')
     return tuple(needs)
 
@@ -622,7 +645,7 @@ def _conv_input_grad(p: _Passes, grad: Array, weight: Weight) -> Array:
 
 
 def _conv_weight_grad(p: _Passes, grad: Array, image: Array) -> Weight:
-    return _from_kernels(p, p.outer(grad, conj(p.xp, image)))
+    return _from_kernels(p, p.outer(grad, image, conj_image=True))
 
 
 def conv_input_grad(
@@ -732,7 +755,7 @@ def conv_weight_grad(
     array([[[3., 5.]]])
     """
     xp, dtype, dev = _check_arrays(grad_output=grad_output, x=x)
-    d = len(kernel_size) if is_sequence(kernel_size) else x.ndim - 2
+    d = len(members(kernel_size)) if is_sequence(kernel_size) else x.ndim - 2
     if d < 1 or x.ndim not in (d + 1, d + 2) or grad_output.ndim != x.ndim:
         raise ValueError(
             f"x and grad_output must both have {max(d, 1) + 2} axes (or {max(d, 1) + 1} if unbatched) for "
@@ -743,7 +766,7 @@ def conv_weight_grad(
     if isinstance(groups, ChannelGroups):
         shapes = list(groups.weight_shapes(kernel))
     else:
-        axis = -1 if channels_last is True else x.ndim - d - 1
+        axis = -1 if as_bool(channels_last, "channels_last") else x.ndim - d - 1
         channels = x.shape[axis]
         n = as_int(groups, "groups", 1)
         shapes = (grad_output.shape[axis], channels // n, *kernel)
@@ -916,7 +939,7 @@ def conv_transpose_backward(
         kernels = [conj(xp, kernel) for kernel in _to_kernels(p, weight)]
         grad_x = _from_first(p, p.correlate(grad, kernels))
     if "weight" in needs:
-        grad_weight = _from_kernels(p, p.outer(conj(xp, positions), grad))
+        grad_weight = _from_kernels(p, p.outer(positions, grad, conj_image=False))
     return ConvGrads(grad_x, grad_weight, _bias_grad(p, grad) if "bias" in needs else None)
 
 
@@ -961,7 +984,7 @@ def conv_output_shape(
     (128, 96, 55, 55)
     """
     shapes: Any
-    if is_sequence(weight_shape) and len(weight_shape) and is_sequence(weight_shape[0]):
+    if is_sequence(weight_shape) and any(map(is_sequence, members(weight_shape, 0))):
         shapes = [as_shape(shape, f"weight_shape[{g}]") for g, shape in enumerate(weight_shape)]
     else:
         shapes = as_shape(weight_shape, "weight_shape")

@@ -544,8 +544,8 @@ def uniform_groups(c_in: int, c_out: int, n: int) -> ChannelGroups:
     ValueError: groups=3 does not divide C=64 input channels
     """
     # Checked outside the cache, to which True and 1.0 would be the same as 1.
-    C = as_int(c_in, "c_in", 0, MAX_CHANNELS)
-    K = as_int(c_out, "c_out", 0, MAX_CHANNELS)
+    C = as_int(c_in, "c_in", 0, 2**40)
+    K = as_int(c_out, "c_out", 0, 2**40)
     return _uniform_groups(C, K, as_int(n, "n", 1, MAX_CHANNELS))
 
 

@@ -32,7 +32,7 @@ from refconv.arrays import (
     tap_slices,
     windows,
 )
-from refconv.integers import is_sequence, shown
+from refconv.integers import is_sequence, members, shown
 from refconv.shapes import (
     Geometry,
     Shape,
@@ -189,7 +189,9 @@ def col2im(
     )
     check_shape("columns", tuple(columns.shape), expected, f"what im2col gives for input_shape={input_shape}")
     dtype = native_dtype(xp, columns)
-    columns = xp.astype(columns, get_dtype(xp, computing_dtype(xp, dtype_of(columns))), copy=False)
+    if 0 in shape or 0 in columns.shape:
+        return xp.zeros(input_shape, dtype=dtype, device=device(columns))
+    columns = xp.astype(columns, get_dtype(xp, accumulating_dtype(xp, dtype_of(columns))), copy=False)
     columns = xp.reshape(columns, (shape[0], 1, *expected[-2:]))
     image = scatter_columns(xp, columns, geo, geo.padded)
     image = xp.astype(pads.fold(xp, image, axis_runs(geo), geo.size), dtype, copy=False)
@@ -204,6 +206,11 @@ def check_dtype(name: str, array: Array) -> str:
     return dtype
 
 
+def accumulating_dtype(xp: Namespace, name: str) -> str:
+    """Return the data type to sum in: as every library does, half precision is summed in single."""
+    return "float32" if name == "float16" else computing_dtype(xp, name)
+
+
 def native_dtype(xp: Namespace, array: Array) -> Any:
     """Return the array's data type in the machine's byte order."""
     return getattr(xp, dtype_of(array))
@@ -211,7 +218,7 @@ def native_dtype(xp: Namespace, array: Array) -> Any:
 
 def _kernel_and_rank(kernel_size: Any, shape: Shape, name: str) -> tuple[Shape, bool]:
     """Return the kernel size per axis, and whether `shape` is batched."""
-    d = len(kernel_size) if is_sequence(kernel_size) else len(shape) - 2
+    d = len(members(kernel_size)) if is_sequence(kernel_size) else len(shape) - 2
     kernel = per_axis(kernel_size, "kernel_size", d, 1)
     if d < 1 or len(shape) not in (d + 1, d + 2):
         raise ValueError(

@@ -1,7 +1,9 @@
-"""Checking of integers, flags and sequences, each in one way: the smallest parts of the one validator."""
+"""Checking of numbers, flags and sequences, each in one way: the smallest parts of the one validator."""
 
 from __future__ import annotations
 
+import itertools
+import math
 import operator
 import reprlib
 from collections.abc import Sequence
@@ -32,11 +34,34 @@ def as_int(value: Any, name: str, minimum: int | None = None, maximum: int | Non
     return number
 
 
+def as_float(value: Any, name: str, minimum: float, below: float = math.inf) -> float:
+    """Return `value` as a finite float: a real number, at least `minimum` and less than `below`.
+
+    >>> as_float(1, "momentum", 0)
+    1.0
+    """
+    if isinstance(value, bool | np.bool_ | str) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number; got {shown(value)}")
+    number = float(value)
+    if not minimum <= number < below:
+        raise ValueError(f"{name} must be finite and at least {minimum}{_less(below)}; got {number}")
+    return number
+
+
+def _less(below: float) -> str:
+    return f" and less than {below}" if below < math.inf else ""
+
+
 def is_sequence(value: Any) -> bool:
     """Tell whether `value` lists things: a sequence (no string) or a one-dimensional NumPy array."""
     if isinstance(value, np.ndarray):
         return value.ndim == 1
     return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
+
+
+def members(value: Any, most: int = 64) -> list[Any]:
+    """Return the members of a sequence, of which there may be one too many: a range can be too long to count."""
+    return list(itertools.islice(value, most + 1))
 
 
 def shown(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from refconv.groups import Block, ChannelGroups, uniform_groups
-from refconv.integers import as_bool, as_int, is_sequence, shown
+from refconv.integers import as_bool, as_int, is_sequence, members, shown
 
 Shape = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -25,24 +25,27 @@ MAX_ELEMENTS = 2**40
 """A request for an array of more elements is refused before anything is allocated."""
 
 
+MAX_SPATIAL_DIMS = 31
+
+
 def per_axis(value: Any, name: str, d: int, minimum: int) -> Shape:
     """Return one int per spatial axis from an int or a sequence of d ints."""
     if not is_sequence(value):
         return (as_int(value, name, minimum),) * d
-    if len(value) != d:
-        raise ValueError(
-            f"{name} must be an integer or one integer per spatial axis ({d}); got {len(value)}: {shown(value)}"
-        )
-    return tuple(as_int(v, f"{name}[{axis}]", minimum) for axis, v in enumerate(value))
+    values = members(value)
+    if len(values) != d:
+        raise ValueError(f"{name} must be an integer or one integer per spatial axis ({d}); got {shown(value)}")
+    return tuple(as_int(v, f"{name}[{axis}]", minimum) for axis, v in enumerate(values))
 
 
 def as_shape(value: Any, name: str) -> Shape:
     """Return `value` as a shape: a sequence of integers ≥ 0."""
     if not is_sequence(value):
         raise TypeError(f"{name} must be a sequence of integers, a shape; got {shown(value)}")
-    if len(value[:65]) > 64:  # of a range even the length may be too large to ask for
+    values = members(value)
+    if len(values) > 64:
         raise ValueError(f"{name} must have at most 64 axes; got {shown(value)}")
-    return tuple(as_int(v, f"{name}[{axis}]", 0) for axis, v in enumerate(value))
+    return tuple(as_int(v, f"{name}[{axis}]", 0) for axis, v in enumerate(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,19 +163,22 @@ def _pads(padding: Any, size: Shape, spans: Shape, stride: Shape) -> Pads:
     if not is_sequence(padding):
         amount = as_int(padding, "padding")
         return ((amount, amount),) * d
+    shape = shown(padding)
+    padding = members(padding)
     if len(padding) != d:
         raise ValueError(
             f"padding must be an integer, one integer or one (before, after) pair per spatial axis ({d}), or a "
-            f"string; got {len(padding)} entries: {shown(padding)}"
+            f"string; got {shape}"
         )
     paired = [is_sequence(p) for p in padding]
     if any(paired) and not all(paired):
         raise TypeError(f"padding must hold either integers or (before, after) pairs, not both; got {shown(padding)}")
     pairs = []
     for axis, p in enumerate(padding):
-        if paired[axis] and len(p) != 2:
-            raise ValueError(f"padding[{axis}] must be one (before, after) pair; got {len(p)} entries: {shown(p)}")
-        before, after = p if paired[axis] else (p, p)
+        pair = members(p) if paired[axis] else [p, p]
+        if len(pair) != 2:
+            raise ValueError(f"padding[{axis}] must be one (before, after) pair; got {shown(p)}")
+        before, after = pair
         pairs.append((as_int(before, f"padding[{axis}]"), as_int(after, f"padding[{axis}]")))
     return tuple(pairs)
 
@@ -310,6 +316,11 @@ def _spatial_dims(weight_shape: Shape) -> int:
     if d < 1:
         raise ValueError(
             f"weight must have at least 3 axes (two of channels, the rest of the kernel); got shape {weight_shape}"
+        )
+    if d > MAX_SPATIAL_DIMS:
+        raise ValueError(
+            f"weight must have at most {MAX_SPATIAL_DIMS} spatial axes, since windows have two axes for each and NumPy "
+            f"arrays no more than 64 in all; got {d}"
         )
     return d
 

@@ -80,8 +80,8 @@ def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noq
     many samples, groups and threads are at work at once, and never changes the result. What is summed together is
     cut by shape alone, into tiles of at most 2 MiB (always 64 MiB for modules other than NumPy, which may sum
     in another order as soon as there are more or fewer samples), so a smaller budget can be exceeded by one such
-    tile; a tile by a single very wide row; and both by the input gradient of a padding mode other than zeros, or of
-    groups that share input channels, which takes whole samples.
+    tile; a tile by a single very wide row; and both by the input gradient of a padding mode other than zeros, which
+    takes whole channels, or of groups that share input channels, which takes whole samples.
 
     Parameters
     ----------
@@ -133,7 +133,9 @@ def cut(length: int, size: int) -> tuple[slice, ...]:
     return tuple(slice(start, min(start + size, length)) for start in range(0, length, size))
 
 
-def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channels: bool, sums_batch: bool) -> Plan:
+def make_plan(
+    xp: Namespace, call: Convolution, item_bytes: int, *, split_channels: bool, sums_batch: bool, cut_rows: bool = True
+) -> Plan:
     """Cut a pass into tiles that fit the workspace, in a way that no workspace changes the result.
 
     What could change the order of a sum, and so its last bit, is cut by shape alone, into tiles of at most
@@ -141,10 +143,10 @@ def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channe
     are matrix products apart, so the workspace decides how many of them a tile takes.
 
     With `split_channels` (the gradients, where image channels are independent) a group too large for a tile is
-    cut by channels; without it (the forward sum over channels) by rows.
+    cut by channels; without it (the forward sum over channels) by rows. Where rows cannot be cut, tiles are larger.
     """
     geo = call.geometry
-    tile = TILE_BYTES if runs_on_cpu_threads(xp) else DEFAULT_WORKSPACE
+    tile = (TILE_BYTES if cut_rows else 8 * TILE_BYTES) if runs_on_cpu_threads(xp) else DEFAULT_WORKSPACE
     apart = runs_on_cpu_threads(xp) and not sums_batch  # other modules may sum each of a batch of products otherwise
     budget = min(tile, _workspace.get()) if apart else tile
     row_count, row_length = geo.output[0], _product(geo.output[1:])
@@ -158,7 +160,9 @@ def make_plan(xp: Namespace, call: Convolution, item_bytes: int, *, split_channe
 
     least = max((row_bytes(1 if split_channels else image, positions) for _, image, positions in blocks), default=1)
     halo = geo.spans[0] // geo.stride[0]  # rows of the padded input that tiles of rows read twice
-    rows = row_count if row_count * least <= tile else max(1, tile // least - halo, min(halo, tile // least))
+    rows = row_count
+    if cut_rows and row_count * least > tile:
+        rows = max(1, tile // least - halo, min(halo, tile // least))
     whole = max((count * row_bytes(image, positions) * rows for count, image, positions in blocks), default=1)
     samples = max(1, min(call.batch, budget // whole))
     pieces: list[Piece] = []
@@ -226,13 +230,14 @@ def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task],
 
     Each task runs in a copy of the caller's context, so that ``numpy.errstate`` and the settings here reach it.
     """
-    # What amounts to one tile, cut only because its groups differ, is done before threads would have started.
-    if len(tasks) * tile_bytes <= TILE_BYTES or len(tasks) == 1 or not runs_on_cpu_threads(xp):
+    if not runs_on_cpu_threads(xp):
         yield from map(work, tasks)
         return
     workers = min(_workers.get() or _cores(), len(tasks), max(1, _workspace.get() // max(1, tile_bytes)))
+    # Also for one thread: a BLAS with another number of threads may sum in another order.
     with _blas_limit:
-        if workers == 1:
+        # What amounts to one tile, cut only because its groups differ, is done before threads would have started.
+        if workers == 1 or len(tasks) * tile_bytes <= TILE_BYTES:
             yield from map(work, tasks)
             return
         with ThreadPoolExecutor(workers, thread_name_prefix="refconv") as pool:
@@ -256,7 +261,7 @@ def _cores() -> int:
 
 
 class _BlasLimit:
-    """Holds BLAS to one thread while any call is spread over threads; restores it after the last one.
+    """Holds BLAS to one thread while any call is under way; restores it after the last one.
 
     The limit belongs to the whole process, so calls from several threads share it and count themselves.
     """
@@ -300,6 +305,6 @@ if hasattr(os, "register_at_fork"):
 
 @functools.cache
 def _blas_controller() -> Any:
-    from threadpoolctl import ThreadpoolController  # only a call large enough for threads needs it
+    from threadpoolctl import ThreadpoolController  # importing the package need not
 
     return ThreadpoolController()

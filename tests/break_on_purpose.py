@@ -43,8 +43,8 @@ BREAKS = {
     ),
     "groups-of-one-size-reversed": (
         "conv.py",
-        "members = list(weight[block.first : block.first + block.count])",
-        "members = list(weight[block.first : block.first + block.count])[::-1]",
+        "arrays = list(weight)[block.first : block.first + block.count]",
+        "arrays = list(weight)[block.first : block.first + block.count][::-1]",
     ),
     "groups-shared-channels-overwrite": (
         "conv.py",
@@ -86,8 +86,8 @@ BREAKS = {
     ),
     "transposed-gradient-not-conjugated": (
         "conv.py",
-        "_from_kernels(p, p.outer(conj(xp, positions), grad))",
-        "_from_kernels(p, p.outer(positions, grad))",
+        "_from_kernels(p, p.outer(positions, grad, conj_image=False))",
+        "_from_kernels(p, p.outer(positions, grad, conj_image=True))",
     ),
     "transposed-sides-exchanged": (
         "conv.py",
@@ -100,7 +100,7 @@ BREAKS = {
         "kernels = _to_kernels(p, weight)",
     ),
     "bias-per-group-not-sliced": ("conv.py", "bias[channels], self._acc", "bias[: channels.stop - channels.start], self._acc"),
-    "half-precision-accumulates-in-half": ("conv.py", 'return "float32" if dtype == "float16" else computing_dtype(xp, dtype)', "return dtype"),
+    "half-precision-accumulates-in-half": ("im2col.py", 'return "float32" if name == "float16" else computing_dtype(xp, name)', "return name"),
     "tiles-of-rows-miss-the-halo": (
         "conv.py",
         "first = -(-(rows[0] + before - geo.spans[0] + 1) // geo.stride[0])",

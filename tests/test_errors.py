@@ -1,5 +1,6 @@
 """Bad input: every argument of every public function, one clear message before any array work."""
 
+import collections
 import re
 
 import numpy as np
@@ -237,3 +238,42 @@ def test_unknown_option_is_a_type_error():
     for call in (refconv.conv, refconv.conv2d):
         with pytest.raises(TypeError, match="strides"):
             call(X, W, groups=2, strides=2)
+
+
+def test_sequences_too_long_to_count_are_refused() -> None:
+    x, w = np.ones((1, 1, 4)), np.ones((1, 1, 2))
+    endless = range(2**64)
+    for call in (
+        lambda: refconv.conv(x, w, stride=endless),
+        lambda: refconv.conv(x, w, padding=endless),
+        lambda: refconv.im2col(x, endless),
+        lambda: refconv.conv_output_shape(endless, (1, 1, 1)),
+        lambda: refconv.conv_output_shape((1, 1, 1), endless),
+    ):
+        with pytest.raises(ValueError, match=r"stride|padding|kernel_size|shape"):
+            call()
+
+
+def test_odd_values_are_named() -> None:
+    x, w = np.ones((1, 1, 4)), np.ones((1, 1, 2))
+    for dtype in (10**5000, 3.5, np.ones((2, 2))):
+        with pytest.raises(TypeError, match=r"accumulate_dtype must be one of .* got [^\n]*$"):
+            refconv.conv(x, w, accumulate_dtype=dtype)
+    with pytest.raises(ValueError, match="needs must hold only"):
+        refconv.conv_backward(np.ones((1, 1, 3)), x, w, needs=(np.array([1, 2]),))
+    with pytest.raises(ValueError, match="at most 31 spatial axes"):
+        refconv.conv(np.ones((1,) * 34), np.ones((1,) * 34))
+
+
+def test_any_sequence_of_weights_and_any_bool_will_do() -> None:
+    x, w = np.ones((2, 6, 7, 6)), np.ones((8, 6, 3, 3))
+    expected = refconv.conv(x, w)
+    np.testing.assert_array_equal(
+        refconv.conv(x, collections.deque([w]), groups=refconv.uniform_groups(6, 8, 1)), expected
+    )
+    grad, last = np.ones((2, 5, 4, 8)), np.ones((2, 7, 6, 6))
+    assert refconv.conv_weight_grad(grad, last, 3, channels_last=np.True_).shape == w.shape
+
+
+def test_an_empty_batch_of_many_taps_takes_no_time() -> None:
+    assert refconv.col2im(np.zeros((0, 2**30, 1)), (0, 1, 2**30), 2**30).shape == (0, 1, 2**30)

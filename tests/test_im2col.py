@@ -146,3 +146,10 @@ def test_any_memory_layout() -> None:
         np.testing.assert_array_equal(
             refconv.col2im(changed, x.shape, 2, stride=(1, 2)), refconv.col2im(expected, x.shape, 2, stride=(1, 2))
         )
+
+
+def test_col2im_sums_float16_in_float32() -> None:
+    columns = np.zeros((1, 3, 3), "float16")
+    columns[0, 2, 0] = columns[0, 1, 1] = 1
+    columns[0, 0, 2] = 2048  # 2048 + 1 is 2048 in float16
+    assert refconv.col2im(columns, (1, 1, 5), 3)[0, 0, 2] == 2050

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refconv import ChannelGroups, depthwise_groups, logarithmic_groups, uniform_groups
+from refconv import ChannelGroups, depthwise_groups, logarithmic_groups, nn, uniform_groups
 from refconv.nn import (
     SGD,
     Conv,
@@ -514,3 +514,27 @@ def test_a_step_without_all_gradients_changes_nothing() -> None:
     with pytest.raises(RuntimeError, match=r"parameters\[1\] \(b\)"):
         SGD([ready, missing], lr=1).step()
     np.testing.assert_array_equal(ready.value, [1.0])
+
+
+def test_bad_arguments_of_layers_and_optimiser_are_named() -> None:
+    rng = np.random.default_rng(0)
+    for call, error, name in (
+        (lambda: nn.Conv(2**30, 2**30, 3, rng=rng), ValueError, "2\\^40"),
+        (lambda: nn.Linear(2**40, 2**40, rng=rng), ValueError, "2\\^40"),
+        (lambda: nn.Conv(1, 1, 3, rng=rng, bias="no"), TypeError, "bias"),
+        (lambda: nn.Conv(1, 1, 3, rng=rng, std="a"), TypeError, "std"),
+        (lambda: nn.Conv(1, 1, 3, rng=rng, xp="numpy"), TypeError, "xp"),
+        (lambda: nn.SGD([nn.Parameter("w", np.ones(1))], lr="a"), TypeError, "lr"),
+        (lambda: nn.SGD([nn.Parameter("w", np.ones(1))], lr=True), TypeError, "lr"),
+        (lambda: nn.SGD([nn.Parameter("w", np.ones(1))], 0.1, momentum=1), ValueError, "momentum"),
+        (lambda: nn.SGD([nn.Parameter("w", np.ones(1, "f4"), np.ones(1))], 0.1).step(), TypeError, "grad of"),
+        (lambda: nn.ReLU().forward([1]), TypeError, "x must"),
+    ):
+        with pytest.raises(error, match=name):
+            call()
+
+
+def test_half_precision_does_not_overflow_in_the_loss() -> None:
+    loss = nn.SoftmaxCrossEntropy()
+    assert loss.forward(np.zeros((30000, 10), "float16"), np.zeros(30000, int)) == pytest.approx(np.log(10), 1e-3)
+    assert loss.backward().dtype == np.float16

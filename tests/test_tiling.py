@@ -186,6 +186,29 @@ def test_after_fork(monkeypatch):
     assert results.get() == [float(np.sum(a)) for a in expected]
 
 
+def test_bits_do_not_depend_on_what_other_threads_do():
+    """BLAS sums with another number of threads in another order, so every call holds it to one."""
+    rng = np.random.default_rng(0)
+
+    def complex_array(*shape):
+        return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype("complex64")
+
+    x, weight = complex_array(3, 470, 3, 4), complex_array(470, 49, 3, 2)
+    expected = refconv.conv_transpose(x, weight, stride=2, groups=10)
+    with set_workspace(1):
+        assert np.array_equal(refconv.conv_transpose(x, weight, stride=2, groups=10), expected)
+    with tiling._blas_limit:  # as another thread's call would
+        assert np.array_equal(refconv.conv_transpose(x, weight, stride=2, groups=10), expected)
+
+
+@pytest.mark.parametrize("order", [range(31, -1, -1), range(32)])
+def test_scratch_memory_of_channels_in_any_order(order):
+    x, weight = np.ones((1, 32, 256, 256), "f4"), [np.ones((32, 32, 3, 3), "f4")]
+    groups = ChannelGroups([order], [range(32)])
+    with set_workers(2):
+        assert peak_beyond_result(lambda: refconv.conv(x, weight, padding=1, groups=groups)) < 2**23
+
+
 FORK_UNDER_LOAD = """
 import os, signal, threading, time
 import numpy as np

@@ -281,7 +281,7 @@ def test_progress_without_a_terminal_is_plain_lines(toured: tuple[Path, str]) ->
 def _earlier_report(out: Path) -> dict[str, str]:
     files = {
         "index.html": '<meta name="generator" content="refconv tour">earlier',
-        "results.json": "{}",
+        "results.json": '{"generator": "refconv tour"}',
         "mine.txt": "kept",
     }
     out.mkdir(parents=True)
@@ -299,15 +299,28 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> No
     _earlier_report(out)
     with workplace(out) as built:
         assert publish(built, out, {"a": 1}, "new page") == out / "index.html"
-    assert _files(out) == {"index.html": "new page", "results.json": '{\n  "a": 1\n}\n', "mine.txt": "kept"}
+    assert _files(out) == {
+        "index.html": "new page",
+        "results.json": '{\n  "generator": "refconv tour",\n  "a": 1\n}\n',
+        "mine.txt": "kept",
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
-def test_a_page_of_someone_else_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "index.html").write_text("<h1>My own page</h1>")
-    with pytest.raises(ReportError, match="not a report of refconv tour"):
+@pytest.mark.parametrize("name", ["index.html", "results.json"])
+def test_a_file_of_someone_else_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ReportError, match="not of a report of refconv tour"):
         run_tour(tmp_path, QUICK)
-    assert _files(tmp_path) == {"index.html": "<h1>My own page</h1>"}
+    assert _files(tmp_path) == {name: "mine"}
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    (tmp_path / "page" / "index.html").mkdir(parents=True)
+    for out in (tmp_path / "link", tmp_path / "page", tmp_path / ("a" * 300)):
+        with pytest.raises(ReportError):
+            run_tour(out, QUICK)
 
 
 def test_an_exception_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refconv.integers import as_int
+
 
 class Split(NamedTuple):
     """Images and labels to train on, and others to test with; NumPy arrays."""
@@ -57,8 +59,7 @@ def load_digits_split(seed: int = 0, *, test_size: int = 450) -> Split:
     except ImportError as error:
         raise ImportError("the digits need scikit-learn: pip install 'refconv[tour]'") from error
     images, labels = load_digits(return_X_y=True)
-    if not 0 < test_size < len(labels):
-        raise ValueError(f"test_size must be at least 1 and less than {len(labels)}; got {test_size}")
+    seed, test_size = as_int(seed, "seed", 0), as_int(test_size, "test_size", 1, len(labels) - 1)
     order = np.random.default_rng(seed).permutation(len(labels))
     images = images[order].astype("float32").reshape(-1, 1, 8, 8)
     labels = labels[order].astype("int64")

@@ -29,12 +29,13 @@ from refconv.arrays import (
     elements,
     get_dtype,
     load_backend,
+    namespace_of,
 )
 from refconv.conv import conv, conv_backward
 from refconv.groups import ChannelGroups
 from refconv.im2col import check_dtype, col2im, im2col
-from refconv.integers import as_int, is_sequence
-from refconv.shapes import Shape, check_shape, per_axis
+from refconv.integers import as_bool, as_float, as_int, is_sequence, shown
+from refconv.shapes import Shape, check_shape, per_axis, refuse_absurd
 
 
 @dataclass(eq=False)
@@ -126,7 +127,7 @@ class Layer(ABC):
         if self._saved is None:
             raise RuntimeError(f"{name}.backward needs a forward before it; each forward serves one backward")
         shape, dtype, values = self._saved
-        array_namespace(grad_output)
+        namespace_of({"grad_output": grad_output})
         check_shape("grad_output", tuple(grad_output.shape), shape, f"the shape of the output of {name}")
         if grad_output.dtype != dtype:
             raise TypeError(
@@ -214,6 +215,7 @@ class Conv(Layer):
         if not kernel:
             raise ValueError("kernel_size must have at least one spatial axis; got none")
         draw = _Init(rng, xp, dtype, device)
+        bias = as_bool(bias, "bias")
         self.weights = [
             Parameter(name, draw.normal(shape, std))
             for name, shape in _weight_shapes(groups, c_in, c_out, kernel).items()
@@ -277,7 +279,7 @@ class ReLU(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return max(x, 0), of any shape."""
-        xp = array_namespace(x)
+        xp = namespace_of({"x": x})
         _check_ordered(self, x)
         return self._keep(xp.maximum(x, xp.zeros_like(x)), x > 0)
 
@@ -334,7 +336,7 @@ class MaxPool(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return the maximum of each window: (N, C, D1, …, Dd) -> (N, C, o1, …, od)."""
-        xp = array_namespace(x)
+        xp = namespace_of({"x": x})
         _check_ordered(self, x)
         if x.ndim < 3:
             raise ValueError(f"x must have shape (N, C, D1, …, Dd) with d ≥ 1 for MaxPool; got {tuple(x.shape)}")
@@ -372,7 +374,7 @@ class Flatten(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return x as (N, D1·…·Dd)."""
-        xp = array_namespace(x)
+        xp = namespace_of({"x": x})
         if x.ndim < 1:
             raise ValueError("x must have a batch axis for Flatten; got an array without axes")
         shape = tuple(x.shape)
@@ -571,15 +573,17 @@ class _Init:
         if dtype not in ("float16", "float32", "float64"):
             raise ValueError(f"dtype must be 'float32', 'float64' or 'float16'; got {dtype!r}")
         self._rng, self._dtype, self._device = rng, dtype, device
+        if not (xp is None or hasattr(xp, "asarray")):
+            raise TypeError(f"xp must be an array module from refconv.load_backend; got {shown(xp)}")
         self._xp = load_backend() if xp is None else xp
         get_dtype(self._xp, dtype)
 
     def normal(self, shape: Shape, std: float | None) -> Array:
         """Return draws from N(0, std²), by default N(0, 2 / fan-in): an output sees all axes but the first."""
+        refuse_absurd("a parameter", shape)
         if std is None:
             std = math.sqrt(2 / max(elements(shape[1:]), 1))
-        if not (math.isfinite(std) and std >= 0):
-            raise ValueError(f"std must be at least 0 and finite; got {std}")
+        std = as_float(std, "std", 0)
         values = self._rng.normal(0.0, std, shape)
         return self._xp.asarray(values.astype(self._dtype), device=self._device)
 
@@ -604,7 +608,7 @@ def _weight_shapes(groups: int | ChannelGroups, c_in: int, c_out: int, kernel: S
 
 
 def _check_batched(layer: Layer, x: Array, ndim: int) -> None:
-    array_namespace(x)
+    namespace_of({"x": x})
     if x.ndim != ndim:
         raise ValueError(
             f"x must have {ndim} axes (N, C, D1, …, Dd), d = {ndim - 2}, for {type(layer).__name__}; got shape "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from refconv.arrays import Array, array_namespace, device, dtype_kind, dtype_of
-from refconv.im2col import check_dtype
+from refconv.arrays import Array, DType, array_namespace, device, dtype_kind, dtype_of, get_dtype
+from refconv.im2col import accumulating_dtype, check_dtype
 from refconv.shapes import check_shape
 
 
@@ -31,7 +31,7 @@ class SoftmaxCrossEntropy:
     """
 
     def __init__(self) -> None:
-        self._saved: tuple[Array, Array] | None = None
+        self._saved: tuple[Array, Array, DType] | None = None
 
     def forward(self, logits: Array, labels: Array) -> float:
         """Return the mean loss of a batch.
@@ -66,9 +66,12 @@ class SoftmaxCrossEntropy:
                 f"from {low} to {high}"
             )
         right = labels[:, None] == classes[None, :]  # (N, K), one True in each row
-        shifted = logits - xp.max(logits, axis=1, keepdims=True)
+        # Half precision would overflow in sums over many classes or samples.
+        work = get_dtype(xp, accumulating_dtype(xp, dtype_of(logits)))
+        shifted = xp.astype(logits, work, copy=False)
+        shifted = shifted - xp.max(shifted, axis=1, keepdims=True)
         log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))  # (N, K)
-        self._saved = (log_p, right)
+        self._saved = (log_p, right, logits.dtype)
         total = float(xp.sum(xp.where(right, log_p, xp.zeros_like(log_p))))
         return -total / int(logits.shape[0])
 
@@ -89,10 +92,10 @@ class SoftmaxCrossEntropy:
             raise RuntimeError(
                 "SoftmaxCrossEntropy.backward needs a forward before it; each forward serves one backward"
             )
-        log_p, right = self._saved
+        log_p, right, dtype = self._saved
         self._saved = None
         xp = array_namespace(log_p)
-        return (xp.exp(log_p) - xp.astype(right, log_p.dtype)) / log_p.shape[0]
+        return xp.astype((xp.exp(log_p) - xp.astype(right, log_p.dtype)) / log_p.shape[0], dtype, copy=False)
 
 
 def _check(logits: Array, labels: Array) -> None:

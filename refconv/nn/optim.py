@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
-from refconv.arrays import array_namespace
+from refconv.arrays import array_namespace, dtype_of, namespace_of
+from refconv.integers import as_float
 from refconv.nn.layers import Parameter
 from refconv.shapes import check_shape
 
@@ -66,13 +66,11 @@ class SGD:
             raise ValueError("parameters must hold at least one Parameter; got none")
         if len(set(map(id, self.parameters))) < len(self.parameters):
             raise ValueError("parameters must be distinct; one was given twice")
-        self.lr, self.momentum, self.weight_decay = float(lr), float(momentum), float(weight_decay)
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr must be positive and finite; got {lr}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be at least 0 and less than 1; got {momentum}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay must be at least 0 and finite; got {weight_decay}")
+        self.lr = as_float(lr, "lr", 0)
+        self.momentum = as_float(momentum, "momentum", 0, 1)
+        self.weight_decay = as_float(weight_decay, "weight_decay", 0)
+        if not self.lr:
+            raise ValueError("lr must be more than 0; got 0")
         self.velocities = [
             array_namespace(parameter.value).zeros_like(parameter.value) for parameter in self.parameters
         ]
@@ -84,14 +82,21 @@ class SGD:
         ------
         RuntimeError
             If a parameter has no gradient yet; then none is changed.
-        ValueError
-            If a gradient does not have its parameter's shape; then none is changed.
+        ValueError, TypeError
+            If a gradient does not have its parameter's shape, data type and module; then none is changed.
         """
         for i, parameter in enumerate(self.parameters):
             if parameter.grad is None:
                 raise RuntimeError(f"parameters[{i}] ({parameter.name}) has no gradient; call backward before step")
+            name = f"grad of parameters[{i}] ({parameter.name})"
+            namespace_of({name: parameter.grad, "its value": parameter.value})
+            if parameter.grad.dtype != parameter.value.dtype:
+                raise TypeError(
+                    f"{name} must have the data type of its value, {dtype_of(parameter.value)}; got "
+                    f"{dtype_of(parameter.grad)}"
+                )
             check_shape(
-                f"grad of parameters[{i}] ({parameter.name})",
+                name,
                 tuple(parameter.grad.shape),
                 tuple(parameter.value.shape),
                 "the shape of its value",

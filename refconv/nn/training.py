@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refconv.arrays import Array, Namespace, array_namespace, device, elements, load_backend
-from refconv.integers import as_int
+from refconv.integers import as_int, shown
 from refconv.nn.data import Split, load_digits_split
 from refconv.nn.layers import Layer
 from refconv.nn.loss import SoftmaxCrossEntropy
@@ -78,6 +78,10 @@ def fit(
     xp = array_namespace(images, labels)
     count = _check_data(images, labels)
     epochs, batch_size = as_int(epochs, "epochs", 0), as_int(batch_size, "batch_size", 1)
+    if not isinstance(optimiser, SGD):
+        raise TypeError(f"optimiser must be an SGD; got {shown(optimiser)}")
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a numpy.random.Generator; got {shown(rng)}")
     loss = SoftmaxCrossEntropy()
     losses = []
     for epoch in range(1, epochs + 1):

@@ -100,6 +100,16 @@ class Scale:
             error = error + arithmetic.result * (np.abs(self.exact) + error) + arithmetic.step * both
         return error * (1 + 2.0**-40)  # the bound is itself computed in float64
 
+    def is_suspicious(self, actual: Array, arithmetic: Arithmetic) -> bool:
+        """Tell whether an error exceeds 6√n·u·Σ|a||b|, which errors that behave randomly hardly ever do.
+
+        N. Higham, T. Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41 (2019).
+        No correct result need be below it: equal terms summed in order exceed it.
+        """
+        n = np.maximum(self.terms, 1)
+        likely = self.bound(arithmetic) * np.minimum(6 / np.sqrt(n), 1) + self.own
+        return bool((np.abs(actual.astype(self.exact.dtype) - self.exact) > likely).any())
+
     @property
     def own(self) -> Array:
         """How far `exact`, computed in float64, may be off."""

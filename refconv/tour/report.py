@@ -77,11 +77,25 @@ def workplace(out: Path) -> Iterator[Path]:
 
 
 def _check_target(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ReportError(f"{out} is a file; --out names a directory")
-    page = out / PAGE
-    if page.exists() and GENERATOR not in page.read_text(encoding="utf-8", errors="replace")[:500]:
-        raise ReportError(f"{page} is not a report of refconv tour and would be overwritten; choose another --out")
+    try:
+        if out.is_symlink() and not out.exists():
+            raise ReportError(f"{out} is a link to nothing; --out names a directory")
+        if out.exists() and not out.is_dir():
+            raise ReportError(f"{out} is a file; --out names a directory")
+        for file in (out / PAGE, out / RESULTS):
+            if file.exists() and not _is_ours(file):
+                raise ReportError(
+                    f"{file} is not of a report of refconv tour and would be overwritten; choose another --out"
+                )
+    except OSError as error:  # a name too long, a directory that may not be read
+        raise ReportError(f"cannot write to {out}: {error.strerror or error}") from error
+
+
+def _is_ours(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    start = file.read_text(encoding="utf-8", errors="replace")[:500]
+    return (GENERATOR if file.name == PAGE else f'"generator": "{GENERATOR}"') in start
 
 
 def publish(built: Path, out: Path, results: Mapping[str, Any], page: str) -> Path:
@@ -104,7 +118,9 @@ def publish(built: Path, out: Path, results: Mapping[str, Any], page: str) -> Pa
         If the files cannot be written.
     """
     try:
-        (built / RESULTS).write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (built / RESULTS).write_text(
+            json.dumps({"generator": GENERATOR} | dict(results), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         (built / PAGE).write_text(page, encoding="utf-8")
         try:
             _move(built, out)

@@ -1,0 +1,270 @@
+"""The checker: someone's convolution against the definition, and the name of the mistake if it is wrong."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from refconv.integers import as_bool, as_int, is_sequence, shown
+from refconv.testing.bounds import PRECISIONS, real_dtype
+from refconv.testing.calls import Caller
+from refconv.testing.cases import SUPPORTS, Case, plan
+from refconv.testing.examine import BACKWARD, CHECKS, PARTS, Observation, Prepared, examine
+from refconv.testing.mutants import CATALOGUE, Mutant
+from refconv.testing.report import CheckReport, Diagnosis, Failure, ordered
+
+FORWARD_ARGUMENTS = ("x", "weight", "bias", "stride", "padding", "dilation", "groups")
+BACKWARD_ARGUMENTS = ("grad_output", "x", "weight", "stride", "padding", "dilation", "groups")
+DTYPES = (
+    "float16", "float32", "float64", "complex64", "complex128",
+    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+)  # fmt: skip
+
+
+def check_conv(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any] | None = None,
+    *,
+    spatial_dims: int = 2,
+    supports: Sequence[str] = ("bias", "stride", "padding", "dilation", "groups"),
+    dtype: Any = "float32",
+    transposed: bool = False,
+    cases: int = 200,
+    seed: int = 0,
+    time_limit: float = 10.0,
+) -> CheckReport:
+    """Check someone's convolution, and its backward pass, against the definition.
+
+    Problems go from the smallest to larger ones, so that the first failure is minimal, and are the same on every
+    run. Whole numbers are compared exactly: any correct direct method, in any order of summation, must agree bit for
+    bit. Real values are compared within :func:`error_bound`. Where a check fails, the results are matched against a
+    catalogue of wrong implementations (:data:`refconv.testing.mutants.CATALOGUE`), and the mistakes that give the very
+    same results in every case are named.
+
+    Parameters
+    ----------
+    forward : callable
+        ``forward(x, weight, bias, stride, padding, dilation, groups) -> y``, called with NumPy arrays (N, C, D1, …, Dd)
+        and (K, C/G, k1, …, kd), tuples of ints and the int groups; bias is an array (K,) or None. It may return
+        anything that ``numpy.asarray`` or DLPack understands.
+    backward : callable, optional
+        ``backward(grad_output, x, weight, stride, padding, dilation, groups) -> (grad_x, grad_weight, grad_bias)``.
+        Without it only the forward pass is checked.
+    spatial_dims : int
+        Number of spatial axes d, at least 1.
+    supports : sequence of str
+        What the implementation claims, among "bias", "stride", "padding", "dilation", "groups",
+        "asymmetric_padding" (padding is then a tuple of (before, after) pairs) and, if transposed, "output_padding"
+        (then passed as a keyword argument). What is not claimed is not used.
+    dtype : dtype or str
+        Data type of all operands, which the results must have too.
+    transposed : bool
+        Whether it is a transposed convolution, whose weight is (C, K/G, k1, …, kd).
+    cases : int
+        How many problems, at least 1.
+    seed : int
+        Other seeds give other numbers and other random problems.
+    time_limit : float
+        Seconds after which a call counts as hanging.
+
+    Returns
+    -------
+    CheckReport
+        ``print`` it; or call ``raise_if_failed()`` in a test.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument here is wrong: not callable, a signature without these arguments, an unknown word. Whatever the
+        checked functions do wrong is a failure in the report instead.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.testing import check_conv
+    >>> def forward(x, weight, bias, stride, padding, dilation, groups):
+    ...     y = np.stack([sum(np.convolve(row, w, "valid") for row, w in zip(x[0], kernel)) for kernel in weight])
+    ...     return y[None]
+    >>> report = check_conv(forward, spatial_dims=1, supports=())
+    >>> report.passed, report.failures[0].diagnoses[0].name, report.failures[0].case.x_shape
+    (False, 'kernel flipped in the forward pass', (1, 1, 2))
+    """
+    _check_callable(forward, "forward", FORWARD_ARGUMENTS)
+    if backward is not None:
+        _check_callable(backward, "backward", BACKWARD_ARGUMENTS)
+    transposed = as_bool(transposed, "transposed")
+    spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 6)
+    words = _check_supports(supports, transposed)
+    name = _check_dtype(dtype)
+    number, seed = as_int(cases, "cases", 1), as_int(seed, "seed", 0)
+    if isinstance(time_limit, bool) or not isinstance(time_limit, int | float) or not time_limit > 0:
+        raise ValueError(f"time_limit must be a positive number of seconds; got {shown(time_limit)}")
+    prepared = [Prepared(case) for case in plan(spatial_dims, words, transposed, name, number, seed)]
+    with np.errstate(all="ignore"), Caller(time_limit) as call:
+        seen = list(_examined(prepared, forward, backward, call))
+        failures = _failures(prepared, seen)
+        if failures:
+            failures = [_diagnosed(failure, matches) for failure, matches in _matched(failures, prepared, seen)]
+    settings = {
+        "spatial_dims": spatial_dims, "supports": list(words), "dtype": name, "transposed": transposed,
+        "cases": number, "seed": seed, "backward": backward is not None,
+    }  # fmt: skip
+    return CheckReport(
+        passed=not failures,
+        cases_run=len(seen),
+        failures=ordered(failures),
+        checks=_checks(failures, backward is not None, name, {p.case.kind for p in prepared[: len(seen)]}),
+        precisions=_precisions(seen, name),
+        notes=tuple(dict.fromkeys(note for observation in seen for note in observation.notes)),
+        settings=settings,
+    )
+
+
+def _examined(
+    prepared: Iterable[Prepared], forward: Callable[..., Any], backward: Callable[..., Any] | None, call: Caller
+) -> Iterable[Observation]:
+    for case in prepared:
+        observation = examine(case, forward, backward, call)
+        yield observation
+        if observation.stopped:
+            return
+
+
+# --- From observations to failures -----------------------------------------------------------------------------------
+
+
+def _failures(prepared: Sequence[Prepared], seen: Sequence[Observation]) -> list[Failure]:
+    """Return the first, and so smallest, failure of each check."""
+    found: dict[str, Failure] = {}
+    counts: dict[str, int] = {}
+    for case, observation in zip(prepared, seen, strict=False):
+        for check in {complaint.check for complaint in observation.complaints}:
+            counts[check] = counts.get(check, 0) + 1
+        for c in observation.complaints:
+            if c.check not in found:
+                found[c.check] = Failure(
+                    c.check, case.case, c.message, part=c.part, expected=c.expected, actual=c.actual
+                )
+    return [Failure(**{**failure.__dict__, "cases": counts[check]}) for check, failure in found.items()]
+
+
+def _checks(failures: Sequence[Failure], backward: bool, dtype: str, kinds: set[str]) -> dict[str, int]:
+    """Return the checks that were made, with the number of cases that failed each."""
+    needs = {
+        "layout": "layout",
+        "repeat": "repeat",
+        "empty": "empty",
+        "real values": "real",
+        "non-finite": "not finite",
+    }
+    failed = {failure.check: failure.cases for failure in failures}
+    made = [
+        check
+        for check in CHECKS
+        if (backward or check not in (*BACKWARD, "adjoint"))
+        and (check not in needs or needs[check] in kinds)
+        and (check != "adjoint" or "larger" in kinds)
+    ]
+    return {check: failed.get(check, 0) for check in dict.fromkeys([*made, *failed])}
+
+
+def _precisions(seen: Sequence[Observation], dtype: str) -> dict[str, str]:
+    """Return the worst precision of each result over all real-valued cases."""
+    order = [name for name, _ in PRECISIONS.get(real_dtype(dtype), ())] + ["none"]
+    worst: dict[str, str] = {}
+    for part in PARTS:
+        found = [o.precisions[part] or "none" for o in seen if part in o.precisions]
+        if found:
+            worst[part] = max(found, key=order.index)
+    return worst
+
+
+# --- Diagnosis -------------------------------------------------------------------------------------------------------
+
+
+def _matched(
+    failures: Sequence[Failure], prepared: Sequence[Prepared], seen: Sequence[Observation]
+) -> list[tuple[Failure, list[tuple[Mutant, int]]]]:
+    """Return, for each failure, the mistakes with the same results in all cases, and how many results they explain."""
+    found: list[tuple[Failure, list[tuple[Mutant, int]]]] = [(failure, []) for failure in failures]
+    backward = any(o.keys[part] for o in seen for part in BACKWARD)
+    transposed = prepared[0].case.problem.transposed
+    for mutant in CATALOGUE:
+        if mutant.transposed == transposed:
+            same, wrong = _compare(mutant, prepared, seen, backward)
+            for failure, matches in found:
+                if failure.part in same and failure.part in wrong:
+                    matches.append((mutant, len(same)))
+    return found
+
+
+def _compare(
+    mutant: Mutant, prepared: Sequence[Prepared], seen: Sequence[Observation], backward: bool
+) -> tuple[set[str], set[str]]:
+    """Return the results that a mistake has in common with the observed ones in every case, and those it gets wrong."""
+    implementation = mutant.make()
+    same, wrong = set(PARTS if backward else PARTS[:1]), set()
+    with Caller(1.0) as call:
+        for case, observed in zip(prepared, seen, strict=False):
+            own = examine(case, implementation.forward, implementation.backward if backward else None, call)
+            same = {part for part in same if own.keys[part] == observed.keys[part]}
+            wrong |= {complaint.part for complaint in own.complaints}
+            if not same or own.stopped:
+                break
+    return same, wrong
+
+
+def _diagnosed(failure: Failure, matches: Sequence[tuple[Mutant, int]]) -> Failure:
+    scores = sorted({score for _, score in matches}, reverse=True)
+    diagnoses = [
+        Diagnosis(mutant.name, mutant.explanation, mutant.hint, rank)
+        for rank, best in enumerate(scores, 1)
+        for mutant, score in matches
+        if score == best
+    ]
+    return Failure(**{**failure.__dict__, "diagnoses": tuple(diagnoses)})
+
+
+# --- The arguments ---------------------------------------------------------------------------------------------------
+
+
+def _check_callable(function: Any, name: str, arguments: Sequence[str]) -> None:
+    if not callable(function):
+        raise TypeError(f"{name} must be a function of ({', '.join(arguments)}); got {shown(function)}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a function without one, from C
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} must take ({', '.join(arguments)}); {getattr(function, '__name__', 'it')}{signature} does not: {error}"
+        ) from None
+
+
+def _check_supports(supports: Any, transposed: bool) -> tuple[str, ...]:
+    if not is_sequence(supports) and not isinstance(supports, set | frozenset):
+        raise TypeError(f"supports must be a sequence of words; got {shown(supports)}")
+    for word in supports:
+        if word not in SUPPORTS:
+            raise ValueError(f"supports must hold only {', '.join(SUPPORTS)}; got {shown(word)}")
+    if "output_padding" in supports and not transposed:
+        raise ValueError("supports may hold output_padding only with transposed=True")
+    return tuple(word for word in SUPPORTS if word in supports)
+
+
+def _check_dtype(dtype: Any) -> str:
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        raise TypeError(f"dtype must be one of {', '.join(DTYPES)}; got {shown(dtype)}") from None
+    if name not in DTYPES or dtype is None:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {shown(dtype)}")
+    return name
+
+
+__all__ = ["Case", "check_conv"]

@@ -1,0 +1,364 @@
+"""Running one case through an implementation and judging what comes back.
+
+Nothing here knows where an implementation comes from: the checked function and the catalogue's wrong ones are examined
+by the same code, so that a mistake is recognised where two examinations see the very same thing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from refconv.testing.bounds import COMPUTE, Scale, judge, precision_of, real_dtype, scales_of
+from refconv.testing.calls import Caller, Outcome, as_numpy
+from refconv.testing.cases import Case, whole_numbers
+from refconv.testing.definition import Array
+from refconv.testing.oracle import exact_results
+from refconv.testing.problems import Operands, Results
+
+PARTS = ("y", "grad_x", "grad_weight", "grad_bias")
+FORWARD, BACKWARD = PARTS[:1], PARTS[1:]
+TITLES = {"y": "the output", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
+
+CHECKS = {
+    "call": "returns without an exception",
+    "time": "returns in time",
+    "type": "returns arrays of numbers, the backward pass three of them",
+    "shape": "every result has the right shape",
+    "dtype": "every result has the operands' data type",
+    "values": "the output is exact on whole numbers",
+    "grad_x": "the gradient of x is exact on whole numbers",
+    "grad_weight": "the gradient of the weight is exact on whole numbers",
+    "grad_bias": "the gradient of the bias is exact on whole numbers",
+    "adjoint": "⟨g, y⟩ = ⟨grad_x, x⟩ = ⟨grad_weight, weight⟩ exactly, on problems larger than a tile",
+    "inputs unchanged": "no argument is written to",
+    "aliasing": "results are new arrays, and stay as they are when the function is called again",
+    "layout": "arrays may have any strides and may be read-only",
+    "repeat": "the same call gives the same result again, other data another",
+    "empty": "an empty batch works",
+    "real values": "real values are within the bounds of rounding errors",
+    "non-finite": "NaN and ∞ reach the outputs that read them, and no others",
+}
+"""The checks and what each asserts."""
+
+_VALUE_CHECKS = {"y": "values", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
+_OWN_CHECK = {"layout": "layout", "repeat": "repeat", "empty": "empty", "not finite": "non-finite"}
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One thing that is wrong with one result of one case."""
+
+    check: str
+    part: str
+    message: str
+    expected: Array | None = None
+    actual: Array | None = None
+
+
+@dataclass
+class Observation:
+    """What an examination of one case saw."""
+
+    complaints: list[Complaint] = field(default_factory=list)
+    keys: dict[str, list[Any]] = field(default_factory=lambda: {part: [] for part in PARTS})
+    precisions: dict[str, str | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+
+class Prepared:
+    """A case with what a right implementation gives, each worked out once."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+
+    @functools.cached_property
+    def expected(self) -> Results:
+        """Output and gradients in the case's data type."""
+        return _expected(self.case)
+
+    @functools.cached_property
+    def scales(self) -> dict[str, Scale]:
+        """What bounds on the rounding errors are made of."""
+        case = self.case
+        return {part: scales_of(case.problem, case.operands, part)[0] for part in PARTS}
+
+    @functools.cached_property
+    def other(self) -> Prepared:
+        """The same problem with other numbers."""
+        case, rng = self.case, np.random.default_rng(1)
+        drawn = [None if a is None else whole_numbers(rng, a.shape, a.dtype, 3) for a in case.operands]
+        return Prepared(Case(**{**case.__dict__, **dict(zip(case.operands._fields, drawn, strict=True))}))
+
+
+def _expected(case: Case) -> Results:
+    dtype = case.x.dtype
+    wide = np.int64 if dtype.kind in "iu" else np.complex128 if dtype.kind == "c" else np.float64
+    if case.kind == "not finite":
+        return _expected_not_finite(case)
+    operands = Operands(*(None if a is None else a.astype(wide) for a in case.operands))
+    results = exact_results(case.problem, operands)
+    return Results(*(a.astype(dtype) for a in results))
+
+
+def _expected_not_finite(case: Case) -> Results:
+    """Outputs that read the one element which is not finite are NaN or ±∞; the others are as if it were not there."""
+    bad = ~np.isfinite(case.x)
+    value = case.x[bad][0]
+    clean = np.where(bad, 0, case.x).astype(np.float64 if case.x.dtype.kind == "f" else np.complex128)
+    wide = clean.dtype
+    operands = case.operands._replace(
+        x=clean, weight=case.weight.astype(wide), bias=None if case.bias is None else case.bias.astype(wide)
+    )
+    y = exact_results(case.problem, operands, ("y",)).y
+    # At most one tap of one channel reads a given element at a given output: its weight decides the sign of ∞.
+    read = exact_results(case.problem, operands._replace(x=bad.astype(wide), bias=None), ("y",)).y
+    with np.errstate(invalid="ignore"):
+        y = np.where(read != 0, np.nan if wide.kind == "c" else np.sign(read.real) * value, y)
+    return Results(y.astype(case.x.dtype), None, None, None)
+
+
+Function = Callable[..., Any]
+
+
+def examine(prepared: Prepared, forward: Function, backward: Function | None, call: Caller) -> Observation:
+    """Run one case and judge it."""
+    seen = Observation()
+    runs = {"layout": _layouts, "repeat": _repeats}.get(prepared.case.kind, _once)
+    kept: list[tuple[Array, Array, str]] = []
+    for run, arrays in runs(prepared):
+        _examine_forward(seen, run, arrays, forward, call, kept)
+        if backward is not None and not seen.stopped and run.case.kind != "not finite":
+            _examine_backward(seen, run, arrays, backward, call, kept)
+        if seen.stopped:
+            return seen
+    if prepared.case.kind == "repeat":
+        for result, copy, part in kept:
+            if not np.array_equal(result, copy, equal_nan=True):
+                _complain(seen, prepared, "aliasing", part, f"{TITLES[part]} of an earlier call changed in a later one")
+                break
+    return seen
+
+
+# --- What a case is run with -----------------------------------------------------------------------------------------
+
+Arrays = dict[str, Array | None]
+Run = tuple[Prepared, Arrays]
+
+
+def _once(prepared: Prepared) -> Iterator[Run]:
+    yield prepared, _copies(prepared.case)
+
+
+def _repeats(prepared: Prepared) -> Iterator[Run]:
+    for run in (prepared, prepared.other, prepared):
+        yield run, _copies(run.case)
+
+
+def _copies(case: Case) -> Arrays:
+    return {name: None if a is None else a.copy() for name, a in case.operands._asdict().items()}
+
+
+def _layouts(prepared: Prepared) -> Iterator[Run]:
+    """The same numbers in another memory order, backwards, with gaps, and read-only."""
+    for layout in (np.asfortranarray, _backwards, _with_gaps, _read_only):
+        yield prepared, {name: None if a is None else layout(a) for name, a in _copies(prepared.case).items()}
+
+
+def _backwards(array: Array) -> Array:
+    every = (slice(None, None, -1),) * array.ndim
+    return array[every].copy()[every]
+
+
+def _with_gaps(array: Array) -> Array:
+    wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
+    wide[..., ::2] = array
+    return wide[..., ::2]
+
+
+def _read_only(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
+
+
+# --- Calls and what they return --------------------------------------------------------------------------------------
+
+
+def _examine_forward(
+    seen: Observation, run: Prepared, arrays: Arrays, forward: Function, call: Caller, kept: list[Any]
+) -> None:
+    case = run.case
+    given = {name: arrays[name] for name in ("x", "weight", "bias")}
+    outcome = call(forward, *given.values(), *case.integers, **case.options)
+    if _failed(seen, run, outcome, FORWARD, "forward"):
+        return
+    _unchanged(seen, run, given, FORWARD, "forward")
+    _examine_part(seen, run, "y", outcome.value, given, kept)
+
+
+def _examine_backward(
+    seen: Observation, run: Prepared, arrays: Arrays, backward: Function, call: Caller, kept: list[Any]
+) -> None:
+    case = run.case
+    given = {name: arrays[name] for name in ("grad_output", "x", "weight")}
+    outcome = call(backward, *given.values(), *case.integers, **case.options)
+    if _failed(seen, run, outcome, BACKWARD, "backward"):
+        return
+    _unchanged(seen, run, given, BACKWARD, "backward")
+    grads = outcome.value
+    if not isinstance(grads, tuple | list) or len(grads) != 3:
+        got = f"{len(grads)} values" if isinstance(grads, tuple | list) else type(grads).__name__
+        for part in BACKWARD:
+            seen.keys[part].append("type")
+        _complain(seen, run, "type", "grad_x", f"backward must return (grad_x, grad_weight, grad_bias); got {got}")
+        return
+    arrays_back = {
+        part: _examine_part(seen, run, part, value, given, kept) for part, value in zip(BACKWARD, grads, strict=True)
+    }
+    if case.kind == "larger":
+        _adjoint(seen, run, arrays_back)
+
+
+def _failed(seen: Observation, run: Prepared, outcome: Outcome, parts: tuple[str, ...], name: str) -> bool:
+    if not outcome.too_long and outcome.error is None:
+        return False
+    if outcome.too_long:
+        seen.stopped = True
+        _complain(seen, run, "time", parts[0], f"{name} did not return in time; no further case was run")
+    else:
+        where = f" ({outcome.where})" if outcome.where else ""
+        _complain(seen, run, "call", parts[0], f"{name} raised {outcome.error}{where}")
+    for part in parts:
+        seen.keys[part].append("too long" if outcome.too_long else "raised")
+    return True
+
+
+def _unchanged(seen: Observation, run: Prepared, given: Arrays, parts: tuple[str, ...], name: str) -> None:
+    originals = run.case.operands._asdict()
+    changed = [
+        label for label, a in given.items() if a is not None and not np.array_equal(a, originals[label], equal_nan=True)
+    ]
+    for part in parts:
+        seen.keys[part].append(tuple(changed))
+    for label in changed:
+        _complain(seen, run, "inputs unchanged", parts[0], f"{name} wrote to its argument {label}")
+
+
+def _examine_part(
+    seen: Observation, run: Prepared, part: str, value: Any, given: Arrays, kept: list[Any]
+) -> Array | None:
+    """Judge one result; return it if it is an array of the right shape."""
+    title = TITLES[part]
+    array = as_numpy(value)
+    if array is None:
+        seen.keys[part].append("type")
+        _complain(seen, run, "type", part, f"{title} must be an array of numbers; got {type(value).__name__}")
+        return None
+    shared = [label for label, a in given.items() if a is not None and a.size and np.may_share_memory(array, a)]
+    kept.append((array, array.copy(), part))
+    exact_shape = _shape_of(run.case, part)
+    if run.case.kind != "real" or array.shape != exact_shape:
+        seen.keys[part].append((array.dtype.str, array.shape, _canonical(array), tuple(shared)))
+    for label in shared:
+        _complain(seen, run, "aliasing", part, f"{title} shares memory with the argument {label}")
+    if array.shape != exact_shape:
+        _complain(seen, run, "shape", part, f"{title} must have shape {exact_shape}; got {array.shape}", None, array)
+        return None
+    dtype = run.case.x.dtype
+    if array.dtype != dtype:
+        _complain(seen, run, "dtype", part, f"{title} must have data type {dtype}; got {array.dtype}")
+        if dtype.kind != "c" and array.dtype.kind == "c":
+            return None
+    if run.case.kind == "real":
+        _real(seen, run, part, array)
+    elif part == "y" or run.case.kind != "larger":
+        _exact(seen, run, part, array)
+    return array
+
+
+def _canonical(array: Array) -> bytes:
+    """Return the bytes of an array in which all NaN are one and no zero is negative."""
+    if array.dtype.kind in "fc":
+        array = np.where(array == array, array + array.dtype.type(0), array.dtype.type(np.nan))
+    return array.tobytes()
+
+
+def _shape_of(case: Case, part: str) -> tuple[int, ...]:
+    return {
+        "y": case.grad_output.shape,
+        "grad_x": case.x.shape,
+        "grad_weight": case.weight.shape,
+        "grad_bias": case.grad_output.shape[1:2],
+    }[part]
+
+
+def _exact(seen: Observation, run: Prepared, part: str, actual: Array) -> None:
+    expected = getattr(run.expected, part)
+    same = (actual == expected) | ((actual != actual) & (expected != expected))
+    if same.all():
+        return
+    wrong = np.argwhere(~same)
+    where = tuple(int(i) for i in wrong[0])
+    message = (
+        f"{TITLES[part]} is wrong at {len(wrong)} of {same.size} elements, first at {where}: "
+        f"expected {expected[where]}, got {actual[where]}"
+    )
+    _complain(seen, run, _VALUE_CHECKS[part], part, message, expected, actual)
+
+
+def _real(seen: Observation, run: Prepared, part: str, actual: Array) -> None:
+    name = real_dtype(run.case.x.dtype)
+    scale = run.scales[part]
+    precision = precision_of(actual, scale, name)
+    seen.keys[part].append(precision)
+    seen.precisions[part] = precision
+    complaint = judge(actual, scale, COMPUTE[name], name, name)
+    if complaint:
+        _complain(seen, run, "real values", part, f"{TITLES[part]} {complaint}", scale.exact, actual)
+    elif scale.is_suspicious(actual, COMPUTE[name]):
+        seen.notes.append(
+            f"{TITLES[part]} is within its bound, but beyond 6√n·u, what random rounding errors would stay below: "
+            f"suspicious at {run.case}"
+        )
+
+
+def _adjoint(seen: Observation, run: Prepared, grads: dict[str, Array | None]) -> None:
+    """⟨g, y⟩ = ⟨grad_x, x⟩ = ⟨grad_w, w⟩, y being the right output."""
+    case = run.case
+    y = run.expected.y
+    if case.bias is not None:
+        y = y - case.bias.reshape(-1, *(1,) * case.problem.spatial_dims)
+    product = _inner(case.grad_output, y)
+    for part, operand in (("grad_x", case.x), ("grad_weight", case.weight)):
+        grad = grads[part]
+        if grad is not None and _inner(grad, operand) != product:
+            message = f"⟨{part}, {part[5:]}⟩ must equal ⟨g, y⟩ = {product}; got {_inner(grad, operand)}"
+            _complain(seen, run, "adjoint", part, message)
+
+
+def _inner(a: Array, b: Array) -> Any:
+    """⟨a, b⟩ = Σ conj(a)·b, wide enough to be exact on whole numbers, wrapping as their data type does."""
+    if b.dtype.kind in "iu":
+        return np.sum(a.astype(np.int64) * b.astype(np.int64)).astype(b.dtype)
+    wide = np.complex128 if b.dtype.kind == "c" else np.float64
+    return np.vdot(a.astype(wide), b.astype(wide))
+
+
+def _complain(
+    seen: Observation,
+    run: Prepared,
+    check: str,
+    part: str,
+    message: str,
+    expected: Array | None = None,
+    actual: Array | None = None,
+) -> None:
+    """Note a complaint, under the check that the case is there for if it has one of its own."""
+    if check not in ("time", "aliasing", "inputs unchanged"):
+        check = _OWN_CHECK.get(run.case.kind, check)
+    seen.complaints.append(Complaint(check, part, message, expected, None if actual is None else actual.copy()))

@@ -1,0 +1,259 @@
+"""What the checker found: failures with their smallest cases, and the names of mistakes that explain them."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from refconv.testing.cases import Case
+from refconv.testing.definition import Array
+from refconv.testing.examine import CHECKS, TITLES
+
+WIDTH = 110
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A known mistake whose results are the very same as those observed.
+
+    Attributes
+    ----------
+    name, explanation, hint : str
+        What is wrong, in a few words and in a sentence; how to mend it.
+    rank : int
+        1 for the best match. Mistakes that explain equally much share a rank.
+    """
+
+    name: str
+    explanation: str
+    hint: str
+    rank: int = 1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A check that failed, with the smallest case that shows it.
+
+    Attributes
+    ----------
+    check : str
+        Name of the check, one of :data:`~refconv.testing.examine.CHECKS`.
+    case : Case
+        The smallest case that failed it.
+    message : str
+        What was wrong in that case.
+    diagnoses : tuple of Diagnosis
+        Known mistakes with the same results in every case that was run, best first; empty if there is none.
+    part : str
+        Which result was wrong: "y", "grad_x", "grad_weight" or "grad_bias".
+    expected, actual : numpy.ndarray or None
+        The right and the returned result.
+    cases : int
+        How many cases failed this check.
+    """
+
+    check: str
+    case: Case
+    message: str
+    diagnoses: tuple[Diagnosis, ...] = ()
+    part: str = "y"
+    expected: Array | None = None
+    actual: Array | None = None
+    cases: int = 1
+
+    def __str__(self) -> str:
+        lines = [f"{self.check}: {self.message}", f"smallest case: {self.case}"]
+        for name, array in self.case.operands._asdict().items():
+            if array is not None and (name != "grad_output" or self.part != "y"):
+                lines += _shown(name, array)
+        if self.expected is not None:
+            lines += _shown("expected", self.expected)
+        if self.actual is not None:
+            lines += _shown("actual", self.actual)
+        if self.expected is not None and self.actual is not None and self.expected.shape == self.actual.shape:
+            lines += _shown("they differ where True", _differs(self.expected, self.actual))
+        if not self.diagnoses:
+            lines.append("no known mistake matches")
+        for diagnosis in self.diagnoses:
+            lead = "consistent with" if diagnosis.rank == 1 else "less likely"
+            text = f"{lead}: {diagnosis.name}. {diagnosis.explanation} {diagnosis.hint}"
+            lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ")
+        lines += ["to reproduce:", textwrap.indent(self.snippet(), "    ")]
+        return "\n".join(lines)
+
+    def snippet(self) -> str:
+        """Return Python lines that make the case's call again, with ``forward`` and ``backward`` as they are checked."""
+        case = self.case
+        lines = ["import numpy as np"]
+        names = ("x", "weight", "bias") if self.part == "y" else ("grad_output", "x", "weight")
+        for name in names:
+            array = getattr(case, name)
+            lines.append(f"{name} = {_literal(array)}")
+        function = "forward" if self.part == "y" else "backward"
+        options = "".join(f", {name}={value}" for name, value in case.options.items())
+        integers = ", ".join(map(repr, case.integers))
+        lines.append(f"actual = {function}({', '.join(names)}, {integers}{options})")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the failure as plain data."""
+        case = self.case
+        return {
+            "check": self.check,
+            "message": self.message,
+            "part": self.part,
+            "cases": self.cases,
+            "case": {
+                "kind": case.kind,
+                "stride": case.stride,
+                "padding": case.padding,
+                "dilation": case.dilation,
+                "groups": case.groups,
+                "output_padding": case.output_padding,
+                **{name: _plain(array) for name, array in case.operands._asdict().items()},
+            },
+            "expected": _plain(self.expected),
+            "actual": _plain(self.actual),
+            "diagnoses": [
+                {"name": d.name, "explanation": d.explanation, "hint": d.hint, "rank": d.rank} for d in self.diagnoses
+            ],
+            "reproduce": self.snippet(),
+        }
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The outcome of :func:`check_conv`.
+
+    Attributes
+    ----------
+    passed : bool
+        Whether no check failed.
+    cases_run : int
+        How many cases were run; fewer than asked for only if a function did not return.
+    failures : tuple of Failure
+        One for each check that failed, ordered by the size of its case, smallest first.
+    checks : dict of str to int
+        The checks that were made, and in how many cases each failed.
+    precisions : dict of str to str
+        For each result, the worst precision that its real-valued cases are consistent with ("none" for no rounding
+        error at all).
+    notes : tuple of str
+        What is allowed but remarkable.
+    settings : dict
+        The arguments of the check.
+    """
+
+    passed: bool
+    cases_run: int
+    failures: tuple[Failure, ...]
+    checks: Mapping[str, int]
+    precisions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def raise_if_failed(self) -> None:
+        """Raise AssertionError with the whole report if a check failed.
+
+        Raises
+        ------
+        AssertionError
+            If `passed` is False.
+        """
+        if not self.passed:
+            raise AssertionError(str(self))
+
+    def __str__(self) -> str:
+        kind = f"{self.settings['spatial_dims']}-d {'transposed ' if self.settings['transposed'] else ''}convolution"
+        what = "forward and backward" if self.settings["backward"] else "forward only"
+        head = (
+            f"{'passed' if self.passed else 'FAILED'}: {kind} in {self.settings['dtype']}, {what}, "
+            f"{self.cases_run} cases, seed {self.settings['seed']}"
+        )
+        lines = [head]
+        for number, failure in enumerate(self.failures, 1):
+            lines += ["", f"[{number}] {failure}"]
+        if self.failures:
+            lines.append("")
+        lines += [
+            f"{'FAILED in ' + str(failed) + ' cases' if failed else 'ok':>18}  {name}: {CHECKS[name]}"
+            for name, failed in self.checks.items()
+        ]
+        if self.precisions:
+            parts = ", ".join(f"{TITLES[part]}: {precision}" for part, precision in self.precisions.items())
+            lines.append(f"consistent with {self._accumulation()} ({parts})")
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def _accumulation(self) -> str:
+        found = set(self.precisions.values())
+        return f"{found.pop()} precision" if len(found) == 1 else "several precisions"
+
+    def to_json(self) -> str:
+        """Return the report as a JSON object."""
+        return json.dumps(
+            {
+                "passed": self.passed,
+                "cases_run": self.cases_run,
+                "settings": dict(self.settings),
+                "checks": [{"check": n, "asserts": CHECKS[n], "failed_cases": k} for n, k in self.checks.items()],
+                "precisions": dict(self.precisions),
+                "notes": list(self.notes),
+                "failures": [failure.as_dict() for failure in self.failures],
+            },
+            indent=2,
+        )
+
+
+def _differs(expected: Array, actual: Array) -> Array:
+    return ~((actual == expected) | ((actual != actual) & (expected != expected)))
+
+
+def _shown(name: str, array: Array) -> list[str]:
+    head = f"{name} {array.dtype}{array.shape} = " if array.dtype != bool else f"{name}: "
+    text = np.array2string(array, threshold=64, edgeitems=2, max_line_width=WIDTH, separator=", ")
+    lines = text.splitlines()
+    if len(lines) == 1 and len(head) + len(text) <= WIDTH:
+        return [head + text]
+    return [head, *(f"    {line}" for line in lines)]
+
+
+def _literal(array: Array | None) -> str:
+    """Return a Python expression of an array's values; of a large one, of its shape alone."""
+    if array is None:
+        return "None"
+    if array.size > 512:
+        return f"...  # an array of shape {array.shape} and data type {array.dtype}, too large to print: see to_json()"
+    values = ", ".join(_number(v) for v in array.reshape(-1).tolist())
+    return f'np.array([{values}], "{array.dtype}").reshape({array.shape})'
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return "np.nan" if value != value else f"{'-' * (value < 0)}np.inf" if abs(value) == np.inf else repr(value)
+    if isinstance(value, complex):
+        return f"complex({_number(value.real)}, {_number(value.imag)})"
+    return repr(value)
+
+
+def _plain(array: Array | None) -> Any:
+    """Return an array as JSON can hold it: values as numbers, and as strings where JSON has none."""
+    if array is None:
+        return None
+
+    def number(value: Any) -> Any:
+        if isinstance(value, complex):
+            return [number(value.real), number(value.imag)]
+        return value if np.isfinite(value) else str(value)
+
+    return {"dtype": str(array.dtype), "shape": array.shape, "values": [number(v) for v in array.reshape(-1).tolist()]}
+
+
+def ordered(failures: Sequence[Failure]) -> tuple[Failure, ...]:
+    """Return failures with the smallest case first."""
+    return tuple(sorted(failures, key=lambda failure: failure.case.size))
