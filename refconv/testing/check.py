@@ -190,31 +190,40 @@ def _matched(
 ) -> list[tuple[Failure, list[tuple[Mutant, int]]]]:
     """Return, for each failure, the mistakes with the same results in all cases, and how many results they explain."""
     found: list[tuple[Failure, list[tuple[Mutant, int]]]] = [(failure, []) for failure in failures]
+    parts = {failure.part for failure in failures}
+    runs = list(zip(prepared, seen, strict=False))
+    witnesses = {part: [run for run in runs if any(c.part == part for c in run[1].complaints)][:3] for part in parts}
     backward = any(o.keys[part] for o in seen for part in BACKWARD)
-    transposed = prepared[0].case.problem.transposed
     for mutant in CATALOGUE:
-        if mutant.transposed == transposed:
-            same, wrong = _compare(mutant, prepared, seen, backward)
-            for failure, matches in found:
-                if failure.part in same and failure.part in wrong:
-                    matches.append((mutant, len(same)))
+        if mutant.transposed == prepared[0].case.problem.transposed:
+            # Three cases that show the failure rule out most mistakes; what is left must agree in every case.
+            # Mistakes of memory depend on earlier calls: they are compared in order, without this short cut.
+            likely = {
+                part
+                for part in parts
+                if _agree(mutant, runs if mutant.family == "memory" else witnesses[part], {part}, backward)[0]
+            }
+            if likely:
+                same, wrong = _agree(mutant, runs, set(PARTS if backward else PARTS[:1]), backward)
+                for failure, matches in found:
+                    if failure.part in likely & same & wrong:
+                        matches.append((mutant, len(same)))
     return found
 
 
-def _compare(
-    mutant: Mutant, prepared: Sequence[Prepared], seen: Sequence[Observation], backward: bool
+def _agree(
+    mutant: Mutant, runs: Iterable[tuple[Prepared, Observation]], parts: set[str], backward: bool
 ) -> tuple[set[str], set[str]]:
-    """Return the results that a mistake has in common with the observed ones in every case, and those it gets wrong."""
-    implementation = mutant.make()
-    same, wrong = set(PARTS if backward else PARTS[:1]), set()
+    """Return those of some results that a mistake has in common with what was observed in all cases; what it gets wrong."""
+    implementation, wrong = mutant.make(), set()
     with Caller(1.0) as call:
-        for case, observed in zip(prepared, seen, strict=False):
+        for case, observed in runs:
             own = examine(case, implementation.forward, implementation.backward if backward else None, call)
-            same = {part for part in same if own.keys[part] == observed.keys[part]}
+            parts = {part for part in parts if own.keys[part] == observed.keys[part]}
             wrong |= {complaint.part for complaint in own.complaints}
-            if not same or own.stopped:
+            if not parts or own.stopped:
                 break
-    return same, wrong
+    return parts, wrong
 
 
 def _diagnosed(failure: Failure, matches: Sequence[tuple[Mutant, int]]) -> Failure:

@@ -1044,6 +1044,19 @@ class _(Conv):
         return super().grad_weight(g, x, shape, p._replace(padding=[(0, b + a) for b, a in p.padding]))
 
 
+@mistake(
+    "padding",
+    "weight gradient pads the wrong ends",
+    "Pad x with (before, after), as the forward pass does.",
+    supports="asymmetric_padding",
+)
+class _(Conv):
+    """The weight gradient exchanges the padding before and after."""
+
+    def grad_weight(self, g, x, shape, p):
+        return super().grad_weight(g, x, shape, p._replace(padding=[(a, b) for b, a in p.padding]))
+
+
 @mistake("padding", "transposed: padding crops the end only", "Crop `before` at the start and `after` at the end.")
 class _(ConvTranspose):
     """The output has the right size but begins with what should have been cropped."""
@@ -1196,12 +1209,12 @@ class _(Conv):
 
 @mistake("memory", "needs a writable x", "Do not write to the arguments, not even for a moment.")
 class _(Conv):
-    """x is changed and restored, which fails on a read-only array."""
+    """x is scratch memory for a while and restored at the end, which fails on a read-only array."""
 
     def y(self, x, weight, bias, p):
-        y = super().y(x, weight, bias, p)
-        x += 1
-        x -= 1
+        y, saved = super().y(x, weight, bias, p), x.copy()
+        x[...] = 0
+        x[...] = saved
         return y
 
 
@@ -1308,7 +1321,7 @@ class _(Conv):
     """Operands and sums have 24 bits."""
 
     def work(self, dtype):
-        return np.dtype("float32")
+        return np.dtype("float32") if dtype == np.float64 else super().work(dtype)
 
 
 @mistake(
@@ -1380,7 +1393,7 @@ class _(Conv):
     """A Python float or a default allocation has widened the result."""
 
     def y(self, x, weight, bias, p):
-        return super().y(x, weight, bias, p).astype(np.float64)
+        return super().y(x, weight, bias, p).astype(np.result_type(x.dtype, np.float64))
 
 
 @mistake("interface", "no bias gradient returned", "Return an array for every gradient.")

@@ -64,7 +64,7 @@ class Form:
         return [reads(*axis) for axis in zip(*axes, strict=True)]
 
     def _windows(self, x: Array) -> Array:
-        """x (N, C, i1 … id) -> (N, C, t1 … td, o1 … od)."""
+        """Return every window: (N, C, i1 … id) -> (N, C, t1 … td, o1 … od)."""
         d = len(self.size)
         for table in self._tables():
             x = np.tensordot(x, table.astype(x.dtype), axes=(2, 2))  # i1 goes, (o, t) are appended
@@ -75,7 +75,7 @@ class Form:
         part = x[:, list(channels)]
         return part.reshape(len(x), len(channels) * _product(self.kernel), _product(self.outputs))
 
-    def y(self, weights: Sequence[Weight], x: Array) -> Array:
+    def y(self, weights: Sequence[Array], x: Array) -> Array:
         """(N, K, o1 … od)."""
         windows = self._windows(x)
         total = np.zeros((len(x), self.c_positions, *self.outputs), x.dtype)
@@ -95,7 +95,7 @@ class Form:
             grads.append(product.reshape(len(outs), len(ins), *self.kernel))
         return grads
 
-    def x(self, y: Array, weights: Sequence[Weight]) -> Array:
+    def x(self, y: Array, weights: Sequence[Array]) -> Array:
         """(N, C, i1 … id)."""
         d = len(self.size)
         columns = np.zeros((len(y), self.c_image, *self.kernel, *self.outputs), y.dtype)
