@@ -73,7 +73,7 @@ def real_dtype(dtype: Any) -> str:
     >>> real_dtype("complex64"), real_dtype(np.float16)
     ('float32', 'float16')
     """
-    name = np.dtype(dtype).name
+    name: str = np.dtype(dtype).name
     return _REAL.get(name, name)
 
 
@@ -365,10 +365,10 @@ def _describe(
     x = np.asarray(x)
     d = weights[0].ndim - 2 if weights else 0
     if d < 1 or x.ndim != d + 2 or any(w.ndim != d + 2 for w in weights):
-        shapes = ", ".join(str(w.shape) for w in weights)
+        listed = ", ".join(str(w.shape) for w in weights) or "none"
         raise ValueError(
             f"x and weight must have the same number of axes, at least 3 (x is batched here); got shapes {x.shape} and "
-            f"{shapes or '()'}"
+            f"{listed}"
         )
     arrays = {"x": x, "weight": weights[0], "bias": bias, "grad_output": grad_output}
     for name, array in arrays.items():
@@ -392,9 +392,9 @@ def _describe(
         transposed=transposed,
         bias=bias is not None,
     )
-    given = weights if several else weights[0]
-    expected = problem.weight_shapes if several else problem.weight_shape
-    shapes = tuple(w.shape for w in weights) if several else weights[0].shape
+    given: Any = weights if several else weights[0]
+    expected: Any = problem.weight_shapes if several else problem.weight_shape
+    shapes: Any = tuple(w.shape for w in weights) if several else weights[0].shape
     if shapes != expected:
         raise ValueError(f"weight must have shape {expected} (x has shape {x.shape}); got {shapes}")
     if min(problem.output_size) < 1:

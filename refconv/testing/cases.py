@@ -7,6 +7,7 @@ many features at once follow, and a few special ones: larger than a tile, real-v
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -55,12 +56,12 @@ class Case:
     @property
     def x_shape(self) -> tuple[int, ...]:
         """Shape of x."""
-        return self.x.shape
+        return tuple(self.x.shape)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of the weight."""
-        return self.weight.shape
+        return tuple(self.weight.shape)
 
     @property
     def operands(self) -> Operands:
@@ -166,23 +167,25 @@ def systematic(d: int, supports: Sequence[str], transposed: bool) -> list[Proble
         channel_features["groups"] = {"groups": 2}
     names: list[tuple[str, int | None]] = [(name, None) for name in channel_features]
     # The last axis, and the first where there is another: what is right on one may be wrong on the other.
-    for axis in sorted({0, d - 1}, reverse=True):
-        names += [(name, axis) for name in _axis_features(supports, transposed)]
-    found: dict[Problem, None] = {}
+    for index in sorted({0, d - 1}, reverse=True):
+        names += [(name, index) for name in _axis_features(supports, transposed)]
+    found: dict[Problem, Problem] = {}  # by what they are but for the bias
     for count in (0, 1, 2):
         for i, chosen in enumerate(itertools.combinations(names, count)):
             numbers = {"batch": 1, "c_in": 1, "c_out": 1, "groups": 1}
             axes: list[dict[str, Any]] = [{} for _ in range(d)]
-            for name, axis in chosen:
-                if axis is None:
+            for name, where in chosen:
+                if where is None:
                     numbers |= channel_features[name]
                 else:
-                    axes[axis] |= _axis_features(supports, transposed)[name]
+                    axes[where] |= _axis_features(supports, transposed)[name]
             made = [_fitted(Axis(**axis), transposed) for axis in axes]
-            if all(axis is not None for axis in made):
+            fitted = [axis for axis in made if axis is not None]
+            if len(fitted) == d:
+                problem = _problem(fitted, **numbers, bias=False, transposed=transposed)
                 bias = "bias" in supports and i % 2 == 0
-                found[_problem([a for a in made if a], **numbers, bias=bias, transposed=transposed)] = None
-    return list(found)
+                found.setdefault(problem, dataclasses.replace(problem, bias=bias))
+    return list(found.values())
 
 
 def _fitted(axis: Axis, transposed: bool) -> Axis | None:
@@ -231,12 +234,14 @@ def _special(d: int, kind: str, index: int, supports: Sequence[str], transposed:
         dilation = claimed("dilation", 2, 1)
     pad = claimed("padding", 1, 0)
     groups = claimed("groups", 1 + (index + 1) % 2, 1)
+    # No two of these have one shape: what a function keeps from an earlier call is the business of "repeat" alone.
     if kind == "larger":
-        positions, kernel, c_in, c_out, batch = 19 + 16 * (index % 2), 3, 3, 2, 2
+        positions, kernel, c_in, c_out, batch = 19 + 16 * (index % 2) + index, 3, 3, 2, 2
     elif kind == "real":
-        positions, kernel, c_in, c_out, batch = 3, 2 + index % 2, 4, 3, 2
+        positions, kernel, c_in, c_out, batch = 3 + index, 2 + index % 2, 4, 3, 2
     else:
-        positions, kernel, c_in, c_out, batch = 3, 2, 2, 2, 2
+        c_out = {"repeat": 2, "layout": 3, "empty": 4, "not finite": 5}[kind]
+        positions, kernel, c_in, batch = 3 + index, 2, 2, 2
     if kind == "empty":
         batch = 0
     last = _fitted(Axis(kernel, stride, dilation, (pad, pad), positions, 0), transposed)
@@ -285,12 +290,12 @@ def real_numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, p
 
 def make_case(problem: Problem, kind: str, rng: np.random.Generator, dtype: Any, supports: Sequence[str]) -> Case:
     """Fill a problem with arrays."""
-    if kind in ("real", "accumulation"):
-        positive = kind == "accumulation"
-        draw = lambda shape: real_numbers(rng, shape, dtype, positive)  # noqa: E731
-    else:
-        most = 1 if kind == "larger" else 4
-        draw = lambda shape: whole_numbers(rng, shape, dtype, most)  # noqa: E731
+
+    def draw(shape: tuple[int, ...]) -> Array:
+        if kind in ("real", "accumulation"):
+            return real_numbers(rng, shape, dtype, positive=kind == "accumulation")
+        return whole_numbers(rng, shape, dtype, 1 if kind == "larger" else 4)
+
     x = draw(problem.x_shape)
     if kind == "not finite":  # one element each, so that no ∞ meets another
         x.reshape(-1)[int(rng.integers(x.size))] = (np.nan, np.inf, -np.inf)[int(rng.integers(3))]
@@ -338,12 +343,13 @@ def plan(d: int, supports: Sequence[str], transposed: bool, dtype: Any, cases: i
     small = _thinned(small, min(len(small), -(-plain * 4 // 5)))
     rng = np.random.default_rng(seed)
     most = {1: 4, 2: 3}.get(d, 2)
-    plain_ones = dict.fromkeys(small)
-    for attempt in range(100 * plain):  # no problem twice, where there are enough different ones
-        if len(plain_ones) == plain:
-            break
-        plain_ones[random_problem(rng, d, supports, transposed, most + attempt // (10 * plain))] = None
-    everything = [(problem, "integers") for problem in plain_ones] + specials
+    found = {dataclasses.replace(problem, bias=False): problem for problem in small}
+    attempt = 0
+    while len(found) < plain:  # no problem twice; where there are too few, larger ones
+        problem = random_problem(rng, d, supports, transposed, most + attempt // (4 * plain))
+        found.setdefault(dataclasses.replace(problem, bias=False), problem)
+        attempt += 1
+    everything = [(problem, "integers") for problem in found.values()] + specials
     for index, (problem, kind) in enumerate(sorted(everything, key=lambda entry: _elements(entry[0]))):
         # A generator for each, so that a case stays the same whatever stands before it.
         yield make_case(problem, kind, np.random.default_rng([seed, index]), dtype, supports)

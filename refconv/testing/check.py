@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -105,7 +106,7 @@ def check_conv(
     prepared = [Prepared(case) for case in plan(spatial_dims, words, transposed, name, number, seed)]
     with np.errstate(all="ignore"), Caller(time_limit) as call:
         seen = list(_examined(prepared, forward, backward, call))
-        failures = _failures(prepared, seen)
+        failures = _failures(prepared, seen, f"plan({spatial_dims}, {words}, {transposed}, {name!r}, {number}, {seed})")
         if failures:
             failures = [_diagnosed(failure, matches) for failure, matches in _matched(failures, prepared, seen)]
     settings = {
@@ -116,7 +117,7 @@ def check_conv(
         passed=not failures,
         cases_run=len(seen),
         failures=ordered(failures),
-        checks=_checks(failures, backward is not None, name, {p.case.kind for p in prepared[: len(seen)]}),
+        checks=_checks(failures, seen),
         precisions=_precisions(seen, name),
         notes=tuple(dict.fromkeys(note for observation in seen for note in observation.notes)),
         settings=settings,
@@ -136,39 +137,28 @@ def _examined(
 # --- From observations to failures -----------------------------------------------------------------------------------
 
 
-def _failures(prepared: Sequence[Prepared], seen: Sequence[Observation]) -> list[Failure]:
+def _failures(prepared: Sequence[Prepared], seen: Sequence[Observation], plan_of: str) -> list[Failure]:
     """Return the first, and so smallest, failure of each check."""
     found: dict[str, Failure] = {}
     counts: dict[str, int] = {}
-    for case, observation in zip(prepared, seen, strict=False):
+    for index, observation in enumerate(seen):
         for check in {complaint.check for complaint in observation.complaints}:
             counts[check] = counts.get(check, 0) + 1
         for c in observation.complaints:
             if c.check not in found:
+                planned = c.case is prepared[index].case
+                recipe = f"list({plan_of})[{index}]" if planned else None
                 found[c.check] = Failure(
-                    c.check, case.case, c.message, part=c.part, expected=c.expected, actual=c.actual
+                    c.check, c.case, c.message, part=c.part, expected=c.expected, actual=c.actual, recipe=recipe
                 )
-    return [Failure(**{**failure.__dict__, "cases": counts[check]}) for check, failure in found.items()]
+    return [dataclasses.replace(failure, cases=counts[check]) for check, failure in found.items()]
 
 
-def _checks(failures: Sequence[Failure], backward: bool, dtype: str, kinds: set[str]) -> dict[str, int]:
-    """Return the checks that were made, with the number of cases that failed each."""
-    needs = {
-        "layout": "layout",
-        "repeat": "repeat",
-        "empty": "empty",
-        "real values": "real",
-        "non-finite": "not finite",
-    }
+def _checks(failures: Sequence[Failure], seen: Sequence[Observation]) -> dict[str, int]:
+    """Return the checks that came to be made, with the number of cases that failed each."""
+    made = {check for observation in seen for check in observation.made}
     failed = {failure.check: failure.cases for failure in failures}
-    made = [
-        check
-        for check in CHECKS
-        if (backward or check not in (*BACKWARD, "adjoint"))
-        and (check not in needs or needs[check] in kinds)
-        and (check != "adjoint" or "larger" in kinds)
-    ]
-    return {check: failed.get(check, 0) for check in dict.fromkeys([*made, *failed])}
+    return {check: failed.get(check, 0) for check in CHECKS if check in made}
 
 
 def _precisions(seen: Sequence[Observation], dtype: str) -> dict[str, str]:
@@ -214,8 +204,8 @@ def _matched(
 def _agree(
     mutant: Mutant, runs: Iterable[tuple[Prepared, Observation]], parts: set[str], backward: bool
 ) -> tuple[set[str], set[str]]:
-    """Return those of some results that a mistake has in common with what was observed in all cases; what it gets wrong."""
-    implementation, wrong = mutant.make(), set()
+    """Return which results a mistake has in common with the observed ones in all cases, and which it gets wrong."""
+    implementation, wrong = mutant.make(), set[str]()
     with Caller(1.0) as call:
         for case, observed in runs:
             own = examine(case, implementation.forward, implementation.backward if backward else None, call)
@@ -234,7 +224,7 @@ def _diagnosed(failure: Failure, matches: Sequence[tuple[Mutant, int]]) -> Failu
         for mutant, score in matches
         if score == best
     ]
-    return Failure(**{**failure.__dict__, "diagnoses": tuple(diagnoses)})
+    return dataclasses.replace(failure, diagnoses=tuple(diagnoses))
 
 
 # --- The arguments ---------------------------------------------------------------------------------------------------
@@ -250,9 +240,8 @@ def _check_callable(function: Any, name: str, arguments: Sequence[str]) -> None:
     try:
         signature.bind(*arguments)
     except TypeError as error:
-        raise TypeError(
-            f"{name} must take ({', '.join(arguments)}); {getattr(function, '__name__', 'it')}{signature} does not: {error}"
-        ) from None
+        called = getattr(function, "__name__", "it")
+        raise TypeError(f"{name} must take ({', '.join(arguments)}); {called}{signature} does not: {error}") from None
 
 
 def _check_supports(supports: Any, transposed: bool) -> tuple[str, ...]:
@@ -268,7 +257,7 @@ def _check_supports(supports: Any, transposed: bool) -> tuple[str, ...]:
 
 def _check_dtype(dtype: Any) -> str:
     try:
-        name = np.dtype(dtype).name
+        name: str = np.dtype(dtype).name
     except TypeError:
         raise TypeError(f"dtype must be one of {', '.join(DTYPES)}; got {shown(dtype)}") from None
     if name not in DTYPES or dtype is None:

@@ -56,14 +56,16 @@ class Complaint:
     check: str
     part: str
     message: str
+    case: Case
     expected: Array | None = None
     actual: Array | None = None
 
 
 @dataclass
 class Observation:
-    """What an examination of one case saw."""
+    """What an examination of one case saw; `made` are the checks that came to be made."""
 
+    made: set[str] = field(default_factory=set)
     complaints: list[Complaint] = field(default_factory=list)
     keys: dict[str, list[Any]] = field(default_factory=lambda: {part: [] for part in PARTS})
     precisions: dict[str, str | None] = field(default_factory=dict)
@@ -124,17 +126,22 @@ def _expected(case: Case) -> Results:
     wide = np.int64 if dtype.kind in "iu" else np.complex128 if dtype.kind == "c" else np.float64
     if case.kind == "not finite":
         return _expected_not_finite(case)
-    operands = Operands(*(None if a is None else a.astype(wide) for a in case.operands))
-    results = exact_results(case.problem, operands)
+    operands = _widened(case, wide)
+    results: tuple[Array, ...] = exact_results(case.problem, operands)
     return Results(*(a.astype(dtype) for a in results))
 
 
+def _widened(case: Case, dtype: Any) -> Operands:
+    arrays: tuple[Array, ...] = case.operands
+    return Operands(*(None if a is None else a.astype(dtype) for a in arrays))
+
+
 def _expected_not_finite(case: Case) -> Results:
-    """Outputs that read the one element which is not finite are NaN or ±∞; the others are as if it were not there."""
+    """Return NaN or ±∞ where the one element that is not finite is read, and elsewhere what is right without it."""
     bad = ~np.isfinite(case.x)
     value = case.x[bad][0]
     clean = np.where(bad, 0, case.x).astype(np.float64)
-    operands = Operands(*(None if a is None else a.astype(np.float64) for a in case.operands))._replace(x=clean)
+    operands = _widened(case, np.float64)._replace(x=clean)
     y = exact_results(case.problem, operands, ("y",)).y
     # At most one tap of one channel reads a given element at a given output: its weight decides the sign of ∞.
     read = exact_results(case.problem, operands._replace(x=bad.astype(np.float64), bias=None), ("y",)).y
@@ -166,7 +173,7 @@ def examine(prepared: Prepared, forward: Function, backward: Function | None, ca
     kept: list[tuple[Array, Array, str]] = []
     for run in _runs(prepared):
         _examine_forward(seen, run, forward, call, kept)
-        if backward is not None and not seen.stopped and run.case.kind != "not finite":
+        if backward is not None and not seen.stopped and prepared.case.kind != "not finite":
             _examine_backward(seen, run, backward, call, kept)
         if seen.stopped or seen.complaints:
             return seen  # a case that asks for more says nothing where less fails
@@ -258,6 +265,7 @@ def _examine_backward(seen: Observation, run: Run, backward: Function, call: Cal
 
 
 def _failed(seen: Observation, run: Run, outcome: Outcome, parts: tuple[str, ...], name: str) -> bool:
+    seen.made |= {"call", "time"}
     if not outcome.too_long and outcome.error is None:
         return False
     if outcome.too_long:
@@ -272,6 +280,7 @@ def _failed(seen: Observation, run: Run, outcome: Outcome, parts: tuple[str, ...
 
 
 def _unchanged(seen: Observation, run: Run, given: dict[str, Array | None], parts: tuple[str, ...], name: str) -> None:
+    seen.made.add("inputs unchanged")
     originals = run.case.operands._asdict()
     changed = [
         label for label, a in given.items() if a is not None and not np.array_equal(a, originals[label], equal_nan=True)
@@ -287,6 +296,7 @@ def _examine_part(
 ) -> Array | None:
     """Judge one result; return it if it is an array of the right shape."""
     title = TITLES[part]
+    seen.made |= {"type", "shape", "dtype", "aliasing"}
     array = as_numpy(value)
     if array is None:
         seen.keys[part].append("type")
@@ -314,14 +324,14 @@ def _examine_part(
     return array
 
 
-def _canonical(array: Array) -> bytes:
+def _canonical(array: Array) -> Any:
     """Return the bytes of an array in which all NaN are one and no zero is negative."""
     if array.dtype.kind in "fc":
         array = np.where(array == array, array + array.dtype.type(0), array.dtype.type(np.nan))
     return array.tobytes()
 
 
-def _shape_of(case: Case, part: str) -> tuple[int, ...]:
+def _shape_of(case: Case, part: str) -> Any:
     return {
         "y": case.grad_output.shape,
         "grad_x": case.x.shape,
@@ -331,6 +341,7 @@ def _shape_of(case: Case, part: str) -> tuple[int, ...]:
 
 
 def _exact(seen: Observation, run: Run, part: str, actual: Array) -> None:
+    seen.made.add(run.check or _VALUE_CHECKS[part])
     expected = getattr(run.prepared.expected, part)
     same = (actual == expected) | ((actual != actual) & (expected != expected))
     if same.all():
@@ -346,6 +357,7 @@ def _exact(seen: Observation, run: Run, part: str, actual: Array) -> None:
 
 def _real(seen: Observation, run: Run, part: str, actual: Array) -> None:
     name = real_dtype(run.case.x.dtype)
+    seen.made.add("real values")
     scale = run.prepared.scales[part]
     precision = precision_of(actual, scale, name)
     seen.keys[part].append(precision)
@@ -362,6 +374,7 @@ def _real(seen: Observation, run: Run, part: str, actual: Array) -> None:
 
 def _adjoint(seen: Observation, run: Run, grads: dict[str, Array | None]) -> None:
     """⟨g, y⟩ = ⟨grad_x, x⟩ = ⟨grad_w, w⟩, y being the right output."""
+    seen.made.add("adjoint")
     case = run.case
     y = run.prepared.expected.y
     if case.bias is not None:
@@ -375,7 +388,7 @@ def _adjoint(seen: Observation, run: Run, grads: dict[str, Array | None]) -> Non
 
 
 def _inner(a: Array, b: Array) -> Any:
-    """⟨a, b⟩ = Σ conj(a)·b, wide enough to be exact on whole numbers, wrapping as their data type does."""
+    """Return Σ conj(a)·b, wide enough to be exact on whole numbers, wrapping as their data type does."""
     if b.dtype.kind in "iu":
         return np.sum(a.astype(np.int64) * b.astype(np.int64)).astype(b.dtype)
     wide = np.complex128 if b.dtype.kind == "c" else np.float64
@@ -394,4 +407,6 @@ def _complain(
     """Note a complaint, under the run's own check if it has one."""
     if run.check and check not in ("time", "aliasing", "inputs unchanged"):
         check = run.check
-    seen.complaints.append(Complaint(check, part, message, expected, None if actual is None else actual.copy()))
+    actual = None if actual is None else actual.copy()
+    seen.made.add(check)
+    seen.complaints.append(Complaint(check, part, message, run.case, expected, actual))

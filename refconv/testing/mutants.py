@@ -1,4 +1,5 @@
-# ruff: noqa: D102, D209, N801  (a mistake's class needs no name: its decorator says what is wrong)
+# mypy: disable-error-code="no-redef"
+# ruff: noqa: N801  (the class of a mistake needs no name: its decorator says what is wrong)
 """A catalogue of wrong convolutions, so that a mistake can be called by its name.
 
 `Conv` and `ConvTranspose` are small correct implementations cut into pieces. Each mistake below them replaces one
@@ -501,7 +502,7 @@ class _(ConvTranspose):
 
 @mistake("stride", "stride ignored in the forward pass", "Position o starts at o·stride.")
 class _(Conv):
-    """Windows lie side by side: the output has the right size but reads positions 0, 1, 2, …"""
+    """Windows lie side by side: the output has the right size but reads positions 0, 1, 2 and so on."""
 
     def forward_taps(self, t, outputs, p):
         return self.taps(t, outputs, p._replace(stride=[1] * len(p.stride)))
@@ -531,7 +532,7 @@ class _(Conv):
     "In the weight gradient g is the kernel: its elements are stride apart, and results dilation apart.",
 )
 class _(Conv):
-    """As a convolution the weight gradient has stride and dilation exchanged; here they are exchanged once too often."""
+    """Seen as a convolution, it has stride and dilation exchanged; here they are exchanged once too often."""
 
     def weight_taps(self, t, outputs, p):
         return self.taps(t, outputs, p._replace(stride=p.dilation, dilation=p.stride))
@@ -727,7 +728,7 @@ class _(Conv):
     "Groups are contiguous blocks: reshape to (G, C/G), not (C/G, G).",
 )
 class _(Conv):
-    """Group g reads channels g, g + G, g + 2G, …"""
+    """Group g reads channels g, g + G, g + 2G and so on."""
 
     def channels(self, groups, c_in, c_out):
         for g, (_, outs, rows) in enumerate(super().channels(groups, c_in, c_out)):

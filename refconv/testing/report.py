@@ -15,6 +15,8 @@ from refconv.testing.definition import Array
 from refconv.testing.examine import CHECKS, TITLES
 
 WIDTH = 110
+PRINTED = 64
+"""Elements of the largest array that a report prints."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Failure:
     expected: Array | None = None
     actual: Array | None = None
     cases: int = 1
+    recipe: str | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.check}: {self.message}", f"smallest case: {self.case}"]
@@ -75,7 +78,7 @@ class Failure:
             lines += _shown("expected", self.expected)
         if self.actual is not None:
             lines += _shown("actual", self.actual)
-        if self.expected is not None and self.actual is not None and self.expected.shape == self.actual.shape:
+        if self.expected is not None and self.actual is not None and 1 < self.expected.size == self.actual.size:
             lines += _shown("they differ where True", _differs(self.expected, self.actual))
         if not self.diagnoses:
             lines.append("no known mistake matches")
@@ -87,17 +90,17 @@ class Failure:
         return "\n".join(lines)
 
     def snippet(self) -> str:
-        """Return Python lines that make the case's call again, with ``forward`` and ``backward`` as they are checked."""
+        """Return Python lines that make the case's call again, of ``forward`` or ``backward`` as they are checked."""
         case = self.case
-        lines = ["import numpy as np"]
         names = ("x", "weight", "bias") if self.part == "y" else ("grad_output", "x", "weight")
-        for name in names:
-            array = getattr(case, name)
-            lines.append(f"{name} = {_literal(array)}")
+        if self.recipe and max(getattr(case, name).size for name in names if getattr(case, name) is not None) > PRINTED:
+            lines = ["from refconv.testing.cases import plan", f"case = {self.recipe}"]
+            lines += [f"{name} = case.{name}" for name in names]
+        else:
+            lines = ["import numpy as np", *(f"{name} = {_literal(getattr(case, name))}" for name in names)]
         function = "forward" if self.part == "y" else "backward"
         options = "".join(f", {name}={value}" for name, value in case.options.items())
-        integers = ", ".join(map(repr, case.integers))
-        lines.append(f"actual = {function}({', '.join(names)}, {integers}{options})")
+        lines.append(f"actual = {function}({', '.join(names)}, {', '.join(map(repr, case.integers))}{options})")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -180,10 +183,13 @@ class CheckReport:
             lines += ["", f"[{number}] {failure}"]
         if self.failures:
             lines.append("")
-        lines += [
-            f"{'FAILED in ' + str(failed) + ' cases' if failed else 'ok':>18}  {name}: {CHECKS[name]}"
-            for name, failed in self.checks.items()
-        ]
+        for name, asserts in CHECKS.items():
+            if name in self.checks:
+                failed = self.checks[name]
+                outcome = f"FAILED ({failed} case{'s' * (failed > 1)})" if failed else "ok"
+                lines.append(f"{outcome:>18}  {name}: {asserts}")
+            elif not self.passed and self.settings["backward"]:
+                lines.append(f"{'not reached':>18}  {name}: {asserts}")
         if self.precisions:
             parts = ", ".join(f"{TITLES[part]}: {precision}" for part, precision in self.precisions.items())
             lines.append(f"consistent with {self._accumulation()} ({parts})")
@@ -215,20 +221,20 @@ def _differs(expected: Array, actual: Array) -> Array:
 
 
 def _shown(name: str, array: Array) -> list[str]:
-    head = f"{name} {array.dtype}{array.shape} = " if array.dtype != bool else f"{name}: "
-    text = np.array2string(array, threshold=64, edgeitems=2, max_line_width=WIDTH, separator=", ")
-    lines = text.splitlines()
-    if len(lines) == 1 and len(head) + len(text) <= WIDTH:
-        return [head + text]
-    return [head, *(f"    {line}" for line in lines)]
+    head = f"{name}: {array.dtype}{array.shape}"
+    if array.size > PRINTED:
+        return [f"{head}, too large to print"]
+    text = np.array2string(array, max_line_width=WIDTH, separator=", ")
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) == 1 and len(head) + len(text) < WIDTH:
+        return [f"{head} = {text}"]
+    return [f"{head} =", *(f"    {line}" for line in lines)]
 
 
 def _literal(array: Array | None) -> str:
-    """Return a Python expression of an array's values; of a large one, of its shape alone."""
+    """Return a Python expression of an array's values."""
     if array is None:
         return "None"
-    if array.size > 512:
-        return f"...  # an array of shape {array.shape} and data type {array.dtype}, too large to print: see to_json()"
     values = ", ".join(_number(v) for v in array.reshape(-1).tolist())
     return f'np.array([{values}], "{array.dtype}").reshape({array.shape})'
 
