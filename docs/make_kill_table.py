@@ -44,21 +44,21 @@ def row(mutant: Mutant) -> Row:
 def page(rows: Iterable[Row]) -> str:
     """Return the page."""
     rows = list(rows)
-    named = sum(r.named != "no" for r in rows)
+    first, tied = (sum(r.named == how for r in rows) for how in ("first", "tie"))
+    elements = [r.elements for r in rows]
     only = {check: sum(r.checks == {check} for r in rows) for check in CHECKS}
     lines = [
         "# Kill table: which check catches which mistake",
         "",
-        "Every mistake of `refconv.testing.mutants.CATALOGUE` was given to `check_conv`, forward and backward, with 200 cases.",
-        "A dot says that the check in that column failed, as it should. Made by `python docs/make_kill_table.py`; the tests",
-        "make each row again.",
+        "Every mistake of `refconv.testing.mutants.CATALOGUE` was given to `check_conv`, forward and backward, with",
+        "200 cases. A dot says that the check in that column failed, as it should. Made by",
+        "`python docs/make_kill_table.py`; the tests make each row again.",
         "",
         f"* {len(rows)} mistakes, all caught.",
-        f"* {named} are named by the diagnosis of the first failure, {sum(r.named == 'first' for r in rows)} of them alone at"
-        " the first rank and the others in a tie.",
-        f"* The smallest failing case has {statistics.median(r.elements for r in rows):g} elements of x in the median, and"
-        f" {max(r.elements for r in rows)} at most.",
-        "* Each check is the only one to catch at least one mistake: "
+        f"* The diagnosis of the first failure names {first} of them alone at its first rank, and {tied} in a tie.",
+        f"* In the smallest failing case, x has {statistics.median(elements):g} elements in the median,"
+        f" {max(elements)} at most.",
+        "* Mistakes that one check alone catches: "
         + ", ".join(f"{check} {count}" for check, count in only.items())
         + ".",
         "",

@@ -1,0 +1,370 @@
+"""The checker: it catches every catalogued mistake and names it, and says what is wrong in every other case too."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refconv.testing import check_conv
+from refconv.testing.cases import SUPPORTS, plan
+from refconv.testing.examine import CHECKS
+from refconv.testing.mutants import CATALOGUE, FAMILIES, Conv, ConvTranspose, Mutant
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
+import make_kill_table
+
+sys.path.pop(0)
+TABLE = make_kill_table.TABLE.read_text(encoding="utf-8").splitlines()
+BY_NAME = {mutant.name: mutant for mutant in CATALOGUE}
+
+
+# --- The catalogue ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_every_mistake_is_caught_as_the_kill_table_says(mutant: Mutant) -> None:
+    assert str(make_kill_table.row(mutant)) in TABLE, "run python docs/make_kill_table.py"
+
+
+def test_the_kill_table_is_complete_and_its_summary_is_true() -> None:
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in TABLE if line.startswith("| ")][1:]
+    rows = [
+        make_kill_table.Row(
+            name, family, frozenset(check for check, mark in zip(CHECKS, marks, strict=True) if mark), int(size), named
+        )
+        for name, family, size, named, *marks in cells
+    ]
+    assert "\n".join(TABLE) + "\n" == make_kill_table.page(rows)
+    assert [row.name for row in rows] == list(BY_NAME)
+    assert len(rows) >= 60
+    assert all(row.checks for row in rows)
+    assert np.median([row.elements for row in rows]) <= 8
+    assert sum(row.named != "no" for row in rows) >= 0.9 * len(rows)
+    for check in CHECKS:
+        assert any(row.checks == {check} for row in rows), f"no mistake needs the check {check!r}"
+
+
+def test_the_catalogue_is_explained_and_covers_all_families() -> None:
+    assert {mutant.family for mutant in CATALOGUE} == set(FAMILIES)
+    assert len(BY_NAME) == len(CATALOGUE)
+    for mutant in CATALOGUE:
+        assert mutant.explanation.endswith(".")
+        assert mutant.hint.endswith(".")
+    backward = [m for m in CATALOGUE if "gradient" in m.name]
+    assert len(backward) > 20
+    assert sum(m.transposed for m in CATALOGUE) > 10
+
+
+# --- No false alarm --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spatial_dims", [1, 2, 3])
+@pytest.mark.parametrize("implementation", [Conv, ConvTranspose])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "int16", "uint8"])
+def test_what_the_mistakes_are_made_from_is_right(spatial_dims: int, implementation: type[Conv], dtype: str) -> None:
+    transposed = implementation is ConvTranspose
+    right = implementation()
+    supports = [word for word in SUPPORTS if transposed or word != "output_padding"]
+    report = check_conv(
+        right.forward, right.backward, spatial_dims=spatial_dims, transposed=transposed, supports=supports, dtype=dtype
+    )
+    report.raise_if_failed()
+    assert report.cases_run == 200
+    skipped = {"real values", "non-finite"} if dtype[0] not in "fc" else {"non-finite"} if dtype[0] == "c" else set()
+    assert set(report.checks) == set(CHECKS) - skipped
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_seed_raises_a_false_alarm(seed: int) -> None:
+    for implementation in (Conv, ConvTranspose):
+        right = implementation()
+        transposed = implementation is ConvTranspose
+        check_conv(right.forward, right.backward, transposed=transposed, seed=seed, cases=120).raise_if_failed()
+
+
+@pytest.mark.parametrize("supports", [(), ("stride",), ("padding", "groups"), ("asymmetric_padding",), ("bias",)])
+def test_only_what_is_claimed_is_used(supports: tuple[str, ...]) -> None:
+    def forward(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+        assert bias is None or "bias" in supports
+        assert set(stride) == {1} or "stride" in supports
+        assert set(dilation) == {1}
+        assert groups == 1 or "groups" in supports
+        pairs = [p if isinstance(p, tuple) else (p, p) for p in padding]
+        assert set(pairs) == {(0, 0)} or "padding" in supports or "asymmetric_padding" in supports
+        assert all(isinstance(p, tuple) for p in padding) == ("asymmetric_padding" in supports)
+        return Conv().forward(x, weight, bias, stride, padding, dilation, groups)
+
+    report = check_conv(forward, supports=supports)
+    report.raise_if_failed()
+    assert report.cases_run == 200
+    assert "grad_x" not in report.checks
+
+
+# --- The same cases, from the smallest on ----------------------------------------------------------------------------
+
+
+def test_cases_are_the_same_every_time_and_grow() -> None:
+    first = list(plan(2, SUPPORTS[:5], False, "float32", 200, 7))
+    again = list(plan(2, SUPPORTS[:5], False, "float32", 200, 7))
+    for a, b in zip(first, again, strict=True):
+        assert a.integers == b.integers
+        np.testing.assert_array_equal(a.x, b.x)
+    assert [case.size for case in first] == sorted(case.size for case in first)
+    assert {case.kind for case in first} == {
+        "integers", "repeat", "layout", "empty", "larger", "real", "not finite"
+    }  # fmt: skip
+
+
+def test_cases_reach_what_mistakes_hide_behind() -> None:
+    cases = list(plan(2, SUPPORTS[:5], False, "float32", 200, 0))
+    for reached in (
+        lambda c: c.groups > 1 and max(c.stride) > 1 and max(c.dilation) > 1,
+        lambda c: c.groups > 1 and c.weight_shape[0] // c.groups > 1 and c.weight_shape[1] > 1,
+        lambda c: c.x_shape[2] != c.x_shape[3],
+        lambda c: c.weight_shape[2] != c.weight_shape[3],
+        lambda c: c.stride[0] != c.stride[1],
+        lambda c: c.padding[0] != c.padding[1],
+        lambda c: c.dilation[0] != c.dilation[1],
+        lambda c: c.x_shape[0] > 1 and c.x_shape[1] > 1 and c.weight_shape[0] != c.x_shape[1],
+        lambda c: c.bias is None,
+        lambda c: any(
+            (n + 2 * p - d * (k - 1) - 1) % s
+            for n, p, d, k, s in zip(c.x_shape[2:], c.padding, c.dilation, c.weight_shape[2:], c.stride, strict=True)
+        ),
+    ):
+        assert sum(map(reached, cases)) >= 5
+
+
+@pytest.mark.parametrize("cases", [1, 2, 3, 10, 57, 500])
+def test_any_number_of_cases(cases: int) -> None:
+    report = check_conv(Conv().forward, cases=cases)
+    assert (report.passed, report.cases_run) == (True, cases)
+
+
+# --- Functions that misbehave ----------------------------------------------------------------------------------------
+
+
+def wrong(result: Any) -> Any:
+    def forward(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+        return result() if callable(result) else result
+
+    return forward
+
+
+def leave() -> None:
+    sys.exit(3)
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("result", "check", "message"),
+    [
+        (None, "type", "got NoneType"),
+        ("abc", "type", "got str"),
+        ([[1, 2], [3]], "type", "got list"),
+        (np.array("a"), "type", "got ndarray"),
+        (1.5, "shape", r"got \(\)"),
+        (leave, "call", "forward raised SystemExit: 3"),
+        (interrupted, "call", "forward raised KeyboardInterrupt"),
+        (lambda: 1 // 0, "call", "forward raised ZeroDivisionError"),
+    ],
+)
+def test_a_function_that_misbehaves_is_a_failure(result: Any, check: str, message: str) -> None:
+    report = check_conv(wrong(result), cases=20)
+    assert not report.passed
+    assert report.failures[0].check == check
+    with pytest.raises(AssertionError, match=message):
+        report.raise_if_failed()
+    assert "no known mistake matches" in str(report)
+    json.loads(report.to_json())
+
+
+def test_nan_is_reported_with_its_case() -> None:
+    def forward(x: Any, *rest: Any) -> Any:
+        return Conv().forward(x, *rest) * np.nan
+
+    failure = check_conv(forward, cases=20).failures[0]
+    assert failure.check == "values"
+    assert "got nan" in failure.message
+    assert failure.case.x.size == 1
+
+
+def test_a_function_that_hangs_ends_the_check() -> None:
+    release = threading.Event()
+
+    def forward(x: Any, weight: Any, *rest: Any) -> Any:
+        if weight.shape[0] > 1:
+            release.wait(30)
+        return Conv().forward(x, weight, *rest)
+
+    start = time.perf_counter()
+    report = check_conv(forward, time_limit=0.3)
+    release.set()
+    assert time.perf_counter() - start < 20
+    assert [failure.check for failure in report.failures] == ["time"]
+    assert report.cases_run < 200
+    assert report.failures[0].case.weight_shape[0] == 2
+
+
+@pytest.mark.parametrize(("grads", "message"), [(None, "got NoneType"), ((1, 2), "got 2 values"), ({}, "got dict")])
+def test_a_backward_pass_must_return_three(grads: Any, message: str) -> None:
+    report = check_conv(Conv().forward, wrong(grads), cases=20)
+    assert report.failures[0].check == "type"
+    assert message in report.failures[0].message
+
+
+def test_results_of_any_kind_of_array_are_understood() -> None:
+    class Wrapped:
+        def __init__(self, array: Any) -> None:
+            self.array = array
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return self.array
+
+    class OnDevice(Wrapped):
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            raise TypeError("implicit conversion refused")
+
+        def __dlpack__(self, **options: Any) -> Any:
+            return self.array.__dlpack__(**options)
+
+        def __dlpack_device__(self) -> Any:
+            return self.array.__dlpack_device__()
+
+    for kind in (Wrapped, OnDevice):
+        check_conv(lambda *a, kind=kind: kind(Conv().forward(*a)), cases=60).raise_if_failed()
+
+
+# --- Reports ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def flipped() -> Any:
+    mistake = BY_NAME["kernel flipped in the input gradient"].make()
+    return check_conv(mistake.forward, mistake.backward)
+
+
+def test_a_report_shows_the_smallest_case() -> None:
+    text = str(flipped())
+    for part in (
+        "FAILED: 2-d convolution in float32, forward and backward, 200 cases, seed 0",
+        "smallest case: x(1, 1, 1, 1) weight(1, 1, 1, 2)",
+        "expected: float32",
+        "actual: float32",
+        "consistent with: kernel flipped in the input gradient",
+        "less likely: kernel flipped everywhere",
+        "ok  values: the output is exact on whole numbers",
+        "not reached  empty",
+    ):
+        assert part in text
+
+
+def test_the_snippet_reproduces_the_failure() -> None:
+    mistake = BY_NAME["kernel flipped in the input gradient"].make()
+    for failure in flipped().failures:
+        names: dict[str, Any] = {"forward": mistake.forward, "backward": mistake.backward}
+        exec(failure.snippet(), names)
+        if failure.actual is not None:
+            np.testing.assert_array_equal(names["actual"][0], failure.actual)
+        np.testing.assert_array_equal(names["x"], failure.case.x)
+
+
+def test_json_holds_the_whole_report() -> None:
+    found = json.loads(flipped().to_json())
+    assert found["passed"] is False
+    first = found["failures"][0]
+    assert first["case"]["x"] == {
+        "dtype": "float32",
+        "shape": [1, 1, 1, 1],
+        "values": [first["case"]["x"]["values"][0]],
+    }
+    assert first["diagnoses"][0]["name"] == "kernel flipped in the input gradient"
+    assert first["diagnoses"][0]["rank"] == 1
+    mistake = BY_NAME["NaN taken for zero"].make()
+    report = check_conv(mistake.forward, mistake.backward)
+    assert json.loads(report.to_json(), parse_constant=pytest.fail)["failures"][0]["check"] == "non-finite"
+
+
+def test_two_mistakes_at_once_are_both_named() -> None:
+    bias, weight = (
+        BY_NAME[name].make() for name in ("bias gradient averaged over the batch", "weight gradient flipped")
+    )
+
+    class Both(Conv):
+        def grad_bias(self, g: Any) -> Any:
+            return bias.grad_bias(g)
+
+        def grad_weight(self, *arguments: Any) -> Any:
+            return weight.grad_weight(*arguments)
+
+    report = check_conv(Both().forward, Both().backward)
+    names = {failure.check: failure.diagnoses[0].name for failure in report.failures}
+    assert names["grad_bias"] == "bias gradient averaged over the batch"
+    assert names["grad_weight"] == "weight gradient flipped"
+
+
+def test_an_unknown_mistake_is_not_given_a_name() -> None:
+    def forward(*arguments: Any) -> Any:
+        return Conv().forward(*arguments) + np.float32(1)
+
+    report = check_conv(forward)
+    assert report.failures[0].diagnoses == ()
+    assert "no known mistake matches" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("operands rounded to TF32", "tf32"), ("operands rounded to bfloat16", "bfloat16")],
+)
+def test_the_precision_is_named(name: str, precision: str) -> None:
+    mistake = BY_NAME[name].make()
+    report = check_conv(mistake.forward, mistake.backward)
+    assert set(report.precisions.values()) >= {precision}
+    assert f"consistent with {precision}" in report.failures[0].message
+    assert set(check_conv(Conv().forward, Conv().backward).precisions.values()) == {"float32"}
+    half = BY_NAME["float16 sums kept in float16"].make()
+    report = check_conv(half.forward, half.backward, dtype="float16")
+    assert report.precisions["y"] == "float16 accumulation"
+
+
+# --- The arguments ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"forward": 3}, TypeError, r"forward must be a function of \(x, weight"),
+        ({"forward": lambda x: x}, TypeError, r"forward must take \(x, weight, bias.*<lambda>\(x\)"),
+        ({"backward": lambda g, x: x}, TypeError, r"backward must take \(grad_output, x"),
+        ({"spatial_dims": 0}, ValueError, "spatial_dims"),
+        ({"spatial_dims": 2.0}, TypeError, "spatial_dims"),
+        ({"supports": "stride"}, TypeError, "supports must be a sequence"),
+        ({"supports": ("strides",)}, ValueError, "got 'strides'"),
+        ({"supports": (3,)}, ValueError, "got 3"),
+        ({"supports": ("output_padding",)}, ValueError, "transposed=True"),
+        ({"dtype": "bool"}, ValueError, "dtype must be one of"),
+        ({"dtype": "nonsense"}, TypeError, "dtype must be one of"),
+        ({"dtype": None}, ValueError, "dtype must be one of"),
+        ({"transposed": 1}, TypeError, "transposed"),
+        ({"cases": 0}, ValueError, "cases"),
+        ({"cases": True}, TypeError, "cases"),
+        ({"seed": -1}, ValueError, "seed"),
+        ({"time_limit": 0}, ValueError, "time_limit"),
+        ({"time_limit": "1"}, ValueError, "time_limit"),
+    ],
+)
+def test_bad_arguments_are_named(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    arguments: dict[str, Any] = {"forward": Conv().forward, "cases": 3} | change
+    with pytest.raises(error, match=message):
+        check_conv(**arguments)

@@ -1,0 +1,249 @@
+"""The bounds on rounding errors: no correct computation exceeds them, and a dropped kernel tap does."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from refconv import ChannelGroups, logarithmic_groups
+from refconv.testing import assert_conv_close, error_bound
+from refconv.testing.bounds import COMPUTE
+from refconv.testing.definition import (
+    definition_bias_grad,
+    definition_conv,
+    definition_conv_transpose,
+    definition_input_grad,
+    definition_weight_grad,
+)
+from refconv.testing.mutants import rounded
+
+KINDS = ("random", "constant", "alternating", "sorted")
+
+
+def numbers(rng: np.random.Generator, shape: tuple[int, ...], kind: str, dtype: str = "float32") -> Any:
+    """Return data that is hard on a sum: terms that cancel, that all round alike, of very different sizes."""
+    values = rng.standard_normal(shape)
+    if kind == "constant":
+        values = np.full(shape, 0.1)
+    elif kind == "alternating":
+        decades = 0.5 if dtype == "float16" else 2.0
+        values *= 10.0 ** (decades * (-1.0) ** np.arange(values.size)).reshape(shape)
+    elif kind == "sorted":
+        values = np.sort(values.ravel()).reshape(shape)
+    return values.astype(dtype)
+
+
+def summed(products: Any, order: str, dtype: Any, rng: np.random.Generator) -> Any:
+    """Sum along the last axis in one order, rounding to `dtype` after every addition."""
+    if order == "shuffled":
+        products = products[..., rng.permutation(products.shape[-1])]
+    if order == "pairwise":
+        while products.shape[-1] > 1:
+            if products.shape[-1] % 2:
+                products = np.concatenate([products, np.zeros_like(products[..., :1])], -1)
+            products = (products[..., ::2] + products[..., 1::2]).astype(dtype)
+        return products[..., 0]
+    step = -1 if order == "backwards" else 1
+    total = np.zeros(products.shape[:-1], dtype)
+    for i in range(products.shape[-1])[::step]:
+        total = (total + products[..., i]).astype(dtype)
+    return total
+
+
+def terms(x: Any, weight: Any) -> Any:
+    """Products (N, K, o…, C·T) of a two-dimensional convolution without options, not yet summed."""
+    windows = sliding_window_view(x, weight.shape[2:], (2, 3))  # (N, C, o1, o2, k1, k2)
+    windows = windows.transpose(0, 2, 3, 1, 4, 5)[:, None]  # (N, 1, o1, o2, C, k1, k2)
+    products = windows * weight[None, :, None, None]
+    return products.reshape(*products.shape[:4], -1)
+
+
+ORDERS = ("forwards", "backwards", "shuffled", "pairwise")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("channels", [1, 16, 512])
+@pytest.mark.parametrize("compute", ["float32", "float64", "tf32", "bfloat16", "float16"])
+def test_no_order_of_summation_exceeds_the_bound(kind: str, order: str, channels: int, compute: str) -> None:
+    rng = np.random.default_rng(channels)
+    dtype = {"float64": "float64", "float16": "float16"}.get(compute, "float32")
+    sums = "float64" if compute == "float64" else "float32"
+    x, weight = numbers(rng, (1, channels, 4, 3), kind, dtype), numbers(rng, (2, channels, 3, 3), kind, dtype)
+    bits = {"tf32": 10, "bfloat16": 7}.get(compute)
+    used = [rounded(a, bits) if bits else a for a in (x, weight)]
+    actual = summed(terms(*(a.astype(sums) for a in used)), order, sums, rng).astype(dtype)
+    bound = error_bound(x, weight, compute=compute)
+    exact = terms(x.astype("longdouble"), weight.astype("longdouble")).sum(-1)
+    assert (np.abs(actual - exact) <= bound).all()
+    assert_conv_close(actual, x, weight, compute=compute)
+
+
+def test_the_bound_is_attained_up_to_a_factor() -> None:
+    """Worst case means that something comes near it: equal terms, each addition of which rounds the same way."""
+    x, weight = np.full((1, 4096, 1), 0.1, "float32"), np.ones((1, 4096, 1), "float32")
+    actual = summed((x * weight).reshape(1, 1, 1, -1), "forwards", np.float32, np.random.default_rng(0))
+    exact = 4096 * float(x[0, 0, 0])
+    assert abs(float(actual[0, 0, 0]) - exact) > 0.01 * error_bound(x, weight)[0, 0, 0] > 0
+
+
+@pytest.mark.parametrize("channels", [16, 64, 256, 512])
+def test_a_dropped_tap_is_beyond_the_bound(channels: int) -> None:
+    """One kernel tap at one of the input channels, reductions of 144 to 4608: at least 95 % of 40 trials."""
+    caught = 0
+    for trial in range(40):
+        rng = np.random.default_rng(trial)
+        x, weight = numbers(rng, (1, channels, 8, 8), "random"), numbers(rng, (8, channels, 3, 3), "random")
+        dropped = weight.copy()
+        dropped[:, rng.integers(channels), rng.integers(3), rng.integers(3)] = 0
+        actual = terms(x, dropped).sum(-1, dtype=np.float32)
+        right = terms(x, weight).sum(-1, dtype=np.float32)
+        assert_conv_close(right, x, weight)
+        try:
+            assert_conv_close(actual, x, weight)
+        except AssertionError:
+            caught += 1
+    assert caught >= 38
+
+
+OPTIONS: dict[str, Any] = {"stride": (2, 1), "padding": ((1, 0), (2, 1)), "dilation": (1, 2)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_every_gradient_is_within_its_bound(dtype: str, groups: int) -> None:
+    rng = np.random.default_rng(3)
+    x, weight, bias = (
+        numbers(rng, s, "random", dtype) for s in ((2, 4, 6, 5), (6, 4 // groups, 3, 2), (6,))
+    )  # fmt: skip
+    if np.iscomplexobj(x):
+        x, weight = x + 1j * x[::-1].conj(), weight * dtype_of(dtype)(1 + 2j)
+    more = OPTIONS | {"groups": groups}
+    y = definition_conv(x, weight, bias, **more)
+    g = numbers(rng, y.shape, "random", dtype)
+    exact = {
+        "forward": definition_conv(*(a.astype("clongdouble") for a in (x, weight, bias)), **more),
+        "grad_x": definition_input_grad(g.astype("clongdouble"), weight.astype("clongdouble"), x.shape, **more),
+        "grad_weight": definition_weight_grad(
+            g.astype("clongdouble"), x.astype("clongdouble"), weight.shape[2:], **more
+        ),
+        "grad_bias": definition_bias_grad(g.astype("clongdouble")),
+    }
+    for of, value in exact.items():
+        bound = error_bound(x, weight, bias, of=of, grad_output=g, **more)
+        assert bound.shape == value.shape
+        assert bound.dtype == np.float64
+        actual = value.astype(dtype) if np.iscomplexobj(x) else value.real.astype(dtype)
+        assert (np.abs(actual - value) <= bound).all()
+        assert_conv_close(actual, x, weight, bias, of=of, grad_output=g, **more)
+        spoilt = actual.copy()
+        spoilt.flat[0] += 1
+        with pytest.raises(AssertionError, match=rf"{of} is beyond .* at 1 of {value.size} elements; the worst is \(0"):
+            assert_conv_close(spoilt, x, weight, bias, of=of, grad_output=g, **more)
+
+
+def dtype_of(name: str) -> Any:
+    return np.dtype(name).type
+
+
+def test_the_bound_in_fractions() -> None:
+    """γ_n·Σ|a||b| by hand, in exact arithmetic, at a border, in the middle, and with a bias."""
+    x, weight, bias = (np.array(a, "float32") for a in ([[[3, -5, 7]]], [[[2, -1, 4]]], [-6]))
+    u = Fraction(1, 2**24)
+
+    def bound(n: int, products: int, addend: int) -> Fraction:
+        return n * u / (1 - n * u) * (products + addend)
+
+    expected = [bound(3, 3 + 20, 6), bound(4, 6 + 5 + 28, 6), bound(3, 10 + 7, 6)]
+    found = error_bound(x, weight, bias, padding=1)[0, 0]
+    for value, right in zip(found, expected, strict=True):
+        assert 0 <= Fraction(float(value)) / right - 1 < Fraction(1, 10**10)
+    assert error_bound(x, weight)[0, 0, 0] < found[1]
+    assert (error_bound(x[:, :, :1], weight, padding=((2, 2),))[0, 0] > 0).all()
+    assert error_bound(np.zeros((1, 0, 3), "f4"), np.zeros((1, 0, 2), "f4")).max() == 0
+
+
+def test_rounding_the_operands_widens_the_bound() -> None:
+    x, weight = np.ones((1, 2, 3), "float32"), np.ones((1, 2, 2), "float32")
+    bounds = [error_bound(x, weight, compute=name)[0, 0, 0] for name in ("float64", "float32", "tf32", "bfloat16")]
+    assert bounds == sorted(bounds)
+    assert bounds[2] == pytest.approx(4 * 2 * 2**-11, rel=0.01)
+    assert bounds[3] == pytest.approx(4 * 2 * 2**-8, rel=0.01)
+    half = error_bound(x.astype("f2"), weight.astype("f2"))[0, 0, 0]
+    assert half == pytest.approx(4 * 2**-11, rel=0.01)
+    assert set(COMPUTE) == {"float64", "float32", "tf32", "bfloat16", "float16"}
+
+
+def test_channel_groups_and_transposed() -> None:
+    rng = np.random.default_rng(0)
+    groups = ChannelGroups([[0, 2], [1, 0]], [[1], [0, 2]])
+    x = numbers(rng, (2, 3, 5), "random")
+    weight = [numbers(rng, shape, "random") for shape in groups.weight_shapes((2,))]
+    lists = list(zip(groups.in_channels, groups.out_channels, strict=True))
+    y = definition_conv(x, weight, groups=lists, padding=1)
+    assert_conv_close(y, x, weight, groups=groups, padding=1)
+    g = numbers(rng, y.shape, "random")
+    grads = definition_weight_grad(g, x, (2,), groups=lists, padding=1)
+    bounds = error_bound(x, weight, of="grad_weight", grad_output=g, groups=groups, padding=1)
+    assert [b.shape for b in bounds] == [w.shape for w in weight]
+    assert_conv_close(grads, x, weight, of="grad_weight", grad_output=g, groups=groups, padding=1)
+    with pytest.raises(AssertionError, match=r"grad_weight\[1\] is beyond"):
+        assert_conv_close(
+            [grads[0], grads[1] + 1], x, weight, of="grad_weight", grad_output=g, groups=groups, padding=1
+        )
+    with pytest.raises(AssertionError, match="must be 2 arrays"):
+        assert_conv_close(grads[:1], x, weight, of="grad_weight", grad_output=g, groups=groups, padding=1)
+    weight_t = numbers(rng, (3, 2, 3), "random")
+    more: dict[str, Any] = {"stride": 2, "padding": 1, "output_padding": 1}
+    assert_conv_close(definition_conv_transpose(x, weight_t, **more), x, weight_t, transposed=True, **more)
+    assert logarithmic_groups(4, 4, 2).n == 2
+
+
+def test_messages_name_the_precision() -> None:
+    rng = np.random.default_rng(0)
+    x, weight = numbers(rng, (2, 8, 5, 5), "random"), numbers(rng, (4, 8, 3, 3), "random")
+    for bits, name in ((10, "tf32"), (7, "bfloat16")):
+        actual = terms(rounded(x, bits), rounded(weight, bits)).sum(-1)
+        with pytest.raises(AssertionError, match=rf"times its bound .* consistent with {name}$"):
+            assert_conv_close(actual, x, weight)
+    for wrong in (np.zeros((2, 4, 3, 3)), np.full((2, 4, 3, 3), np.nan)):
+        with pytest.raises(AssertionError, match="consistent with no precision: this is no rounding error"):
+            assert_conv_close(wrong, x, weight)
+    with pytest.raises(AssertionError, match=r"forward must have shape \(2, 4, 3, 3\); got \(1,\)"):
+        assert_conv_close(np.zeros(1), x, weight)
+
+
+X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": X[0]}, ValueError, "same number of axes"),
+        ({"x": X.astype(int)}, TypeError, "x must hold floating-point numbers; got int64"),
+        ({"weight": W[:, :1]}, ValueError, r"weight must have shape \(3, 2, 2\)"),
+        ({"weight": [W]}, TypeError, "weight must be one array"),
+        ({"groups": ChannelGroups([[0, 1]], [[0, 1, 2]])}, TypeError, "weight must be a sequence"),
+        ({"groups": 2}, ValueError, "groups=2 does not divide"),
+        ({"bias": np.ones(2, "float32")}, ValueError, r"bias must have shape \(3,\)"),
+        ({"of": "backward"}, ValueError, "of must be one of forward, grad_x"),
+        ({"of": "grad_x"}, ValueError, "of='grad_x' needs grad_output"),
+        ({"of": "grad_x", "grad_output": X}, ValueError, r"grad_output must have shape \(1, 3, 3\)"),
+        ({"compute": "float8"}, ValueError, "compute must be one of float64"),
+        ({"compute": 32}, TypeError, "compute must be a string"),
+        ({"stride": 0}, ValueError, "stride must be at least 1"),
+        ({"stride": (1, 1)}, ValueError, "stride must be an integer or one per spatial axis"),
+        ({"padding": "full"}, ValueError, "padding must be numbers"),
+        ({"padding": -2}, ValueError, "output must have an element"),
+        ({"dilation": 2.0}, TypeError, "dilation must be an integer"),
+        ({"transposed": "yes"}, TypeError, "transposed"),
+    ],
+)
+def test_bad_arguments_are_named(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    arguments: dict[str, Any] = {"x": X, "weight": W} | change
+    with pytest.raises(error, match=message):
+        error_bound(**arguments)
