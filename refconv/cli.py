@@ -6,6 +6,7 @@ Whatever goes wrong for a known reason is one line on standard error.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -126,6 +127,70 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 @cli.command()
+@click.argument("forward", metavar="MODULE:FUNCTION")
+@click.option("--backward", metavar="MODULE:FUNCTION", help="The backward pass; without it only forward is checked.")
+@click.option("--spatial-dims", type=click.IntRange(1, 6), default=2, show_default=True, metavar="D", help="Axes.")
+@click.option(
+    "--supports",
+    default="bias,stride,padding,dilation,groups",
+    show_default=True,
+    metavar="A,B,…",
+    help="What the functions claim; also asymmetric_padding, and output_padding with --transposed.",
+)
+@click.option("--dtype", default="float32", show_default=True, metavar="NAME", help="Data type of all arrays.")
+@click.option("--transposed", is_flag=True, help="The functions are a transposed convolution.")
+@click.option("--cases", type=click.IntRange(1), default=200, show_default=True, metavar="N", help="Problems to run.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random.")
+@click.option("--time-limit", type=float, default=10.0, show_default=True, metavar="S", help="Seconds for one call.")
+@_backend_option
+@_json_option
+def check(
+    forward: str,
+    backward: str | None,
+    spatial_dims: int,
+    supports: str,
+    dtype: str,
+    transposed: bool,
+    cases: int,
+    seed: int,
+    time_limit: float,
+    backend: str | None,
+    as_json: bool,
+) -> None:
+    """Check someone's convolution, and name the mistake if it is wrong.
+
+    MODULE:FUNCTION (or FILE.py:FUNCTION) is called as forward(x, weight, bias, stride, padding, dilation, groups), the
+    backward pass as backward(grad_output, x, weight, stride, padding, dilation, groups); with --backend they are given
+    arrays of that module. The exit code is 1 if a check failed.
+    """
+    from refconv.testing import check_conv
+    from refconv.testing.targets import TargetError, load, with_arrays_of
+
+    xp = _load_backend(backend)
+    try:
+        # What the functions print must not mix with the report.
+        with contextlib.redirect_stdout(sys.stderr):
+            functions = [with_arrays_of(xp, load(target)) for target in (forward, backward) if target is not None]
+            report = check_conv(
+                *functions,
+                spatial_dims=spatial_dims,
+                supports=[word.strip() for word in supports.split(",") if word.strip()],
+                dtype=dtype,
+                transposed=transposed,
+                cases=cases,
+                seed=seed,
+                time_limit=time_limit,
+            )
+    except (TargetError, TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    if report.failures and report.failures[0].check == "type":
+        raise click.UsageError(report.failures[0].message)
+    click.echo(report.to_json() if as_json else str(report))
+    if not report.passed:
+        sys.exit(1)
+
+
+@cli.command()
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -207,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        sys.stdout = None  # type: ignore[assignment]  # what it still holds cannot be written either
+        sys.stdout = None  # what it still holds cannot be written either
         _stop(f"cannot write the output: {error.strerror or error}", BAD_USAGE)
     sys.exit(0)
 

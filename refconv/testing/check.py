@@ -94,12 +94,13 @@ def check_conv(
     >>> report.passed, report.failures[0].diagnoses[0].name, report.failures[0].case.x_shape
     (False, 'kernel flipped in the forward pass', (1, 1, 2))
     """
-    _check_callable(forward, "forward", FORWARD_ARGUMENTS)
-    if backward is not None:
-        _check_callable(backward, "backward", BACKWARD_ARGUMENTS)
     transposed = as_bool(transposed, "transposed")
     spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 6)
     words = _check_supports(supports, transposed)
+    options = ["output_padding"] if "output_padding" in words else []
+    _check_callable(forward, "forward", FORWARD_ARGUMENTS, options)
+    if backward is not None:
+        _check_callable(backward, "backward", BACKWARD_ARGUMENTS, options)
     name = _check_dtype(dtype)
     number, seed = as_int(cases, "cases", 1), as_int(seed, "seed", 0)
     if isinstance(time_limit, bool) or not isinstance(time_limit, int | float) or not time_limit > 0:
@@ -232,18 +233,19 @@ def _diagnosed(failure: Failure, matches: Sequence[tuple[Mutant, int]]) -> Failu
 # --- The arguments ---------------------------------------------------------------------------------------------------
 
 
-def _check_callable(function: Any, name: str, arguments: Sequence[str]) -> None:
+def _check_callable(function: Any, name: str, arguments: Sequence[str], options: Sequence[str]) -> None:
+    listed = ", ".join([*arguments, *(f"{option}=" for option in options)])
     if not callable(function):
-        raise TypeError(f"{name} must be a function of ({', '.join(arguments)}); got {shown(function)}")
+        raise TypeError(f"{name} must be a function of ({listed}); got {shown(function)}")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a function without one, from C
         return
     try:
-        signature.bind(*arguments)
+        signature.bind(*arguments, **dict.fromkeys(options))
     except TypeError as error:
         called = getattr(function, "__name__", "it")
-        raise TypeError(f"{name} must take ({', '.join(arguments)}); {called}{signature} does not: {error}") from None
+        raise TypeError(f"{name} must take ({listed}); {called}{signature} does not: {error}") from None
 
 
 def _check_supports(supports: Any, transposed: bool) -> tuple[str, ...]:

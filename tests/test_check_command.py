@@ -1,0 +1,134 @@
+"""``refconv check``: any module's function, one line for what cannot be checked, and exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_cli import run
+
+MODULE = """
+import refconv
+
+print("printed while it is imported")
+
+def forward(x, weight, bias, stride, padding, dilation, groups):
+    print("printed while it runs")
+    return refconv.conv(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+def backward(g, x, weight, stride, padding, dilation, groups):
+    return refconv.conv_backward(g, x, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+def flipped(g, x, weight, *options):
+    return backward(g, x, weight[..., ::-1, ::-1] if type(x).__module__ == "numpy" else weight, *options)
+
+def transposed(x, weight, bias, stride, padding, dilation, groups, output_padding):
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return refconv.conv_transpose(x, weight, bias, output_padding=output_padding, **options)
+
+def nothing(x, weight, bias, stride, padding, dilation, groups):
+    pass
+
+def few(x):
+    pass
+
+def module_of(x, *rest):
+    raise RuntimeError(type(x).__module__)
+
+class Kept:
+    forward = staticmethod(forward)
+
+three = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "broken.py").write_text("1 +")
+    (tmp_path / "raises.py").write_text("raise ValueError('two\\nlines')")
+    (tmp_path / "needs.py").write_text("import a_module_that_is_missing")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in ("mine", "raises", "needs", "broken"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("target", ["mine:forward", "mine.py:forward", "mine:Kept.forward"])
+def test_a_right_function_passes(capsys: Any, target: str) -> None:
+    code, out, err = run(capsys, "check", target, "--backward", "mine:backward", "--cases", "60")
+    assert code == 0
+    assert out.startswith("passed: 2-d convolution in float32, forward and backward, 60 cases, seed 0\n")
+    assert "printed" not in out
+    assert "printed while it runs" in err
+
+
+def test_a_wrong_function_fails_with_its_name(capsys: Any) -> None:
+    code, out, _ = run(capsys, "check", "mine:forward", "--backward", "mine:flipped", "--spatial-dims", "2")
+    assert code == 1
+    assert "consistent with: kernel flipped in the input gradient" in out
+
+
+def test_options_reach_the_checker(capsys: Any) -> None:
+    code, out, _ = run(
+        capsys, "check", "mine:transposed", "--transposed", "--supports", "stride, output_padding", "--json",
+        "--spatial-dims", "1", "--dtype", "float64", "--seed", "3", "--cases", "40",
+    )  # fmt: skip
+    found = json.loads(out)
+    assert (code, found["passed"], found["cases_run"]) == (0, True, 40)
+    assert found["settings"] == {
+        "spatial_dims": 1, "supports": ["stride", "output_padding"], "dtype": "float64", "transposed": True,
+        "cases": 40, "seed": 3, "backward": False,
+    }  # fmt: skip
+
+
+def test_functions_are_given_arrays_of_the_backend(capsys: Any) -> None:
+    pytest.importorskip("array_api_strict")
+    code, out, _ = run(capsys, "check", "mine:module_of", "--backend", "array_api_strict", "--cases", "3")
+    assert code == 1
+    assert "RuntimeError: array_api_strict" in out
+    code, out, _ = run(
+        capsys, "check", "mine:forward", "--backward", "mine:backward", "--backend", "array_api_strict", "--cases", "60"
+    )
+    assert code == 0, out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mine"], "must be MODULE:FUNCTION"),
+        (["mine:"], "must be MODULE:FUNCTION"),
+        (["nowhere:forward"], "there is no module nowhere"),
+        (["nowhere.py:forward"], "there is no file nowhere.py"),
+        (["needs:forward"], "importing needs needs a module that is missing: a_module_that_is_missing"),
+        (["raises:forward"], "importing raises raised ValueError: two lines"),
+        (["broken:forward"], "importing broken raised SyntaxError"),
+        (["mine:missing"], "mine has no missing"),
+        (["mine:three"], "is no function; it is of type int"),
+        (["mine:few"], r"forward must take \(x, weight, bias"),
+        (["mine:few", "--backend", "array_api_strict"], r"forward must take \(x, weight, bias"),
+        (["mine:forward", "--backward", "mine:few"], r"backward must take \(grad_output, x"),
+        (["mine:nothing"], "must be an array of numbers; got NoneType"),
+        (["mine:forward", "--backward", "mine:three"], "is no function"),
+        (["mine:forward", "--supports", "speed"], "supports must hold only bias"),
+        (["mine:forward", "--supports", "output_padding"], "only with transposed"),
+        (["mine:forward", "--dtype", "float128x"], "dtype must be one of"),
+        (["mine:forward", "--spatial-dims", "0"], "--spatial-dims"),
+        (["mine:forward", "--cases", "none"], "--cases"),
+        (["mine:forward", "--time-limit", "0"], "time_limit"),
+        (["mine:forward", "--backend", "jax"], "--backend 'jax' is not an array module"),
+        ([], "MODULE:FUNCTION"),
+    ],
+)
+def test_what_cannot_be_checked_is_one_line(capsys: Any, arguments: list[str], message: str) -> None:
+    code, out, err = run(capsys, "check", *arguments)
+    lines = [line for line in err.splitlines() if "printed" not in line]
+    assert (code, out, len(lines)) == (2, "", 1), err
+    assert lines[0].startswith("refconv: ")
+    assert re.search(message, lines[0]), lines[0]
