@@ -113,8 +113,12 @@ def _require_gpu(xp: Namespace) -> None:
 
 def _module_name(array: Array) -> str | None:
     """Name of the supported module that `array` is an array of, or None."""
+    if type(array) is np.ndarray:
+        return "numpy"
     if isinstance(array, np.ndarray):
-        return None if isinstance(array, np.ma.MaskedArray) else "numpy"
+        # By name: np.ma is imported at each mention, and a fork at that moment would leave the child a held lock.
+        masked = any(cls.__name__ == "MaskedArray" for cls in type(array).__mro__)
+        return None if masked else "numpy"
     for cls in type(array).__mro__:  # subclasses (a torch.nn.Parameter) count as what they derive from
         module = cls.__module__.partition(".")[0]
         if (module, cls.__name__) in {

@@ -88,8 +88,9 @@ def check_conv(
     >>> import numpy as np
     >>> from refconv.testing import check_conv
     >>> def forward(x, weight, bias, stride, padding, dilation, groups):
-    ...     y = np.stack([sum(np.convolve(row, w, "valid") for row, w in zip(x[0], kernel)) for kernel in weight])
-    ...     return y[None]
+    ...     rows = [[sum(map(np.convolve, sample, kernel)) for kernel in weight] for sample in x]
+    ...     k = weight.shape[2]
+    ...     return np.reshape(rows, (len(x), len(weight), -1))[:, :, k - 1 : x.shape[2]].astype(x.dtype)
     >>> report = check_conv(forward, spatial_dims=1, supports=())
     >>> report.passed, report.failures[0].diagnoses[0].name, report.failures[0].case.x_shape
     (False, 'kernel flipped in the forward pass', (1, 1, 2))
@@ -208,7 +209,7 @@ def _agree(
 ) -> tuple[set[str], set[str]]:
     """Return which results a mistake has in common with the observed ones in all cases, and which it gets wrong."""
     implementation, wrong = mutant.make(), set[str]()
-    with Caller(1.0) as call:
+    with Caller(5.0) as call:
         for case, observed in runs:
             own = examine(case, implementation.forward, implementation.backward if backward else None, call)
             # A case ends at its first complaint, so that one of the two may have seen less of it.
