@@ -163,9 +163,6 @@ def test_messages_name_the_argument_and_the_numbers() -> None:
             lambda: refconv.im2col(x[0, 0], 2),
             r"^x must have 3 axes \(or 2 if unbatched\) for kernel_size=2; got shape \(5,\)",
         ),
-        (
-            r"^x must have 4 axes \(or 3 if unbatched\) .* got shape|^the effective kernel",
-        ),
         (lambda: refconv.col2im(x, (5,), 2), r"^input_shape must have 3 axes \(or 2 if unbatched\) for kernel_size=2"),
         (
             lambda: refconv.col2im(x, (1, 2, 5), 2),
