@@ -10,11 +10,11 @@ BIN := .venv/bin
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help tour test lint types lock clean
+.PHONY: help tour test lint types mutation lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo 'PYTHON=python3.12 chooses the Python that a new .venv is made with.'
 
 tour: .venv/.tour ## set up .venv, then run `refconv tour` (ARGS="--help" lists its options)
@@ -29,6 +29,11 @@ lint: .venv/.dev ## ruff: rules and format
 
 types: .venv/.dev ## mypy, strict
 	$(BIN)/mypy
+
+mutation: .venv/.dev ## mutate the core and count what the tests do not notice (an hour; see docs/mutation-testing.md)
+	$(PIP_INSTALL) -e '.[mutation]'
+	$(BIN)/mutmut run --max-children 2
+	$(BIN)/mutmut results
 
 lock: ## pin the newest versions anew in constraints.txt (with python3.11)
 	@$(LOCK_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -46,7 +51,7 @@ lock: ## pin the newest versions anew in constraints.txt (with python3.11)
 	@echo '==> constraints.txt written'
 
 clean: ## remove .venv, build output and caches
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name .git -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # Stamps: set-up runs again only when the pins or the package's description changed.
