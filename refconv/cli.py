@@ -250,6 +250,45 @@ def tour(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) 
     click.echo(f"\nReport: {result.page}\nOpen it in a browser: {result.page.as_uri()}", err=as_json)
 
 
+@cli.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Directory for manifest.json and the arrays. It is replaced if it holds earlier vectors and nothing else.",
+)
+@_backend_option
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the numbers.")
+@_json_option
+def vectors(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
+    """Write language-neutral test vectors: problems with their right answers, as .npy and safetensors files.
+
+    Takes about a quarter of a minute, for each problem is tried on the catalogued mistakes. Needs the extra
+    refconv[vectors]. docs/test-vectors.md specifies the format. NumPy computes everything: --backend is only checked.
+    """
+    from refconv.testing.vectors import VectorsError, summary, write_vectors
+
+    _load_backend(backend)
+    ending = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    previous = [signal.signal(number, _terminate) for number in ending]
+    try:
+        written = summary(write_vectors(out, seed=seed))
+    except VectorsError as error:
+        raise click.UsageError(str(error)) from error
+    finally:
+        for number, handler in zip(ending, previous, strict=True):
+            signal.signal(number, handler)
+    if as_json:
+        click.echo(json.dumps(written, indent=2))
+    else:
+        click.echo(
+            f"{written['problems']} problems ({written['exact']} exact, {written['bounded']} bounded), which catch "
+            f"{written['mistakes_caught']} catalogued mistakes: {written['files']:,} files, "
+            f"{written['bytes'] / 1e6:.1f} MB\n{written['manifest']}"
+        )
+
+
 def _terminate(number: int, _: object) -> NoReturn:
     """Leave as from an interruption, so that what was begun is cleaned up."""
     sys.exit(128 + number)

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 import refconv
 from refconv.testing.definition import definition_conv
 from refconv.testing.problems import Operands, Problem, Results, definition_results, normal_arrays
+from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import Backend, assert_within, forward, run
-from tests.strategies import Case, cases
 
 UNIT = {
     "float16": 2.0**-11,
@@ -83,8 +83,8 @@ def test_output_and_gradients_stay_within_their_bounds(backend: Backend, transpo
     dtypes = backend.dtypes(("float32", "float64", "float16", "complex64"))
 
     @settings(max_examples=50)
-    @given(cases(dtypes=dtypes, values="normal", transposed=transposed))
-    def check(case: Case) -> None:
+    @given(conv_problems(dtypes=dtypes, values="normal", transposed=transposed))
+    def check(case: ConvProblem) -> None:
         assert_in_bounds(backend, *case)
 
     check()

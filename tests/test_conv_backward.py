@@ -18,6 +18,7 @@ from refconv.testing.definition import (
     definition_weight_grad,
 )
 from refconv.testing.problems import definition_results, integer_arrays, random_problem
+from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import (
     DTYPES,
     Backend,
@@ -30,7 +31,6 @@ from tests.helpers import (
     options,
     run,
 )
-from tests.strategies import Case, cases
 
 
 def grads(backend: Backend, grad_output: Any, x: Any, weight: Any, **options: Any) -> ConvGrads:
@@ -49,8 +49,8 @@ def assert_grads(backend: Backend, actual: ConvGrads, expected: Any) -> None:
 def test_equals_the_definition(backend: Backend) -> None:
     dtypes = backend.dtypes(("float32", "float64", "complex64", "int16"))
 
-    @given(cases(dtypes=dtypes))
-    def check(case: Case) -> None:
+    @given(conv_problems(dtypes=dtypes))
+    def check(case: ConvProblem) -> None:
         problem, operands = case
         expected = definition_results(problem, operands)
         assert_results(backend, run(backend, problem, operands), expected)
@@ -74,8 +74,8 @@ def test_is_adjoint_to_the_forward(backend: Backend) -> None:
     """⟨g, conv(x, w)⟩ = ⟨grad_x, x⟩ = ⟨grad_w, w⟩ with conj on the left; the bias sees the sum of g."""
     dtypes = backend.dtypes(("float32", "complex64"))
 
-    @given(cases(dtypes=dtypes))
-    def check(case: Case) -> None:
+    @given(conv_problems(dtypes=dtypes))
+    def check(case: ConvProblem) -> None:
         problem, operands = case[0], case[1]._replace(bias=None)
         y, grad_x, grad_w, grad_b = (backend.to_numpy(a) for a in run(backend, problem, operands))
         product = inner(operands.grad_output, y)
@@ -90,8 +90,8 @@ def test_is_adjoint_to_the_forward(backend: Backend) -> None:
 def test_gradients_of_their_own_functions(backend: Backend) -> None:
     """conv_input_grad needs no x and conv_weight_grad no weight; they give what conv_backward gives."""
 
-    @given(cases())
-    def check(case: Case) -> None:
+    @given(conv_problems())
+    def check(case: ConvProblem) -> None:
         problem, operands = case
         expected = definition_results(problem, operands)
         x, weight, _, g = map(backend.asarray, operands)

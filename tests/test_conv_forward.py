@@ -12,8 +12,8 @@ import refconv
 from refconv import ChannelGroups
 from refconv.testing.definition import definition_conv
 from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
+from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import DTYPES, Backend, arange, assert_results, cut_into, forward, large, options, run
-from tests.strategies import Case, cases
 
 # LeNet-5's table: which of the 6 maps of S2 each of the 16 maps of C3 reads (LeCun et al. 1998, table 1)
 C3 = [
@@ -34,8 +34,8 @@ def conv(backend: Backend, x: Any, weight: Any, bias: Any = None, **options: Any
 def test_equals_the_definition(backend: Backend) -> None:
     dtypes = backend.dtypes(("float32", "float64", "complex64", "int16"))
 
-    @given(cases(dtypes=dtypes))
-    def check(case: Case) -> None:
+    @given(conv_problems(dtypes=dtypes))
+    def check(case: ConvProblem) -> None:
         backend.assert_equal(forward(backend, *case), definition_results(*case).y)
 
     check()
@@ -165,8 +165,8 @@ def test_ranked_names_are_the_same_function(backend: Backend) -> None:
 
 
 @settings(max_examples=30)
-@given(cases())
-def test_output_shape_is_known_without_arrays(case: Case) -> None:
+@given(conv_problems())
+def test_output_shape_is_known_without_arrays(case: ConvProblem) -> None:
     problem, _ = case
     shapes = problem.weight_shape if isinstance(problem.groups, int) else problem.weight_shapes
     shape = refconv.conv_output_shape(problem.x_shape, shapes, **options(problem))

@@ -17,8 +17,8 @@ from refconv.testing.definition import (
     definition_transpose_weight_grad,
 )
 from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
+from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import DTYPES, Backend, arange, assert_results, cut_into, inner, run
-from tests.strategies import Case, cases
 from tests.test_conv_forward import C3
 
 
@@ -32,8 +32,8 @@ def conv_transpose(backend: Backend, x: Any, weight: Any, bias: Any = None, **op
 def test_equals_the_definition(backend: Backend) -> None:
     dtypes = backend.dtypes(("float32", "float64", "complex64", "int16"))
 
-    @given(cases(dtypes=dtypes, transposed=True))
-    def check(case: Case) -> None:
+    @given(conv_problems(dtypes=dtypes, transposed=True))
+    def check(case: ConvProblem) -> None:
         problem, operands = case
         expected = definition_results(problem, operands)
         assert_results(backend, run(backend, problem, operands), expected)
@@ -56,8 +56,8 @@ def test_equals_the_definition_in_every_dtype(backend: Backend, dtype: str) -> N
 def test_is_adjoint_to_its_gradients(backend: Backend) -> None:
     dtypes = backend.dtypes(("float32", "complex64"))
 
-    @given(cases(dtypes=dtypes, transposed=True))
-    def check(case: Case) -> None:
+    @given(conv_problems(dtypes=dtypes, transposed=True))
+    def check(case: ConvProblem) -> None:
         problem, operands = case[0], case[1]._replace(bias=None)
         y, grad_x, grad_w, _ = (backend.to_numpy(a) for a in run(backend, problem, operands))
         product = inner(operands.grad_output, y)

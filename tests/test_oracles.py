@@ -19,8 +19,8 @@ from refconv.testing.definition import (
     source,
 )
 from refconv.testing.problems import Operands, Problem, definition_results, random_problem
+from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import inner
-from tests.strategies import Case, cases
 
 COMPUTED = ("float32", "float64", "complex64", "complex128")
 
@@ -81,8 +81,8 @@ def test_same_padding_gives_ceil_outputs_and_no_more_than_needed() -> None:
                     assert output_sizes((n,), kernel, padding=fewer, **steps)[0] < -(-n // stride[0])
 
 
-@given(cases(dtypes=COMPUTED))
-def test_definition_against_scipy(case: Case) -> None:
+@given(conv_problems(dtypes=COMPUTED))
+def test_definition_against_scipy(case: ConvProblem) -> None:
     pytest.importorskip("scipy", reason="SciPy is not installed: nothing to compare with")
     problem, operands = case
     expected = plain(problem, operands, scipy_conv)
@@ -94,8 +94,8 @@ def test_definition_against_torch(transposed: bool) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
     from tests.torch_reference import torch_results
 
-    @given(cases(dtypes=COMPUTED, transposed=transposed))
-    def check(case: Case) -> None:
+    @given(conv_problems(dtypes=COMPUTED, transposed=transposed))
+    def check(case: ConvProblem) -> None:
         ours, theirs = definition_results(*case), torch_results(*case)
         for mine, other in zip(flat(ours), flat(theirs), strict=True):
             np.testing.assert_array_equal(mine, other, strict=True)
@@ -109,8 +109,8 @@ def flat(results: Any) -> list[Any]:
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_gradients_are_adjoint_to_the_forward(transposed: bool) -> None:
-    @given(cases(dtypes=("float64", "complex128"), transposed=transposed))
-    def check(case: Case) -> None:
+    @given(conv_problems(dtypes=("float64", "complex128"), transposed=transposed))
+    def check(case: ConvProblem) -> None:
         problem, operands = case
         operands = operands._replace(bias=None)
         r = definition_results(problem, operands)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 import refconv
 from refconv import tiling
 from refconv.testing.problems import Problem, definition_results, integer_arrays, normal_arrays
+from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import Backend, arange, assert_results, channel_groups, cut_into, forward, large, load, options, run
-from tests.strategies import Case, cases
 
 NUMBERS = ("one", "uniform", "depthwise")
 
@@ -21,11 +21,11 @@ NUMBERS = ("one", "uniform", "depthwise")
 def both(backend: Backend, check: Any, max_examples: int = 15, **choices: Any) -> None:
     """Run a check on drawn cases of plain and of transposed convolutions."""
     for transposed in (False, True):
-        settings(max_examples=max_examples)(given(cases(transposed=transposed, **choices))(check))()
+        settings(max_examples=max_examples)(given(conv_problems(transposed=transposed, **choices))(check))()
 
 
 def test_linear_in_input_and_in_weight(backend: Backend) -> None:
-    def check(case: Case) -> None:
+    def check(case: ConvProblem) -> None:
         problem, operands = case[0], case[1]._replace(bias=None)
         other = integer_arrays(problem, np.random.default_rng(1))
 
@@ -50,8 +50,8 @@ def test_shifting_the_input_by_a_stride_shifts_the_output_by_one(backend: Backen
     """One stride more of zeros before the input is one output more, and all others as they were."""
 
     @settings(max_examples=30)
-    @given(cases(padding_modes=("zeros",), layouts=False))
-    def check(case: Case) -> None:
+    @given(conv_problems(padding_modes=("zeros",), layouts=False))
+    def check(case: ConvProblem) -> None:
         problem, operands = case
         y = backend.to_numpy(forward(backend, problem, operands))
         for axis in range(problem.spatial_dims):
@@ -85,7 +85,7 @@ def dense_weight(problem: Problem, weight: Any) -> Any:
 
 
 def test_groups_equal_a_dense_convolution_with_a_masked_weight(backend: Backend) -> None:
-    def check(case: Case) -> None:
+    def check(case: ConvProblem) -> None:
         problem, operands = case
         dense = operands._replace(weight=dense_weight(problem, operands.weight))
         alone = Problem(**{**fields(problem), "groups": 1})
@@ -110,7 +110,7 @@ def fields(problem: Problem) -> dict[str, Any]:
 def test_groups_are_convolutions_side_by_side(backend: Backend) -> None:
     """Each group alone, and their outputs joined in order."""
 
-    def check(case: Case) -> None:
+    def check(case: ConvProblem) -> None:
         problem, operands = case
         assert isinstance(problem.groups, int)
         x, weight, bias, _ = operands
@@ -127,7 +127,7 @@ def test_groups_are_convolutions_side_by_side(backend: Backend) -> None:
 
 
 def test_the_order_of_groups_does_not_matter(backend: Backend) -> None:
-    def check(case: Case) -> None:
+    def check(case: ConvProblem) -> None:
         problem, operands = case
         if isinstance(problem.groups, int):
             return
@@ -141,7 +141,7 @@ def test_the_order_of_groups_does_not_matter(backend: Backend) -> None:
 
 
 def test_samples_do_not_see_each_other(backend: Backend) -> None:
-    def check(case: Case) -> None:
+    def check(case: ConvProblem) -> None:
         problem, operands = case
         whole = run(backend, problem, operands)
         total: Any = 0
@@ -160,8 +160,8 @@ def test_samples_do_not_see_each_other(backend: Backend) -> None:
 
 def test_a_stride_takes_every_other_output(backend: Backend) -> None:
     @settings(max_examples=30)
-    @given(cases(padding_forms=("pairs", "valid"), layouts=False))
-    def check(case: Case) -> None:
+    @given(conv_problems(padding_forms=("pairs", "valid"), layouts=False))
+    def check(case: ConvProblem) -> None:
         problem, operands = case
         dense = Problem(**{**fields(problem), "stride": (1,) * problem.spatial_dims})
         y = backend.to_numpy(forward(backend, dense, operands))
@@ -175,8 +175,8 @@ def test_padding_equals_a_convolution_of_the_padded_input(backend: Backend) -> N
     names: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
     @settings(max_examples=30)
-    @given(cases(padding_forms=("pairs", "same", "same_lower"), layouts=False, crops=False))
-    def check(case: Case) -> None:
+    @given(conv_problems(padding_forms=("pairs", "same", "same_lower"), layouts=False, crops=False))
+    def check(case: ConvProblem) -> None:
         problem, operands = case
         x, weight, bias, _ = operands
         padded = np.pad(x, ((0, 0), (0, 0), *problem.pairs), mode=names[problem.padding_mode])
@@ -238,7 +238,7 @@ def test_the_same_call_gives_the_same_bits_again(backend: Backend) -> None:
 
 
 def test_tiles_as_small_as_they_get_still_give_the_result(backend: Backend) -> None:
-    def check(case: Case) -> None:
+    def check(case: ConvProblem) -> None:
         with cut_into(1):
             assert_results(backend, run(backend, *case), definition_results(*case))
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
+import refconv
 from refconv.testing.problems import (
     PADDING_FORMS,
     PADDING_MODES,
     Problem,
+    definition_results,
     elements,
     integer_arrays,
     random_problem,
 )
-from tests.strategies import cases, problems
+from refconv.testing.strategies import ConvProblem, conv_problems, problems
+from tests.helpers import Backend, assert_results, run
 
 Predicate = Callable[[Problem], bool]
 
@@ -173,7 +179,102 @@ def test_problems_are_valid(plain: Problem, transposed: Problem) -> None:
     )
 
 
-@given(cases(dtypes=("float16", "int8", "complex64")))
+EMPTY: dict[str, Predicate] = {
+    "an empty batch": lambda p: p.batch == 0,
+    "a group that reads no channel": lambda p: any(outs and not ins for ins, outs in p.lists),
+    "a group that writes no channel": lambda p: any(ins and not outs for ins, outs in p.lists),
+    "a group that does neither": lambda p: any(not ins and not outs for ins, outs in p.lists),
+    "an empty group beside a strided and dilated one": lambda p: (
+        any(not ins for ins, _ in p.lists) and len(p.lists) > 1 and max(p.stride) > 1 and max(p.dilation) > 1
+    ),
+}
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_reaches_empty_ones_only_if_asked(transposed: bool) -> None:
+    assert missed(EMPTY, drawn(transposed=transposed, empty=True)) == []
+    assert missed(EMPTY, drawn(transposed=transposed)) == list(EMPTY)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_empty_problems_are_valid(backend: Backend, transposed: bool) -> None:
+    @given(conv_problems(transposed=transposed, empty=True))
+    def check(case: ConvProblem) -> None:
+        assert_results(backend, run(backend, *case), definition_results(*case))
+
+    check()
+
+
+def test_chooses_only_what_is_asked_for() -> None:
+    seen = drawn(spatial_dims=2, groupings=["depthwise"], padding_forms=("pairs", "same"), padding_modes=("reflect",))
+    assert {p.spatial_dims for p in seen} == {2}
+    assert all(p.groups == p.c_in and p.padding_mode == "reflect" for p in seen)
+    assert {p.padding if isinstance(p.padding, str) else "pairs" for p in seen} == {"pairs", "same"}
+    seen = drawn(layouts=False, crops=False)
+    assert not any(p.batch is None or p.channels_last or min(min(pair) for pair in p.pairs) < 0 for p in seen)
+
+
+def test_shrinks_what_a_failure_does_not_need() -> None:
+    for name in ("unequal groups", "inexact division"):
+        p = smallest((INTERESTING | NOT_TRANSPOSED)[name])
+        assert elements(p) <= 12, (name, p)
+        assert (p.batch, p.padding_mode, p.channels_last, p.bias) == (1, "zeros", False, False), (name, p)
+    p = smallest(lambda p: p.padding == "same")
+    assert (p.c_in, p.c_out, p.size, p.kernel, p.groups, p.bias) == (1, 1, (1,), (1,), 1, False)
+    p = smallest(lambda p: any(not ins for ins, _ in p.lists), empty=True)
+    assert (p.batch, p.lists, p.c_in, p.size) == (1, [([], [0])], 1, (1,))
+
+
+def test_cases_shrink_to_the_smallest_problem_and_first_type() -> None:
+    case = find(
+        conv_problems(dtypes=("float64", "int8")), lambda c: True, settings=settings(database=None), random=Random(0)
+    )
+    assert (case.x.shape, case.x.dtype, case.bias) == ((1, 1, 1), np.float64, None)
+    assert case.problem == smallest(lambda p: True)
+
+
+@given(conv_problems(dtypes="complex64", values="normal"), conv_problems(dtypes="int8", transposed=True))
+def test_options_are_those_of_the_convolutions(plain: ConvProblem, transposed: ConvProblem) -> None:
+    y = refconv.conv(plain.x, plain.weight, plain.bias, **plain.options)
+    assert (y.shape, y.dtype) == (plain.grad_output.shape, np.complex64)
+    y = refconv.conv_transpose(transposed.x, transposed.weight, transposed.bias, **transposed.options)
+    np.testing.assert_array_equal(y, definition_results(*transposed).y)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"spatial_dims": 0}, ValueError, "spatial_dims must be at least 1"),
+        ({"spatial_dims": ()}, ValueError, "spatial_dims must hold at least one number"),
+        ({"spatial_dims": 1.5}, TypeError, "spatial_dims must be an integer"),
+        ({"transposed": 1}, TypeError, "transposed must be a bool"),
+        ({"groupings": "one"}, TypeError, "groupings must be a sequence of strings"),
+        ({"groupings": ("two",)}, ValueError, "groupings must hold one or more of one, uniform, .*; got"),
+        ({"padding_forms": ()}, ValueError, "padding_forms must hold one or more of pairs"),
+        ({"padding_modes": (3,)}, ValueError, "padding_modes must hold one or more of zeros"),
+        ({"dtypes": "float8"}, ValueError, "dtypes must hold one or more of float16"),
+        ({"values": "uniform"}, ValueError, "values must be 'integers' or 'normal'"),
+        ({"values": "normal", "dtypes": ("int8",)}, ValueError, "needs floating-point dtypes; got int8"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        conv_problems(**arguments)
+
+
+def test_without_hypothesis_the_error_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['hypothesis'] = None\n"
+        "import refconv.testing, refconv.testing.gradcheck\n"
+        "import refconv.testing.strategies"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: refconv.testing.strategies needs Hypothesis")
+    assert last.endswith("pip install 'refconv[testing]'")
+
+
+@given(conv_problems(dtypes=("float16", "int8", "complex64")))
 def test_cases_have_the_shapes_of_their_problem(case: Any) -> None:
     problem, operands = case
     assert operands.x.shape == problem.x_shape

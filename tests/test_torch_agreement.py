@@ -10,8 +10,8 @@ from hypothesis import given
 
 import refconv
 from refconv.testing.problems import Results
+from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import load, run
-from tests.strategies import Case, cases
 from tests.test_bounds import exact_and_bounds
 
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to agree with")
@@ -28,8 +28,8 @@ def parts(array: Any) -> tuple[Any, ...]:
 def test_equal_on_whole_numbers(name: str, transposed: bool) -> None:
     backend = load(name)
 
-    @given(cases(dtypes=("float32", "float64", "complex64"), transposed=transposed))
-    def check(case: Case) -> None:
+    @given(conv_problems(dtypes=("float32", "float64", "complex64"), transposed=transposed))
+    def check(case: ConvProblem) -> None:
         theirs = torch_results(*case)
         for mine, other in zip(run(backend, *case), theirs, strict=True):
             backend.assert_equal(mine, other)
@@ -42,8 +42,8 @@ def test_equal_on_whole_numbers(name: str, transposed: bool) -> None:
 def test_within_both_bounds_on_real_numbers(name: str, transposed: bool) -> None:
     backend = load(name)
 
-    @given(cases(dtypes=("float32", "float64", "complex64"), values="normal", transposed=transposed))
-    def check(case: Case) -> None:
+    @given(conv_problems(dtypes=("float32", "float64", "complex64"), values="normal", transposed=transposed))
+    def check(case: ConvProblem) -> None:
         problem, operands = case
         _, bounds = exact_and_bounds(problem, operands)
         ours, theirs = run(backend, problem, operands), torch_results(problem, operands)

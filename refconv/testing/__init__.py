@@ -6,6 +6,17 @@ Importing this package imports NumPy and nothing heavier. It never imports the i
 from refconv.testing.bounds import assert_conv_close, error_bound
 from refconv.testing.cases import Case
 from refconv.testing.check import check_conv
+from refconv.testing.gradcheck import GradcheckResult, gradcheck
 from refconv.testing.report import CheckReport, Diagnosis, Failure
 
-__all__ = ["Case", "CheckReport", "Diagnosis", "Failure", "assert_conv_close", "check_conv", "error_bound"]
+__all__ = [
+    "Case",
+    "CheckReport",
+    "Diagnosis",
+    "Failure",
+    "GradcheckResult",
+    "assert_conv_close",
+    "check_conv",
+    "error_bound",
+    "gradcheck",
+]

@@ -1,0 +1,590 @@
+r"""Checking a gradient against differences of the function itself, for any differentiable function.
+
+For complex numbers everything is PyTorch's: ⟨a, b⟩ = Σ conj(a)·b, L = Re⟨g, f(x)⟩, and the gradient of an input is
+∂L/∂Re x + i·∂L/∂Im x. So a change of x by a small v changes L by Re⟨gradient, v⟩.
+
+Two ways, chosen for each input:
+
+- If f is affine in the input and all numbers are whole, (L(x + e) − L(x − e)) / 2 is the derivative without any
+  error, and must equal the gradient exactly. Convolutions and matrix products are checked in this way.
+- Otherwise differences with steps h, h/2, h/4, … are extrapolated to h = 0 (Ridders), in float64. The table of
+  extrapolations tells its own error; the tolerance is twice that plus a bound on rounding, which is relative to the
+  numbers that are subtracted. There is no absolute floor that could hide a wrong sign on a small gradient.
+
+References
+----------
+- C. Ridders, "Accurate computation of F′(x) and F′(x)F″(x)", Advances in Engineering Software 4 (1982).
+- N. Higham, T. Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41 (2019): the
+  errors of n roundings hardly ever exceed 6√n·u.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refconv.integers import as_float, as_int, shown
+from refconv.testing.definition import Array
+
+DTYPES = ("float16", "float32", "float64", "complex64", "complex128")
+DIRECTIONS = 6  # random directions that see the elements which are not checked one by one
+LEVELS = 64  # halvings of the step at most
+COLUMNS = 6  # of the table of extrapolations: orders h², h⁴, …, h¹²
+
+
+class GradcheckResult(NamedTuple):
+    """What a successful :func:`gradcheck` found.
+
+    Attributes
+    ----------
+    exact : tuple of bool
+        For each input, whether the comparison was exact; False too where the gradient was None.
+    worst : float
+        The largest error / tolerance; 0 if everything was equal.
+    elements : int
+        How many elements were checked one by one.
+    """
+
+    exact: tuple[bool, ...]
+    worst: float
+    elements: int
+
+
+def gradcheck(
+    function: Callable[..., Any],
+    vjp: Callable[..., Any],
+    inputs: Sequence[Any],
+    *,
+    step: float = 0.05,
+    max_elements: int = 200,
+    seed: int = 0,
+) -> GradcheckResult:
+    r"""Assert that a backward pass is the gradient of a function: of any differentiable one.
+
+    .. math:: \bar x_j = \frac{\partial L}{\partial \mathrm{Re}\, x_j}
+              + i \frac{\partial L}{\partial \mathrm{Im}\, x_j}, \qquad L = \mathrm{Re} \sum \overline{g} \cdot f(x)
+
+    For each input, the others held fixed: if the function is affine in it and all values are whole numbers, exactly;
+    so prefer small whole numbers where the function allows. Otherwise by extrapolated differences of float64
+    (complex128) copies, within their own error estimate and rounding. With inputs of a narrower type the gradients'
+    values are compared in float64 and, where whole numbers are exact in the type, in the type itself.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(*inputs) -> array``: anything that ``numpy.asarray`` understands. A function that refuses float64
+        copies of its inputs with a TypeError is judged in the type that was given.
+    vjp : callable
+        ``vjp(grad_output, *inputs) -> gradients``, one per input, of the input's shape and data type; None where
+        a gradient is not to be checked. For a single input it may return the gradient itself.
+    inputs : sequence of array
+        Floating-point arrays, real or complex, with finite values; the function must be smooth around them.
+    step : float
+        First step of the differences that are extrapolated, relative to the size of the numbers of the input.
+    max_elements : int
+        Elements of an input that are checked one by one; of a larger input they are drawn at random, and random
+        directions see all the others.
+    seed : int
+        Chooses the output's gradient, the elements and the directions.
+
+    Returns
+    -------
+    GradcheckResult
+        Which comparisons were exact, the largest error / tolerance, and the number of elements.
+
+    Raises
+    ------
+    AssertionError
+        If a gradient is wrong, is not finite, has the wrong shape or type or is missing; if one of the two functions
+        changes its arguments; or if the derivative cannot be found (no smooth function, or rounding hides it). Names
+        the input, the element, both values and whether the comparison was exact.
+    TypeError, ValueError
+        If an argument breaks a rule; inputs of integers, for example.
+
+    Notes
+    -----
+    Nothing can be said of a derivative that vanishes in the rounding of the function's values, as that of
+    1e20 + x does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.testing.gradcheck import gradcheck
+    >>> a, b = np.array([[1.0, 2.0], [3.0, -1.0]]), np.array([2.0, 5.0])
+    >>> gradcheck(np.matmul, lambda g, a, b: (np.outer(g, b), a.T @ g), (a, b))
+    GradcheckResult(exact=(True, True), worst=0.0, elements=6)
+    >>> gradcheck(np.exp, lambda g, x: g * np.exp(x), (b,)).exact
+    (False,)
+    >>> gradcheck(np.matmul, lambda g, a, b: (np.outer(g, b), a @ g), (a, b))
+    Traceback (most recent call last):
+        ...
+    AssertionError: the gradient of inputs[1] is wrong at element (1,): expected 13.0, got 18.0 (exact comparison;
+    wrong at 2 of 2 elements checked)
+    """
+    for name, value in (("function", function), ("vjp", vjp)):
+        if not callable(value):
+            raise TypeError(f"{name} must be callable; got {shown(value)}")
+    arrays = _check_inputs(inputs)
+    step = as_float(step, "step", 0.0, 1.0)
+    if step == 0:
+        raise ValueError("step must be greater than 0")
+    count, seed = as_int(max_elements, "max_elements", 1), as_int(seed, "seed", 0)
+    rng = np.random.default_rng(seed)
+    with np.errstate(all="ignore"):  # steps may leave the function's domain; a result that is not finite tells
+        given = _evaluate(function, vjp, arrays, rng)
+        wide = _widened(function, vjp, arrays, given)
+        exact, worst, elements = [], 0.0, 0
+        for j, gradient in enumerate(wide.gradients):
+            if gradient is None:
+                exact.append(False)
+                continue
+            is_exact, ratio, number = _check_input(wide, given, j, step, count, rng)
+            exact.append(is_exact)
+            worst, elements = max(worst, ratio), elements + number
+    return GradcheckResult(tuple(exact), worst, elements)
+
+
+# --- Calling the two functions ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One evaluation: the inputs, f of them, the output's gradient, and the gradients that vjp returned."""
+
+    function: Callable[..., Any]
+    inputs: tuple[Array, ...]
+    y: Array
+    grad_output: Array
+    gradients: tuple[Array | None, ...]
+
+    @property
+    def unit(self) -> float:
+        """Unit roundoff of the least precise type that takes part."""
+        arrays = (*self.inputs, self.y, *(g for g in self.gradients if g is not None))
+        return max(float(np.finfo(a.dtype).eps) for a in arrays) / 2
+
+    @property
+    def growth(self) -> float:
+        """6√n: how many units the rounding errors of sums over all numbers may add up to."""
+        return 6 * math.sqrt(sum(a.size for a in self.inputs) + self.y.size + 1)
+
+    def value(self, j: int, x: Array) -> Array:
+        """Return f with input j replaced, in float64 or complex128; NaN where f refuses it."""
+        arrays = [(x if i == j else a).copy() for i, a in enumerate(self.inputs)]
+        try:
+            y = _array(self.function(*arrays), "function")
+        except (ValueError, ArithmeticError):  # a step has left the domain
+            return np.full(self.y.shape, np.nan)
+        if y.shape != self.y.shape:
+            raise AssertionError(f"function must keep the shape of its result; got {self.y.shape} and {y.shape}")
+        return _wide(y)
+
+
+def _array(value: Any, name: str) -> Array:
+    """Return a copy of what a function returned, as an array of numbers."""
+    try:
+        array = np.array(value)
+    except Exception as error:
+        message = f"{name} must return what numpy.asarray understands; got {shown(value)}: {error}"
+        raise AssertionError(message) from None
+    if array.dtype.name not in DTYPES:
+        raise AssertionError(f"{name} must return floating-point numbers; got data type {array.dtype}")
+    return array
+
+
+def _wide(array: Array) -> Array:
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+
+
+def _unchanged(name: str, before: Sequence[Array], after: Sequence[Array], names: Sequence[str]) -> None:
+    for what, a, b in zip(names, before, after, strict=True):
+        if a.shape != b.shape or a.tobytes() != b.tobytes():
+            raise AssertionError(f"{name} changes {what}; it must leave its arguments as they are")
+
+
+def _evaluate(
+    function: Callable[..., Any],
+    vjp: Callable[..., Any],
+    arrays: tuple[Array, ...],
+    gradient: np.random.Generator | Array,
+) -> _Run:
+    """Call both functions once; the output's gradient is drawn, or the given one, in the output's data type."""
+    names = [f"inputs[{j}]" for j in range(len(arrays))]
+    handed = [a.copy() for a in arrays]
+    y = _array(function(*handed), "function")
+    _unchanged("function", arrays, handed, names)
+    if not np.isfinite(y).all():
+        raise AssertionError(f"function must be finite at its inputs; its result holds {_first_not_finite(y)}")
+    if isinstance(gradient, np.random.Generator):
+        grad_output = _whole(gradient, y.shape, y.dtype, (2, 3, 5))
+    else:
+        grad_output = gradient.astype(y.dtype)
+    given, handed = grad_output.copy(), [a.copy() for a in arrays]
+    returned = vjp(given, *handed)
+    gradients = _gradients(returned, arrays)
+    _unchanged("vjp", (grad_output, *arrays), (given, *handed), ["grad_output", *names])
+    return _Run(function, arrays, y, grad_output, gradients)
+
+
+def _widened(function: Callable[..., Any], vjp: Callable[..., Any], arrays: tuple[Array, ...], given: _Run) -> _Run:
+    """Evaluate in float64; return what was given where that is float64 already, or is all that the function takes."""
+    for j, (a, gradient) in enumerate(zip(arrays, given.gradients, strict=True)):
+        if gradient is not None and gradient.dtype != a.dtype:
+            raise AssertionError(f"the gradient of inputs[{j}] must have its data type {a.dtype}; got {gradient.dtype}")
+    wide = tuple(map(_wide, arrays))
+    if all(a.dtype == w.dtype for a, w in zip(arrays, wide, strict=True)):
+        return given
+    try:
+        return _evaluate(function, vjp, wide, given.grad_output)
+    except TypeError:
+        return given
+
+
+def _gradients(returned: Any, arrays: tuple[Array, ...]) -> tuple[Array | None, ...]:
+    """Check what vjp returned: how many gradients, their shapes, and that they are finite."""
+    n = len(arrays)
+    if not isinstance(returned, list | tuple):
+        if n > 1:
+            got = f"one {type(returned).__name__}"
+            raise AssertionError(f"vjp must return a sequence of {n} gradients, one per input; got {got}")
+        returned = (returned,)
+    if len(returned) != n:
+        raise AssertionError(f"vjp must return {n} gradients, one per input; got {len(returned)}")
+    if all(value is None for value in returned):
+        raise AssertionError("vjp must return at least one gradient to check; got only None")
+    gradients = tuple(None if v is None else _array(v, f"vjp, for inputs[{j}],") for j, v in enumerate(returned))
+    for j, (gradient, a) in enumerate(zip(gradients, arrays, strict=True)):
+        if gradient is None:
+            continue
+        if gradient.shape != a.shape:
+            raise AssertionError(f"the gradient of inputs[{j}] must have its shape {a.shape}; got {gradient.shape}")
+        if not np.isfinite(gradient).all():
+            raise AssertionError(f"the gradient of inputs[{j}] must be finite; it holds {_first_not_finite(gradient)}")
+    return gradients
+
+
+def _first_not_finite(array: Array) -> str:
+    where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    return f"{array[where]} at element {where}"
+
+
+# --- Directions ------------------------------------------------------------------------------------------------------
+
+
+def _whole(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, sizes: Sequence[int]) -> Array:
+    """Return random whole numbers of these sizes and either sign; in complex ones, both parts."""
+    values = np.asarray(rng.choice(sizes, shape) * rng.choice((-1, 1), shape)).astype(dtype)
+    if values.dtype.kind == "c":
+        values = values + np.asarray(1j * rng.choice(sizes, shape) * rng.choice((-1, 1), shape)).astype(dtype)
+    return np.asarray(values, dtype)
+
+
+def _are_whole(*arrays: Array) -> bool:
+    """Tell whether all numbers are whole, and small enough for exact sums of many."""
+    parts = [part for a in arrays for part in (a.real, a.imag)]
+    return all(bool(((part == np.rint(part)) & (np.abs(part) <= 2**30)).all()) for part in parts)
+
+
+def _moved(x: Array, v: Array, t: float) -> Array:
+    """Return x + t·v in the data type of x, a new array."""
+    return np.asarray(x + np.asarray(t * v).astype(x.dtype), x.dtype)
+
+
+def _is_affine(run: _Run, j: int, directions: Sequence[Array]) -> bool:
+    """Tell whether y(t) = f(x + t·v) is y(0) + t·(y(1) − y(0)) exactly, for whole and half t and some directions."""
+    x, y = run.inputs[j], _wide(run.y)
+    for v in directions:
+        slope = run.value(j, _moved(x, v, 1)) - y
+        if not _are_whole(slope):
+            return False
+        for t in (-1, 2, -2, 0.5, -0.5):  # odd terms vanish in a symmetric pair alone: hence 2 and the halves
+            if not np.array_equal(run.value(j, _moved(x, v, t)), y + t * slope):
+                return False
+    return True
+
+
+class _Found(NamedTuple):
+    """A derivative along a direction, and how far it and the gradient's own may be apart."""
+
+    value: float
+    error: float  # of the extrapolation, by its own estimate
+    rounding: float
+    hidden: Array  # what rounding may add in outputs that did not change at all, per output
+    size: float  # Σ|g||∂y|: what the derivative's terms add up to
+
+    @property
+    def tolerance(self) -> float:
+        return 2 * self.error + self.rounding
+
+    @property
+    def doubt(self) -> float:
+        """The tolerance if all outputs depended on the elements, the unchanged ones too."""
+        return self.tolerance + float(self.hidden.sum())
+
+
+def _exact_derivative(run: _Run, j: int, v: Array) -> _Found | None:
+    """Return the central difference with step 1; None if it turns out that f is not affine along v."""
+    x, y = run.inputs[j], _wide(run.y)
+    plus, minus = run.value(j, _moved(x, v, 1)), run.value(j, _moved(x, v, -1))
+    if not (_are_whole(plus, minus) and np.array_equal(plus - y, y - minus)):
+        return None
+    terms = np.conj(_wide(run.grad_output)) * (plus - y)
+    return _Found(float(terms.real.sum()), 0, 0, np.zeros(y.shape), float(np.abs(terms).sum()))
+
+
+def _derivative(run: _Run, j: int, v: Array, h: float) -> _Found | None:
+    """Return the extrapolated derivative along v with its error estimate; None if f is not finite around x."""
+    x, g, rate = run.inputs[j], _wide(run.grad_output), run.growth * run.unit
+    far = float(np.abs(x[v != 0]).max(initial=0))
+    best: _Found | None = None
+    above: list[float] = []  # the row before in Ridders' table
+    for _ in range(LEVELS):
+        plus, minus = _moved(x, v, h), _moved(x, v, -h)
+        # The width that the rounded points really have: along one element exactly, in general by projection.
+        width = float(np.vdot(v, _wide(plus) - _wide(minus)).real) / float(np.vdot(v, v).real)
+        if not width > 0:
+            break
+        plus, minus = run.value(j, plus), run.value(j, minus)
+        change = plus - minus
+        difference = float((np.conj(g) * change).real.sum()) / width
+        if math.isfinite(difference):
+            values = np.abs(g) * (np.abs(plus) + np.abs(minus)) / width
+            size = float((np.abs(g) * np.abs(change)).sum()) / width
+            # Of the values subtracted, of the sum, and of the points where they are taken. Extrapolation doubles it.
+            rounding = 2 * rate * float(values[change != 0].sum()) + rate * size * (1 + far / h * (v[v != 0].size > 1))
+            hidden = 2 * run.unit * values * (change == 0)
+            row = [difference]
+            for order, previous in enumerate(above[:COLUMNS], 1):
+                row.append(row[-1] + (row[-1] - previous) / (4**order - 1))
+                error = max(abs(row[-1] - row[-2]), abs(row[-1] - previous))
+                # Two differences may agree by chance.
+                if len(above) > 1 and (best is None or error + rounding < best.error + best.rounding):
+                    best = _Found(row[-1], error, rounding, hidden, size)
+            above = row
+            if best is not None and (best.error <= max(rounding, 1e-10 * abs(best.value)) or rounding > best.tolerance):
+                break
+        else:
+            above = []
+        h /= 2
+    return best
+
+
+# --- Checking one input ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """The comparison of one element: expected and found values, and error / tolerance."""
+
+    where: tuple[int, ...]
+    expected: complex
+    actual: complex
+    tolerance: float
+
+    @property
+    def ratio(self) -> float:
+        error = abs(self.expected - self.actual)
+        return error / self.tolerance if self.tolerance else math.inf if error else 0.0
+
+
+class _Judge:
+    """Compares the gradient of one input with derivatives along directions."""
+
+    def __init__(self, run: _Run, given: _Run, j: int, step: float, exact: bool) -> None:
+        gradient = run.gradients[j]
+        assert gradient is not None
+        self.run, self.given, self.j, self.step, self.exact = run, given, j, step, exact
+        self.x, self.gradient = run.inputs[j], _wide(gradient)
+        sizes = np.abs(_wide(self.x))
+        self.scale = float(np.sqrt((sizes**2).mean())) if sizes.any() else 1.0
+        self.largest = float(np.abs(self.gradient).max(initial=0))
+        self.level = float((np.abs(_wide(run.grad_output)) * np.abs(_wide(run.y))).sum())
+
+    def claimed(self, v: Array) -> float:
+        """Return Re⟨gradient, v⟩."""
+        return float((np.conj(self.gradient) * v).real.sum())
+
+    def derivative(self, v: Array) -> _Found | None:
+        """Return the derivative along v; None if an exact one is wanted and the function is not affine after all."""
+        if self.exact:
+            return _exact_derivative(self.run, self.j, v)
+        scale = max(self.scale, float(np.abs(self.x[v != 0]).max(initial=0)))
+        scale = 2.0 ** math.floor(math.log2(scale)) / float(np.abs(v).max())
+        found, claimed = _derivative(self.run, self.j, v, self.step * scale), self.claimed(v)
+        if found is None or found.doubt > 1e-6 * abs(found.value):
+            # The numbers may be small only by chance, as those near 0 are to the exponential function.
+            other = _derivative(self.run, self.j, v, self.step / float(np.abs(v).max()))
+            found = min((f for f in (found, other) if f), key=lambda f: f.doubt, default=None)
+        if found is not None and abs(found.value - claimed) > found.tolerance:
+            found = self._reconsidered(v, found, claimed)
+        if found is None or self._is_undecided(v, found, claimed):
+            raise AssertionError(
+                f"the derivative of function by inputs[{self.j}] cannot be found {self._place(v)}: it is not "
+                f"smooth there, or random, or rounding hides it"
+                + (f" ({found.value:.8g} ± {found.tolerance:.1e}; vjp gives {claimed:.8g})" if found else "")
+            )
+        return found
+
+    def _reconsidered(self, v: Array, found: _Found, claimed: float) -> _Found:
+        """Before a gradient is called wrong: rule out that the step was too long, and that rounding hid the change."""
+        other = _derivative(self.run, self.j, v, self.step * self.scale / 100 / float(np.abs(v).max()))
+        if other is not None and abs(other.value - found.value) > other.tolerance + found.tolerance:
+            found = other  # the two contradict each other: details that the longer step jumped over
+        if abs(found.value - claimed) > found.tolerance and found.hidden.any():
+            # Outputs that did not change either do not depend on these elements or change by less than they are
+            # rounded. NaN tells: it reaches what depends on it.
+            poisoned = self.run.value(self.j, _moved(self.x, np.where(v != 0, np.nan, 0), 1))
+            found = found._replace(rounding=found.rounding + float(found.hidden[~np.isfinite(poisoned)].sum()))
+        return found
+
+    def _is_undecided(self, v: Array, found: _Found, claimed: float) -> bool:
+        """Tell whether the tolerance is so large, beside the largest gradient, that it would accept anything."""
+        largest = max(self.largest * float(np.abs(v).max()), abs(found.value), abs(claimed))
+        vanishing = max(largest, found.tolerance) <= 1e-8 * self.level / max(self.scale, 1)
+        return found.tolerance > 1e-3 * largest and not vanishing
+
+    def _place(self, v: Array) -> str:
+        places = np.argwhere(v != 0)
+        where = f"at element {tuple(int(i) for i in places[0])}"
+        return where if len(places) == 1 else "along a random direction"
+
+    def agrees(self, v: Array) -> bool | None:
+        """Tell whether the gradient agrees along v; None if the function is not affine after all."""
+        found = self.derivative(v)
+        if found is None:
+            return None
+        return abs(found.value - self.claimed(v)) <= found.tolerance and self._agrees_as_given(v, found) is None
+
+    def _agrees_as_given(self, v: Array, found: _Found) -> float | None:
+        """Return what the gradient in the inputs' own type says along v, if it is exact there and wrong."""
+        gradient = self.given.gradients[self.j]
+        if gradient is None or not self.exact or found.size * 2 * self.given.unit > 1:
+            return None
+        claimed = float((np.conj(_wide(gradient)) * v).real.sum())
+        return claimed if claimed != found.value else None
+
+    def element(self, where: tuple[int, ...]) -> _Verdict | None:
+        """Compare one element, in both parts; None if the function is not affine after all."""
+        expected, actual, tolerance = 0j, 0j, 0.0
+        for unit in (1, 1j) if self.x.dtype.kind == "c" else (1,):
+            v = np.zeros(self.x.shape, _wide(self.x).dtype)
+            v[where] = unit
+            found = self.derivative(v)
+            if found is None:
+                return None
+            claimed = self._agrees_as_given(v, found)
+            expected += unit * found.value
+            actual += unit * (self.claimed(v) if claimed is None else claimed)
+            tolerance = math.hypot(tolerance, found.tolerance)
+        return _Verdict(where, expected, actual, tolerance)
+
+    def located(self, v: Array) -> tuple[int, ...] | None:
+        """Return an element that makes the gradient disagree along v, found by halving; None if no half does."""
+        places = np.argwhere(v != 0)
+        while len(places) > 1:
+            middle = len(places) // 2
+            for half in (places[:middle], places[middle:]):
+                part = np.zeros_like(v)
+                part[tuple(half.T)] = v[tuple(half.T)]
+                if self.agrees(part) is False:
+                    places = half
+                    break
+            else:
+                return None
+        return tuple(int(i) for i in places[0])
+
+
+def _check_input(
+    run: _Run, given: _Run, j: int, step: float, count: int, rng: np.random.Generator
+) -> tuple[bool, float, int]:
+    """Check one gradient; return whether exactly, the largest error / tolerance, and how many elements."""
+    x = run.inputs[j]
+    chosen = np.sort(rng.permutation(x.size)[:count])
+    wheres = [tuple(int(i) for i in np.unravel_index(n, x.shape)) for n in chosen]
+    directions = [_whole(rng, x.shape, _wide(x).dtype, (1, 2, 3)) for _ in range(DIRECTIONS)]
+    # Whole numbers of one kind stay whole under these steps; two directions tell whether f is affine.
+    exact = _are_whole(*run.inputs, run.y) and _is_affine(run, j, directions[:2])
+    judge = _Judge(run, given, j, step, exact)
+    verdicts = [judge.element(where) for where in wheres]
+    if None in verdicts:
+        judge = _Judge(run, given, j, step, exact=False)
+        verdicts = [judge.element(where) for where in wheres]
+    compared = [verdict for verdict in verdicts if verdict is not None]
+    _raise_if_wrong(judge, compared)
+    for v in directions if x.size > count else ():
+        agrees = judge.agrees(v)
+        if agrees is None:
+            judge = _Judge(run, given, j, step, exact=False)
+            agrees = judge.agrees(v)
+        if not agrees:
+            where = judge.located(v)
+            found = None if where is None else judge.element(where)
+            _raise_if_wrong(judge, [] if found is None else [found])
+            _raise_along(judge, v)
+    return judge.exact, max((verdict.ratio for verdict in compared), default=0.0), len(wheres)
+
+
+def _raise_if_wrong(judge: _Judge, verdicts: Sequence[_Verdict]) -> None:
+    wrong = [verdict for verdict in verdicts if verdict.ratio > 1]
+    if not wrong:
+        return
+    worst = max(wrong, key=lambda verdict: (verdict.ratio, abs(verdict.expected - verdict.actual)))
+    is_complex = judge.x.dtype.kind == "c"
+    expected, actual = (v if is_complex else v.real for v in (worst.expected, worst.actual))
+    how = "exact comparison" if judge.exact else f"tolerance {worst.tolerance:.1e}, off by {worst.ratio:.3g} times that"
+    raise AssertionError(
+        f"the gradient of inputs[{judge.j}] is wrong at element {worst.where}: expected {expected}, got {actual} "
+        f"({how}; wrong at {len(wrong)} of {len(verdicts)} elements checked){_hint(verdicts)}"
+    )
+
+
+def _raise_along(judge: _Judge, v: Array) -> None:
+    found = judge.derivative(v)
+    assert found is not None
+    how = "exact comparison" if judge.exact else f"tolerance {found.tolerance:.1e}"
+    raise AssertionError(
+        f"the gradient of inputs[{judge.j}] is wrong along a random direction, by no single element: "
+        f"expected {found.value}, got {judge.claimed(v)} ({how})"
+    )
+
+
+def _hint(verdicts: Sequence[_Verdict]) -> str:
+    """Return what would make every element right, where that is a common mistake."""
+    mistakes: dict[str, Callable[[complex], complex]] = {
+        "its sign is wrong": lambda z: -z,
+        "it is the conjugate of what it must be": lambda z: z.conjugate(),
+    }
+    for name, repair in mistakes.items():
+        if all(replace(verdict, actual=repair(verdict.actual)).ratio <= 1 for verdict in verdicts):
+            return f"; {name}"
+    return ""
+
+
+# --- The arguments ---------------------------------------------------------------------------------------------------
+
+
+def _check_inputs(inputs: Any) -> tuple[Array, ...]:
+    """Return copies of the inputs as NumPy arrays."""
+    if not isinstance(inputs, list | tuple):
+        raise TypeError(f"inputs must be a list or tuple of arrays; got {shown(inputs)}")
+    if not inputs:
+        raise ValueError("inputs must hold at least one array; got none")
+    arrays = []
+    for j, value in enumerate(inputs):
+        try:
+            array = np.array(value)
+        except Exception as error:
+            message = f"inputs[{j}] must be what numpy.asarray understands; got {shown(value)}: {error}"
+            raise TypeError(message) from None
+        if array.dtype.name not in DTYPES:
+            raise TypeError(
+                f"inputs[{j}] must hold real or complex floating-point numbers ({', '.join(DTYPES)}); got {array.dtype}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"inputs[{j}] must be finite; it holds {_first_not_finite(array)}")
+        arrays.append(array)
+    return tuple(arrays)

@@ -1,0 +1,191 @@
+"""Other libraries' convolutions, refconv's own and plain correct ones through the checker: no false alarm."""
+
+import functools
+import importlib
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import refconv
+from refconv.testing import check_conv
+from refconv.testing.adapters import Adapter, jax_conv, onnxruntime_conv, torch_conv
+from tests.correct_convolutions import CORRECT
+
+EVERYTHING = ("bias", "stride", "padding", "dilation", "groups", "asymmetric_padding")
+KINDS = [(d, transposed) for transposed in (False, True) for d in (1, 2, 3)]
+KIND_IDS = [f"{d}d{'-transposed' if transposed else ''}" for d, transposed in KINDS]
+PEERS = {
+    torch_conv: ("torch",),
+    jax_conv: ("jax",),
+    onnxruntime_conv: ("onnx", "onnxruntime"),
+}
+# Seeds and cases: JAX compiles for every shape, so it gets few. Other seeds change all numbers and few shapes.
+AMOUNT = {torch_conv: (range(5), 40), jax_conv: (range(3), 6), onnxruntime_conv: (range(5), 40)}
+# Where a peer is known to round more often than the bounds allow: see docs/checking.md. Not wrong on whole numbers.
+ROUNDS_MORE = {
+    (torch_conv, "float16"): {"real values"},
+    (torch_conv, "complex64"): {"real values"},
+    (jax_conv, "float16"): {"real values"},
+}
+
+
+@functools.cache
+def made(peer, d: int, transposed: bool) -> Adapter:
+    for package in PEERS[peer]:
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            pytest.skip(f"{package} is not installed: {peer.__name__} is not checked")
+    adapter = peer(d, transposed)
+    if peer is torch_conv:
+        adapter = adapter._replace(forward=in_one_thread(adapter.forward), backward=in_one_thread(adapter.backward))
+    return adapter
+
+
+def in_one_thread(function):
+    """Waking PyTorch's threads costs more than small problems do; each thread that calls it has a number of its own."""
+
+    def call(*args, **options):
+        importlib.import_module("torch").set_num_threads(1)
+        return function(*args, **options)
+
+    return call
+
+
+def names(function) -> str:
+    return function.__name__
+
+
+def check(adapter: Adapter, dtype: str, **more):
+    return check_conv(adapter.forward, adapter.backward, **{**adapter.settings(), "dtype": dtype, **more})
+
+
+# --- Peers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("d", "transposed"), KINDS, ids=KIND_IDS)
+@pytest.mark.parametrize("peer", PEERS, ids=names)
+def test_peer_passes(peer, d, transposed, dtype):
+    adapter = made(peer, d, transposed)
+    if dtype not in adapter.dtypes:
+        pytest.skip(f"{adapter.name} has no {dtype} convolution on the CPU")
+    seeds, cases = AMOUNT[peer]
+    for seed in seeds:
+        check(adapter, dtype, seed=seed, cases=cases).raise_if_failed()
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=names)
+def test_peer_passes_a_longer_check(peer):
+    """Few cases leave out some kinds: here every kind of case is there."""
+    cases = 24 if peer is jax_conv else 200
+    check(made(peer, 2, False), "float32", cases=cases, seed=1).raise_if_failed()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "complex64"])
+@pytest.mark.parametrize("peer", PEERS, ids=names)
+def test_other_data_types(peer, dtype, transposed):
+    adapter = made(peer, 1, transposed)
+    if dtype not in adapter.dtypes:
+        pytest.skip(f"{adapter.name} has no {dtype} convolution on the CPU")
+    report = check(adapter, dtype, cases=6 if peer is jax_conv else 100)
+    # How a peer rounds depends on the processor, so a failure is allowed, not required.
+    assert {failure.check for failure in report.failures} <= ROUNDS_MORE.get((peer, dtype), set()), str(report)
+
+
+def test_onnxruntime_output_padding_below_the_stride():
+    """What it refuses is an output padding of at least the stride, which only dilation makes possible."""
+    for d in (1, 2, 3):
+        adapter = made(onnxruntime_conv, d, True)
+        supports = {*adapter.supports, "output_padding"} - {"dilation"}
+        check(adapter, "float32", supports=sorted(supports), cases=60).raise_if_failed()
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=names)
+def test_read_only_arrays_raise_no_warning(peer):
+    adapter = made(peer, 1, False)
+    x, weight, g = np.ones((1, 2, 5), "float32"), np.ones((3, 2, 2), "float32"), np.ones((1, 3, 4), "float32")
+    for array in (x, weight, g):
+        array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = adapter.forward(x[..., ::-1], weight, None, (1,), (0,), (1,), 1)
+        assert np.array_equal(y, np.full((1, 3, 4), 4))
+        if adapter.backward is not None:
+            grads = adapter.backward(g, x, weight, (1,), (0,), (1,), 1)
+            assert [grad.shape for grad in grads] == [x.shape, weight.shape, (3,)]
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=names)
+def test_missing_package_is_named(peer, monkeypatch):
+    for package in PEERS[peer]:
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    with pytest.raises(ImportError, match=rf"^{peer.__name__} needs the package \w+: pip install '"):
+        peer()
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=names)
+def test_wrong_arguments(peer):
+    with pytest.raises(ValueError, match="spatial_dims must be at least 1; got 0"):
+        peer(0)
+    with pytest.raises(ValueError, match="spatial_dims must be at most"):
+        peer(7)
+    with pytest.raises(TypeError, match="transposed must be"):
+        peer(2, "yes")
+
+
+# --- refconv itself --------------------------------------------------------------------------------------------------
+
+
+def own(transposed: bool):
+    conv = refconv.conv_transpose if transposed else refconv.conv
+    conv_backward = refconv.conv_transpose_backward if transposed else refconv.conv_backward
+
+    def forward(x, weight, bias, stride, padding, dilation, groups, **more):
+        return conv(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, **more)
+
+    def backward(grad_output, x, weight, stride, padding, dilation, groups, **more):
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, **more}
+        return conv_backward(grad_output, x, weight, **options)
+
+    return forward, backward
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "int32"])
+@pytest.mark.parametrize(("d", "transposed"), KINDS, ids=KIND_IDS)
+def test_refconv_passes(d, transposed, dtype):
+    supports = (*EVERYTHING, "output_padding") if transposed else EVERYTHING
+    settings = {"spatial_dims": d, "supports": supports, "transposed": transposed, "dtype": dtype}
+    check_conv(*own(transposed), **settings).raise_if_failed()
+    check_conv(*own(transposed), **settings, seed=1, cases=60).raise_if_failed()
+
+
+# --- Plain correct implementations -----------------------------------------------------------------------------------
+
+
+def available(name: str):
+    if name == "scipy":
+        pytest.importorskip("scipy", reason="SciPy is not installed: a convolution by its correlation is not checked")
+    return CORRECT[name]
+
+
+@pytest.mark.parametrize("name", CORRECT)
+def test_correct_convolution_passes(name):
+    pair = available(name)
+    check_conv(pair.forward, pair.backward, supports=EVERYTHING).raise_if_failed()
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("name", CORRECT)
+def test_no_false_alarm(name, seed):
+    pair = available(name)
+    dtype, d = pair.dtypes[seed % len(pair.dtypes)], 1 + seed % 3
+    cases = 50 if d < 3 else 25  # loops in Python take their time
+    report = check_conv(
+        pair.forward, pair.backward, spatial_dims=d, supports=EVERYTHING, dtype=dtype, seed=seed, cases=cases
+    )
+    report.raise_if_failed()
+    assert not [note for note in report.notes if "suspicious" in note]

@@ -1,0 +1,141 @@
+"""The examples in docs/examples do what docs/checking.md says of them."""
+
+import ctypes
+import difflib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from refconv.testing.examine import CHECKS
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "docs" / "examples"
+PAGE = (ROOT / "docs" / "checking.md").read_text("utf-8")
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def test_homework_fails_and_its_mistake_is_named_first():
+    report = load("homework").check()
+    assert not report.passed
+    assert {failure.part for failure in report.failures} == {"grad_x"}
+    for failure in report.failures:
+        assert [d.name for d in failure.diagnoses if d.rank == 1] == ["stride ignored in the input gradient"]
+    first = report.failures[0]
+    assert first.check == "grad_x"
+    assert first.case.x.size <= 4
+
+
+def test_page_shows_the_report_that_the_homework_prints():
+    shown = run("homework")
+    assert shown.returncode == 1, shown.stderr
+    first, _, rest = shown.stdout.partition("\n\n[2]")
+    assert rest
+    assert f"```text\n{first}\n```" in PAGE
+
+
+def test_solution_passes():
+    shown = run("homework_solution")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert shown.stdout.startswith("passed: 2-d convolution in float32, forward and backward, 200 cases")
+
+
+def test_solution_differs_in_one_line_of_code():
+    old, new = ((EXAMPLES / f"{name}.py").read_text("utf-8") for name in ("homework", "homework_solution"))
+    code = [text.partition("import sys")[2].splitlines() for text in (old, new)]  # without the docstring
+    changed = [line for line in difflib.ndiff(*code) if line[0] in "+-"]
+    assert [line[0] for line in changed] == ["-", "+"]
+
+
+def test_page_lists_every_check():
+    listed = re.findall(r"^\| `([^`]+)` \| (.+) \|$", PAGE, re.MULTILINE)
+    assert dict(listed) | CHECKS == dict(listed)
+    assert [name for name, _ in listed if name in CHECKS] == list(CHECKS)
+
+
+# --- The CuPy kernels ------------------------------------------------------------------------------------------------
+
+
+def test_cupy_kernel_without_a_gpu_says_so():
+    if load("cupy_kernel").why_not() is None:
+        pytest.skip("a GPU is present: the kernels are checked instead")
+    shown = run("cupy_kernel")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stderr == ""
+    assert re.fullmatch(r"cupy_kernel\.py: nothing was run, CuPy .+\n", shown.stdout)
+
+
+def test_cupy_kernel_on_a_gpu():
+    reason = load("cupy_kernel").why_not()
+    if reason:
+        pytest.skip(f"the CuPy example is not run: {reason}")
+    shown = run("cupy_kernel")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+
+
+SERIAL = """
+struct { unsigned x; } blockIdx, blockDim, threadIdx;
+#define __global__
+"""
+
+
+def test_cupy_kernels_as_plain_c(tmp_path, monkeypatch):
+    """The same source and the same host code, one thread after the other, so that neither needs a GPU to be checked."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or os.name == "nt":
+        pytest.skip("no C compiler: the CuPy kernels are not checked on the CPU")
+    example = load("cupy_kernel")
+    source, library = tmp_path / "kernels.c", tmp_path / "kernels.so"
+    source.write_text(SERIAL + example.SOURCE.replace('extern "C"', ""), "utf-8")
+    subprocess.run([compiler, "-std=gnu99", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
+    compiled = ctypes.CDLL(str(library))
+    block_dim, block, thread = (ctypes.c_uint.in_dll(compiled, n) for n in ("blockDim", "blockIdx", "threadIdx"))
+
+    def raw_kernel(code, name):
+        assert code is example.SOURCE
+
+        def start(grid, threads, arguments):
+            assert all(isinstance(a, np.ndarray | np.int32) for a in arguments)
+            assert all(a.flags.c_contiguous for a in arguments if isinstance(a, np.ndarray))
+            assert np.prod(grid) > 0
+            block_dim.value = threads[0]
+            given = [
+                ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else ctypes.c_int(a) for a in arguments
+            ]
+            for block.value in range(grid[0]):
+                for thread.value in range(threads[0]):
+                    compiled[name](*given)
+
+        return start
+
+    def empty(shape, dtype):
+        return np.full(shape, np.nan, dtype)  # what a kernel forgets to write stays NaN
+
+    stand_in = SimpleNamespace(
+        RawKernel=raw_kernel, asarray=np.asarray, ascontiguousarray=np.ascontiguousarray, empty=empty, asnumpy=np.array
+    )
+    monkeypatch.setattr(example, "cp", stand_in)
+    example.check().raise_if_failed()

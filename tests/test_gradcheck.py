@@ -1,0 +1,429 @@
+"""The gradient check passes what is right, and names what is wrong: the wrong gradients are the point of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import refconv
+from refconv.testing.gradcheck import GradcheckResult, gradcheck
+from refconv.testing.strategies import ConvProblem, conv_problems
+from tests.helpers import arange
+
+Function = Callable[..., Any]
+RNG = np.random.default_rng(5)
+REAL = RNG.standard_normal((4, 3))
+COMPLEX = REAL + 1j * RNG.standard_normal((4, 3))
+WHOLE = RNG.integers(-4, 5, (4, 3)).astype("float64")
+
+
+def whole(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-3, 4, shape).astype(dtype)
+    return values + (1j * rng.integers(-3, 4, shape)).astype(dtype) if values.dtype.kind == "c" else values
+
+
+def softmax(x: Any) -> Any:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def softmax_vjp(g: Any, x: Any) -> Any:
+    s = softmax(x)
+    return s * (g - (g * s).sum(axis=-1, keepdims=True))
+
+
+def divide_vjp(g: Any, a: Any, b: Any) -> Any:
+    return g * np.conj(1 / b), -g * np.conj(a / b**2)
+
+
+def matmul_vjp(g: Any, a: Any, b: Any) -> Any:
+    return g @ np.conj(b.T), np.conj(a.T) @ g
+
+
+def exp_vjp(g: Any, x: Any) -> Any:
+    return g * np.conj(np.exp(x))
+
+
+# --- What is right passes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("values", ["integers", "normal"])
+def test_convolutions_pass_in_every_argument(values: str, transposed: bool) -> None:
+    function = refconv.conv_transpose if transposed else refconv.conv
+    backward = refconv.conv_transpose_backward if transposed else refconv.conv_backward
+
+    @settings(max_examples=25)
+    @given(
+        conv_problems(
+            dtypes=("float32", "float64", "complex64", "complex128"),
+            values=values,
+            transposed=transposed,
+            groupings=("one", "uniform", "depthwise"),
+        )
+    )
+    def check(case: ConvProblem) -> None:
+        inputs = [case.x, case.weight] + ([] if case.bias is None else [case.bias])
+
+        def vjp(g: Any, x: Any, weight: Any, bias: Any = None) -> Any:
+            grads = backward(g, x, weight, **case.options)
+            return grads if bias is not None else grads[:2]
+
+        result = gradcheck(lambda *a: function(*a, **case.options), vjp, inputs, max_elements=12)
+        if values == "integers":
+            assert result == ((True,) * len(inputs), 0, sum(min(a.size, 12) for a in inputs))
+        else:
+            assert not any(result.exact)
+            assert result.worst <= 1
+
+    check()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
+def test_matmul_is_exact_on_whole_numbers_of_every_type(dtype: str) -> None:
+    a, b = whole((4, 3), dtype), whole((3, 2), dtype, 1)
+    assert gradcheck(np.matmul, matmul_vjp, (a, b)) == GradcheckResult((True, True), 0.0, 18)
+    half = np.asarray(0.3, dtype)
+    result = gradcheck(np.matmul, matmul_vjp, (a * half, b * half))
+    assert result.exact == (False, False)
+
+
+def test_exactness_is_judged_input_by_input() -> None:
+    """Affine in the numerator, not in the denominator; and of two whole inputs one may be squared."""
+    a, b = np.array([8.0, -4.0, 12.0]), np.array([1.0, -1.0, 1.0])
+    assert gradcheck(np.divide, divide_vjp, (a, b)).exact == (True, False)
+    square = gradcheck(lambda a, b: a * b * b, lambda g, a, b: (g * b * b, 2 * g * a * b), (a, b))
+    assert square.exact == (True, False)
+    cubic = gradcheck(lambda x: x**3 - x, lambda g, x: g * (3 * x * x - 1), [np.zeros(3)])
+    assert cubic.exact == (False,)  # it is 0 at −1, 0 and 1
+
+
+@pytest.mark.parametrize(
+    "x", [REAL, REAL.astype("float32"), REAL.astype("float16"), COMPLEX, WHOLE, REAL * 1e-9, REAL * 1e-15]
+)
+def test_exp_passes(x: Any) -> None:
+    result = gradcheck(np.exp, exp_vjp, [x])
+    assert (result.exact, result.elements) == ((False,), 12)
+    assert result.worst <= 1
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-12, 1e-5, 1.0, 1e3, 1e150])
+def test_elementwise_functions_of_every_size_pass(scale: float) -> None:
+    x = RNG.uniform(0.1, 3, 7) * scale
+    gradcheck(np.log, lambda g, x: g / x, [x])
+    gradcheck(np.sqrt, lambda g, x: g / (2 * np.sqrt(x)), [x])
+    gradcheck(lambda x: x**2, lambda g, x: 2 * g * x, [x])
+    gradcheck(lambda x: x / (scale + x), lambda g, x: g * scale / (scale + x) ** 2, [x])
+
+
+def test_numbers_of_many_sizes_pass_together() -> None:
+    x = np.array([-60.0, -40, -20, -1e-3, 0, 1e-8, 3.0, 12])
+    gradcheck(np.exp, exp_vjp, [x])
+    gradcheck(np.log, lambda g, x: g / x, [np.array([1e-12, 1e-8, 1e-3, 0.5, 20, 1e6])])
+    gradcheck(np.divide, divide_vjp, (np.ones(5), np.array([1e-6, -1e-3, 0.1, 1.0, 50])))
+
+
+def test_details_that_a_long_step_jumps_over() -> None:
+    x = np.array([1.0, 3e-4, -5e-4])
+
+    def peak(x: Any) -> Any:
+        return np.exp(-((1e3 * x) ** 2))
+
+    gradcheck(peak, lambda g, x: g * peak(x) * -2e6 * x, [x])
+    with pytest.raises(AssertionError, match=r"wrong at element \([12],\)"):
+        gradcheck(peak, lambda g, x: g * peak(x) * -2.002e6 * x, [x])
+
+
+def test_softmax_and_division_pass() -> None:
+    gradcheck(softmax, softmax_vjp, [REAL])
+    gradcheck(softmax, softmax_vjp, [WHOLE.astype("float32") * 6])
+    gradcheck(lambda x: softmax(x).sum(), lambda g, x: softmax_vjp(g * np.ones_like(x), x), [REAL])  # constant
+    gradcheck(np.divide, divide_vjp, (REAL, REAL[::-1] + 5))
+    gradcheck(np.divide, divide_vjp, (COMPLEX, COMPLEX[::-1]))
+
+
+def test_real_functions_of_complex_numbers_and_the_other_way_round() -> None:
+    gradcheck(lambda z: np.abs(z) ** 2, lambda g, z: 2 * g * z, [COMPLEX])
+    gradcheck(lambda z: z.real, lambda g, z: g + 0j, [np.round(COMPLEX * 4)])
+    gradcheck(lambda x: np.exp(1j * x), lambda g, x: (np.conj(g) * 1j * np.exp(1j * x)).real, [REAL])
+
+
+def test_more_shapes() -> None:
+    assert gradcheck(np.sin, lambda g, x: g * np.cos(x), [0.7]).elements == 1
+    assert gradcheck(np.negative, lambda g, x: [-g], [np.zeros((0, 3))]) == ((True,), 0.0, 0)
+    assert gradcheck(lambda x: x[:0], lambda g, x: np.zeros_like(x), [REAL]).worst == 0
+    result = gradcheck(np.divide, lambda g, a, b: (None, divide_vjp(g, a, b)[1]), (REAL, REAL + 9))
+    assert result.elements == 12
+
+
+def test_a_function_of_fixed_type_is_judged_in_it() -> None:
+    weight = arange((2, 1, 3))
+
+    def vjp(g: Any, x: Any) -> Any:
+        return refconv.conv_input_grad(g, weight, x.shape)
+
+    assert gradcheck(lambda x: refconv.conv(x, weight), vjp, [arange((1, 1, 6))]).exact == (True,)
+    fraction = arange((1, 1, 6)) / np.float32(7)
+    assert gradcheck(lambda x: refconv.conv(x, weight), vjp, [fraction]).exact == (False,)
+    with pytest.raises(AssertionError, match="wrong at element"):
+        gradcheck(lambda x: refconv.conv(x, weight), lambda g, x: vjp(g, x) * np.float32(1.01), [fraction])
+
+
+def test_a_function_may_refuse_what_is_outside_of_its_domain() -> None:
+    def log(x: Any) -> Any:
+        if not (x > 0).all():
+            raise ValueError("x must be positive")
+        return np.log(x)
+
+    gradcheck(log, lambda g, x: g / x, [np.array([1.0, 1e-9, 5.0])])
+
+
+def test_the_same_seed_gives_the_same_result() -> None:
+    one, two = (gradcheck(np.exp, exp_vjp, [REAL], seed=3, max_elements=5) for _ in range(2))
+    assert one == two
+
+
+def test_inputs_are_left_alone() -> None:
+    x = REAL.copy()
+    x.setflags(write=False)
+    gradcheck(
+        np.exp,
+        exp_vjp,
+        [
+            x,
+        ],
+    )
+    np.testing.assert_array_equal(x, REAL)
+
+
+# --- What is wrong is caught -----------------------------------------------------------------------------------------
+
+CORRECT: dict[str, tuple[Function, Function, tuple[Any, ...]]] = {
+    "matmul, whole": (np.matmul, matmul_vjp, (whole((4, 3), "float64"), whole((3, 2), "float64", 1))),
+    "matmul, whole float16": (np.matmul, matmul_vjp, (whole((4, 3), "float16"), whole((3, 2), "float16", 1))),
+    "matmul, whole complex": (np.matmul, matmul_vjp, (whole((4, 3), "complex64"), whole((3, 2), "complex64", 1))),
+    "matmul": (np.matmul, matmul_vjp, (COMPLEX, COMPLEX.T)),
+    "exp": (np.exp, exp_vjp, (REAL,)),
+    "exp, complex": (np.exp, exp_vjp, (COMPLEX.astype("complex64"),)),
+    "softmax": (softmax, softmax_vjp, (REAL,)),
+    "division": (np.divide, divide_vjp, (REAL.astype("float32"), REAL.astype("float32") + 5)),
+}
+
+
+def dropped(gradient: Any) -> Any:
+    """Drop the largest element: the smallest may be 0."""
+    changed = gradient.copy()
+    changed[np.unravel_index(np.argmax(np.abs(gradient)), gradient.shape)] = 0
+    return changed
+
+
+OTHER_TYPE = {"float16": "float32", "float32": "float64", "float64": "float32", "complex64": "complex128"}
+OTHER_TYPE["complex128"] = "complex64"
+WRONG: dict[str, tuple[str, Function]] = {
+    "off by 1e-3": ("is wrong at element", lambda v: v * v.dtype.type(1 + 1e-3)),
+    "wrong sign": ("is wrong at element .* its sign is wrong", lambda v: -v),
+    "dropped element": ("is wrong at element", dropped),
+    "one element off": ("is wrong at element", lambda v: v + np.eye(*v.shape, k=-1, dtype=v.dtype) / 128),
+    "transposed": ("must have its shape", lambda v: v.T),
+    "flattened": ("must have its shape", lambda v: v.reshape(-1)),
+    "NaN": (
+        "must be finite; it holds .*nan",
+        lambda v: np.where(np.arange(v.size).reshape(v.shape) == 4, v.dtype.type(np.nan), v),
+    ),
+    "infinite": (
+        "must be finite; it holds",
+        lambda v: np.where(np.arange(v.size).reshape(v.shape) == 4, v.dtype.type(np.inf), v),
+    ),
+    "type": ("must have its data type", lambda v: v.astype(OTHER_TYPE[v.dtype.name])),
+    "complex": ("must have its data type", lambda v: v + 0j if v.dtype.kind == "f" else v.real),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+@pytest.mark.parametrize("name", CORRECT)
+def test_wrong_gradients_are_caught_in_every_input(name: str, mistake: str) -> None:
+    function, vjp, inputs = CORRECT[name]
+    message, spoil = WRONG[mistake]
+    gradcheck(function, vjp, inputs)
+    for j in range(len(inputs)):
+
+        def wrong(g: Any, *a: Any, j: int = j) -> Any:
+            found = vjp(g, *a)
+            gradients = list(found) if isinstance(found, tuple) else [found]
+            gradients[j] = spoil(gradients[j])
+            return gradients
+
+        with pytest.raises(AssertionError, match=rf"inputs\[{j}\] {message}"):
+            gradcheck(function, wrong, inputs)
+
+
+@pytest.mark.parametrize("function", ["matmul, whole complex", "matmul", "exp, complex"])
+def test_a_missing_conjugate_is_caught(function: str) -> None:
+    f, _, inputs = CORRECT[function]
+    plain: Function = (lambda g, x: g * np.exp(x)) if len(inputs) == 1 else (lambda g, a, b: (g @ b.T, a.T @ g))
+    with pytest.raises(AssertionError, match=r"inputs\[0\] is wrong at element"):
+        gradcheck(f, plain, inputs)
+    with pytest.raises(AssertionError, match="it is the conjugate of what it must be"):
+        gradcheck(np.exp, lambda g, x: np.conj(exp_vjp(g, x)), [COMPLEX])
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e-12, 1e-6])
+def test_a_wrong_sign_on_small_values_is_caught(scale: float) -> None:
+    """A comparison with an absolute floor accepts every one of these."""
+    for function, vjp, x in [
+        (lambda x: scale * x**2, lambda g, x: 2 * scale * g * x, REAL),
+        (lambda x: scale * np.exp(x), lambda g, x: scale * exp_vjp(g, x), REAL),
+        (lambda x: 3 * x, lambda g, x: 3 * g, REAL),
+    ]:
+        gradcheck(function, vjp, [x])
+        with pytest.raises(AssertionError, match="its sign is wrong"):
+            gradcheck(function, lambda g, x, vjp=vjp: -vjp(g, x), [x])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e-6, 1e3])
+def test_inputs_of_every_size_are_really_judged(scale: float) -> None:
+    """Near 0, exp changes by less than it is rounded under a step relative to its input."""
+    x = REAL * scale
+    with pytest.raises(AssertionError, match="wrong at 12 of 12"):
+        gradcheck(lambda x: 1 + np.sin(x), lambda g, x: 1.001 * g * np.cos(x), [x])
+
+
+def test_one_small_gradient_among_large_ones_is_caught() -> None:
+    x = np.array([-80.0, 0.5, 2.0])
+
+    def wrong(g: Any, x: Any) -> Any:
+        return exp_vjp(g, x) * np.array([-1, 1, 1])
+
+    with pytest.raises(AssertionError, match=r"wrong at element \(0,\): .*wrong at 1 of 3"):
+        gradcheck(np.exp, wrong, [x])
+    with pytest.raises(AssertionError, match=r"wrong at element \(0,\)"):  # 0 where it is 1e-35
+        gradcheck(np.exp, lambda g, x: exp_vjp(g, x) * np.array([0, 1, 1]), [x])
+
+
+def test_a_gradient_where_there_is_none_is_caught() -> None:
+    def wrong(g: Any, x: Any) -> Any:
+        gradient = np.zeros_like(x)
+        gradient[0], gradient[1] = g * np.cos(x[0]), 1e-20
+        return gradient
+
+    with pytest.raises(AssertionError, match=r"wrong at element \(1,\): expected 0.0, got 1e-20"):
+        gradcheck(lambda x: np.sin(x[0]), wrong, [REAL[:, 0]])
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+def test_an_element_that_is_not_checked_alone_is_seen(exact: bool, dtype: str) -> None:
+    x = whole((41, 37), dtype) * (np.asarray(1, dtype) if exact else np.asarray(0.3, dtype))
+    function: Function = (lambda x: 2 * x) if exact else np.sin
+    right: Function = (lambda g, x: 2 * g) if exact else (lambda g, x: g * np.conj(np.cos(x)))
+    assert gradcheck(function, right, [x], max_elements=7) == ((exact,), pytest.approx(0, abs=1), 7)
+
+    def wrong(g: Any, x: Any) -> Any:
+        gradient = right(g, x)
+        gradient[29, 31] = 0
+        return gradient
+
+    with pytest.raises(AssertionError, match=r"wrong at element \(29, 31\): expected .*, got 0"):
+        gradcheck(function, wrong, [x], max_elements=7)
+
+
+def test_a_gradient_that_is_wrong_in_a_narrow_type_only_is_caught() -> None:
+    def wrong(g: Any, a: Any, b: Any) -> Any:
+        first, second = matmul_vjp(g, a, b)
+        return first, second if a.dtype == np.float64 else np.zeros_like(second)
+
+    with pytest.raises(AssertionError, match=r"inputs\[1\] is wrong at element .*exact comparison"):
+        gradcheck(np.matmul, wrong, CORRECT["matmul, whole float16"][2])
+    big = (whole((41, 37), "float32"), whole((37, 2), "float32"))
+    with pytest.raises(AssertionError, match=r"inputs\[1\] is wrong at element .*exact comparison"):
+        gradcheck(np.matmul, wrong, big, max_elements=2)
+
+
+def test_the_wrong_number_of_gradients_is_caught() -> None:
+    a, b = REAL, REAL + 5
+    with pytest.raises(AssertionError, match="vjp must return 2 gradients, one per input; got 1"):
+        gradcheck(np.divide, lambda g, a, b: divide_vjp(g, a, b)[:1], (a, b))
+    with pytest.raises(AssertionError, match="vjp must return 2 gradients, one per input; got 3"):
+        gradcheck(np.divide, lambda g, a, b: (*divide_vjp(g, a, b), g), (a, b))
+    with pytest.raises(AssertionError, match="a sequence of 2 gradients, one per input; got one ndarray"):
+        gradcheck(np.divide, lambda g, a, b: np.stack(divide_vjp(g, a, b)), (a, b))
+    with pytest.raises(AssertionError, match="at least one gradient to check; got only None"):
+        gradcheck(np.exp, lambda g, x: None, [a])
+
+
+@pytest.mark.parametrize(("which", "name"), [(0, "grad_output"), (1, r"inputs\[0\]"), (2, r"inputs\[1\]")])
+def test_a_vjp_that_changes_its_arguments_is_caught(which: int, name: str) -> None:
+    def wrong(*arguments: Any) -> Any:
+        found = divide_vjp(*arguments)
+        arguments[which][...] *= 2
+        return found
+
+    with pytest.raises(AssertionError, match=f"vjp changes {name}"):
+        gradcheck(np.divide, wrong, (REAL, REAL + 5))
+
+
+def test_a_function_that_changes_its_inputs_is_caught() -> None:
+    def function(x: Any) -> Any:
+        np.exp(x, out=x)
+        return x
+
+    with pytest.raises(AssertionError, match=r"function changes inputs\[0\]"):
+        gradcheck(function, exp_vjp, [REAL])
+
+
+def test_what_has_no_derivative_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(AssertionError, match=r"cannot be found at element .*random"):
+        gradcheck(lambda x: x + rng.standard_normal(x.shape), lambda g, x: g, [REAL])
+    with pytest.raises(AssertionError, match="function must be finite at its inputs"):
+        gradcheck(np.log, lambda g, x: g, [np.zeros(3)])
+    with pytest.raises(AssertionError, match=r"inputs\[0\]"):  # a kink
+        gradcheck(np.abs, lambda g, x: g * np.sign(x + 1e-9), [np.zeros(3)])
+    with pytest.raises(AssertionError, match="must return floating-point numbers; got data type int"):
+        gradcheck(lambda x: np.argsort(x), lambda g, x: g, [REAL])
+    with pytest.raises(AssertionError, match=r"must return what numpy\.asarray understands"):
+        gradcheck(lambda x: [[1.0], [1.0, 2.0]], lambda g, x: g, [REAL])
+    with pytest.raises(AssertionError, match="must keep the shape of its result"):
+        gradcheck(lambda x: x[x > 0.4], lambda g, x: np.zeros_like(x), [REAL])
+
+
+# --- Arguments -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((None, exp_vjp, [REAL]), {}, TypeError, "function must be callable"),
+        ((np.exp, 3, [REAL]), {}, TypeError, "vjp must be callable"),
+        ((np.exp, exp_vjp, REAL), {}, TypeError, "inputs must be a list or tuple of arrays"),
+        ((np.exp, exp_vjp, []), {}, ValueError, "inputs must hold at least one array"),
+        ((np.exp, exp_vjp, [np.arange(3)]), {}, TypeError, r"inputs\[0\] must hold .*floating-point .*got int64"),
+        ((np.exp, exp_vjp, [REAL, True]), {}, TypeError, r"inputs\[1\] must hold .*got bool"),
+        ((np.exp, exp_vjp, ["a"]), {}, TypeError, r"inputs\[0\] must hold"),
+        ((np.exp, exp_vjp, [[[1.0], [1.0, 2.0]]]), {}, TypeError, r"inputs\[0\] must be what numpy.asarray"),
+        ((np.exp, exp_vjp, [np.array([1, np.nan])]), {}, ValueError, r"inputs\[0\] must be finite; it holds nan"),
+        ((np.exp, exp_vjp, [REAL]), {"step": 0}, ValueError, "step must be greater than 0"),
+        ((np.exp, exp_vjp, [REAL]), {"step": "a"}, TypeError, "step must be a number"),
+        ((np.exp, exp_vjp, [REAL]), {"max_elements": 0}, ValueError, "max_elements must be at least 1"),
+        ((np.exp, exp_vjp, [REAL]), {"max_elements": 1.5}, TypeError, "max_elements must be an integer"),
+        ((np.exp, exp_vjp, [REAL]), {"seed": -1}, ValueError, "seed must be at least 0"),
+    ],
+)
+def test_bad_arguments(arguments: Any, options: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        gradcheck(*arguments, **options)
+
+
+def test_errors_of_the_functions_pass_through() -> None:
+    def broken(*_: Any) -> Any:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        gradcheck(broken, exp_vjp, [REAL])
+    with pytest.raises(KeyError, match="mine"):
+        gradcheck(np.exp, broken, [REAL])
