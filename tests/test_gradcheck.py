@@ -121,6 +121,18 @@ def test_elementwise_functions_of_every_size_pass(scale: float) -> None:
     gradcheck(lambda x: x / (scale + x), lambda g, x: g * scale / (scale + x) ** 2, [x])
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+def test_numbers_without_a_square_pass(scale: float) -> None:
+    gradcheck(lambda x: x / 7, lambda g, x: g / 7, [np.array([0.0, 0.3, -2.0]) * scale])
+    with pytest.raises(AssertionError, match="its sign is wrong"):
+        gradcheck(lambda x: x / 7, lambda g, x: -g / 7, [np.array([0.0, 0.3, -2.0]) * scale])
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-12, 1e-3, 1.0])
+def test_a_function_that_is_constant_but_for_rounding_passes(scale: float) -> None:
+    gradcheck(lambda x: softmax(x).sum(), lambda g, x: softmax_vjp(g * np.ones_like(x), x), [REAL * scale])
+
+
 def test_numbers_of_many_sizes_pass_together() -> None:
     x = np.array([-60.0, -40, -20, -1e-3, 0, 1e-8, 3.0, 12])
     gradcheck(np.exp, exp_vjp, [x])

@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 OPTIONAL = (
-    "array_api_strict", "click", "cupy", "hypothesis", "jinja2", "matplotlib", "rich", "scipy", "skimage", "sklearn",
-    "torch",
+    "array_api_strict", "click", "cupy", "hypothesis", "jinja2", "matplotlib", "rich", "safetensors", "scipy",
+    "skimage", "sklearn", "torch",
 )  # fmt: skip
 
 

@@ -241,7 +241,7 @@ def _special(d: int, kind: str, index: int, supports: Sequence[str], transposed:
         positions, kernel, c_in, c_out, batch = 3 + index, 2 + index % 2, 4, 3, 2
     else:
         c_out = {"repeat": 2, "layout": 3, "empty": 4, "not finite": 5}[kind]
-        positions, kernel, c_in, batch = 3 + index, 2, 2, 2
+        positions, kernel, c_in, batch = 3 + index, 2 + index % 2, 2, 2
     if kind == "empty":
         batch = 0
     last = _fitted(Axis(kernel, stride, dilation, (pad, pad), positions, 0), transposed)

@@ -400,7 +400,8 @@ class _Judge:
         self.run, self.given, self.j, self.step, self.exact = run, given, j, step, exact
         self.x, self.gradient = run.inputs[j], _wide(gradient)
         sizes = np.abs(_wide(self.x))
-        self.scale = float(np.sqrt((sizes**2).mean())) if sizes.any() else 1.0
+        top = float(sizes.max(initial=0)) or 1.0  # squares of very large and very small numbers have no value
+        self.scale = top * float(np.sqrt(((sizes / top) ** 2).mean())) if sizes.any() else 1.0
         self.largest = float(np.abs(self.gradient).max(initial=0))
         self.level = float((np.abs(_wide(run.grad_output)) * np.abs(_wide(run.y))).sum())
 
@@ -432,7 +433,7 @@ class _Judge:
     def _reconsidered(self, v: Array, found: _Found, claimed: float) -> _Found:
         """Before a gradient is called wrong: rule out that the step was too long, and that rounding hid the change."""
         other = _derivative(self.run, self.j, v, self.step * self.scale / 100 / float(np.abs(v).max()))
-        if other is not None and abs(other.value - found.value) > other.tolerance + found.tolerance:
+        if other is not None and abs(other.value - found.value) > other.doubt + found.doubt:
             found = other  # the two contradict each other: details that the longer step jumped over
         if abs(found.value - claimed) > found.tolerance and found.hidden.any():
             # Outputs that did not change either do not depend on these elements or change by less than they are
