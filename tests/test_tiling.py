@@ -79,7 +79,7 @@ def test_tiles_of_any_size_change_nothing_on_integers(mode, size):
     weight = [rng.integers(-4, 5, s).astype("f4") for s in groups.weight_shapes((3, 2))]
     options = {
         "stride": (1, 2),  # a tile may begin within the padding
-        "padding": ((4, 3), (1, 3)),
+        "padding": ((4, 7), (1, 3)),
         "dilation": (2, 1),
         "groups": groups,
         "padding_mode": mode,
