@@ -14,21 +14,13 @@
 True
 """
 
+from refconv.nn.base import Layer, Parameter, Residual, Sequential
 from refconv.nn.data import Split, load_digits_split
-from refconv.nn.layers import (
-    Conv,
-    Flatten,
-    Layer,
-    Linear,
-    MaxPool,
-    Parameter,
-    ReLU,
-    Residual,
-    Sequential,
-)
+from refconv.nn.layers import Conv, Flatten, Linear, ReLU
 from refconv.nn.loss import SoftmaxCrossEntropy
 from refconv.nn.models import digits_network
 from refconv.nn.optim import SGD
+from refconv.nn.pooling import MaxPool
 from refconv.nn.training import TrainedDigits, accuracy, fit, train_digits
 
 __all__ = [

@@ -9,7 +9,9 @@ import numpy as np
 
 from refconv.arrays import Namespace
 from refconv.groups import ChannelGroups
-from refconv.nn.layers import Conv, Flatten, Linear, MaxPool, ReLU, Residual, Sequential
+from refconv.nn.base import Residual, Sequential
+from refconv.nn.layers import Conv, Flatten, Linear, ReLU
+from refconv.nn.pooling import MaxPool
 
 Grouping = Callable[[int, int], int | ChannelGroups]
 """Chooses the groups of a convolution from its input and output channels: ``lambda c_in, c_out: 2``."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from refconv.arrays import array_namespace, dtype_of, namespace_of
 from refconv.integers import as_float
-from refconv.nn.layers import Parameter
+from refconv.nn.base import Parameter
 from refconv.shapes import check_shape
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from refconv.arrays import Array, Namespace, array_namespace, device, elements, load_backend
 from refconv.integers import as_int, shown
+from refconv.nn.base import Layer
 from refconv.nn.data import Split, load_digits_split
-from refconv.nn.layers import Layer
 from refconv.nn.loss import SoftmaxCrossEntropy
 from refconv.nn.models import Grouping, digits_network
 from refconv.nn.optim import SGD

@@ -1,0 +1,377 @@
+"""Layers: each a forward pass, and directly below it the backward pass that differentiates it.
+
+Letters: N batch, C channels, K output channels, T = k1·…·kd window positions, L output positions, g = ∂loss/∂y.
+
+A layer is a function y = f(x; w). ``forward`` computes y and keeps what ``backward`` will need; ``backward`` takes
+g and returns ∂loss/∂x, and leaves ∂loss/∂w in the ``grad`` of each :class:`Parameter`. That is all there is to
+backpropagation: :class:`Sequential` calls the layers forwards, then backwards.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from refconv.arrays import (
+    Array,
+    DType,
+    Namespace,
+    array_namespace,
+    dtype_kind,
+    dtype_name,
+    dtype_of,
+    elements,
+    get_dtype,
+    load_backend,
+    namespace_of,
+)
+from refconv.im2col import check_dtype
+from refconv.integers import as_float, shown
+from refconv.shapes import Shape, check_shape, refuse_absurd
+
+
+@dataclass(eq=False)
+class Parameter:
+    """An array that training changes, and the gradient of the loss with respect to it.
+
+    Parameters
+    ----------
+    name : str
+        What it is within its layer: ``"weight"``, ``"weight[2]"``, ``"bias"``.
+    value : array
+        The current value. An optimiser replaces it by a new array.
+    grad : array of the same shape, optional
+        Set by each ``backward`` (not added to), None before the first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import Parameter
+    >>> Parameter("bias", np.zeros(2))
+    Parameter(name='bias', value=array([0., 0.]), grad=None)
+    """
+
+    name: str
+    value: Array
+    grad: Array = None
+
+
+class Layer(ABC):
+    """A differentiable function with parameters: what every layer and model is.
+
+    A subclass writes :meth:`forward` and, below it, :meth:`backward`; if it has parameters, :meth:`parameters` too; if
+    it is made of layers, :meth:`children`. Layers take batches, channels first, and never change the arrays they
+    are given.
+
+    Attributes
+    ----------
+    training : bool
+        What :class:`Dropout` and :class:`BatchNorm` look at: set by :meth:`train` and :meth:`eval`, True at first.
+    """
+
+    training: bool = True
+    _saved: tuple[Shape, DType, tuple[Any, ...]] | None = None
+    _buffers: tuple[str, ...] = ()
+    """Names of attributes that hold arrays which training changes, but no gradient does."""
+
+    @abstractmethod
+    def forward(self, x: Array) -> Array:
+        """Return y = f(x), and keep what :meth:`backward` needs.
+
+        Parameters
+        ----------
+        x : array
+            A batch.
+
+        Returns
+        -------
+        y : array
+            The layer's output.
+        """
+
+    @abstractmethod
+    def backward(self, grad_output: Array) -> Array:
+        """Return ∂loss/∂x of the latest :meth:`forward`, and set the gradient of each parameter.
+
+        What ``forward`` kept is used up, so that its memory is free again.
+
+        Parameters
+        ----------
+        grad_output : array
+            ∂loss/∂y, of the shape and data type of y.
+
+        Returns
+        -------
+        grad_input : array
+            ∂loss/∂x, of the shape of x.
+
+        Raises
+        ------
+        RuntimeError
+            If no ``forward`` came before it.
+        ValueError, TypeError
+            If `grad_output` does not have the shape, data type and array module of y.
+        """
+
+    def children(self) -> dict[str, Layer]:
+        """Return the layers that this one is made of, by name."""
+        return {}
+
+    def parameters(self) -> list[Parameter]:
+        """Return the parameters, in a fixed order."""
+        return [parameter for child in self.children().values() for parameter in child.parameters()]
+
+    def train(self) -> Self:
+        """Set this layer and all it is made of to training, and return it."""
+        return self._set_training(True)
+
+    def eval(self) -> Self:
+        """Set this layer and all it is made of to testing (no dropout, running statistics), and return it."""
+        return self._set_training(False)
+
+    def _set_training(self, training: bool) -> Self:
+        self.training = training
+        for child in self.children().values():
+            child._set_training(training)
+        return self
+
+    def forget(self) -> None:
+        """Give up what :meth:`forward` kept for a :meth:`backward` that will not come, to free its memory."""
+        self._saved = None
+        for child in self.children().values():
+            child.forget()
+
+    def state(self) -> dict[str, Array]:
+        """Return every array that training changes, parameters and running statistics, by its path.
+
+        The path is made of the names of children, parameter and statistic: ``"conv1.weight"``, ``"3.0.bias"``.
+        """
+        own = {} if self.children() else {parameter.name: parameter.value for parameter in self.parameters()}
+        own |= {name: getattr(self, name) for name in self._buffers}
+        below = {
+            f"{name}.{path}": array for name, child in self.children().items() for path, array in child.state().items()
+        }
+        return own | below
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Replace every array of :meth:`state` by a copy of the one of its path.
+
+        Parameters
+        ----------
+        state : mapping of str to array
+            Exactly the paths of :meth:`state`, arrays of the same shapes, data types and module.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a path is missing or unknown, or an array does not fit; then nothing is changed.
+        """
+        own = self.state()
+        if missing := sorted(own.keys() - state.keys()):
+            raise ValueError(f"state lacks {len(missing)} of the {len(own)} arrays, first {missing[0]!r}")
+        if unknown := sorted(state.keys() - own.keys()):
+            raise ValueError(f"state has {len(unknown)} arrays that the model has not, first {unknown[0]!r}")
+        for path, current in own.items():
+            label = f"state[{path!r}]"
+            namespace_of({label: state[path], "the model's": current})
+            check_shape(label, tuple(state[path].shape), tuple(current.shape), "the shape of the model's")
+            if state[path].dtype != current.dtype:
+                raise TypeError(
+                    f"{label} must have the model's data type {dtype_of(current)}; got {dtype_of(state[path])}"
+                )
+        self._set_state(state)
+
+    def _set_state(self, state: Mapping[str, Array]) -> None:
+        for name, child in self.children().items():
+            prefix = f"{name}."
+            child._set_state({path.removeprefix(prefix): a for path, a in state.items() if path.startswith(prefix)})
+        for parameter in [] if self.children() else self.parameters():
+            parameter.value = _copy(state[parameter.name])
+        for name in self._buffers:
+            setattr(self, name, _copy(state[name]))
+
+    def _keep(self, y: Array, *values: Any) -> Array:
+        """Keep values for ``backward``, and return y."""
+        self._saved = (tuple(y.shape), y.dtype, values)
+        return y
+
+    def _recall(self, grad_output: Array) -> tuple[Any, ...]:
+        """Check that `grad_output` fits the output, and give up what was kept."""
+        name = type(self).__name__
+        if self._saved is None:
+            raise RuntimeError(f"{name}.backward needs a forward before it; each forward serves one backward")
+        shape, dtype, values = self._saved
+        namespace_of({"grad_output": grad_output})
+        check_shape("grad_output", tuple(grad_output.shape), shape, f"the shape of the output of {name}")
+        if grad_output.dtype != dtype:
+            raise TypeError(
+                f"grad_output must have the data type of the output of {name}, {dtype_name(dtype)}; got "
+                f"{dtype_of(grad_output)}"
+            )
+        self._saved = None
+        return values
+
+
+class Sequential(Layer):
+    r"""Layers one after the other, y = f_m(… f_2(f_1(x))); backwards, the chain rule.
+
+    Parameters
+    ----------
+    *layers : Layer
+        At least one; each object once, since it remembers one forward pass. They are named "0", "1", ….
+    **named : Layer
+        Layers after those, with names of their own: ``Sequential(conv=Conv(…), relu=ReLU())``.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+        All of them, in order.
+
+    Raises
+    ------
+    ValueError
+        If there are no layers, or one comes twice.
+    TypeError
+        If an argument is not a :class:`Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import Flatten, ReLU, Sequential
+    >>> model = Sequential(ReLU(), rows=Flatten())
+    >>> model.forward(np.array([[[1., -2.], [-3., 4.]]]))
+    array([[1., 0., 0., 4.]])
+    >>> list(model.children())
+    ['0', 'rows']
+    """
+
+    def __init__(self, *layers: Layer, **named: Layer) -> None:
+        self._children = {str(position): layer for position, layer in enumerate(layers)} | named
+        for name, layer in self._children.items():
+            if not isinstance(layer, Layer):
+                label = f"layers[{name}]" if name.isdigit() else name
+                raise TypeError(f"{label} must be a Layer; got {type(layer).__name__}")
+        self.layers = tuple(self._children.values())
+        if not self.layers:
+            raise ValueError(f"{type(self).__name__} needs at least one layer; got none")
+        if len(set(map(id, self.layers))) < len(self.layers):
+            raise ValueError(f"{type(self).__name__} needs distinct layers; one was given twice")
+
+    def children(self) -> dict[str, Layer]:
+        """Return the layers by name, in order."""
+        return dict(self._children)
+
+    def forward(self, x: Array) -> Array:
+        """Return the last layer's output."""
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, grad_output: Array) -> Array:
+        """Return the gradient of the first layer's input: each layer's backward, last layer first."""
+        for layer in reversed(self.layers):
+            grad_output = layer.backward(grad_output)
+        return grad_output
+
+
+class Residual(Sequential):
+    r"""Layers with an identity shortcut around them.
+
+    .. math:: y = x + f(x), \qquad \bar x = g + f'(x)^{\mathsf T} g
+
+    The shortcut adds, element by element, so f must keep the shape: as many output channels as input channels, and an
+    unchanged spatial size. It lets even f = 0 pass the input on, and gives every layer before it a direct gradient.
+
+    Parameters
+    ----------
+    *layers, **named : Layer
+        f, the layers one after the other, as for :class:`Sequential`.
+
+    Raises
+    ------
+    ValueError
+        If f(x) does not have the shape of x; and as :class:`Sequential`.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition", arXiv 1512.03385, section 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import ReLU, Residual
+    >>> block = Residual(ReLU())
+    >>> block.forward(np.array([[-1., 2.]]))
+    array([[-1.,  4.]])
+    >>> block.backward(np.array([[1., 1.]]))
+    array([[1., 2.]])
+    """
+
+    def forward(self, x: Array) -> Array:
+        """Return x + f(x)."""
+        y = super().forward(x)
+        if tuple(y.shape) != tuple(x.shape):
+            raise ValueError(
+                "an identity shortcut needs f(x) of the shape of x (as many channels, the same spatial size); got x "
+                f"of shape {tuple(x.shape)} and f(x) of shape {tuple(y.shape)}"
+            )
+        return x + y
+
+    def backward(self, grad_output: Array) -> Array:
+        """Return g + f'(x)ᵀ·g: once through the shortcut, once through the layers."""
+        return grad_output + super().backward(grad_output)
+
+
+class Init:
+    """Draws initial values with NumPy, so that every array module starts from the same numbers."""
+
+    def __init__(self, rng: np.random.Generator, xp: Namespace | None, dtype: str, device: Any) -> None:
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng must be a numpy.random.Generator; got {type(rng).__name__}")
+        if dtype not in ("float16", "float32", "float64"):
+            raise ValueError(f"dtype must be 'float32', 'float64' or 'float16'; got {dtype!r}")
+        self._rng, self._dtype, self._device = rng, dtype, device
+        if not (xp is None or hasattr(xp, "asarray")):
+            raise TypeError(f"xp must be an array module from refconv.load_backend; got {shown(xp)}")
+        self._xp = load_backend() if xp is None else xp
+        get_dtype(self._xp, dtype)
+
+    def normal(self, shape: Shape, std: float | None) -> Array:
+        """Return draws from N(0, std²), by default N(0, 2 / fan-in): an output sees all axes but the first."""
+        refuse_absurd("a parameter", shape)
+        if std is None:
+            std = math.sqrt(2 / max(elements(shape[1:]), 1))
+        std = as_float(std, "std", 0)
+        values = self._rng.normal(0.0, std, shape)
+        return self._xp.asarray(values.astype(self._dtype), device=self._device)
+
+    def full(self, shape: Shape, value: float) -> Array:
+        """Return `value` everywhere."""
+        return self._xp.full(shape, value, dtype=get_dtype(self._xp, self._dtype), device=self._device)
+
+
+def _copy(array: Array) -> Array:
+    return array_namespace(array).asarray(array, copy=True)
+
+
+def check_batched(layer: Layer, x: Array, ndim: int) -> None:
+    """Refuse x unless it has `ndim` axes, batch and channels among them."""
+    namespace_of({"x": x})
+    if x.ndim != ndim:
+        raise ValueError(
+            f"x must have {ndim} axes (N, C, D1, …, Dd), d = {ndim - 2}, for {type(layer).__name__}; got shape "
+            f"{tuple(x.shape)}"
+        )
+
+
+def check_real(layer: Layer, x: Array) -> None:
+    """Refuse complex x, for a layer that compares numbers."""
+    if dtype_kind(check_dtype("x", x)) == "complex":
+        raise TypeError(
+            f"x must be real for {type(layer).__name__}, since complex numbers have no order; got {x.dtype}"
+        )
