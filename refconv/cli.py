@@ -7,14 +7,16 @@ Whatever goes wrong for a known reason is one line on standard error.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -191,6 +193,131 @@ def check(
 
 
 @cli.command()
+@click.argument("model")
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    metavar="DATA",
+    help="digits, textures, photographs, cifar10:FOLDER (binary version) or folder:FOLDER (one subfolder a class).",
+)
+@click.option(
+    "--groups", metavar="SPEC", help="dense, uniform:N, log:N, or table (LeNet-5's). Default: the model's own groups."
+)
+@click.option("--channels", type=click.IntRange(1), metavar="N", help="Channels of each layer (residual). [32]")
+@click.option("--blocks", type=click.IntRange(0), metavar="N", help="Residual modules of each stage (residual). [2]")
+@click.option("--width", type=float, metavar="X", help="Factor of all channels and features (alexnet). [1]")
+@click.option("--side", type=click.IntRange(1), metavar="N", help="Bring images to N×N. Default: what the model needs.")
+@click.option("--epochs", type=click.IntRange(0), metavar="N", help="Times to go through all images.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images per step.")
+@click.option("--lr", type=float, metavar="X", help="Learning rate at the beginning.")
+@click.option(
+    "--schedule",
+    metavar="SPEC",
+    help="How the rate falls: constant, cosine, or steps:A,B,… (divided by 10 after these parts of the training).",
+)
+@click.option("--momentum", type=float, metavar="X")
+@click.option("--weight-decay", type=float, metavar="X")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("refconv-train"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder for checkpoint.safetensors, metrics.jsonl and curves.png.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out, with the same other options.")
+@click.option("--checkpoint-every", type=click.IntRange(1), metavar="N", help="Save every N steps, not only epochs.")
+@_backend_option
+@_json_option
+@click.pass_context
+def train(
+    context: click.Context,
+    model: str,
+    data: str,
+    groups: str | None,
+    side: int | None,
+    seed: int,
+    out: Path,
+    resume: bool,
+    checkpoint_every: int | None,
+    backend: str | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    r"""Train MODEL (residual, lenet5 or alexnet) on DATA, with checkpoints to go on from.
+
+    What stops it, kill -9 or a power failure, costs at most what came after the last checkpoint, and the resumed
+    training ends with the same bits as one that was never stopped. Ctrl-C saves first. Needs the extra refconv[train].
+    Progress goes to standard error. Options not given are the model's usual ones.
+
+    \b
+    refconv train residual --groups log:3
+    refconv train lenet5 --epochs 20 --out lenet
+    refconv train lenet5 --epochs 20 --out lenet --resume
+    """
+    from rich.console import Console
+
+    from refconv.experiments.catalogue import find_model
+    from refconv.experiments.progress import ConsoleObserver
+    from refconv.experiments.train import InterruptedTrainingError, TrainError, TrainSettings, run_training
+
+    _load_backend(backend)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    try:
+        recipe = find_model(model).recipe
+        settings = TrainSettings(
+            model=model,
+            data=data,
+            groups=groups,
+            options={name: value for name, value in chosen.items() if not hasattr(recipe, name)},
+            side=side,
+            backend=backend or os.environ.get("REFCONV_BACKEND") or "numpy",
+            seed=seed,
+            recipe=dataclasses.replace(recipe, **{n: v for n, v in chosen.items() if hasattr(recipe, n)}),
+        )
+        with _stopping() as stopping, ConsoleObserver(Console(stderr=True)) as observer:
+            result = run_training(
+                settings,
+                out,
+                resume=resume,
+                checkpoint_every=checkpoint_every,
+                observer=observer,
+                stopping=lambda: bool(stopping),
+            )
+    except InterruptedTrainingError as stop:
+        arguments = [a for a in context.obj if a != "--resume"]
+        _stop(f"{stop}; to go on: {shlex.join(['refconv', *arguments, '--resume'])}", 128 + stopping[0])
+    except (TrainError, ImportError, ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2))
+    else:
+        reached = "not trained" if result.test_accuracy is None else f"test accuracy {100 * result.test_accuracy:.2f} %"
+        click.echo(f"{model}: {result.parameters:,} parameters, {reached}\n{out}")
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[list[int]]:
+    """Yield a list that signals to stop are added to; the second one stops at once."""
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    ending = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    previous = [signal.signal(number, note) for number in ending]
+    try:
+        yield received
+    finally:
+        for number, handler in zip(ending, previous, strict=True):
+            signal.signal(number, handler)
+
+
+@cli.command()
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -300,7 +427,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        cli.main(arguments, prog_name="refconv", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        cli.main(given, prog_name="refconv", standalone_mode=False, obj=given)
     except click.exceptions.NoArgsIsHelpError:
         _stop("a command is missing; refconv --help lists them", BAD_USAGE)
     except click.ClickException as error:

@@ -20,15 +20,16 @@ from refconv.nn import (
     Linear,
     MaxPool,
     Parameter,
+    Recipe,
     ReLU,
     Residual,
     Sequential,
     SoftmaxCrossEntropy,
     accuracy,
-    digits_network,
     fit,
     load_digits_split,
-    train_digits,
+    residual_network,
+    train_classifier,
 )
 from tests.helpers import Backend
 
@@ -350,7 +351,7 @@ def toy(backend: Backend, count: int = 60) -> tuple[Any, Any]:
 
 def test_training_lowers_the_loss(backend: Backend) -> None:
     images, labels = toy(backend)
-    model = digits_network(lambda a, b: logarithmic_groups(a, b, 3), channels=8, rng=rng(), xp=backend.xp)
+    model = residual_network(lambda a, b: logarithmic_groups(a, b, 3), channels=8, rng=rng(), xp=backend.xp)
     seen: list[tuple[int, float]] = []
     losses = fit(
         model,
@@ -372,7 +373,7 @@ def test_training_repeats_bit_for_bit() -> None:
     images, labels = toy(numpy)
     runs = []
     for _ in range(2):
-        model = digits_network(lambda a, b: uniform_groups(a, b, 2), channels=4, rng=rng())
+        model = residual_network(lambda a, b: uniform_groups(a, b, 2), channels=4, rng=rng())
         optimiser = SGD(model.parameters(), lr=0.01)
         losses = fit(model, images, labels, epochs=2, batch_size=25, optimiser=optimiser, rng=rng(1))
         runs.append((losses, [parameter.value for parameter in model.parameters()]))
@@ -384,7 +385,7 @@ def test_training_repeats_bit_for_bit() -> None:
 def test_the_mean_loss_weighs_images_equally(backend: Backend) -> None:
     """At a vanishing rate, an epoch's mean loss is the loss over all images, though the last batch is small."""
     images, labels = toy(backend, 10)
-    model = digits_network(lambda a, b: 1, channels=4, rng=rng(2), xp=backend.xp)
+    model = residual_network(lambda a, b: 1, channels=4, rng=rng(2), xp=backend.xp)
     whole = SoftmaxCrossEntropy().forward(model.forward(images), labels)
     optimiser = SGD(model.parameters(), lr=1e-12)
     (mean,) = fit(model, images, labels, epochs=1, batch_size=8, optimiser=optimiser, rng=rng())
@@ -403,12 +404,13 @@ def test_the_digits() -> None:
         np.testing.assert_array_equal(part, again)
     assert not np.array_equal(split.train_labels, load_digits_split(1).train_labels)
     few = split._replace(train_images=split.train_images[:600], train_labels=split.train_labels[:600])
-    trained = train_digits(lambda a, b: logarithmic_groups(a, b, 3), epochs=4, channels=16, data=few)
+    model = residual_network(lambda a, b: logarithmic_groups(a, b, 3), channels=16, rng=rng())
+    trained = train_classifier(model, few, Recipe(epochs=4), rng=rng())
     assert trained.losses[-1] < trained.losses[0] / 2
     assert trained.test_accuracy > 0.85
     assert trained.seconds > 0
     convs = 2 * (9 * (8 * 8 + 4 * 4 + 4 * 4) + 16)
-    assert trained.parameter_count == (9 * 16 + 16) + convs + (16 * 16 * 10 + 10)
+    assert sum(parameter.value.size for parameter in model.parameters()) == (9 * 16 + 16) + convs + (16 * 16 * 10 + 10)
 
 
 def test_without_scikit_learn_one_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,9 @@
 
 >>> import numpy as np
 >>> from refconv import uniform_groups
->>> from refconv.nn import SGD, SoftmaxCrossEntropy, digits_network
+>>> from refconv.nn import SGD, SoftmaxCrossEntropy, residual_network
 >>> rng = np.random.default_rng(0)
->>> model = digits_network(lambda c_in, c_out: uniform_groups(c_in, c_out, 4), channels=8, rng=rng)
+>>> model = residual_network(lambda c_in, c_out: uniform_groups(c_in, c_out, 4), channels=8, rng=rng)
 >>> loss, optimiser = SoftmaxCrossEntropy(), SGD(model.parameters(), lr=0.01)
 >>> images, labels = rng.normal(size=(20, 1, 8, 8)).astype("float32"), rng.integers(0, 10, 20)
 >>> before = loss.forward(model.forward(images), labels)
@@ -15,16 +15,20 @@ True
 """
 
 from refconv.nn.base import Layer, Parameter, Residual, Sequential
+from refconv.nn.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from refconv.nn.data import Split, load_digits_split
 from refconv.nn.layers import Conv, Flatten, Linear, ReLU
 from refconv.nn.loss import SoftmaxCrossEntropy
-from refconv.nn.models import digits_network
+from refconv.nn.models import residual_network
 from refconv.nn.optim import SGD
 from refconv.nn.pooling import MaxPool
-from refconv.nn.training import TrainedDigits, accuracy, fit, train_digits
+from refconv.nn.schedule import parse_schedule
+from refconv.nn.training import Recipe, Step, Trained, Trainer, accuracy, fit, train_classifier
 
 __all__ = [
     "SGD",
+    "Checkpoint",
+    "CheckpointError",
     "Conv",
     "Flatten",
     "Layer",
@@ -32,14 +36,20 @@ __all__ = [
     "MaxPool",
     "Parameter",
     "ReLU",
+    "Recipe",
     "Residual",
     "Sequential",
     "SoftmaxCrossEntropy",
     "Split",
-    "TrainedDigits",
+    "Step",
+    "Trained",
+    "Trainer",
     "accuracy",
-    "digits_network",
     "fit",
+    "load_checkpoint",
     "load_digits_split",
-    "train_digits",
+    "parse_schedule",
+    "residual_network",
+    "save_checkpoint",
+    "train_classifier",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from refconv.arrays import Namespace
 from refconv.groups import ChannelGroups
-from refconv.nn.base import Residual, Sequential
+from refconv.integers import as_int
+from refconv.nn.base import Layer, Residual, Sequential
 from refconv.nn.layers import Conv, Flatten, Linear, ReLU
 from refconv.nn.pooling import MaxPool
 
@@ -17,31 +19,39 @@ Grouping = Callable[[int, int], int | ChannelGroups]
 """Chooses the groups of a convolution from its input and output channels: ``lambda c_in, c_out: 2``."""
 
 
-def digits_network(
+def residual_network(
     groups: Grouping,
     *,
     channels: int = 32,
     blocks: int = 2,
+    c_in: int = 1,
+    classes: int = 10,
+    side: int = 8,
     rng: np.random.Generator,
     xp: Namespace | None = None,
     dtype: str = "float32",
     device: Any = None,
 ) -> Sequential:
-    r"""Return a small residual network for 8×8 grey digits, with convolutions grouped as you choose.
+    r"""Return a residual network for small square images, with convolutions grouped as you choose.
 
-    ========================  =================
-    layer                     output (N, …)
-    ========================  =================
-    conv 3×3, ReLU            (channels, 8, 8)
-    max pool 2                (channels, 4, 4)
-    x + conv 3×3(ReLU(x)),    (channels, 4, 4)
-    once per block
-    ReLU, flatten, linear     (10,)
-    ========================  =================
+    ============================  =============================
+    layer                         output (N, …)
+    ============================  =============================
+    conv 3×3, ReLU                (channels, side, side)
+    a stage for each halving of
+    the side, down to 4:
+    max pool 2                    (channels, side/2, side/2)
+    x + conv 3×3(ReLU(x)),        the same
+    `blocks` times
+    ReLU, flatten, linear         (classes,)
+    ============================  =============================
+
+    The module x + conv(ReLU(x)) with logarithmic groups is the one that Lee et al. propose; how they put their networks
+    together is not known here. It is replicated to any depth (`blocks`) and width (`channels`).
 
     Only the convolutions in the blocks are grouped, so that networks with different groups differ in nothing else: the
-    first sees a single channel, and the linear layer sees everything. The linear layer's weight starts small, with
-    standard deviation 0.01, so that at first all ten classes are nearly as likely. The blocks' weights start at zero:
+    first sees the image's channels, and the linear layer sees everything. The linear layer's weight starts small, with
+    standard deviation 0.01, so that at first all classes are nearly as likely. The blocks' weights start at zero:
     at first every block is the identity, whatever its groups.
 
     Parameters
@@ -51,43 +61,51 @@ def digits_network(
     channels : int
         Channels of every convolution.
     blocks : int
-        Residual blocks.
+        Residual modules of each stage.
+    c_in, classes, side : int
+        Channels of the images, classes to tell apart, and height and width: at least 4. An odd side is halved
+        downwards.
     rng, xp, dtype, device
         As for :class:`refconv.nn.Conv`.
 
     Returns
     -------
     Sequential
-        (N, 1, 8, 8) -> (N, 10) logits.
+        (N, c_in, side, side) -> (N, classes) logits.
 
     Raises
     ------
     ValueError, TypeError
         If an argument is wrong, or `groups` chooses groups that do not fit.
 
+    References
+    ----------
+    H. Lee, W. J. Baddar, H. G. Kim, Y. M. Ro, "Convolution with Logarithmic Filter Groups for Efficient Shallow CNN",
+    arXiv 1707.09855.
+
     Examples
     --------
     >>> import numpy as np
     >>> from refconv import logarithmic_groups
-    >>> from refconv.nn import digits_network
+    >>> from refconv.nn import residual_network
     >>> def log3(c_in, c_out):
     ...     return logarithmic_groups(c_in, c_out, 3)
-    >>> model = digits_network(log3, rng=np.random.default_rng(0))
-    >>> model.forward(np.zeros((5, 1, 8, 8), dtype="float32")).shape
+    >>> model = residual_network(log3, side=16, rng=np.random.default_rng(0))
+    >>> list(model.children())
+    ['conv', 'relu', 'pool1', 'block1a', 'block1b', 'pool2', 'block2a', 'block2b', 'last', 'flatten', 'linear']
+    >>> model.forward(np.zeros((5, 1, 16, 16), dtype="float32")).shape
     (5, 10)
     """
     where: dict[str, Any] = {"rng": rng, "xp": xp, "dtype": dtype, "device": device}
-    return Sequential(
-        Conv(1, channels, 3, padding=1, **where),
-        ReLU(),
-        MaxPool(2),
-        *(
-            Residual(
-                ReLU(), Conv(channels, channels, 3, groups=groups(channels, channels), padding=1, std=0.0, **where)
-            )
-            for _ in range(blocks)
-        ),
-        ReLU(),
-        Flatten(),
-        Linear(channels * 4 * 4, 10, std=0.01, **where),
-    )
+    blocks, side = as_int(blocks, "blocks", 0, 26), as_int(side, "side", 4)
+    layers: dict[str, Layer] = {"conv": Conv(c_in, channels, 3, padding=1, **where), "relu": ReLU()}
+    stage = 0
+    while side >= 8:
+        stage, side = stage + 1, side // 2
+        layers[f"pool{stage}"] = MaxPool(2)
+        for letter in string.ascii_lowercase[:blocks]:
+            grouped = Conv(channels, channels, 3, groups=groups(channels, channels), padding=1, std=0.0, **where)
+            layers[f"block{stage}{letter}"] = Residual(relu=ReLU(), conv=grouped)
+    layers |= {"last": ReLU(), "flatten": Flatten()}
+    layers["linear"] = Linear(channels * side * side, classes, std=0.01, **where)
+    return Sequential(**layers)

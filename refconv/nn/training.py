@@ -1,24 +1,200 @@
-"""Training: the loop over batches, what it reaches, and the digits as a ready recipe."""
+"""Training: the loop over batches, what it reaches, and a recipe for small networks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.arrays import Array, Namespace, array_namespace, device, elements, load_backend
+from refconv.arrays import Array, array_namespace, device, dtype_of, to_numpy
 from refconv.integers import as_int, shown
 from refconv.nn.base import Layer
-from refconv.nn.data import Split, load_digits_split
+from refconv.nn.data import Split
 from refconv.nn.loss import SoftmaxCrossEntropy
-from refconv.nn.models import Grouping, digits_network
 from refconv.nn.optim import SGD
+from refconv.nn.schedule import Schedule, parse_schedule
+from refconv.shapes import check_shape
 from refconv.tiling import cut
 
 Progress = Callable[[int, float], object]
 """Called after each epoch with its number, from 1, and its mean loss."""
+
+
+class Step(NamedTuple):
+    """What :meth:`Trainer.steps` yields after each step."""
+
+    number: int
+    """Steps done, from 1."""
+    epoch: int
+    """The epoch it belongs to, from 1."""
+    images: int
+    """Images in its batch."""
+    loss: float
+    """Mean over the epoch's images so far, each as it was before its step."""
+    accuracy: float
+    """Fraction of the epoch's images so far that were told right, each before its step."""
+    ends_epoch: bool
+
+
+class Trainer:
+    """Training that can stop after any step and go on later, from its state, as if it had not stopped.
+
+    Parameters
+    ----------
+    model : Layer
+        Gives logits (N, K). It is set to training.
+    images : array (N, …)
+        What the model takes.
+    labels : integer array (N,)
+        Classes 0 … K−1, of the same array module.
+    optimiser : SGD
+        Of the model's parameters.
+    epochs : int
+        Times to go through all images, each time in a new order.
+    batch_size : int
+        Images per step; the last batch of an epoch may be smaller.
+    rng : numpy.random.Generator
+        Shuffles: the same state gives the same order on every array module.
+    schedule : callable (float) -> float, optional
+        From the part of the steps that are done to a factor of the optimiser's first learning rate, as from
+        :func:`parse_schedule`. Without one the optimiser's rate is left alone.
+    generators : mapping of str to numpy.random.Generator, optional
+        Other sources of randomness whose states belong to the training's: those of :class:`Dropout` layers.
+
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    step_count, steps_per_epoch : int
+        Steps in all, and of one epoch.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import SGD, Linear, Trainer
+    >>> rng = np.random.default_rng(0)
+    >>> images, labels = np.eye(4), np.array([0, 1, 1, 0])
+    >>> model = Linear(4, 2, rng=rng, dtype="float64")
+    >>> optimiser = SGD(model.parameters(), lr=0.5)
+    >>> trainer = Trainer(model, images, labels, optimiser=optimiser, epochs=3, batch_size=3, rng=rng)
+    >>> [(step.number, step.epoch, step.images) for step in trainer.steps()]
+    [(1, 1, 3), (2, 1, 1), (3, 2, 3), (4, 2, 1), (5, 3, 3), (6, 3, 1)]
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        images: Array,
+        labels: Array,
+        *,
+        optimiser: SGD,
+        epochs: int,
+        batch_size: int,
+        rng: np.random.Generator,
+        schedule: Schedule | None = None,
+        generators: Mapping[str, np.random.Generator] | None = None,
+    ) -> None:
+        self._xp = array_namespace(images, labels)
+        self._count = _check_data(images, labels)
+        epochs, self._batch_size = as_int(epochs, "epochs", 0), as_int(batch_size, "batch_size", 1)
+        if not isinstance(optimiser, SGD):
+            raise TypeError(f"optimiser must be an SGD; got {shown(optimiser)}")
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng must be a numpy.random.Generator; got {shown(rng)}")
+        self.model, self.optimiser = model.train(), optimiser
+        self._images, self._labels, self._schedule, self._lr = images, labels, schedule, optimiser.lr
+        self._generators = {"order": rng, **(generators or {})}
+        self._loss = SoftmaxCrossEntropy()
+        self._batches = cut(self._count, self._batch_size)
+        self.steps_per_epoch = len(self._batches)
+        self.step, self.step_count = 0, epochs * self.steps_per_epoch
+        self._order = np.zeros(0, "int64")  # of the current epoch, drawn at its first step
+        self._epoch_loss, self._epoch_right = 0.0, 0  # sums over the epoch's images so far
+
+    def steps(self) -> Iterator[Step]:
+        """Take the steps that are left: forward, loss, backward, step. Yields after each; stop whenever you like."""
+        while self.step < self.step_count:
+            yield self._take()
+
+    def _take(self) -> Step:
+        xp = self._xp
+        epoch, index = divmod(self.step, self.steps_per_epoch)
+        if index == 0:
+            self._order = self._generators["order"].permutation(self._count).astype("int64")
+            self._epoch_loss, self._epoch_right = 0.0, 0
+        if self._schedule is not None:
+            self.optimiser.lr = self._lr * self._schedule(self.step / self.step_count)
+        part = self._batches[index]
+        batch = xp.asarray(self._order[part], device=device(self._images))
+        labels = xp.take(self._labels, batch, axis=0)
+        logits = self.model.forward(xp.take(self._images, batch, axis=0))
+        self._epoch_loss += self._loss.forward(logits, labels) * (part.stop - part.start)
+        self._epoch_right += _count_right(logits, labels)
+        self.model.backward(self._loss.backward())
+        self.optimiser.step()
+        self.step += 1
+        return Step(
+            number=self.step,
+            epoch=epoch + 1,
+            images=part.stop - part.start,
+            loss=self._epoch_loss / part.stop,
+            accuracy=self._epoch_right / part.stop,
+            ends_epoch=index + 1 == self.steps_per_epoch,
+        )
+
+    def state(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+        """Return all that the rest of the training depends on, as arrays and as what `json` can write.
+
+        These are the model's state, the optimiser's velocities, the order of the current epoch, how far it is, and the
+        state of every source of randomness.
+        """
+        arrays = {f"model.{path}": to_numpy(array) for path, array in self.model.state().items()}
+        arrays |= {f"velocity.{i}": to_numpy(velocity) for i, velocity in enumerate(self.optimiser.velocities)}
+        arrays["order"] = self._order
+        return arrays, {
+            "step": self.step,
+            "epoch_loss": self._epoch_loss,
+            "epoch_right": self._epoch_right,
+            "generators": {name: rng.bit_generator.state for name, rng in self._generators.items()},
+        }
+
+    def load_state(self, arrays: Mapping[str, np.ndarray[Any, Any]], meta: Mapping[str, Any]) -> None:
+        """Go back to a state that :meth:`state` returned, of a training made with the same arguments.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the state is of another model or another training; then nothing is changed.
+        """
+        xp, state = self._xp, {}
+        wanted = {"order", *(f"model.{path}" for path in self.model.state())}
+        wanted |= {f"velocity.{i}" for i in range(len(self.optimiser.velocities))}
+        if wanted != arrays.keys() or self._generators.keys() != meta.get("generators", {}).keys():
+            raise ValueError("the state is of another model or another training: it does not hold the same arrays")
+        step = as_int(meta["step"], "step", 0, self.step_count)
+        if len(arrays["order"]) != self._count and step:
+            raise ValueError(f"the state is of a training on {len(arrays['order'])} images; here are {self._count}")
+        velocities = []
+        for i, velocity in enumerate(self.optimiser.velocities):
+            found = arrays[f"velocity.{i}"]
+            check_shape(f"velocity.{i}", found.shape, tuple(velocity.shape), "the shape of its parameter")
+            velocities.append(xp.asarray(found.astype(dtype_of(velocity)), device=device(velocity), copy=True))
+        for path, current in self.model.state().items():
+            state[path] = xp.asarray(arrays[f"model.{path}"], device=device(current))
+        self.model.load_state(state)
+        self.optimiser.velocities = velocities
+        self.step, self._order = step, arrays["order"]
+        self._epoch_loss, self._epoch_right = float(meta["epoch_loss"]), int(meta["epoch_right"])
+        for name, rng in self._generators.items():
+            rng.bit_generator.state = meta["generators"][name]
 
 
 def fit(
@@ -75,32 +251,12 @@ def fit(
     >>> losses[-1] < losses[0]
     True
     """
-    xp = array_namespace(images, labels)
-    count = _check_data(images, labels)
-    epochs, batch_size = as_int(epochs, "epochs", 0), as_int(batch_size, "batch_size", 1)
-    if not isinstance(optimiser, SGD):
-        raise TypeError(f"optimiser must be an SGD; got {shown(optimiser)}")
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng must be a numpy.random.Generator; got {shown(rng)}")
-    loss = SoftmaxCrossEntropy()
-    losses = []
-    for epoch in range(1, epochs + 1):
-        order = xp.asarray(rng.permutation(count).astype("int64"), device=device(images))
-        total = 0.0
-        for part in cut(count, batch_size):
-            batch = order[part]
-            logits = model.forward(xp.take(images, batch, axis=0))
-            total += loss.forward(logits, xp.take(labels, batch, axis=0)) * batch.shape[0]
-            model.backward(loss.backward())
-            optimiser.step()
-        losses.append(total / count)
-        if progress is not None:
-            progress(epoch, losses[-1])
-    return losses
+    trainer = Trainer(model, images, labels, optimiser=optimiser, epochs=epochs, batch_size=batch_size, rng=rng)
+    return _epochs(trainer, progress)
 
 
 def accuracy(model: Layer, images: Array, labels: Array, *, batch_size: int = 256) -> float:
-    """Return the fraction of images for which the largest logit is the right class's.
+    """Return the fraction of images for which the largest logit is the right class's, with the model set to testing.
 
     Parameters
     ----------
@@ -126,115 +282,144 @@ def accuracy(model: Layer, images: Array, labels: Array, *, batch_size: int = 25
     >>> accuracy(Flatten(), np.array([[1., 0.], [2., 3.]]), np.array([0, 0]))
     0.5
     """
-    xp = array_namespace(images, labels)
+    array_namespace(images, labels)
     count = _check_data(images, labels)
     batch_size = as_int(batch_size, "batch_size", 1)
-    right = 0
+    right, training = 0, model.training
+    model.eval()
     for part in cut(count, batch_size):
-        logits = model.forward(images[part, ...])
-        answers = xp.astype(xp.argmax(logits, axis=1), labels.dtype, copy=False)
-        right += int(xp.sum(xp.astype(answers == labels[part], xp.int64)))
+        right += _count_right(model.forward(images[part, ...]), labels[part])
+    model.forget()
+    if training:
+        model.train()
     return right / count
 
 
-class TrainedDigits(NamedTuple):
-    """What :func:`train_digits` reached."""
-
-    model: Layer
-    losses: list[float]
-    """Mean training loss of each epoch."""
-    test_accuracy: float
-    """Fraction of the test digits told right, from 0 to 1."""
-    parameter_count: int
-    seconds: float
-    """Wall time of the training, without loading and testing."""
-
-
-def train_digits(
-    groups: Grouping,
-    *,
-    seed: int = 0,
-    epochs: int = 6,
-    batch_size: int = 32,
-    lr: float = 0.02,
-    channels: int = 32,
-    data: Split | None = None,
-    xp: Namespace | None = None,
-    dtype: str = "float32",
-    device: Any = None,
-    progress: Progress | None = None,
-) -> TrainedDigits:
-    """Train :func:`digits_network` on the digits, and test it.
-
-    The learning rate is divided by 10 for the last quarter of the epochs; momentum 0.9, weight decay 0.0005.
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier is trained: stochastic gradient descent, and how its learning rate falls.
 
     Parameters
     ----------
-    groups : callable (c_in, c_out) -> int or ChannelGroups
-        Chooses the groups of the residual blocks' convolutions.
-    seed : int
-        Draws the initial weights and the order of the training digits; the split stays the same.
-    epochs, batch_size, lr, channels
-        The recipe.
-    data : Split, optional
-        By default :func:`load_digits_split` of seed 0.
-    xp, dtype, device
-        As for :class:`refconv.nn.Conv`.
+    epochs, batch_size : int
+        As for :class:`Trainer`.
+    lr, momentum, weight_decay : float
+        As for :class:`SGD`.
+    schedule : str
+        As for :func:`parse_schedule`.
+    """
+
+    epochs: int = 8
+    batch_size: int = 32
+    lr: float = 0.01
+    schedule: str = "steps:0.75"
+    momentum: float = 0.9
+    weight_decay: float = 0.0005
+
+    def trainer(
+        self,
+        model: Layer,
+        images: Array,
+        labels: Array,
+        *,
+        rng: np.random.Generator,
+        generators: Mapping[str, np.random.Generator] | None = None,
+    ) -> Trainer:
+        """Return the training of a model on NumPy images and labels, which are moved to where the model is."""
+        return Trainer(
+            model,
+            *to_model(model, images, labels),
+            optimiser=SGD(model.parameters(), self.lr, self.momentum, self.weight_decay),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            rng=rng,
+            schedule=parse_schedule(self.schedule),
+            generators=generators,
+        )
+
+
+def to_model(model: Layer, images: Array, labels: Array) -> tuple[Array, Array]:
+    """Return NumPy images and labels as arrays of a model's module and device, the images in its data type."""
+    weight = model.parameters()[0].value
+    xp, where = array_namespace(weight), device(weight)
+    return xp.asarray(images.astype(dtype_of(weight)), device=where), xp.asarray(labels, device=where)
+
+
+class Trained(NamedTuple):
+    """What :func:`train_classifier` reached."""
+
+    losses: list[float]
+    """Mean training loss of each epoch."""
+    test_accuracy: float
+    """Fraction of the test images told right, from 0 to 1."""
+    seconds: float
+    """Wall time of the training, without the test."""
+
+
+def train_classifier(
+    model: Layer,
+    data: Split,
+    recipe: Recipe | None = None,
+    *,
+    rng: np.random.Generator,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train a classifier on a data set, and test it.
+
+    Parameters
+    ----------
+    model : Layer
+        Gives logits for the data's classes.
+    data : Split
+        For instance from :func:`load_digits_split`.
+    recipe : Recipe, optional
+        How; by default as ``Recipe()`` says.
+    rng : numpy.random.Generator
+        Draws the order of the training images.
     progress : callable (epoch, loss), optional
-        As for :func:`fit`.
+        Called after each epoch.
 
     Returns
     -------
-    TrainedDigits
-        ``(model, losses, test_accuracy, parameter_count, seconds)``.
+    Trained
+        ``(losses, test_accuracy, seconds)``.
 
     Raises
     ------
-    ImportError
-        If scikit-learn is not installed.
     ValueError, TypeError
         If an argument is wrong.
 
     Examples
     --------
-    >>> from refconv.nn import train_digits
-    >>> train_digits(lambda c_in, c_out: 4).test_accuracy > 0.95   # doctest: +SKIP
+    >>> import numpy as np
+    >>> from refconv.nn import load_digits_split, residual_network, train_classifier
+    >>> rng = np.random.default_rng(0)
+    >>> model = residual_network(lambda c_in, c_out: 4, rng=rng)
+    >>> train_classifier(model, load_digits_split(), rng=rng).test_accuracy > 0.95   # doctest: +SKIP
     True
     """
-    xp = load_backend() if xp is None else xp
-    rng = np.random.default_rng(seed)
-    data = load_digits_split() if data is None else data
-    model = digits_network(groups, channels=channels, rng=rng, xp=xp, dtype=dtype, device=device)
-    optimiser = SGD(model.parameters(), lr, weight_decay=0.0005)
-
-    def after(epoch: int, loss: float) -> None:
-        optimiser.lr = lr / 10 if epoch >= epochs - epochs // 4 else lr
-        if progress is not None:
-            progress(epoch, loss)
-
-    def moved(images: np.ndarray[Any, Any]) -> Array:
-        return xp.asarray(images.astype(dtype), device=device)
-
-    labels = [xp.asarray(part, device=device) for part in (data.train_labels, data.test_labels)]
+    trainer = (recipe or Recipe()).trainer(model, data.train_images, data.train_labels, rng=rng)
     started = time.perf_counter()
-    losses = fit(
-        model,
-        moved(data.train_images),
-        labels[0],
-        epochs=epochs,
-        batch_size=batch_size,
-        optimiser=optimiser,
-        rng=rng,
-        progress=after,
-    )
+    losses = _epochs(trainer, progress)
     seconds = time.perf_counter() - started
-    return TrainedDigits(
-        model=model,
-        losses=losses,
-        test_accuracy=accuracy(model, moved(data.test_images), labels[1]),
-        parameter_count=sum(elements(parameter.value.shape) for parameter in model.parameters()),
-        seconds=seconds,
-    )
+    return Trained(losses, accuracy(model, *to_model(model, data.test_images, data.test_labels)), seconds)
+
+
+def _epochs(trainer: Trainer, progress: Progress | None) -> list[float]:
+    """Take all steps; return the mean loss of each epoch."""
+    losses = []
+    for step in trainer.steps():
+        if step.ends_epoch:
+            losses.append(step.loss)
+            if progress is not None:
+                progress(step.epoch, step.loss)
+    return losses
+
+
+def _count_right(logits: Array, labels: Array) -> int:
+    xp = array_namespace(logits, labels)
+    answers = xp.astype(xp.argmax(logits, axis=1), labels.dtype, copy=False)
+    return int(xp.sum(xp.astype(answers == labels, xp.int64)))
 
 
 def _check_data(images: Array, labels: Array) -> int:

@@ -1,8 +1,8 @@
 """Train one small residual network with different channel groups on real digits, and compare.
 
-The network and its recipe are :func:`refconv.nn.train_digits`'s; the groups of its residual blocks are all that
-differs. How long the training may take is fixed and the array modules differ in speed, so the number of epochs and
-of seeds follows from a measurement; the result says what was run.
+The network is :func:`refconv.nn.residual_network`, its training a :class:`refconv.nn.Recipe`; the groups of its
+residual blocks are all that differs. How long the training may take is fixed and the array modules differ in speed, so
+the number of epochs and of seeds follows from a measurement; the result says what was run.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import statistics
 import time
 from dataclasses import dataclass
 
+import numpy as np
+
 import refconv
-from refconv.arrays import Namespace
+from refconv.arrays import Namespace, elements
 from refconv.groups import ChannelGroups, logarithmic_groups, uniform_groups
-from refconv.nn import Split, load_digits_split, train_digits
+from refconv.nn import Recipe, Split, Trained, load_digits_split, residual_network, train_classifier
 from refconv.tour.progress import Advance
 
 CHANNELS = 32
@@ -163,12 +165,9 @@ def run_digits(
                 budget_reached = True
                 break
             for grouping in GROUPINGS:
-                trained = train_digits(
-                    grouping.build, seed=seed + count, epochs=epochs, channels=CHANNELS, data=data, xp=xp
-                )
+                parameters[grouping.name], trained = _train(xp, grouping, data, epochs, seed + count)
                 accuracies[grouping.name].append(trained.test_accuracy)
                 seconds[grouping.name].append(trained.seconds)
-                parameters[grouping.name] = trained.parameter_count
                 if advance is not None:
                     advance(1, f"seed {seed + count}, {grouping.name}")
     networks = tuple(
@@ -185,6 +184,14 @@ def run_digits(
     )
 
 
+def _train(xp: Namespace, grouping: Grouping, data: Split, epochs: int, seed: int) -> tuple[int, Trained]:
+    """Return the number of parameters of one network, and what its training reached."""
+    rng = np.random.default_rng(seed)
+    model = residual_network(grouping.build, channels=CHANNELS, rng=rng, xp=xp)
+    trained = train_classifier(model, data, Recipe(epochs=epochs), rng=rng)
+    return sum(elements(parameter.value.shape) for parameter in model.parameters()), trained
+
+
 def _affordable(xp: Namespace, data: Split, plan: Plan) -> tuple[int, Split]:
     """Return how many epochs leave time for three seeds of every grouping, and the digits to train on.
 
@@ -192,10 +199,7 @@ def _affordable(xp: Namespace, data: Split, plan: Plan) -> tuple[int, Split]:
     """
 
     def train(part: Split) -> float:
-        return sum(
-            train_digits(grouping.build, epochs=1, channels=CHANNELS, data=part, xp=xp).seconds
-            for grouping in GROUPINGS
-        )
+        return sum(_train(xp, grouping, part, 1, 0)[1].seconds for grouping in GROUPINGS)
 
     train(_part(data, 32))  # the first step of each network also sets things up
     measured = 128

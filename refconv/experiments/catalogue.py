@@ -1,0 +1,105 @@
+"""The networks that can be trained by name, each with what it needs and how it is usually trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refconv.arrays import Namespace
+from refconv.cost import parse_groups
+from refconv.integers import shown
+from refconv.nn import Layer, Recipe, residual_network
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network that can be trained by name.
+
+    Attributes
+    ----------
+    build : callable
+        Makes it: ``build(groups, c_in=…, classes=…, side=…, rng=…, dropout_rng=…, xp=…, **options)``.
+    groups : str
+        How its channels are grouped if nothing is said: as of :func:`refconv.cost.parse_groups`.
+    options : tuple of str
+        What else can be chosen: arguments of `build`.
+    side : int or None
+        Height and width of the images it takes; None leaves them as the data set has them.
+    recipe : Recipe
+        How it is trained if nothing is said.
+    """
+
+    build: Callable[..., Layer]
+    groups: str
+    options: tuple[str, ...]
+    side: int | None
+    recipe: Recipe
+
+
+def _residual(groups: str, *, dropout_rng: np.random.Generator, **arguments: Any) -> Layer:
+    return residual_network(parse_groups(groups).build, **arguments)
+
+
+MODELS = {
+    "residual": Model(_residual, "log:3", ("channels", "blocks"), None, Recipe()),
+}
+"""Every network by name."""
+
+
+def find_model(name: str) -> Model:
+    """Return a network of `MODELS` by name.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    if name not in MODELS:
+        raise ValueError(f"model must be one of {', '.join(MODELS)}; got {shown(name)}")
+    return MODELS[name]
+
+
+def build_model(
+    name: str,
+    groups: str,
+    options: dict[str, Any],
+    *,
+    c_in: int,
+    classes: int,
+    side: int,
+    rng: np.random.Generator,
+    dropout_rng: np.random.Generator,
+    xp: Namespace,
+) -> Layer:
+    """Return a network of `MODELS`, new and untrained.
+
+    Parameters
+    ----------
+    name : str
+        A key of `MODELS`.
+    groups : str
+        As of :func:`refconv.cost.parse_groups`.
+    options : dict
+        Some of the model's options.
+    c_in, classes, side : int
+        Channels, classes and side of the images.
+    rng, dropout_rng : numpy.random.Generator
+        Draw the initial weights, and what is dropped in training.
+    xp : module
+        Where its parameters live.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the groups or an option do not fit the network.
+    """
+    model = find_model(name)
+    if unknown := [option for option in options if option not in model.options]:
+        known = f"it has {', '.join(model.options)}" if model.options else "it has none"
+        raise ValueError(f"model {name} has no option {unknown[0]}; {known}")
+    return model.build(
+        groups, c_in=c_in, classes=classes, side=side, rng=rng, dropout_rng=dropout_rng, xp=xp, **options
+    )

@@ -1,0 +1,79 @@
+"""How a training tells how far it is: a bar on a terminal, a line for each epoch everywhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from refconv.experiments.train import Observer
+from refconv.nn import Step
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class ConsoleObserver(Observer):
+    """Prints to a rich console; used as a context manager, which takes the bar away at the end.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where to print.
+    """
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}  {task.fields[figures]}", markup=False),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._epochs = 0
+        self._started, self._images = 0.0, 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, step: int, step_count: int, steps_per_epoch: int) -> None:
+        """Say where the training goes on, if it does not begin."""
+        self._epochs = step_count // steps_per_epoch
+        if step:
+            self._say(f"going on after step {step} of {step_count}")
+        self._task = self._progress.add_task("", total=step_count, completed=step, figures="")
+        self._started = time.perf_counter()
+
+    def after(self, step: Step) -> None:
+        """Move the bar."""
+        self._images += step.images
+        speed = self._images / max(time.perf_counter() - self._started, 1e-9)
+        self._progress.update(
+            self._task,
+            completed=step.number,
+            description=f"epoch {step.epoch}/{self._epochs}",
+            figures=f"loss {step.loss:.3f}  accuracy {100 * step.accuracy:.1f} %  {speed:.0f} images/s",
+        )
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Print a line for an epoch."""
+        self._say(
+            f"epoch {row['epoch']:>{len(str(self._epochs))}}/{self._epochs}  loss {row['train_loss']:.4f}  "
+            f"accuracy: training {100 * row['train_accuracy']:.2f} %, test {100 * row['test_accuracy']:.2f} %  "
+            f"{row['images_per_second']:.0f} images/s"
+        )
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,151 @@
+"""Checkpoints: arrays and settings in one safetensors file that is there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+FORMAT = "refconv checkpoint 1"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read: it is missing, damaged, or something else."""
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds."""
+
+    arrays: dict[str, np.ndarray[Any, Any]]
+    meta: dict[str, Any]
+    """What `json` can write: numbers, strings, lists and dictionaries."""
+
+
+def save_checkpoint(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    """Write a checkpoint in place of the one at `path`, atomically.
+
+    The file is written under another name beside it, forced to the disk and then renamed. Whenever the process or the
+    machine dies, and also if the disk is full, `path` is the old checkpoint or the new one, whole.
+
+    Parameters
+    ----------
+    path : path
+        In an existing folder.
+    arrays : mapping of str to numpy.ndarray
+        What to keep.
+    meta : mapping
+        What `json` can write; numbers come back exactly as they are.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the old checkpoint stays.
+    ImportError
+        If safetensors is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_checkpoint(f"{folder}/a.safetensors", {"w": np.arange(3)}, {"step": 7})
+    ...     load_checkpoint(f"{folder}/a.safetensors")
+    Checkpoint(arrays={'w': array([0, 1, 2])}, meta={'step': 7})
+    """
+    _, save_file, error = _safetensors()
+    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    text = json.dumps(dict(meta), sort_keys=True)
+    path = Path(path)
+    with replacing(path) as partial:
+        try:
+            # One entry, since the library writes several in an order of its own.
+            header = {"format": FORMAT, "meta": text, "sha256": _digest(plain, text)}
+            save_file(plain, partial, {"refconv": json.dumps(header)})
+        except error as failure:  # the library reports a full disk as an error of its own
+            raise OSError(f"{path}: {failure}") from failure
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint, and make sure that not a bit of it has changed.
+
+    Parameters
+    ----------
+    path : path
+        What :func:`save_checkpoint` wrote.
+
+    Returns
+    -------
+    Checkpoint
+        ``(arrays, meta)``.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged or no checkpoint of this project.
+    ImportError
+        If safetensors is not installed.
+    """
+    safe_open, _, error = _safetensors()
+    try:
+        with safe_open(path, "np") as file:
+            header = json.loads((file.metadata() or {}).get("refconv", "{}"))
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dictionary)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no checkpoint") from None
+    except OSError as failure:
+        raise CheckpointError(f"{path}: cannot be read: {failure.strerror or failure}") from failure
+    except (error, ValueError, KeyError, TypeError) as failure:
+        raise CheckpointError(f"{path}: damaged, or no safetensors file ({failure})") from failure
+    if not isinstance(header, dict) or header.keys() != {"format", "meta", "sha256"} or header["format"] != FORMAT:
+        raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint that refconv wrote")
+    if _digest(arrays, header["meta"]) != header["sha256"]:
+        raise CheckpointError(f"{path}: damaged: its contents do not have the checksum that was written with them")
+    return Checkpoint(arrays, json.loads(header["meta"]))
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a file to write; at the end it replaces `path`, or is removed if there was an exception.
+
+    Before the replacement its contents are on the disk, after it the name is: a power failure cannot leave half a file.
+    """
+    partial = path.with_name(f".{path.name}.partial")  # one name, so that what a killed process left is overwritten
+    try:
+        partial.touch()
+        mode = partial.stat().st_mode
+        yield partial
+        partial.chmod(mode)  # as any new file's: who wrote it may have been more secretive
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):  # elsewhere a folder cannot be opened, and need not be
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _digest(arrays: Mapping[str, np.ndarray[Any, Any]], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+    return digest.hexdigest()
+
+
+def _safetensors() -> tuple[Any, Any, type[Exception]]:
+    try:
+        from safetensors import SafetensorError, safe_open
+        from safetensors.numpy import save_file
+    except ImportError as error:
+        raise ImportError("checkpoints need safetensors: pip install 'refconv[train]'") from error
+    return safe_open, save_file, SafetensorError

@@ -1,0 +1,56 @@
+"""Bringing images to another size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refconv.integers import as_int
+
+
+def resized(images: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
+    r"""Return square images of another size, interpolated linearly.
+
+    .. math:: y = A\, x\, A^{\mathsf T}, \qquad A_{ij} \propto \max\left(0,\; 1 - \frac{|j - c_i|}{\max(r, 1)}\right),
+              \quad c_i = (i + \tfrac12)\, r - \tfrac12, \quad r = n / \mathrm{side}
+
+    where each row of A sums to 1: between pixels when images grow, and over all pixels that an output covers when they
+    shrink, so that nothing is skipped (as Pillow's bilinear filter).
+
+    Parameters
+    ----------
+    images : array (N, C, n, n)
+        NumPy; the data type stays.
+    side : int
+        The new height and width.
+
+    Returns
+    -------
+    array (N, C, side, side)
+        The same array if the size is right already.
+
+    Raises
+    ------
+    ValueError
+        If the images are not square, or `side` is below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> resized(np.array([[[[0.0, 4.0], [8.0, 12.0]]]]), 4)[0, 0]
+    array([[ 0.,  1.,  3.,  4.],
+           [ 2.,  3.,  5.,  6.],
+           [ 6.,  7.,  9., 10.],
+           [ 8.,  9., 11., 12.]])
+    """
+    n, side = images.shape[-1], as_int(side, "side", 1)
+    if images.ndim != 4 or images.shape[2] != n:
+        raise ValueError(f"images must have shape (N, C, n, n); got {images.shape}")
+    if side == n:
+        return images
+    r = n / side
+    centres = (np.arange(side) + 0.5) * r - 0.5
+    A = np.maximum(0, 1 - np.abs(np.arange(n) - centres[:, None]) / max(r, 1))
+    A = (A / A.sum(axis=1, keepdims=True)).astype(images.dtype)
+    return A @ images @ A.T

@@ -1,0 +1,60 @@
+"""Learning-rate schedules: what the rate is multiplied by as training proceeds."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+
+from refconv.integers import shown
+
+Schedule = Callable[[float], float]
+"""From the part of the training that is done, 0 ≤ part < 1, to a factor of the learning rate."""
+
+
+def parse_schedule(spec: str) -> Schedule:
+    r"""Read a learning-rate schedule.
+
+    Parameters
+    ----------
+    spec : str
+        ``"constant"``; ``"cosine"``: the factor (1 + cos(π·part)) / 2; ``"steps:A,B,…"``: divided by 10 from each of
+        these parts of the training on, as AlexNet's rate was three times (there by hand, when the error stood still).
+
+    Returns
+    -------
+    callable (float) -> float
+        From the part of the training that is done to the factor.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is none of these, or a part is not within 0 … 1.
+
+    References
+    ----------
+    A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS
+    2012, section 5. I. Loshchilov, F. Hutter, "SGDR", arXiv 1608.03983, equation 5 (cosine).
+
+    Examples
+    --------
+    >>> factor = parse_schedule("steps:0.5,0.75")
+    >>> [factor(part) for part in (0.0, 0.5, 0.8)]
+    [1.0, 0.1, 0.01]
+    >>> parse_schedule("cosine")(0.5)
+    0.5
+    """
+    if not isinstance(spec, str):
+        raise TypeError(f"schedule must be a string; got {shown(spec)}")
+    if spec == "constant":
+        return lambda part: 1.0
+    if spec == "cosine":
+        return lambda part: (1 + math.cos(math.pi * part)) / 2
+    number = r"(?:\d{1,9}\.?\d{0,9}|\.\d{1,9})"
+    if re.fullmatch(rf"steps:{number}(?:,{number})*", spec, re.ASCII):
+        parts = [float(part) for part in spec.removeprefix("steps:").split(",")]
+        if all(0 < part < 1 for part in parts) and parts == sorted(set(parts)):
+            return lambda part: 1.0 / 10 ** sum(part >= edge for edge in parts)
+    raise ValueError(
+        f"schedule must be 'constant', 'cosine' or 'steps:A,B,…' with 0 < A < B < … < 1; got {shown(spec)}"
+    )

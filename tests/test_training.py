@@ -1,0 +1,367 @@
+"""Training that stops and goes on: the same bits as one that never stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refconv.experiments.train import (
+    CHECKPOINT,
+    CURVES,
+    METRICS,
+    InterruptedTrainingError,
+    Observer,
+    TrainError,
+    TrainSettings,
+    run_training,
+)
+from refconv.nn import (
+    SGD,
+    BatchNorm,
+    Conv,
+    Dropout,
+    Flatten,
+    Linear,
+    Recipe,
+    ReLU,
+    Sequential,
+    SoftmaxCrossEntropy,
+    Trainer,
+    accuracy,
+    fit,
+    load_checkpoint,
+    parse_schedule,
+    save_checkpoint,
+)
+from tests.helpers import Backend
+
+pytest.importorskip("safetensors", reason="safetensors is not installed: no checkpoints")
+
+
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def make(backend: Backend, epochs: int = 3) -> Trainer:
+    """A training with every kind of state: parameters, statistics, velocities, order, dropout and a schedule."""
+    dropped = rng(5)
+    where: dict[str, Any] = {"rng": rng(0), "xp": backend.xp}
+    model = Sequential(
+        conv=Conv(1, 4, 3, groups=1, **where),
+        norm=BatchNorm(4, xp=backend.xp),
+        relu=ReLU(),
+        flatten=Flatten(),
+        dropout=Dropout(0.5, rng=dropped),
+        linear=Linear(16, 3, **where),
+    )
+    images = backend.asarray(rng(1).normal(size=(17, 1, 4, 4)).astype("float32"))
+    labels = backend.asarray(rng(2).integers(0, 3, 17))
+    return Trainer(
+        model,
+        images,
+        labels,
+        optimiser=SGD(model.parameters(), 0.1, weight_decay=0.01),
+        epochs=epochs,
+        batch_size=5,
+        rng=rng(3),
+        schedule=parse_schedule("cosine"),
+        generators={"dropout": dropped},
+    )
+
+
+def copied(state: Any) -> Any:
+    """What a checkpoint would make of a state: nothing shared, and only what JSON can write."""
+    arrays, meta = state
+    return {name: array.copy() for name, array in arrays.items()}, json.loads(json.dumps(meta))
+
+
+def assert_same(a: Any, b: Any) -> None:
+    assert a[0].keys() == b[0].keys()
+    for name in a[0]:
+        np.testing.assert_array_equal(a[0][name], b[0][name], err_msg=name, strict=True)
+    assert a[1] == b[1]
+
+
+def test_a_training_goes_on_from_any_step_with_the_same_bits(backend: Backend) -> None:
+    whole = make(backend)
+    states, steps = [copied(whole.state())], []
+    for step in whole.steps():
+        states.append(copied(whole.state()))
+        steps.append(step)
+    assert len(steps) == whole.step_count == 12
+    for stop, state in enumerate(states):
+        resumed = make(backend)
+        resumed.load_state(*copied(state))
+        assert_same(resumed.state(), state)
+        assert list(resumed.steps()) == steps[stop:]
+        assert_same(resumed.state(), states[-1])
+
+
+@pytest.mark.parametrize("lost", ["model.norm.running_var", "velocity.0", "order", "dropout", "epoch_loss"])
+def test_every_part_of_the_state_is_needed(lost: str) -> None:
+    """Leave one part as at the beginning: the end is another."""
+    numpy = Backend("numpy", np, np.ndarray)
+    whole, fresh = make(numpy), make(numpy).state()
+    steps = whole.steps()
+    for _ in range(6):
+        next(steps)
+    arrays, meta = copied(whole.state())
+    if lost == "order":
+        arrays["order"] = arrays["order"][::-1].copy()
+    elif lost in arrays:
+        arrays[lost] = fresh[0][lost].copy()
+    elif lost == "epoch_loss":
+        meta[lost] = 0.0
+    else:
+        meta["generators"][lost] = fresh[1]["generators"][lost]
+    resumed = make(numpy)
+    resumed.load_state(arrays, meta)
+    ends = [list(training.steps())[-1:] for training in (whole, resumed)]
+    if lost == "epoch_loss":  # only reported
+        return
+    with pytest.raises(AssertionError):
+        assert_same(whole.state(), resumed.state())
+    assert ends[0] != ends[1]
+
+
+def test_the_reported_loss_is_the_mean_over_the_epoch_so_far() -> None:
+    model = Sequential(Linear(3, 2, rng=rng(0), dtype="float64"))
+    images, labels = rng(1).normal(size=(7, 3)), rng(2).integers(0, 2, 7)
+    trainer = Trainer(
+        model, images, labels, optimiser=SGD(model.parameters(), 1e-9), epochs=2, batch_size=3, rng=rng(3)
+    )
+    order, loss = rng(3), SoftmaxCrossEntropy()
+    found = list(trainer.steps())
+    for epoch in range(2):
+        permutation = order.permutation(7)
+        for index, stop in enumerate((3, 6, 7)):
+            step, seen = found[3 * epoch + index], permutation[:stop]
+            logits = model.forward(images[seen])
+            assert step.loss == pytest.approx(loss.forward(logits, labels[seen]), rel=1e-6)
+            assert step.accuracy == np.mean(np.argmax(logits, axis=1) == labels[seen])
+            assert step[:3] == (3 * epoch + index + 1, epoch + 1, (3, 3, 1)[index])
+            assert step.ends_epoch is (index == 2)
+
+
+def test_a_state_of_another_training_is_refused_and_changes_nothing() -> None:
+    numpy = Backend("numpy", np, np.ndarray)
+    trainer = make(numpy)
+    next(trainer.steps())
+    before = copied(trainer.state())
+
+    def broken(**changes: Any) -> Any:
+        arrays, meta = copied(before)
+        for name, value in changes.items():
+            where = arrays if name in arrays else meta
+            where[name] = value
+        return arrays, meta
+
+    bad: list[tuple[str, Any]] = [
+        ("does not hold the same arrays", ({}, before[1])),
+        ("does not hold the same arrays", (before[0], {})),
+        ("step must be at most 12", broken(step=13)),
+        ("on 3 images; here are 17", broken(order=np.arange(3))),
+        ("shape of its parameter", broken(**{"velocity.0": np.zeros(2, "float32")})),
+        ("shape of the model's", broken(**{"model.linear.bias": np.zeros(2, "float32")})),
+        ("data type", broken(**{"model.linear.bias": np.zeros(3)})),
+    ]
+    for message, state in bad:
+        with pytest.raises((ValueError, TypeError), match=message):
+            trainer.load_state(*state)
+        assert_same(trainer.state(), before)
+
+
+def test_schedules() -> None:
+    constant, cosine, steps = map(parse_schedule, ("constant", "cosine", "steps:.25,0.5"))
+    parts = [0.0, 0.2499, 0.25, 0.5, 0.99]
+    assert [constant(part) for part in parts] == [1.0] * 5
+    assert [steps(part) for part in parts] == [1.0, 1.0, 0.1, 0.01, 0.01]
+    np.testing.assert_allclose([cosine(part) for part in (0, 1 / 3, 0.5, 2 / 3)], [1, 0.75, 0.5, 0.25])
+    for spec in ("", "step:0.5", "steps:", "steps:0", "steps:1", "steps:0.5,0.5", "steps:.7,.5", "steps:x", "steps:٣"):
+        with pytest.raises(ValueError, match="schedule must be"):
+            parse_schedule(spec)
+    with pytest.raises(TypeError, match="schedule must be a string"):
+        parse_schedule(0.5)  # type: ignore[arg-type]
+
+
+def test_the_schedule_sets_the_rate_of_each_step() -> None:
+    model = Sequential(Linear(2, 2, rng=rng(0)))
+    images, labels = np.zeros((4, 2), "float32"), np.zeros(4, int)
+    trainer = Recipe(epochs=2, batch_size=2, lr=0.5, schedule="steps:0.5").trainer(model, images, labels, rng=rng(1))
+    assert [trainer.optimiser.lr for _ in trainer.steps()] == [0.5, 0.5, 0.05, 0.05]
+
+
+def test_accuracy_tests_and_leaves_the_model_training() -> None:
+    model = Sequential(Dropout(0.9, rng=rng(0)), Flatten())
+    images, labels = np.array([[2.0, 1.0], [0.0, 1.0]] * 20), np.array([0, 1] * 20)
+    assert accuracy(model, images, labels) == 1
+    assert model.training
+    assert model.layers[0].training
+    assert not accuracy(model.eval(), images, labels) < 1
+    assert not model.training
+    with pytest.raises(RuntimeError, match="needs a forward"):  # nothing is kept
+        model.backward(images)
+
+
+def test_fit_trains(backend: Backend) -> None:
+    trainer = make(backend)
+    model = trainer.model
+    losses = fit(
+        model, trainer._images, trainer._labels, epochs=0, batch_size=4, optimiser=trainer.optimiser, rng=rng(0)
+    )
+    assert losses == []
+
+
+# --- A whole run, with its files ---
+
+CIFAR = "cifar10:"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
+    """A short training on a few images in CIFAR-10's format."""
+    folder = tmp_path_factory.mktemp("cifar")
+    draw = rng(0)
+
+    def write(name: str, count: int) -> None:
+        labels = draw.integers(0, 10, (count, 1), dtype="uint8")
+        pixels = draw.integers(0, 100, (count, 3072), dtype="uint8") + 15 * labels
+        (folder / name).write_bytes(np.concatenate([labels, pixels], axis=1).tobytes())
+
+    for number in range(1, 6):
+        write(f"data_batch_{number}.bin", 12)
+    write("test_batch.bin", 20)
+    (folder / "batches.meta.txt").write_text("\n".join("abcdefghij") + "\n")
+    options = {"channels": 8, "blocks": 1}
+    recipe = Recipe(epochs=3, batch_size=16)
+    return TrainSettings(data=f"{CIFAR}{folder}", side=8, options=options, recipe=recipe)
+
+
+def ends(folder: Path) -> Any:
+    """All that a training leaves, without times."""
+    arrays, meta = load_checkpoint(folder / CHECKPOINT)
+    timeless = [
+        {key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
+        for row in meta["epochs"]
+    ]
+    return arrays, [meta["training"], meta["config"], timeless]
+
+
+def test_a_run_leaves_checkpoint_metrics_and_curves(settings: TrainSettings, tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    class Recorder(Observer):
+        def begin(self, *numbers: int) -> None:
+            seen.append(numbers)
+
+        def after(self, step: Any) -> None:
+            seen.append(step.number)
+
+        def epoch(self, row: Any) -> None:
+            seen.append(row)
+
+    result = run_training(settings, tmp_path / "a" / "b", observer=Recorder())
+    folder = tmp_path / "a" / "b"
+    assert sorted(p.name for p in folder.iterdir()) == sorted([CHECKPOINT, METRICS, CURVES])
+    rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    assert rows == result.epochs == load_checkpoint(folder / CHECKPOINT).meta["epochs"]
+    assert seen == [(0, 12, 4), 1, 2, 3, 4, rows[0], 5, 6, 7, 8, rows[1], 9, 10, 11, 12, rows[2]]
+    assert [row["step"] for row in rows] == [4, 8, 12]
+    assert (folder / CURVES).read_bytes()[:4] == b"\x89PNG"
+    assert result.to_dict()["test_accuracy"] == result.test_accuracy == rows[-1]["test_accuracy"]
+    assert result.settings["groups"] == "log:3"
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 7, 11])
+def test_a_run_that_was_stopped_ends_the_same(settings: TrainSettings, tmp_path: Path, stop: int) -> None:
+    run_training(settings, tmp_path / "whole")
+    calls = iter(range(100))
+    with pytest.raises(InterruptedTrainingError, match=f"after step {stop} of 12, which is saved"):
+        run_training(settings, tmp_path / "cut", stopping=lambda: next(calls) == stop - 1)
+    with (tmp_path / "cut" / METRICS).open("a") as file:  # as a kill between metrics and checkpoint leaves it
+        file.write('{"epoch": 9}\n{"epo')
+    run_training(settings, tmp_path / "cut", resume=True)
+    assert_same(ends(tmp_path / "cut"), ends(tmp_path / "whole"))
+    lines = (tmp_path / "cut" / METRICS).read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    result = run_training(settings, tmp_path / "cut", resume=True)  # nothing is left to do
+    assert len(result.epochs) == 3
+
+
+def test_checkpoints_between_epochs(settings: TrainSettings, tmp_path: Path) -> None:
+    found: list[int] = []
+
+    class Recorder(Observer):
+        def after(self, step: Any) -> None:
+            found.append(load_checkpoint(tmp_path / CHECKPOINT).meta["training"]["step"])
+
+    run_training(settings, tmp_path, checkpoint_every=3, observer=Recorder())
+    assert found == [0, 0, 0, 3, 4, 4, 6, 6, 8, 9, 9, 9]  # every third step, and the epochs' ends: 4, 8
+
+
+def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(settings: TrainSettings, tmp_path: Path) -> None:
+    import dataclasses
+
+    run_training(settings, tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    replace = dataclasses.replace
+    others = [
+        ("is there already", settings, False),
+        ("channels=8, not channels=4", replace(settings, options={"channels": 4, "blocks": 1}), True),
+        ("blocks=1, not blocks=None", replace(settings, options={"channels": 8}), True),
+        ("groups=log:3, not groups=2", replace(settings, groups="2"), True),
+        ("seed=0, not seed=1", replace(settings, seed=1), True),
+        ("epochs=3, not epochs=4", replace(settings, recipe=replace(settings.recipe, epochs=4)), True),
+        ("data=cifar10:.*, not data=digits", replace(settings, data="digits"), True),
+    ]
+    for message, other, resume in others:
+        with pytest.raises(TrainError, match=message):
+            run_training(other, tmp_path, resume=resume)
+    with pytest.raises(TrainError, match="cannot resume: .* there is no checkpoint"):
+        run_training(settings, tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
+    contents = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(contents[:-1])
+    with pytest.raises(TrainError, match="cannot resume: .* damaged"):
+        run_training(settings, tmp_path, resume=True)
+    assert (tmp_path / CHECKPOINT).read_bytes() == contents[:-1]
+    save_checkpoint(tmp_path / CHECKPOINT, {"a": np.ones(1)}, {"a": 1})
+    with pytest.raises(TrainError, match="not of a training"):
+        run_training(settings, tmp_path, resume=True)
+    assert {name: (tmp_path / name).read_bytes() for name in (METRICS, CURVES)} == {
+        name: before[name] for name in (METRICS, CURVES)
+    }
+
+
+def test_other_images_are_noticed(settings: TrainSettings, tmp_path: Path) -> None:
+    run_training(settings, tmp_path)
+    file = Path(settings.data.removeprefix(CIFAR)) / "data_batch_3.bin"
+    contents = file.read_bytes()
+    try:
+        file.write_bytes(contents[:100] + bytes([contents[100] ^ 1]) + contents[101:])
+        with pytest.raises(TrainError, match="other images"):
+            run_training(settings, tmp_path, resume=True)
+    finally:
+        file.write_bytes(contents)
+
+
+def test_a_full_disk_loses_nothing_that_was_saved(settings: TrainSettings, tmp_path: Path, monkeypatch: Any) -> None:
+    run_training(settings, tmp_path / "whole")
+    saves = iter(range(100))
+    real = save_checkpoint
+
+    def full(*arguments: Any) -> None:
+        if next(saves) == 2:
+            raise OSError(28, "No space left on device")
+        real(*arguments)
+
+    monkeypatch.setattr("refconv.experiments.train.save_checkpoint", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_training(settings, tmp_path / "full")
+    assert load_checkpoint(tmp_path / "full" / CHECKPOINT).meta["training"]["step"] == 4
+    run_training(settings, tmp_path / "full", resume=True)
+    assert_same(ends(tmp_path / "full"), ends(tmp_path / "whole"))
