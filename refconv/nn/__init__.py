@@ -15,7 +15,7 @@ True
 """
 
 from refconv.nn.base import Layer, Parameter, Residual, Sequential
-from refconv.nn.data import Split, load_digits_split
+from refconv.nn.data import DataError, Split, load_dataset, load_digits_split
 from refconv.nn.layers import Conv, Flatten, Linear, ReLU
 from refconv.nn.loss import SoftmaxCrossEntropy
 from refconv.nn.models import digits_network
@@ -26,6 +26,7 @@ from refconv.nn.training import TrainedDigits, accuracy, fit, train_digits
 __all__ = [
     "SGD",
     "Conv",
+    "DataError",
     "Flatten",
     "Layer",
     "Linear",
@@ -40,6 +41,7 @@ __all__ = [
     "accuracy",
     "digits_network",
     "fit",
+    "load_dataset",
     "load_digits_split",
     "train_digits",
 ]
