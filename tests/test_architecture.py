@@ -23,8 +23,8 @@ MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not
     "testing": {"testing", "arrays", "integers", "groups"},  # oracles share no code with what they judge
 }
 HEAVY = {
-    "array_api_strict", "click", "cupy", "hypothesis", "jax", "jinja2", "matplotlib", "onnx", "onnxruntime", "rich",
-    "safetensors", "scipy", "skimage", "sklearn", "torch",
+    "PIL", "array_api_strict", "click", "cupy", "hypothesis", "jax", "jinja2", "matplotlib", "onnx", "onnxruntime",
+    "rich", "safetensors", "scipy", "skimage", "sklearn", "torch",
 }  # fmt: skip
 PICKLES = {"cPickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 

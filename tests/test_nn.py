@@ -395,12 +395,13 @@ def test_the_mean_loss_weighs_images_equally(backend: Backend) -> None:
 def test_the_digits() -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed: no digits to train on")
     split = load_digits_split()
-    assert [part.shape for part in split] == [(1347, 1, 8, 8), (1347,), (450, 1, 8, 8), (450,)]
+    assert [part.shape for part in split[:4]] == [(1347, 1, 8, 8), (1347,), (450, 1, 8, 8), (450,)]
+    assert split.classes == tuple("0123456789")
     assert split.train_images.dtype == np.float32
     assert split.train_labels.dtype == np.int64
     assert abs(float(split.train_images.mean())) < 1e-3
     assert abs(float(split.train_images.std()) - 1) < 1e-3
-    for part, again in zip(split, load_digits_split(), strict=True):
+    for part, again in zip(split[:4], load_digits_split()[:4], strict=True):
         np.testing.assert_array_equal(part, again)
     assert not np.array_equal(split.train_labels, load_digits_split(1).train_labels)
     few = split._replace(train_images=split.train_images[:600], train_labels=split.train_labels[:600])
@@ -422,7 +423,7 @@ def test_without_scikit_learn_one_error_says_what_to_install(monkeypatch: pytest
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ImportError, match=r"pip install 'refconv\[tour\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'refconv\[train\]'"):
         load_digits_split()
 
 

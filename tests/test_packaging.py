@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 OPTIONAL = (
-    "array_api_strict", "click", "cupy", "hypothesis", "jinja2", "matplotlib", "rich", "safetensors", "scipy",
+    "PIL", "array_api_strict", "click", "cupy", "hypothesis", "jinja2", "matplotlib", "rich", "safetensors", "scipy",
     "skimage", "sklearn", "torch",
 )  # fmt: skip
 
@@ -148,7 +148,7 @@ def test_constraints_are_plain_pins():
 def test_every_requirement_of_the_two_commands_is_pinned():
     pinned = {canonicalize_name(name): version for name, version in pins().items()}
     wanted = list(PROJECT["dependencies"])
-    for extra in ("tour", "testing", "strict", "dev"):
+    for extra in ("tour", "train", "testing", "strict", "dev"):
         wanted += PROJECT["optional-dependencies"][extra]
     for requirement in map(Requirement, wanted):
         if requirement.name != PROJECT["name"]:

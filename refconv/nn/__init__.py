@@ -16,7 +16,7 @@ True
 
 from refconv.nn.base import Layer, Parameter, Residual, Sequential
 from refconv.nn.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from refconv.nn.data import Split, load_digits_split
+from refconv.nn.data import DataError, Split, load_dataset, load_digits_split
 from refconv.nn.layers import Conv, Flatten, Linear, ReLU
 from refconv.nn.loss import SoftmaxCrossEntropy
 from refconv.nn.models import residual_network
@@ -30,6 +30,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Conv",
+    "DataError",
     "Flatten",
     "Layer",
     "Linear",
@@ -47,6 +48,7 @@ __all__ = [
     "accuracy",
     "fit",
     "load_checkpoint",
+    "load_dataset",
     "load_digits_split",
     "parse_schedule",
     "residual_network",
