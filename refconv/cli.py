@@ -234,6 +234,7 @@ def check(
 @click.pass_context
 def train(
     context: click.Context,
+    /,
     model: str,
     data: str,
     groups: str | None,

@@ -321,12 +321,12 @@ def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(settings: Train
     for message, other, resume in others:
         with pytest.raises(TrainError, match=message):
             run_training(other, tmp_path, resume=resume)
-    with pytest.raises(TrainError, match="cannot resume: .* there is no checkpoint"):
+    with pytest.raises(TrainError, match=r"cannot resume: .* there is no checkpoint"):
         run_training(settings, tmp_path / "none", resume=True)
     assert not (tmp_path / "none").exists()
     contents = (tmp_path / CHECKPOINT).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(contents[:-1])
-    with pytest.raises(TrainError, match="cannot resume: .* damaged"):
+    with pytest.raises(TrainError, match=r"cannot resume: .* damaged"):
         run_training(settings, tmp_path, resume=True)
     assert (tmp_path / CHECKPOINT).read_bytes() == contents[:-1]
     save_checkpoint(tmp_path / CHECKPOINT, {"a": np.ones(1)}, {"a": 1})

@@ -276,7 +276,7 @@ def _prepare(settings: TrainSettings) -> tuple[dict[str, Any], Layer, Split, Tra
 def _fingerprint(data: Split) -> str:
     digest = hashlib.sha256("\n".join(data.classes).encode())
     for array in data[:4]:
-        digest.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -300,6 +300,7 @@ def _write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
 def _draw(folder: Path, config: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     from refconv.experiments.figures import learning_curves
 
-    title = f"{config['model']}, groups={config['groups']}, on {config['data'].partition(':')[0]}, seed {config['seed']}"
+    data = config["data"].partition(":")[0]
+    title = f"{config['model']}, groups={config['groups']}, on {data}, seed {config['seed']}"
     with replacing(folder / CURVES) as partial:
         partial.write_bytes(learning_curves(rows, title))

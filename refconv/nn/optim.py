@@ -16,15 +16,16 @@ class SGD:
     .. math:: v \leftarrow \mathrm{momentum} \cdot v - \mathrm{weight\_decay} \cdot \mathrm{lr} \cdot w
               - \mathrm{lr} \cdot \frac{\partial\,\mathrm{loss}}{\partial w}, \qquad w \leftarrow w + v
 
-    with v = 0 at first. The learning rate is inside v: if it changes, the steps already in v keep their size. (In
-    PyTorch's rule it is outside; at a constant rate the two are the same.)
+    with v = 0 at first. The learning rate is inside v: if `lr` is assigned to, the steps already in v keep their size,
+    and where it falls they are too large for a while; :meth:`change_lr` scales them along. (In PyTorch's rule the rate
+    is outside; at a constant rate the two are the same.)
 
     Parameters
     ----------
     parameters : iterable of Parameter
         What to train: ``model.parameters()``.
     lr : float
-        Learning rate ε > 0. It is an attribute; assign to it for a schedule.
+        Learning rate ε > 0. It is an attribute.
     momentum : float
         0 ≤ momentum < 1.
     weight_decay : float
@@ -40,7 +41,8 @@ class SGD:
     References
     ----------
     A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS
-    2012, section 5 (there with momentum 0.9, weight decay 0.0005).
+    2012, section 5 (there with momentum 0.9, weight decay 0.0005). P. Goyal et al., "Accurate, Large Minibatch SGD",
+    arXiv 1706.02677, section 2.2 (scaling v along).
 
     Examples
     --------
@@ -66,14 +68,25 @@ class SGD:
             raise ValueError("parameters must hold at least one Parameter; got none")
         if len(set(map(id, self.parameters))) < len(self.parameters):
             raise ValueError("parameters must be distinct; one was given twice")
-        self.lr = as_float(lr, "lr", 0)
+        self.lr = _positive(lr)
         self.momentum = as_float(momentum, "momentum", 0, 1)
         self.weight_decay = as_float(weight_decay, "weight_decay", 0)
-        if not self.lr:
-            raise ValueError("lr must be more than 0; got 0")
         self.velocities = [
             array_namespace(parameter.value).zeros_like(parameter.value) for parameter in self.parameters
         ]
+
+    def change_lr(self, lr: float) -> None:
+        """Change the learning rate, and scale the steps already in v as if it had always been the new one.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `lr` is not a number > 0.
+        """
+        lr = _positive(lr)
+        if lr != self.lr:
+            self.velocities = [lr / self.lr * velocity for velocity in self.velocities]
+            self.lr = lr
 
     def step(self) -> None:
         """Apply the rule once to every parameter.
@@ -105,3 +118,10 @@ class SGD:
             w, grad = parameter.value, parameter.grad
             self.velocities[i] = self.momentum * self.velocities[i] - self.weight_decay * self.lr * w - self.lr * grad
             parameter.value = w + self.velocities[i]
+
+
+def _positive(lr: float) -> float:
+    number = as_float(lr, "lr", 0)
+    if not number:
+        raise ValueError("lr must be more than 0; got 0")
+    return number

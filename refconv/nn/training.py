@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refconv.arrays import Array, array_namespace, device, dtype_of, to_numpy
-from refconv.integers import as_int, shown
+from refconv.integers import as_float, as_int, shown
 from refconv.nn.base import Layer
 from refconv.nn.data import Split
 from refconv.nn.loss import SoftmaxCrossEntropy
@@ -60,7 +60,7 @@ class Trainer:
         Shuffles: the same state gives the same order on every array module.
     schedule : callable (float) -> float, optional
         From the part of the steps that are done to a factor of the optimiser's first learning rate, as from
-        :func:`parse_schedule`. Without one the optimiser's rate is left alone.
+        :func:`parse_schedule`; see :meth:`SGD.change_lr`. Without one the optimiser's rate is left alone.
     generators : mapping of str to numpy.random.Generator, optional
         Other sources of randomness whose states belong to the training's: those of :class:`Dropout` layers.
 
@@ -131,7 +131,7 @@ class Trainer:
             self._order = self._generators["order"].permutation(self._count).astype("int64")
             self._epoch_loss, self._epoch_right = 0.0, 0
         if self._schedule is not None:
-            self.optimiser.lr = self._lr * self._schedule(self.step / self.step_count)
+            self.optimiser.change_lr(self._lr * self._schedule(self.step / self.step_count))
         part = self._batches[index]
         batch = xp.asarray(self._order[part], device=device(self._images))
         labels = xp.take(self._labels, batch, axis=0)
@@ -161,6 +161,7 @@ class Trainer:
         arrays["order"] = self._order
         return arrays, {
             "step": self.step,
+            "lr": self.optimiser.lr,
             "epoch_loss": self._epoch_loss,
             "epoch_right": self._epoch_right,
             "generators": {name: rng.bit_generator.state for name, rng in self._generators.items()},
@@ -179,7 +180,7 @@ class Trainer:
         wanted |= {f"velocity.{i}" for i in range(len(self.optimiser.velocities))}
         if wanted != arrays.keys() or self._generators.keys() != meta.get("generators", {}).keys():
             raise ValueError("the state is of another model or another training: it does not hold the same arrays")
-        step = as_int(meta["step"], "step", 0, self.step_count)
+        step, lr = as_int(meta["step"], "step", 0, self.step_count), as_float(meta["lr"], "lr", 0)
         if len(arrays["order"]) != self._count and step:
             raise ValueError(f"the state is of a training on {len(arrays['order'])} images; here are {self._count}")
         velocities = []
@@ -190,7 +191,7 @@ class Trainer:
         for path, current in self.model.state().items():
             state[path] = xp.asarray(arrays[f"model.{path}"], device=device(current))
         self.model.load_state(state)
-        self.optimiser.velocities = velocities
+        self.optimiser.lr, self.optimiser.velocities = lr, velocities
         self.step, self._order = step, arrays["order"]
         self._epoch_loss, self._epoch_right = float(meta["epoch_loss"]), int(meta["epoch_right"])
         for name, rng in self._generators.items():
@@ -311,7 +312,7 @@ class Recipe:
 
     epochs: int = 8
     batch_size: int = 32
-    lr: float = 0.01
+    lr: float = 0.02
     schedule: str = "steps:0.75"
     momentum: float = 0.9
     weight_decay: float = 0.0005
