@@ -53,4 +53,5 @@ def resized(images: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
     centres = (np.arange(side) + 0.5) * r - 0.5
     A = np.maximum(0, 1 - np.abs(np.arange(n) - centres[:, None]) / max(r, 1))
     A = (A / A.sum(axis=1, keepdims=True)).astype(images.dtype)
-    return np.matmul(np.matmul(A, images), A.T)
+    y: np.ndarray[Any, Any] = A @ images @ A.T
+    return y
