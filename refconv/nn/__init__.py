@@ -16,26 +16,35 @@ True
 
 from refconv.nn.base import Layer, Parameter, Residual, Sequential
 from refconv.nn.data import Split, load_digits_split
-from refconv.nn.layers import Conv, Flatten, Linear, ReLU
+from refconv.nn.dropout import Dropout
+from refconv.nn.layers import ChannelShuffle, Conv, Flatten, Linear, ReLU, Scale, Tanh
 from refconv.nn.loss import SoftmaxCrossEntropy
 from refconv.nn.models import digits_network
+from refconv.nn.normalisation import BatchNorm, LocalResponseNorm
 from refconv.nn.optim import SGD
-from refconv.nn.pooling import MaxPool
+from refconv.nn.pooling import AvgPool, MaxPool
 from refconv.nn.training import TrainedDigits, accuracy, fit, train_digits
 
 __all__ = [
     "SGD",
+    "AvgPool",
+    "BatchNorm",
+    "ChannelShuffle",
     "Conv",
+    "Dropout",
     "Flatten",
     "Layer",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool",
     "Parameter",
     "ReLU",
     "Residual",
+    "Scale",
     "Sequential",
     "SoftmaxCrossEntropy",
     "Split",
+    "Tanh",
     "TrainedDigits",
     "accuracy",
     "digits_network",
