@@ -282,15 +282,15 @@ def conj(xp: Namespace, array: Array) -> Array:
     return conjugate if resolve is None else resolve()
 
 
-def matmul(xp: Namespace, a: Array, b: Array) -> Array:
-    """Return the matrix product a·b of the last two axes, batched over the others.
+def matmul(xp: Namespace, a: Array, b: Array, *, out: Array = None) -> Array:
+    """Return the matrix product a·b of the last two axes, batched over the others; written to `out`, on NumPy alone.
 
     NumPy's warning of invalid values is silenced: vectorised products also raise it where the result is right, and
     other modules never do. A result that is NaN is still NaN.
     """
     if xp is np:
         with np.errstate(invalid="ignore"):
-            return np.matmul(a, b)
+            return np.matmul(a, b, out=out)
     return xp.matmul(a, b)
 
 

@@ -43,13 +43,11 @@ def as_float(value: Any, name: str, minimum: float, below: float = math.inf) -> 
     if isinstance(value, bool | np.bool_ | str) or not hasattr(value, "__float__"):
         raise TypeError(f"{name} must be a number; got {shown(value)}")
     number = float(value)
-    if not minimum <= number < below:
-        raise ValueError(f"{name} must be finite and at least {minimum}{_less(below)}; got {number}")
+    if not (math.isfinite(number) and minimum <= number < below):
+        least = f" and at least {minimum}" if minimum > -math.inf else ""
+        less = f" and less than {below}" if below < math.inf else ""
+        raise ValueError(f"{name} must be finite{least}{less}; got {number}")
     return number
-
-
-def _less(below: float) -> str:
-    return f" and less than {below}" if below < math.inf else ""
 
 
 def is_sequence(value: Any) -> bool:

@@ -254,6 +254,19 @@ def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task],
                     future.cancel()
 
 
+def spread_rows(xp: Namespace, work: Callable[[slice], None], count: int, row_bytes: int) -> None:
+    """Call work(rows) for slices of range(count) that are apart: on NumPy tiles spread over threads, else all at once.
+
+    `row_bytes` counts all that the work on one row touches.
+    """
+    size = max(1, TILE_BYTES // max(1, row_bytes)) if runs_on_cpu_threads(xp) else max(1, count)
+    tasks = cut(count, size)
+    if len(tasks) == 1:  # no threads, and no BLAS to hold
+        work(tasks[0])
+        return
+    deque(spread(xp, work, tasks, size * row_bytes), maxlen=0)
+
+
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -17,32 +17,41 @@ True
 from refconv.nn.base import Layer, Parameter, Residual, Sequential
 from refconv.nn.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from refconv.nn.data import DataError, Split, load_dataset, load_digits_split
-from refconv.nn.layers import Conv, Flatten, Linear, ReLU
+from refconv.nn.dropout import Dropout
+from refconv.nn.layers import ChannelShuffle, Conv, Flatten, Linear, ReLU, Scale, Tanh
 from refconv.nn.loss import SoftmaxCrossEntropy
 from refconv.nn.models import residual_network
+from refconv.nn.normalisation import BatchNorm, LocalResponseNorm
 from refconv.nn.optim import SGD
-from refconv.nn.pooling import MaxPool
+from refconv.nn.pooling import AvgPool, MaxPool
 from refconv.nn.schedule import parse_schedule
 from refconv.nn.training import Recipe, Step, Trained, Trainer, accuracy, fit, train_classifier
 
 __all__ = [
     "SGD",
+    "AvgPool",
+    "BatchNorm",
+    "ChannelShuffle",
     "Checkpoint",
     "CheckpointError",
     "Conv",
     "DataError",
+    "Dropout",
     "Flatten",
     "Layer",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool",
     "Parameter",
     "ReLU",
     "Recipe",
     "Residual",
+    "Scale",
     "Sequential",
     "SoftmaxCrossEntropy",
     "Split",
     "Step",
+    "Tanh",
     "Trained",
     "Trainer",
     "accuracy",

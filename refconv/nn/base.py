@@ -30,7 +30,7 @@ from refconv.arrays import (
     load_backend,
     namespace_of,
 )
-from refconv.im2col import check_dtype
+from refconv.im2col import accumulating_dtype, check_dtype
 from refconv.integers import as_float, shown
 from refconv.shapes import Shape, check_shape, refuse_absurd
 
@@ -327,19 +327,30 @@ class Residual(Sequential):
         return grad_output + super().backward(grad_output)
 
 
-class Init:
-    """Draws initial values with NumPy, so that every array module starts from the same numbers."""
+class Place:
+    """Where a layer's parameters live, and their data type."""
 
-    def __init__(self, rng: np.random.Generator, xp: Namespace | None, dtype: str, device: Any) -> None:
-        if not isinstance(rng, np.random.Generator):
-            raise TypeError(f"rng must be a numpy.random.Generator; got {type(rng).__name__}")
+    def __init__(self, xp: Namespace | None, dtype: str, device: Any) -> None:
         if dtype not in ("float16", "float32", "float64"):
             raise ValueError(f"dtype must be 'float32', 'float64' or 'float16'; got {dtype!r}")
-        self._rng, self._dtype, self._device = rng, dtype, device
+        self._dtype, self._device = dtype, device
         if not (xp is None or hasattr(xp, "asarray")):
             raise TypeError(f"xp must be an array module from refconv.load_backend; got {shown(xp)}")
         self._xp = load_backend() if xp is None else xp
         get_dtype(self._xp, dtype)
+
+    def full(self, shape: Shape, value: float) -> Array:
+        """Return `value` everywhere."""
+        refuse_absurd("a parameter", shape)
+        return self._xp.full(shape, value, dtype=get_dtype(self._xp, self._dtype), device=self._device)
+
+
+class Init(Place):
+    """Draws initial values with NumPy, so that every array module starts from the same numbers."""
+
+    def __init__(self, rng: np.random.Generator, xp: Namespace | None, dtype: str, device: Any) -> None:
+        self._rng = check_rng(rng)
+        super().__init__(xp, dtype, device)
 
     def normal(self, shape: Shape, std: float | None) -> Array:
         """Return draws from N(0, std²), by default N(0, 2 / fan-in): an output sees all axes but the first."""
@@ -349,10 +360,6 @@ class Init:
         std = as_float(std, "std", 0)
         values = self._rng.normal(0.0, std, shape)
         return self._xp.asarray(values.astype(self._dtype), device=self._device)
-
-    def full(self, shape: Shape, value: float) -> Array:
-        """Return `value` everywhere."""
-        return self._xp.full(shape, value, dtype=get_dtype(self._xp, self._dtype), device=self._device)
 
 
 def _copy(array: Array) -> Array:
@@ -375,3 +382,57 @@ def check_real(layer: Layer, x: Array) -> None:
         raise TypeError(
             f"x must be real for {type(layer).__name__}, since complex numbers have no order; got {x.dtype}"
         )
+
+
+def check_floating(layer: Layer, x: Array) -> Namespace:
+    """Refuse x unless it holds real floating-point numbers, and return its array module."""
+    xp = namespace_of({"x": x})
+    if dtype_of(x) not in ("float16", "float32", "float64"):
+        raise TypeError(
+            f"x must have the data type float16, float32 or float64 for {type(layer).__name__}; got {dtype_of(x)}"
+        )
+    return xp
+
+
+def check_channels(layer: Layer, x: Array, channels: int | None = None) -> None:
+    """Refuse x unless its second axis holds channels, as many as given."""
+    if x.ndim < 2 or channels not in (None, x.shape[1]):
+        expected = "" if channels is None else f" with C={channels}"
+        raise ValueError(
+            f"x must have shape (N, C, D1, …, Dd){expected} for {type(layer).__name__}; got {tuple(x.shape)}"
+        )
+
+
+def check_rng(rng: Any) -> np.random.Generator:
+    """Return rng, or refuse what is no NumPy generator."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a numpy.random.Generator; got {type(rng).__name__}")
+    return rng
+
+
+def widened(xp: Namespace, array: Array) -> Array:
+    """Return `array` in the data type to compute in: half precision is summed in single, the others as they are."""
+    return xp.astype(array, get_dtype(xp, accumulating_dtype(xp, dtype_of(array))), copy=False)
+
+
+def per_channel(xp: Namespace, vector: Array, x: Array) -> Array:
+    """Return one number per channel in a shape (C, 1, …, 1) that meets the channels of x."""
+    return xp.reshape(vector, (vector.shape[0], *(1,) * (x.ndim - 2)))
+
+
+def channel_sums(xp: Namespace, x: Array) -> Array:
+    """Return the sum of x over the batch and all spatial axes: (N, C, D1, …, Dd) -> (C,)."""
+    return xp.sum(x, axis=(0, *range(2, x.ndim)))
+
+
+def check_affine(layer: Layer, x: Array, weight: Array) -> None:
+    """Refuse x unless it fits a weight that holds one number per channel."""
+    namespace_of({"x": x, "weight": weight})
+    check_channels(layer, x, weight.shape[0])
+    check_same_dtype(x, weight)
+
+
+def check_same_dtype(x: Array, weight: Array) -> None:
+    """Refuse x unless it has the data type of the weight."""
+    if x.dtype != weight.dtype:
+        raise TypeError(f"x must have the data type of the weight, {dtype_of(weight)}; got {dtype_of(x)}")

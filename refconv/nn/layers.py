@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from refconv.arrays import Array, Namespace, array_namespace, dtype_of, elements, namespace_of
+from refconv.arrays import (
+    Array,
+    Namespace,
+    array_namespace,
+    elements,
+    matmul,
+    namespace_of,
+    plain,
+    runs_on_cpu_threads,
+)
 from refconv.conv import conv, conv_backward
 from refconv.groups import ChannelGroups
 from refconv.integers import as_bool, as_float, as_int, is_sequence
-from refconv.nn.base import Init, Layer, Parameter, check_batched, check_real
+from refconv.nn.base import (
+    Init,
+    Layer,
+    Parameter,
+    Place,
+    channel_sums,
+    check_affine,
+    check_batched,
+    check_channels,
+    check_floating,
+    check_real,
+    check_same_dtype,
+    per_channel,
+    widened,
+)
 from refconv.shapes import Shape, per_axis
+from refconv.tiling import cut, spread
 
 
 class Conv(Layer):
@@ -141,7 +166,8 @@ class Linear(Layer):
     .. math:: y = x\, w^{\mathsf T} + b, \qquad \bar x = g\, w, \quad \bar w = g^{\mathsf T} x, \quad
               \bar b = \textstyle\sum_n g[n]
 
-    The weight, of shape (out_features, in_features), starts as w ~ N(0, 2 / in_features).
+    The weight, of shape (out_features, in_features), starts as w ~ N(0, 2 / in_features). The result is bit for bit the
+    same for any number of workers (:func:`refconv.set_workers`).
 
     Parameters
     ----------
@@ -197,19 +223,18 @@ class Linear(Layer):
                 f"x must have shape (N, in_features) with in_features={weight.shape[1]} for Linear; got "
                 f"{tuple(x.shape)}"
             )
-        if x.dtype != weight.dtype:
-            raise TypeError(f"x must have the data type of the weight, {dtype_of(weight)}; got {dtype_of(x)}")
-        y = xp.matmul(x, xp.matrix_transpose(weight))
+        check_same_dtype(x, weight)
+        y = product(x, xp.matrix_transpose(weight))
         return self._keep(y + self.bias.value if self.bias else y, x)
 
     def backward(self, grad_output: Array) -> Array:
         """Return g·w, and set w̄ = gᵀ·x and b̄ = Σ g."""
         (x,) = self._recall(grad_output)
         xp = array_namespace(grad_output, x)
-        self.weight.grad = xp.matmul(xp.matrix_transpose(grad_output), x)
+        self.weight.grad = product(xp.matrix_transpose(grad_output), x)
         if self.bias:
             self.bias.grad = xp.sum(grad_output, axis=0)
-        return xp.matmul(grad_output, self.weight.value)
+        return product(grad_output, self.weight.value)
 
     def parameters(self) -> list[Parameter]:
         """Return the weight, then the bias."""
@@ -252,6 +277,177 @@ class ReLU(Layer):
         return xp.where(positive, grad_output, xp.zeros_like(grad_output))
 
 
+class Tanh(Layer):
+    r"""Scaled hyperbolic tangent.
+
+    .. math:: y = A \tanh(S x), \qquad \bar x = g\, A S\, (1 - \tanh^2(S x))
+
+    Parameters
+    ----------
+    amplitude, slope : float
+        A and S, finite. LeNet-5's are 1.7159 and 2/3, for which y(±1) is close to ±1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong, or x is not floating-point.
+
+    References
+    ----------
+    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to Document Recognition", Proc. IEEE 86
+    (1998), appendix A.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import Tanh
+    >>> layer = Tanh(amplitude=1.7159, slope=2/3)
+    >>> layer.forward(np.array([[0., 1.]])).round(4)
+    array([[0., 1.]])
+    >>> layer.backward(np.array([[1., 1.]])).round(4)   # A·S at 0
+    array([[1.1439, 0.7554]])
+    """
+
+    def __init__(self, *, amplitude: float = 1.0, slope: float = 1.0) -> None:
+        self.amplitude = as_float(amplitude, "amplitude", -math.inf)
+        self.slope = as_float(slope, "slope", -math.inf)
+
+    def forward(self, x: Array) -> Array:
+        """Return A·tanh(S·x), of any shape."""
+        xp = check_floating(self, x)
+        t = xp.tanh(self.slope * x)
+        return self._keep(self.amplitude * t, t)
+
+    def backward(self, grad_output: Array) -> Array:
+        """Return g·A·S·(1 − t²), t = tanh(S·x)."""
+        (t,) = self._recall(grad_output)
+        return grad_output * (self.amplitude * self.slope * (1 - t * t))
+
+
+class Scale(Layer):
+    r"""A trained coefficient and bias for every channel.
+
+    .. math:: y[n, c] = a[c]\, x[n, c] + b[c], \qquad \bar x = a\, g, \quad \bar a = \sum g\, x, \quad
+              \bar b = \sum g
+
+    summed over the batch and all spatial axes. After an :class:`AvgPool` of 2, this is LeNet-5's subsampling: its S2
+    and S4 multiply the sum of four by a trained coefficient, four times this a of the mean, and add a trained bias.
+
+    Parameters
+    ----------
+    channels : int
+        C.
+    xp, dtype, device
+        As for :class:`Conv`.
+
+    Attributes
+    ----------
+    weight, bias : Parameter
+        a and b, of shape (C,): 1 and 0 at first.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong, or x does not have C channels and the parameters' data type.
+
+    References
+    ----------
+    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to Document Recognition", Proc. IEEE 86
+    (1998), section II.B.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import Scale
+    >>> layer = Scale(2, dtype="float64")
+    >>> layer.weight.value = np.array([10., 100.])
+    >>> layer.forward(np.array([[1., 2.]]))
+    array([[ 10., 200.]])
+    >>> layer.backward(np.array([[1., 1.]])), layer.weight.grad
+    (array([[ 10., 100.]]), array([1., 2.]))
+    """
+
+    def __init__(
+        self, channels: int, *, xp: Namespace | None = None, dtype: str = "float32", device: Any = None
+    ) -> None:
+        shape = (as_int(channels, "channels", 1),)
+        place = Place(xp, dtype, device)
+        self.weight, self.bias = Parameter("weight", place.full(shape, 1)), Parameter("bias", place.full(shape, 0))
+
+    def forward(self, x: Array) -> Array:
+        """Return a·x + b: (N, C, D1, …, Dd) -> the same shape."""
+        xp = namespace_of({"x": x})
+        weight, bias = self.weight.value, self.bias.value
+        check_affine(self, x, weight)
+        return self._keep(x * per_channel(xp, weight, x) + per_channel(xp, bias, x), x)
+
+    def backward(self, grad_output: Array) -> Array:
+        """Return a·g, and set ā = Σ g·x and b̄ = Σ g."""
+        (x,) = self._recall(grad_output)
+        xp = array_namespace(grad_output, x)
+        grad, weight = widened(xp, grad_output), self.weight.value
+        self.weight.grad = xp.astype(channel_sums(xp, grad * x), weight.dtype, copy=False)
+        self.bias.grad = xp.astype(channel_sums(xp, grad), weight.dtype, copy=False)
+        return grad_output * per_channel(xp, weight, grad)
+
+    def parameters(self) -> list[Parameter]:
+        """Return the weight, then the bias."""
+        return [self.weight, self.bias]
+
+
+class ChannelShuffle(Layer):
+    r"""Deal the channels of each group out to all groups, so that a next grouped convolution mixes them.
+
+    .. math:: y[n,\, c \cdot G + g] = x[n,\, g \cdot (C/G) + c]
+
+    which is (N, G, C/G, …) with its two channel axes exchanged. The inverse, and so the backward pass, is the shuffle
+    with C/G groups.
+
+    Parameters
+    ----------
+    groups : int
+        G, which divides C.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `groups` is no positive integer, or does not divide the channels of x.
+
+    References
+    ----------
+    X. Zhang, X. Zhou, M. Lin, J. Sun, "ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile
+    Devices", arXiv 1707.01083, section 3.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import ChannelShuffle
+    >>> layer = ChannelShuffle(2)
+    >>> y = layer.forward(np.arange(6).reshape(1, 6))
+    >>> y, layer.backward(y)
+    (array([[0, 3, 1, 4, 2, 5]]), array([[0, 1, 2, 3, 4, 5]]))
+    """
+
+    def __init__(self, groups: int) -> None:
+        self.groups = as_int(groups, "groups", 1)
+
+    def forward(self, x: Array) -> Array:
+        """Return x with channel g·(C/G) + c at c·G + g: (N, C, D1, …, Dd) -> the same shape."""
+        namespace_of({"x": x})
+        check_channels(self, x)
+        if x.shape[1] % self.groups:
+            raise ValueError(
+                f"groups={self.groups} must divide the C={x.shape[1]} channels of x for ChannelShuffle; got shape "
+                f"{tuple(x.shape)}"
+            )
+        return self._keep(_dealt(x, self.groups))
+
+    def backward(self, grad_output: Array) -> Array:
+        """Return g with every channel back where it was."""
+        self._recall(grad_output)
+        return _dealt(grad_output, grad_output.shape[1] // self.groups)
+
+
 class Flatten(Layer):
     """Each sample as one row: (N, D1, …, Dd) -> (N, D1·…·Dd), in row-major order.
 
@@ -290,3 +486,42 @@ def _weight_shapes(groups: int | ChannelGroups, c_in: int, c_out: int, kernel: S
     if c_in % n or c_out % n:
         raise ValueError(f"groups={n} must divide c_in={c_in} and c_out={c_out}")
     return {"weight": (c_out, c_in // n, *kernel)}
+
+
+def _dealt(x: Array, groups: int) -> Array:
+    """Return x with its channels dealt out, the first of every group first: a new array."""
+    xp = array_namespace(x)
+    per_group = x.shape[1] // groups
+    split = xp.reshape(x, (x.shape[0], groups, per_group, *x.shape[2:]))
+    exchanged = xp.permute_dims(split, (0, 2, 1, *range(3, split.ndim)))  # (N, C/G, G, …)
+    return xp.reshape(exchanged, x.shape, copy=True)
+
+
+BLOCK_MULTIPLY_ADDS = 2**26
+"""Aim of one block of a matrix product: some milliseconds of one core, many times what starting a thread costs."""
+
+
+def product(a: Array, b: Array) -> Array:
+    """Return the matrix product a·b: (M, K), (K, N) -> (M, N), on NumPy in blocks spread over threads.
+
+    The result is cut into blocks of rows if it is taller than wide, else of columns, by its shape alone; each is one
+    product on one thread. So any number of workers gives the same bits.
+    """
+    xp = array_namespace(a, b)
+    if not runs_on_cpu_threads(xp):
+        return matmul(xp, a, b)
+    a, b = plain(a), plain(b)
+    rows, columns = a.shape[0], b.shape[1]
+    long, short = max(rows, columns), min(rows, columns)
+    length = max(1, BLOCK_MULTIPLY_ADDS // max(1, short * a.shape[1]))
+    y = xp.empty((rows, columns), dtype=xp.result_type(a, b))
+
+    def work(part: slice) -> None:
+        if rows > columns:
+            matmul(xp, a[part, :], b, out=y[part, :])
+        else:
+            matmul(xp, a, b[:, part], out=y[:, part])
+
+    block_bytes = (min(length, long) * (short + a.shape[1]) + short * a.shape[1]) * a.dtype.itemsize
+    deque(spread(xp, work, cut(long, length), block_bytes), maxlen=0)
+    return y

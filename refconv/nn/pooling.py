@@ -1,24 +1,147 @@
-"""Pooling: one number for each window of each channel."""
+"""Pooling: one number for each window of each channel.
+
+Letters: T = k1·…·kd window positions (taps), p the padding, g = ∂loss/∂y. A window may begin in the padding before
+the input and end in the padding after it. Padding is never stored: for every tap, the windows whose tap lies inside
+the input are a slice of the output, and what they read is a strided slice of the input.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from refconv.arrays import Array, array_namespace, device, namespace_of
-from refconv.im2col import col2im, im2col
-from refconv.integers import is_sequence
-from refconv.nn.base import Layer, check_real
-from refconv.shapes import per_axis
+import numpy as np
+
+from refconv.arrays import (
+    Array,
+    Namespace,
+    device,
+    dtype_kind,
+    dtype_of,
+    elements,
+    get_dtype,
+    item_bytes,
+    namespace_of,
+    plain,
+)
+from refconv.im2col import native_dtype
+from refconv.integers import as_bool, is_sequence, members
+from refconv.nn.base import Layer, check_floating, check_real, widened
+from refconv.shapes import Shape, per_axis, refuse_absurd
+from refconv.tiling import spread_rows
+
+Slices = tuple[Any, ...]
 
 
-class MaxPool(Layer):
+@dataclass(frozen=True)
+class _Windows:
+    """The windows of one input: all sizes per spatial axis."""
+
+    size: Shape
+    kernel: Shape
+    stride: Shape
+    padding: Shape
+    output: Shape
+
+    def taps(self) -> Iterator[tuple[int, Slices, Slices]]:
+        """For each tap, in row-major order: its number, the windows where it is inside the input, what they read.
+
+        The slices are of the spatial axes, behind one axis of images.
+        """
+        sizes = zip(self.size, self.kernel, self.stride, self.padding, self.output, strict=True)
+        axes = [[_inside(n, s, p, o, t) for t in range(k)] for n, k, s, p, o in sizes]
+        for number, axis_slices in enumerate(itertools.product(*axes)):
+            windows, inputs = zip(*axis_slices, strict=True)
+            yield number, (slice(None), *windows), (slice(None), *inputs)
+
+    def image_bytes(self, x: Array) -> int:
+        """Return the bytes of one image, its output, and as much again in between."""
+        return (elements(self.size) + 2 * elements(self.output)) * item_bytes(dtype_of(x))
+
+    def counts(self, *, padding: bool) -> list[np.ndarray[Any, Any]]:
+        """For each axis: how many elements each window holds, with or without those of the padding."""
+        found = []
+        for n, k, s, p, o in zip(self.size, self.kernel, self.stride, self.padding, self.output, strict=True):
+            first = np.arange(o) * s - p
+            end = np.minimum(first + k, n + p)  # a last window of ceil_mode sticks out even beyond the padding
+            found.append(end - first if padding else np.minimum(end, n) - np.maximum(first, 0))
+        return found
+
+
+def _inside(n: int, stride: int, padding: int, output: int, tap: int) -> tuple[slice, slice]:
+    """Return the windows l with 0 ≤ l·stride + tap − padding < n, and the elements that they read."""
+    start = max(0, -((tap - padding) // stride))
+    stop = max(start, min(output, (n - 1 + padding - tap) // stride + 1))
+    first = start * stride + tap - padding
+    return slice(start, stop), slice(first, first + (stop - start - 1) * stride + 1 if stop > start else first, stride)
+
+
+class _Pool(Layer):
+    """What the poolings share: the arguments, the windows, and images apart from each other."""
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None,
+        padding: int | Sequence[int],
+        ceil_mode: bool,
+    ) -> None:
+        self.kernel_size, self.padding = kernel_size, padding
+        self.stride = kernel_size if stride is None else stride
+        self.ceil_mode = as_bool(ceil_mode, "ceil_mode")
+        lengths = [len(members(v)) for v in (kernel_size, self.stride, padding) if is_sequence(v)]
+        self._per_axis(lengths[0] if lengths else 1)
+
+    def _per_axis(self, d: int) -> tuple[Shape, Shape, Shape]:
+        kernel = per_axis(self.kernel_size, "kernel_size", d, 1)
+        stride = per_axis(self.stride, "stride", d, 1)
+        padding = per_axis(self.padding, "padding", d, 0)
+        if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+            raise ValueError(
+                f"padding must be at most half of kernel_size for {type(self).__name__}; got padding={padding} and "
+                f"kernel_size={kernel}"
+            )
+        return kernel, stride, padding
+
+    def _windows(self, x: Array) -> _Windows:
+        name = type(self).__name__
+        if x.ndim < 3:
+            raise ValueError(f"x must have shape (N, C, D1, …, Dd) with d ≥ 1 for {name}; got {tuple(x.shape)}")
+        size = tuple(x.shape[2:])
+        kernel, stride, padding = self._per_axis(len(size))
+        output = []
+        for n, k, s, p in zip(size, kernel, stride, padding, strict=True):
+            beyond = n + 2 * p - k
+            count = (-(-beyond // s) if self.ceil_mode else beyond // s) + 1
+            if self.ceil_mode and (count - 1) * s >= n + p:  # the last would begin behind the input
+                count -= 1
+            output.append(count)
+        if min(output) < 1 or min(size) < 1:
+            raise ValueError(
+                f"kernel_size={kernel} must fit the spatial axes of x for {name} with padding={padding}; got x of "
+                f"shape {tuple(x.shape)}"
+            )
+        refuse_absurd("the output", (*x.shape[:2], *output))
+        return _Windows(size, kernel, stride, padding, tuple(output))
+
+
+def _images(xp: Namespace, x: Array) -> Array:
+    """Return the channels as images of their own: (N, C, D1, …, Dd) -> (N·C, D1, …, Dd)."""
+    return xp.reshape(plain(x), (x.shape[0] * x.shape[1], *x.shape[2:]))
+
+
+class MaxPool(_Pool):
     r"""Largest element of every window of every channel, in any number of spatial axes.
 
-    .. math:: y[n, c, l] = \max_t\, x[n, c, l \cdot \mathrm{stride} + t]
+    .. math:: y[n, c, l] = \max_t\, x[n, c, l \cdot \mathrm{stride} + t - \mathrm{padding}], \qquad
+              \bar x[n, c, i] = \sum_{l\;:\; l \cdot \mathrm{stride} + t^*(l) - \mathrm{padding} = i} g[n, c, l]
 
-    Each channel is an image of its own, so the windows are the columns of im2col of the (N·C, 1, D1, …, Dd) view; the
-    gradient of a maximum goes to the element that was the largest, the first of several equal ones (as PyTorch),
-    and col2im adds up what overlapping windows send to one element.
+    over the taps t that lie inside x; t*(l) is the tap of the largest element, the first of several equal ones (as
+    PyTorch). A NaN counts as larger than every number: the maximum is NaN, and the first NaN receives the gradient.
 
     Parameters
     ----------
@@ -26,17 +149,22 @@ class MaxPool(Layer):
         Window size; an int stands for all spatial axes of x.
     stride : int or sequence of int, optional
         Step between windows; by default `kernel_size`. Smaller than it, windows overlap (AlexNet: 3 and 2).
-        Elements after the last whole window are not read.
+    padding : int or sequence of int
+        By how much the windows may begin before the input and end after it, at most half of `kernel_size`. Nothing
+        out there is ever chosen.
+    ceil_mode : bool
+        Whether elements after the last whole window get a window that sticks out, provided that it begins inside the
+        input or the padding before it. By default they are not read.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is wrong, or the window does not fit x.
+        If an argument is wrong, or the window does not fit x, or x is complex.
 
     References
     ----------
     A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS
-    2012, section 3.4 (overlapping pooling).
+    2012, section 3.4 (overlapping pooling). Padding and ``ceil_mode``: ``torch.nn.MaxPool2d``.
 
     Examples
     --------
@@ -49,34 +177,164 @@ class MaxPool(Layer):
     array([[[ 0.,  0., 11.,  0.,  0.]]])
     """
 
-    def __init__(self, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None) -> None:
-        stride = kernel_size if stride is None else stride
-        for value, name in ((kernel_size, "kernel_size"), (stride, "stride")):
-            per_axis(value, name, len(value) if is_sequence(value) else 1, 1)  # type: ignore[arg-type]
-        self.kernel_size, self.stride = kernel_size, stride
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        *,
+        padding: int | Sequence[int] = 0,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, ceil_mode)
 
     def forward(self, x: Array) -> Array:
         """Return the maximum of each window: (N, C, D1, …, Dd) -> (N, C, o1, …, od)."""
         xp = namespace_of({"x": x})
         check_real(self, x)
-        if x.ndim < 3:
-            raise ValueError(f"x must have shape (N, C, D1, …, Dd) with d ≥ 1 for MaxPool; got {tuple(x.shape)}")
-        kernel = per_axis(self.kernel_size, "kernel_size", x.ndim - 2, 1)
-        stride = per_axis(self.stride, "stride", x.ndim - 2, 1)
-        images = xp.reshape(x, (x.shape[0] * x.shape[1], 1, *x.shape[2:]))  # (N·C, 1, D1, …, Dd)
-        columns = im2col(images, kernel, stride=stride)  # (N·C, T, L)
-        output = tuple((n - k) // s + 1 for n, k, s in zip(x.shape[2:], kernel, stride, strict=True))
-        y = xp.reshape(xp.max(columns, axis=1), (*x.shape[:2], *output))  # (N, C, o1, …, od)
-        largest = xp.argmax(columns, axis=1)  # (N·C, L), the first of equal ones
-        return self._keep(y, largest, columns.shape, tuple(images.shape), kernel, stride)
+        win = self._windows(x)
+        images = _images(xp, x)
+        y = xp.empty((images.shape[0], *win.output), dtype=native_dtype(xp, x), device=device(x))
+        chosen = xp.empty(y.shape, dtype=get_dtype(xp, _smallest(elements(win.kernel))), device=device(x))
+
+        def work(rows: slice) -> None:
+            y[rows, ...], chosen[rows, ...] = _largest(xp, images[rows, ...], win, chosen.dtype)
+
+        spread_rows(xp, work, images.shape[0], win.image_bytes(x))
+        return self._keep(xp.reshape(y, (*x.shape[:2], *win.output)), chosen, win)
 
     def backward(self, grad_output: Array) -> Array:
         """Return g where each window had its maximum, added up over windows."""
-        largest, (channels, taps, positions), images, kernel, stride = self._recall(grad_output)
-        xp = array_namespace(grad_output, largest)
-        taps = xp.reshape(xp.arange(taps, dtype=largest.dtype, device=device(largest)), (1, taps, 1))
-        chosen = taps == largest[:, None, :]  # (N·C, T, L)
-        grad = xp.reshape(grad_output, (channels, 1, positions))  # (N·C, 1, L)
-        columns = xp.where(chosen, grad, xp.zeros_like(grad))  # (N·C, T, L)
-        grad_images = col2im(columns, images, kernel, stride=stride)  # (N·C, 1, D1, …, Dd)
-        return xp.reshape(grad_images, (*grad_output.shape[:2], *images[2:]))  # (N, C, D1, …, Dd)
+        chosen, win = self._recall(grad_output)
+        xp = namespace_of({"grad_output": grad_output})
+        grads = _images(xp, grad_output)
+        grad_x = xp.empty((grads.shape[0], *win.size), dtype=native_dtype(xp, grad_output), device=device(grad_output))
+
+        def work(rows: slice) -> None:
+            grad, tap_of = widened(xp, grads[rows, ...]), chosen[rows, ...]
+            total = xp.zeros((grad.shape[0], *win.size), dtype=grad.dtype, device=device(grad))
+            zero = xp.zeros((), dtype=grad.dtype, device=device(grad))
+            for tap, windows, inputs in win.taps():
+                total[inputs] += xp.where(tap_of[windows] == tap, grad[windows], zero)
+            grad_x[rows, ...] = xp.astype(total, grad_x.dtype, copy=False)
+
+        spread_rows(xp, work, grads.shape[0], win.image_bytes(grad_output))
+        return xp.reshape(grad_x, (*grad_output.shape[:2], *win.size))
+
+
+def _largest(xp: Namespace, x: Array, win: _Windows, index: Any) -> tuple[Array, Array]:
+    """Return the maximum of each window of the images x, and the number of the first tap that holds it."""
+    real = dtype_kind(dtype_of(x)) == "real"
+    lowest = -math.inf if real else xp.iinfo(x.dtype).min
+    y = xp.full((x.shape[0], *win.output), lowest, dtype=x.dtype, device=device(x))
+    for _, windows, inputs in win.taps():
+        y[windows] = xp.maximum(y[windows], x[inputs])
+    nan = real and bool(xp.any(xp.isnan(y)))
+    chosen = xp.zeros(y.shape, dtype=index, device=device(x))
+    for tap, windows, inputs in reversed(list(win.taps())):  # so that the first of equal ones is written last
+        found = x[inputs] == y[windows]
+        if nan:
+            found = found | xp.isnan(x[inputs])
+        chosen[windows] = xp.where(found, xp.full((), tap, dtype=index, device=device(x)), chosen[windows])
+    return y, chosen
+
+
+def _smallest(taps: int) -> str:
+    """Return the name of the smallest data type that can number so many taps."""
+    return "uint8" if taps <= 2**8 else "int16" if taps <= 2**15 else "int32"
+
+
+class AvgPool(_Pool):
+    r"""Mean of every window of every channel, in any number of spatial axes.
+
+    .. math:: y[n, c, l] = \frac{1}{m[l]} \sum_t x[n, c, l \cdot \mathrm{stride} + t - \mathrm{padding}], \qquad
+              \bar x[n, c, i] = \sum_{(t, l)\;:\; l \cdot \mathrm{stride} + t - \mathrm{padding} = i}
+              \frac{g[n, c, l]}{m[l]}
+
+    over the taps t that lie inside x. m[l] counts the elements of the window: those of x and, with
+    `count_include_pad`, those of the padding, but never those by which a last window of `ceil_mode` sticks out
+    beyond the padding.
+
+    Parameters
+    ----------
+    kernel_size : int or sequence of int
+        Window size; an int stands for all spatial axes of x.
+    stride : int or sequence of int, optional
+        Step between windows; by default `kernel_size`.
+    padding : int or sequence of int
+        Zeros around the input, at most half of `kernel_size`.
+    ceil_mode : bool
+        As for :class:`MaxPool`.
+    count_include_pad : bool
+        Whether the mean counts the zeros of the padding.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong, or the window does not fit x, or x is not floating-point.
+
+    References
+    ----------
+    ``torch.nn.AvgPool2d``, whose rule for m is this one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import AvgPool
+    >>> layer = AvgPool(2, padding=1)
+    >>> layer.forward(np.array([[[4., 2., 6., 8.]]]))
+    array([[[2., 4., 4.]]])
+    >>> layer.backward(np.array([[[10., 20., 30.]]]))
+    array([[[ 5., 10., 10., 15.]]])
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        *,
+        padding: int | Sequence[int] = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, ceil_mode)
+        self.count_include_pad = as_bool(count_include_pad, "count_include_pad")
+
+    def forward(self, x: Array) -> Array:
+        """Return the mean of each window: (N, C, D1, …, Dd) -> (N, C, o1, …, od)."""
+        xp = check_floating(self, x)
+        win = self._windows(x)
+        images = _images(xp, x)
+        y = xp.empty((images.shape[0], *win.output), dtype=native_dtype(xp, x), device=device(x))
+
+        def work(rows: slice) -> None:
+            image = widened(xp, images[rows, ...])
+            total = xp.zeros((image.shape[0], *win.output), dtype=image.dtype, device=device(image))
+            for _, windows, inputs in win.taps():
+                total[windows] += image[inputs]
+            y[rows, ...] = xp.astype(total / self._divisor(xp, total, win), y.dtype, copy=False)
+
+        spread_rows(xp, work, images.shape[0], win.image_bytes(x))
+        return self._keep(xp.reshape(y, (*x.shape[:2], *win.output)), win)
+
+    def backward(self, grad_output: Array) -> Array:
+        """Return g / m at every element of each window, added up over windows."""
+        (win,) = self._recall(grad_output)
+        xp = namespace_of({"grad_output": grad_output})
+        grads = _images(xp, grad_output)
+        grad_x = xp.empty((grads.shape[0], *win.size), dtype=native_dtype(xp, grad_output), device=device(grad_output))
+
+        def work(rows: slice) -> None:
+            grad = widened(xp, grads[rows, ...])
+            grad = grad / self._divisor(xp, grad, win)
+            total = xp.zeros((grad.shape[0], *win.size), dtype=grad.dtype, device=device(grad))
+            for _, windows, inputs in win.taps():
+                total[inputs] += grad[windows]
+            grad_x[rows, ...] = xp.astype(total, grad_x.dtype, copy=False)
+
+        spread_rows(xp, work, grads.shape[0], win.image_bytes(grad_output))
+        return xp.reshape(grad_x, (*grad_output.shape[:2], *win.size))
+
+    def _divisor(self, xp: Namespace, like: Array, win: _Windows) -> Array:
+        """Return m, of shape (o1, …, od): the product of the counts along each axis."""
+        counts = functools.reduce(np.multiply.outer, win.counts(padding=self.count_include_pad))
+        return xp.asarray(counts, dtype=like.dtype, device=device(like))

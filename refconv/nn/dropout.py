@@ -1,0 +1,85 @@
+"""Dropout: a random half of the elements, or another share, set to zero while training."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refconv.arrays import Array, device, namespace_of
+from refconv.integers import as_float, shown
+from refconv.nn.base import Layer, check_floating, check_rng
+
+
+class Dropout(Layer):
+    r"""Drop each element with probability p while training, and keep the expected value in one of two ways.
+
+    .. math:: y = \frac{x \cdot M}{1 - p}, \qquad \bar x = \frac{g \cdot M}{1 - p}
+
+    with M = 0 where an element is dropped, else 1; in testing y = x. So with ``rescale="training"``. With
+    ``rescale="testing"``, as in the papers, y = x·M in training and y = (1 − p)·x in testing.
+
+    Parameters
+    ----------
+    p : float
+        0 ≤ p < 1. What is drawn is a multiple of 2⁻²⁴, so the true probability is p rounded up to one.
+    rng : numpy.random.Generator
+        Draws M, the same for every array module; nothing in testing or for p = 0.
+    rescale : {"training", "testing"}
+        When elements are scaled.
+
+    Attributes
+    ----------
+    rng : numpy.random.Generator
+        Assign to it, or to its state, to repeat or resume a training.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong, or x is not floating-point.
+
+    References
+    ----------
+    N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, "Dropout: A Simple Way to Prevent Neural
+    Networks from Overfitting", JMLR 15 (2014), section 4 and (``rescale="training"``) section 10; AlexNet, NIPS 2012,
+    section 4.2, multiplies by 0.5 in testing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import Dropout
+    >>> layer = Dropout(0.5, rng=np.random.default_rng(0))
+    >>> layer.forward(np.ones((1, 6)))
+    array([[2., 2., 2., 0., 0., 0.]])
+    >>> layer.backward(np.full((1, 6), 10.))
+    array([[20., 20., 20.,  0.,  0.,  0.]])
+    >>> layer.eval().forward(np.ones((1, 6)))
+    array([[1., 1., 1., 1., 1., 1.]])
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: np.random.Generator, rescale: str = "training") -> None:
+        self.p = as_float(p, "p", 0, 1)
+        self.rng = check_rng(rng)
+        if rescale not in ("training", "testing"):
+            raise ValueError(f"rescale must be 'training' or 'testing'; got {shown(rescale)}")
+        self.rescale = rescale
+
+    def forward(self, x: Array) -> Array:
+        """Return x with elements dropped in training, x in testing, scaled when `rescale` says; any shape."""
+        xp = check_floating(self, x)
+        scale = 1.0
+        if self.training == (self.rescale == "training"):
+            scale = 1 / (1 - self.p) if self.training else 1 - self.p
+        kept = None
+        if self.training and self.p:
+            kept = xp.asarray(self.rng.random(tuple(x.shape), dtype=np.float32) >= self.p, device=device(x))
+        return self._keep(_masked(x, kept, scale), kept, scale)
+
+    def backward(self, grad_output: Array) -> Array:
+        """Return g where x was kept, else 0, scaled as x was."""
+        return _masked(grad_output, *self._recall(grad_output))
+
+
+def _masked(x: Array, kept: Array | None, scale: float) -> Array:
+    """Return scale·x where it is kept, else 0: a new array."""
+    xp = namespace_of({"x": x})
+    scaled = x * scale
+    return scaled if kept is None else xp.where(kept, scaled, xp.zeros_like(scaled))
