@@ -101,31 +101,26 @@ def test_a_training_goes_on_from_any_step_with_the_same_bits(backend: Backend) -
         assert_same(resumed.state(), states[-1])
 
 
-@pytest.mark.parametrize("lost", ["model.norm.running_var", "velocity.0", "order", "dropout", "epoch_loss"])
+@pytest.mark.parametrize("lost", ["model.norm.running_var", "velocity.0", "order", "dropout"])
 def test_every_part_of_the_state_is_needed(lost: str) -> None:
     """Leave one part as at the beginning: the end is another."""
     numpy = Backend("numpy", np, np.ndarray)
     whole, fresh = make(numpy), make(numpy).state()
-    steps = whole.steps()
-    for _ in range(6):
-        next(steps)
+    for _ in zip(range(6), whole.steps(), strict=False):
+        pass
     arrays, meta = copied(whole.state())
     if lost == "order":
         arrays["order"] = arrays["order"][::-1].copy()
     elif lost in arrays:
         arrays[lost] = fresh[0][lost].copy()
-    elif lost == "epoch_loss":
-        meta[lost] = 0.0
     else:
         meta["generators"][lost] = fresh[1]["generators"][lost]
     resumed = make(numpy)
     resumed.load_state(arrays, meta)
-    ends = [list(training.steps())[-1:] for training in (whole, resumed)]
-    if lost == "epoch_loss":  # only reported
-        return
+    for training in (whole, resumed):
+        list(training.steps())
     with pytest.raises(AssertionError):
         assert_same(whole.state(), resumed.state())
-    assert ends[0] != ends[1]
 
 
 def test_the_reported_loss_is_the_mean_over_the_epoch_so_far() -> None:
