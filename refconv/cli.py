@@ -292,6 +292,9 @@ def train(
         _stop(f"{stop}; to go on: {shlex.join(['refconv', *arguments, '--resume'])}", 128 + stopping[0])
     except (TrainError, ImportError, ValueError, TypeError) as error:
         raise click.UsageError(str(error)) from error
+    except OSError as error:
+        reason = f"{error.filename or out}: {error.strerror}" if error.strerror else str(error)
+        _stop(f"cannot write {reason}; what was saved before stays", BAD_USAGE)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
     else:

@@ -1,0 +1,190 @@
+"""``refconv train`` as a real process: killed, interrupted, out of disk, and given nonsense."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refconv.experiments.train import CHECKPOINT, METRICS
+from refconv.nn import load_checkpoint, save_checkpoint
+from tests.test_cli import run
+from tests.test_training import assert_same, ends
+
+pytest.importorskip("safetensors", reason="safetensors is not installed: no checkpoints")
+posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Sixty small images to train on, in CIFAR-10's format, so that a process starts fast."""
+    folder, draw = tmp_path_factory.mktemp("cifar"), np.random.default_rng(0)
+    for name, count in {**{f"data_batch_{i}.bin": 12 for i in range(1, 6)}, "test_batch.bin": 20}.items():
+        (folder / name).write_bytes(draw.integers(0, 10, (count, 3073), dtype="uint8").tobytes())
+    (folder / "batches.meta.txt").write_text("\n".join("abcdefghij") + "\n")
+    return f"cifar10:{folder}"
+
+
+def command(images: str, out: Path, *more: str) -> list[str]:
+    arguments = f"train residual --data {images} --side 8 --channels 8 --epochs 6 --batch-size 16 --checkpoint-every 1"
+    return [sys.executable, "-m", "refconv.cli", *arguments.split(), "--out", str(out), *more]
+
+
+def finish(images: str, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(images, out, *more), capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def whole(images: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What a training that nobody disturbed leaves, and how long its process took."""
+    out = tmp_path_factory.mktemp("whole")
+    started = time.monotonic()
+    done = finish(images, out)
+    assert done.returncode == 0, done.stderr
+    return ends(out), time.monotonic() - started
+
+
+@posix
+@pytest.mark.parametrize("kill", range(10))
+def test_ten_kills_at_random_moments_end_with_the_same_bits(images: str, whole: Any, kill: int, tmp_path: Path) -> None:
+    expected, seconds = whole
+    draw = np.random.default_rng(int.from_bytes(os.urandom(8)))  # real moments: a new ten in every run
+    killed = 0
+    for attempt in range(4):
+        resume = ["--resume"] if (tmp_path / CHECKPOINT).exists() else []
+        process = subprocess.Popen(command(images, tmp_path, *resume), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            # The first kill of a run is anywhere in it, later ones soon after the start.
+            process.communicate(timeout=float(draw.uniform(0.3, 1)) * seconds if attempt < 2 else 120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            killed += process.returncode == -signal.SIGKILL
+        if process.returncode == 0:
+            break
+        if (tmp_path / CHECKPOINT).exists():
+            load_checkpoint(tmp_path / CHECKPOINT)  # whole at every moment
+    assert process.returncode == 0
+    assert_same(ends(tmp_path), expected)
+    assert len((tmp_path / METRICS).read_text().splitlines()) == 6
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_saves_and_says_how_to_go_on(
+    images: str, whole: Any, number: int, code: int, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        command(images, tmp_path, "--epochs", "100000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / METRICS).exists() or not (tmp_path / METRICS).read_text():
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    last = err.splitlines()[-1]
+    step = load_checkpoint(tmp_path / CHECKPOINT).meta["training"]["step"]
+    assert last.startswith(
+        f"refconv: interrupted after step {step} of 400000, which is saved; to go on: refconv train "
+    )
+    assert last.endswith(" --resume")
+    assert f"--out {tmp_path}" in last
+    assert "Traceback" not in err
+
+
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+from refconv.cli import main
+main(sys.argv[2:])
+"""
+
+
+@posix
+def test_a_full_disk_is_one_line_and_loses_nothing(images: str, whole: Any, tmp_path: Path) -> None:
+    """The checkpoint grows by a row of metrics each epoch; files may not grow beyond what it is after the second."""
+    arrays, (training, config, rows) = whole[0]
+    sizes = []
+    for epochs in (2, 3):
+        save_checkpoint(tmp_path / "size", arrays, {"training": training, "config": config, "epochs": rows[:epochs]})
+        sizes.append((tmp_path / "size").stat().st_size)
+    finish(images, tmp_path / "probe", "--epochs", "2")
+    limit = (tmp_path / "probe" / CHECKPOINT).stat().st_size + (sizes[1] - sizes[0]) // 2
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(limit), *command(images, tmp_path / "out")[3:]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    assert lines[:-1] == [line for line in lines if line.startswith("epoch ")]
+    assert re.fullmatch(r"refconv: cannot write .*: File too large.*; what was saved before stays", lines[-1])
+    epochs = len(lines[:-1])
+    assert epochs >= 2
+    assert 4 * epochs <= load_checkpoint(tmp_path / "out" / CHECKPOINT).meta["training"]["step"] < 4 * (epochs + 1)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [CHECKPOINT, METRICS]
+    finish(images, tmp_path / "out", "--resume")
+    assert_same(ends(tmp_path / "out"), whole[0])
+
+
+def test_json_is_one_object_and_nothing_else(images: str, capsys: Any, tmp_path: Path) -> None:
+    code, out, err = run(capsys, *command(images, tmp_path, "--epochs", "1", "--json")[3:])
+    assert code == 0
+    found = json.loads(out)
+    assert found["settings"]["channels"] == 8
+    assert found["epochs"][0]["epoch"] == 1
+    assert Path(found["checkpoint"]).exists()
+    assert err.startswith("epoch 1/1  loss ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing argument 'MODEL'"),
+        (["vgg"], "model must be one of residual"),
+        (["residual", "--data", "mnist"], "dataset must be one of digits"),
+        (["residual", "--data", "cifar10:nowhere"], "nowhere"),
+        (["residual", "--data", "folder:nowhere"], "nowhere"),
+        (["residual", "--groups", "lg:3"], "'log:N'"),
+        (["residual", "--groups", "uniform:5"], "groups=5 does not divide C=32"),
+        (["residual", "--groups", "log:9"], "the largest n that fits is 6"),
+        (["residual", "--width", "0.5"], "model residual has no option width; it has channels, blocks"),
+        (["residual", "--channels", "0"], "0 is not in the range"),
+        (["residual", "--side", "3"], "side must be at least 4"),
+        (["residual", "--lr", "0"], "lr must be more than 0"),
+        (["residual", "--lr", "nan"], "lr must be finite"),
+        (["residual", "--momentum", "1"], "momentum must be finite and at least 0 and less than 1"),
+        (["residual", "--weight-decay", "-1"], "weight_decay must be"),
+        (["residual", "--schedule", "linear"], "schedule must be"),
+        (["residual", "--batch-size", "0"], "0 is not in the range"),
+        (["residual", "--epochs", "-1"], "-1 is not in the range"),
+        (["residual", "--seed", "-1"], "-1 is not in the range"),
+        (["residual", "--checkpoint-every", "0"], "0 is not in the range"),
+        (["residual", "--backend", "jax"], "'jax' is not an array module"),
+        (["residual", "--resume"], "cannot resume: "),
+        (["residual", "--epochs", "0", "--out", __file__], "cannot write"),
+        (["residual", "digits"], "unexpected extra argument"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: no digits to train on")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "train", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.startswith("refconv: ")
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
