@@ -140,6 +140,13 @@ def test_every_block_is_used_by_the_fewest_patches_that_can() -> None:
     assert len(set.union(*block)) == 12
 
 
+@pytest.mark.parametrize(("trained", "tested"), [(1, 9), (9, 1)])
+def test_two_blocks_are_one_for_either_side(trained: int, tested: int) -> None:
+    train, _, test, _ = cut_patches({"a": ids(4, 8)}, 0, patch=2, train_per_class=trained, test_per_class=tested)
+    assert (len(train), len(test)) == (trained, tested)
+    assert not set(train.ravel().tolist()) & set(test.ravel().tolist())
+
+
 def test_patches_are_parts_of_their_image_and_only_training_patches_are_mirrored() -> None:
     first, second = ids(20, 30, 3), ids(17, 16, 3) + 10_000
     parts = cut_patches({"a": first, "b": second}, 5, patch=3, train_per_class=400, test_per_class=100)
@@ -543,6 +550,17 @@ def test_a_folder_damaged(pets: Path, damage: Callable[[Path], Path], message: s
     assert str(caught.value).startswith(f"{culprit} ")
     assert "\n" not in str(caught.value)
     assert str(caught.value).count(str(culprit)) == 1
+
+
+def test_damaged_metadata_are_no_reason_to_refuse_or_to_warn(pets: Path) -> None:
+    image = images_package("PIL.Image")
+    exif = image.Exif()
+    exif[0x010E] = "a description"
+    data = exif.tobytes()[:-30]
+    image.new("RGB", (4, 4)).save(pets / "dog" / "damaged.png", exif=data)
+    with pytest.warns(UserWarning, match="EXIF"), image.open(pets / "dog" / "damaged.png") as opened:
+        opened.getexif()
+    assert len(load_folder(pets, side=2).train_labels) == 7
 
 
 def test_a_png_cut_anywhere_is_refused(pets: Path) -> None:
