@@ -93,10 +93,17 @@ def test_a_channel_of_one_value_is_only_shifted() -> None:
 
 def test_digits_enlarged() -> None:
     images_package("sklearn")
+    datasets = images_package("sklearn.datasets")
     small = load_digits_split(3, test_size=40)
     check_split(small, 1757, 40, (1, 8, 8), tuple("0123456789"))
     assert same(small, load_digits_split(3, test_size=40))
     assert not same(small, load_digits_split(4, test_size=40))
+    every = np.concatenate([small.train_images, small.test_images])
+    counts = np.unique(every, return_inverse=True)[1].reshape(-1, 64)  # grey values in order: 0 … 16
+    labels = np.concatenate([small.train_labels, small.test_labels])
+    images, known = datasets.load_digits(return_X_y=True)
+    found = np.column_stack([counts, labels]).tolist()
+    assert sorted(found) == sorted(np.column_stack([images, known]).astype("int64").tolist())
     for side in (16, 24, 32):
         large = load_digits_split(3, test_size=40, side=side)
         for found, original in zip(large[:4:2], small[:4:2], strict=True):
@@ -138,6 +145,13 @@ def test_every_block_is_used_by_the_fewest_patches_that_can() -> None:
     block = [{(i // 12 // 4, i % 12 // 4) for i in patch.ravel().tolist()} for patch in (*train, *test)]
     assert all(len(one) == 1 for one in block)
     assert len(set.union(*block)) == 12
+
+
+@pytest.mark.parametrize(("trained", "tested"), [(1, 9), (9, 1)])
+def test_two_blocks_are_one_for_either_side(trained: int, tested: int) -> None:
+    train, _, test, _ = cut_patches({"a": ids(4, 8)}, 0, patch=2, train_per_class=trained, test_per_class=tested)
+    assert (len(train), len(test)) == (trained, tested)
+    assert not set(train.ravel().tolist()) & set(test.ravel().tolist())
 
 
 def test_patches_are_parts_of_their_image_and_only_training_patches_are_mirrored() -> None:
@@ -445,15 +459,16 @@ def test_modes_and_turns(scaled: Path) -> None:
     assert sorted(found) == sorted(expected)
 
 
-def png_of(width: int, height: int) -> bytes:
-    """Return a small PNG file whose header claims this size."""
+def png_of(width: int, height: int, text: bytes = b"") -> bytes:
+    """Return a small PNG file whose header claims this size, with a compressed text."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    note = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(text))
     pixels = zlib.compress(bytes(1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + note + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def truncated(path: Path, ending: str) -> Path:
@@ -525,6 +540,7 @@ def with_one_image(path: Path) -> Path:
         (lambda p: written(p, png_of(0, 3)), "cannot be read as an image|no image of a format"),
         (lambda p: written(p, png_of(10_000, 10_000)), r"more pixels than Pillow takes for safe: .*100000000 pixels"),
         (lambda p: written(p, png_of(60_000, 60_000)), r"more pixels than Pillow takes for safe: .*3600000000 pixels"),
+        (lambda p: written(p, png_of(8, 8, bytes(2**21))), "cannot be read as an image: Decompressed data too large"),
         (flipped, "cannot be read as an image"),
         (deep, "has Pillow's mode I;16; expected at most 8 bits a channel"),
         (linked_to_itself, "is a symbolic link that leads nowhere, or to itself"),
@@ -543,6 +559,17 @@ def test_a_folder_damaged(pets: Path, damage: Callable[[Path], Path], message: s
     assert str(caught.value).startswith(f"{culprit} ")
     assert "\n" not in str(caught.value)
     assert str(caught.value).count(str(culprit)) == 1
+
+
+def test_damaged_metadata_are_no_reason_to_refuse_or_to_warn(pets: Path) -> None:
+    image = images_package("PIL.Image")
+    exif = image.Exif()
+    exif[0x010E] = "a description"
+    data = exif.tobytes()[:-30]
+    image.new("RGB", (4, 4)).save(pets / "dog" / "damaged.png", exif=data)
+    with pytest.warns(UserWarning, match="EXIF"), image.open(pets / "dog" / "damaged.png") as opened:
+        opened.getexif()
+    assert len(load_folder(pets, side=2).train_labels) == 7
 
 
 def test_a_png_cut_anywhere_is_refused(pets: Path) -> None:

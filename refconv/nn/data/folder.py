@@ -122,12 +122,11 @@ def _read_image(path: Path, side: int) -> Images:
         raise DataError(f"{path} is no file; expected an image")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged metadata, where the pixels are whole
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 if image.mode not in _MODES:
                     raise DataError(f"{path} has Pillow's mode {image.mode}; expected at most 8 bits a channel")
-                if "transparency" in image.info:  # of a palette, which Pillow converts to RGB with a warning
-                    return centre_square(ImageOps.exif_transpose(image).convert("RGBA"), side)
                 return centre_square(ImageOps.exif_transpose(image), side)
     except DataError:
         raise

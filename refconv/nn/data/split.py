@@ -12,7 +12,7 @@ from refconv.tiling import cut
 
 Images = np.ndarray[Any, Any]
 _AT_A_TIME = 1024
-"""Images that are counted at once, so that counting a large set takes little memory."""
+"""Images that are counted or converted at once, so that a large set takes little memory beyond its own."""
 
 
 class DataError(ValueError):
@@ -52,7 +52,8 @@ def make_split(train: Images, train_labels: Images, test: Images, test_labels: I
     def standardised(images: Images) -> Images:
         result = np.empty(images.shape, "float32")
         for channel, table in enumerate(tables):
-            result[:, channel] = table[images[:, channel]]
+            for part in cut(images.shape[0], _AT_A_TIME):
+                result[part, channel] = np.take(table, images[part, channel])
         return result
 
     return Split(
