@@ -294,6 +294,16 @@ def matmul(xp: Namespace, a: Array, b: Array, *, out: Array = None) -> Array:
     return xp.matmul(a, b)
 
 
+def masked(xp: Namespace, array: Array, kept: Array) -> Array:
+    """Return `array` where `kept` is true, else 0.
+
+    NumPy's ``where`` branches at every element; a product is several times faster, but 0·∞ would be NaN.
+    """
+    if xp is np and np.all(np.isfinite(array)):
+        return np.multiply(array, kept)
+    return xp.where(kept, array, xp.zeros_like(array))
+
+
 def computing_dtype(xp: Namespace, name: str) -> str:
     """Return the data type in which `xp` can multiply and add what wraps, or rounds, like the one called `name`.
 

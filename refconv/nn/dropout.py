@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refconv.arrays import Array, device, namespace_of
+from refconv.arrays import Array, device, masked, namespace_of
 from refconv.integers import as_float, shown
 from refconv.nn.base import Layer, check_floating, check_rng
 
@@ -71,15 +71,15 @@ class Dropout(Layer):
         kept = None
         if self.training and self.p:
             kept = xp.asarray(self.rng.random(tuple(x.shape), dtype=np.float32) >= self.p, device=device(x))
-        return self._keep(_masked(x, kept, scale), kept, scale)
+        return self._keep(_dropped(x, kept, scale), kept, scale)
 
     def backward(self, grad_output: Array) -> Array:
         """Return g where x was kept, else 0, scaled as x was."""
-        return _masked(grad_output, *self._recall(grad_output))
+        return _dropped(grad_output, *self._recall(grad_output))
 
 
-def _masked(x: Array, kept: Array | None, scale: float) -> Array:
+def _dropped(x: Array, kept: Array | None, scale: float) -> Array:
     """Return scale·x where it is kept, else 0: a new array."""
     xp = namespace_of({"x": x})
     scaled = x * scale
-    return scaled if kept is None else xp.where(kept, scaled, xp.zeros_like(scaled))
+    return scaled if kept is None else masked(xp, scaled, kept)

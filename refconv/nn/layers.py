@@ -14,6 +14,7 @@ from refconv.arrays import (
     Namespace,
     array_namespace,
     elements,
+    masked,
     matmul,
     namespace_of,
     plain,
@@ -274,7 +275,7 @@ class ReLU(Layer):
         """Return g where x > 0, else 0."""
         (positive,) = self._recall(grad_output)
         xp = array_namespace(grad_output, positive)
-        return xp.where(positive, grad_output, xp.zeros_like(grad_output))
+        return masked(xp, grad_output, positive)
 
 
 class Tanh(Layer):

@@ -18,6 +18,7 @@ import numpy as np
 
 from refconv.arrays import (
     Array,
+    DType,
     Namespace,
     device,
     dtype_kind,
@@ -25,6 +26,7 @@ from refconv.arrays import (
     elements,
     get_dtype,
     item_bytes,
+    masked,
     namespace_of,
     plain,
 )
@@ -205,42 +207,44 @@ class MaxPool(_Pool):
     def backward(self, grad_output: Array) -> Array:
         """Return g where each window had its maximum, added up over windows."""
         chosen, win = self._recall(grad_output)
+        taps = elements(win.kernel)
         xp = namespace_of({"grad_output": grad_output})
         grads = _images(xp, grad_output)
         grad_x = xp.empty((grads.shape[0], *win.size), dtype=native_dtype(xp, grad_output), device=device(grad_output))
 
         def work(rows: slice) -> None:
-            grad, tap_of = widened(xp, grads[rows, ...]), chosen[rows, ...]
+            grad, ranks = widened(xp, grads[rows, ...]), chosen[rows, ...]
             total = xp.zeros((grad.shape[0], *win.size), dtype=grad.dtype, device=device(grad))
-            zero = xp.zeros((), dtype=grad.dtype, device=device(grad))
             for tap, windows, inputs in win.taps():
-                total[inputs] += xp.where(tap_of[windows] == tap, grad[windows], zero)
+                total[inputs] += masked(xp, grad[windows], ranks[windows] == taps - tap)
             grad_x[rows, ...] = xp.astype(total, grad_x.dtype, copy=False)
 
         spread_rows(xp, work, grads.shape[0], win.image_bytes(grad_output))
         return xp.reshape(grad_x, (*grad_output.shape[:2], *win.size))
 
 
-def _largest(xp: Namespace, x: Array, win: _Windows, index: Any) -> tuple[Array, Array]:
-    """Return the maximum of each window of the images x, and the number of the first tap that holds it."""
+def _largest(xp: Namespace, x: Array, win: _Windows, dtype: DType) -> tuple[Array, Array]:
+    """Return the maximum of each window of the images x, and T − t for the first tap t that holds it."""
     real = dtype_kind(dtype_of(x)) == "real"
     lowest = -math.inf if real else xp.iinfo(x.dtype).min
     y = xp.full((x.shape[0], *win.output), lowest, dtype=x.dtype, device=device(x))
     for _, windows, inputs in win.taps():
         y[windows] = xp.maximum(y[windows], x[inputs])
     nan = real and bool(xp.any(xp.isnan(y)))
-    chosen = xp.zeros(y.shape, dtype=index, device=device(x))
-    for tap, windows, inputs in reversed(list(win.taps())):  # so that the first of equal ones is written last
+    chosen = xp.zeros(y.shape, dtype=dtype, device=device(x))
+    for tap, windows, inputs in win.taps():
         found = x[inputs] == y[windows]
         if nan:
             found = found | xp.isnan(x[inputs])
-        chosen[windows] = xp.where(found, xp.full((), tap, dtype=index, device=device(x)), chosen[windows])
+        # T − t is largest for the first of equal taps, and a maximum is cheaper than a choice at every element.
+        rank = xp.full((), elements(win.kernel) - tap, dtype=dtype, device=device(x))
+        chosen[windows] = xp.maximum(chosen[windows], xp.astype(found, dtype) * rank)
     return y, chosen
 
 
 def _smallest(taps: int) -> str:
-    """Return the name of the smallest data type that can number so many taps."""
-    return "uint8" if taps <= 2**8 else "int16" if taps <= 2**15 else "int32"
+    """Return the name of the smallest data type that can hold 1, …, T."""
+    return "uint8" if taps < 2**8 else "int16" if taps < 2**15 else "int32"
 
 
 class AvgPool(_Pool):
