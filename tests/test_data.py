@@ -29,6 +29,7 @@ from refconv.nn.data import (
     load_textures_split,
     ten_crops,
 )
+from refconv.nn.data.resize import resized
 from refconv.nn.data.split import make_split
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "china", "coffee", "flower", "retina", "rocket")
@@ -807,10 +808,40 @@ def test_no_such_data_set(spec: str) -> None:
         load_dataset(spec)
 
 
-def test_data_sets_refuse_a_wrong_side_or_type() -> None:
-    with pytest.raises(ValueError, match="side must be 32 for cifar10; got 64"):
-        load_dataset("cifar10:anywhere", side=64)
-    with pytest.raises(ValueError, match="side must be a multiple of 8 from 8 to 32; got 20"):
-        load_dataset("digits", side=20)
+def test_images_that_come_in_one_size_are_interpolated_to_another(cifar: Path) -> None:
+    images_package("sklearn")
+    for split, larger in (
+        (load_dataset("digits"), load_dataset("digits", side=20)),
+        (load_cifar10(cifar), load_dataset(f"cifar10:{cifar}", side=20)),
+    ):
+        for images, found in ((split.train_images, larger.train_images), (split.test_images, larger.test_images)):
+            expected = np.stack([[interpolated(channel, 20) for channel in image] for image in images[:2]])
+            np.testing.assert_allclose(found[:2], expected, rtol=1e-5, atol=1e-5)
+            assert found.dtype == np.float32
+            assert found.shape == (*images.shape[:2], 20, 20)
+
+
+def interpolated(image: Any, side: int) -> Any:
+    """Pillow's bilinear filter."""
+    image_module = pytest.importorskip("PIL.Image", reason="Pillow is not installed: nothing to compare with")
+    return np.asarray(image_module.fromarray(image).resize((side, side), image_module.Resampling.BILINEAR))
+
+
+def test_resized_keeps_constants_and_refuses_what_is_not_square() -> None:
+    for side in (1, 3, 5, 8, 17):
+        np.testing.assert_allclose(resized(np.full((2, 1, 5, 5), 3.0), side), 3.0, rtol=1e-12)
+    images = np.zeros((1, 1, 4, 4), "float32")
+    assert resized(images, 4) is images
+    for shape in ((1, 1, 4, 5), (4, 4), ()):
+        with pytest.raises(ValueError, match="images must have shape"):
+            resized(np.zeros(shape), 2)
+    with pytest.raises(ValueError, match="side must be at least 1"):
+        resized(images, 0)
+
+
+def test_data_sets_refuse_a_wrong_side_or_type(cifar: Path) -> None:
+    for spec in (f"cifar10:{cifar}", "digits", "textures", f"folder:{cifar}"):
+        with pytest.raises(ValueError, match=r"(side|patch) must be at least|has no subfolders"):
+            load_dataset(spec, side=0)
     with pytest.raises(TypeError, match="dataset must be a string; got 3"):
         load_dataset(3)  # type: ignore[arg-type]

@@ -20,7 +20,6 @@ from refconv.integers import as_int
 from refconv.nn import CheckpointError, Layer, Recipe, Split, Step, Trainer, accuracy, load_checkpoint, save_checkpoint
 from refconv.nn.checkpoint import replacing
 from refconv.nn.data import load_dataset
-from refconv.nn.resize import resized
 from refconv.nn.training import to_model
 
 CHECKPOINT, METRICS, CURVES = "checkpoint.safetensors", "metrics.jsonl", "curves.png"
@@ -239,10 +238,7 @@ def _prepare(settings: TrainSettings) -> tuple[dict[str, Any], Layer, Split, Tra
     """Return the settings in full, the model, the data, and the training about to begin."""
     xp = refconv.load_backend(settings.backend)
     entry, seed = find_model(settings.model), as_int(settings.seed, "seed", 0)
-    data = load_dataset(settings.data, seed=seed)
-    side = settings.side or entry.side
-    if side is not None:
-        data = data._replace(train_images=resized(data.train_images, side), test_images=resized(data.test_images, side))
+    data = load_dataset(settings.data, seed=seed, side=entry.side if settings.side is None else settings.side)
     groups = entry.groups if settings.groups is None else settings.groups
     rng, order, dropout = np.random.default_rng(seed).spawn(3)
     model = build_model(

@@ -19,6 +19,7 @@ from refconv.nn.data.digits import load_digits_split
 from refconv.nn.data.folder import load_folder
 from refconv.nn.data.patches import cut_patches, load_photographs_split, load_textures_split
 from refconv.nn.data.registry import DATASETS, load_dataset
+from refconv.nn.data.resize import resized
 from refconv.nn.data.split import DataError, Split
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "load_folder",
     "load_photographs_split",
     "load_textures_split",
+    "resized",
     "ten_crops",
 ]

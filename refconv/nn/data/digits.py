@@ -8,6 +8,8 @@ from refconv.integers import as_int
 from refconv.nn.data.split import Split, make_split, needing
 
 _SIDE, _LARGEST = 8, 32
+DIGIT_SIDES = range(_SIDE, _LARGEST + 1, _SIDE)
+"""Heights and widths that digits are enlarged to by repeating pixels."""
 
 
 def load_digits_split(seed: int = 0, *, test_size: int = 450, side: int = _SIDE) -> Split:
@@ -53,7 +55,7 @@ def load_digits_split(seed: int = 0, *, test_size: int = 450, side: int = _SIDE)
     ((1347, 1, 8, 8), (450,))
     """
     seed, side = as_int(seed, "seed", 0), as_int(side, "side", _SIDE, _LARGEST)
-    if side % _SIDE:
+    if side not in DIGIT_SIDES:
         raise ValueError(f"side must be a multiple of {_SIDE} from {_SIDE} to {_LARGEST}; got {side}")
     with needing("the digits", "scikit-learn"):
         from sklearn.datasets import load_digits

@@ -38,15 +38,17 @@ def resized(images: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
     Examples
     --------
     >>> import numpy as np
+    >>> from refconv.nn.data import resized
     >>> resized(np.array([[[[0.0, 4.0], [8.0, 12.0]]]]), 4)[0, 0]
     array([[ 0.,  1.,  3.,  4.],
            [ 2.,  3.,  5.,  6.],
            [ 6.,  7.,  9., 10.],
            [ 8.,  9., 11., 12.]])
     """
-    n, side = images.shape[-1], as_int(side, "side", 1)
-    if images.ndim != 4 or images.shape[2] != n:
+    side = as_int(side, "side", 1)
+    if images.ndim != 4 or images.shape[2] != images.shape[3]:
         raise ValueError(f"images must have shape (N, C, n, n); got {images.shape}")
+    n = images.shape[3]
     if side == n:
         return images
     r = n / side
