@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ["tests/test_im2col.py", "tests/test_conv_forward.py", "tests/test_conv_backward.py", "tests/test_conv_transpose.py",
-         "tests/test_properties.py", "tests/test_tiling.py", "tests/test_groups.py"]  # fmt: skip
+         "tests/test_properties.py", "tests/test_tiling.py", "tests/test_groups.py",
+         "tests/test_nn_pooling.py", "tests/test_nn_normalisation.py", "tests/test_nn_layers.py", "tests/test_nn_state.py"]  # fmt: skip
 DATA_TESTS = ["tests/test_data.py"]  # of the breaks in nn/data
 
 # name: file, what stands there, what is put in its place
@@ -118,6 +119,43 @@ BREAKS = {
     "data-shift-by-the-deviation": ("nn/data/augmentation.py", "(alpha * eigenvalues)", "(alpha * eigenvalues**0.5)"),
     "data-crop-never-at-the-end": ("nn/data/augmentation.py", "height - crop + 1, count", "height - crop, count"),
     "data-mirrored-upside-down": ("nn/data/augmentation.py", "found[:, :, ::-1] if", "found[:, ::-1] if"),
+    "max-pool-gives-a-tie-to-the-last": ("nn/pooling.py", "elements(win.kernel) - tap, dtype", "tap + 1, dtype"),
+    "max-pool-loses-overlaps": ("nn/pooling.py", "total[inputs] += masked(", "total[inputs] = masked("),
+    "max-pool-nan-gets-no-gradient": ("nn/pooling.py", "        if nan:\n", "        if False:\n"),
+    "max-pool-numbers-in-a-byte": ("nn/pooling.py", 'return "uint8" if taps < 2**8 else', 'return "uint8" if taps < 2**9 else'),
+    "pooling-last-window-behind-the-input": ("nn/pooling.py", "(count - 1) * s >= n + p", "(count - 1) * s > n + p"),
+    "pooling-windows-start-late": ("nn/pooling.py", "start = max(0, -((tap - padding) // stride))", "start = max(0, (padding - tap) // stride + 1)"),
+    "avg-pool-counts-beyond-the-padding": ("nn/pooling.py", "end = np.minimum(first + k, n + p)", "end = first + k"),
+    "avg-pool-always-counts-the-padding": ("nn/pooling.py", "win.counts(padding=self.count_include_pad)", "win.counts(padding=True)"),
+    "gradient-of-infinity-is-nan-elsewhere": ("arrays.py", "if xp is np and np.all(np.isfinite(array)):", "if xp is np:"),
+    "response-norm-divides-alpha": ("nn/normalisation.py", "if self.divide_by_size else self.alpha", "if True else self.alpha"),
+    "response-norm-crosses-blocks": (
+        "nn/normalisation.py",
+        "return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]",
+        "return [slice(0, ends[-1])]",
+    ),
+    "response-norm-gradient-window-not-mirrored": (
+        "nn/normalisation.py",
+        "g * a / s, (self.size - 1) // 2, self.size // 2, blocks",
+        "g * a / s, self.size // 2, (self.size - 1) // 2, blocks",
+    ),
+    "batch-norm-running-variance-biased": ("nn/normalisation.py", "variance * (count / (count - 1))", "variance"),
+    "batch-norm-testing-moves-with-the-batch": ("nn/normalisation.py", "        if self.training:\n", "        if True:\n"),
+    "batch-norm-gradient-without-the-variance": ("nn/normalisation.py", "grad - per_channel(xp, grad_bias / count, grad) - normal", "grad - per_channel(xp, grad_bias / count, grad) - 0 * normal"),
+    "dropout-not-rescaled": ("nn/dropout.py", "scale = 1 / (1 - self.p) if self.training else 1 - self.p", "scale = 1.0"),
+    "dropout-draws-in-testing": ("nn/dropout.py", "if self.training and self.p:", "if self.p:"),
+    "shuffle-is-its-own-inverse": ("nn/layers.py", "grad_output.shape[1] // self.groups)", "self.groups)"),
+    "tanh-slope-not-differentiated": ("nn/layers.py", "self.amplitude * self.slope * (1 - t * t)", "self.amplitude * (1 - t * t)"),
+    "products-cut-by-the-number-of-workers": (
+        "nn/layers.py",
+        "length = max(1, BLOCK_MULTIPLY_ADDS // (short * a.shape[1]))",
+        "from refconv import tiling\n    length = max(1, long // (tiling._workers.get() or 1))",
+    ),
+    "products-miss-the-last-block": ("nn/layers.py", "cut(long, length), block_bytes", "cut(long, length)[:-1] or cut(long, length), block_bytes"),
+    "state-without-running-statistics": ("nn/base.py", "own |= {name: getattr(self, name) for name in self._buffers}", "own |= {}"),
+    "state-loaded-without-a-copy": ("nn/base.py", "asarray(array, copy=True)", "asarray(array, copy=None)"),
+    "modes-of-this-layer-only": ("nn/base.py", "            child._set_training(training)\n", "            child.training = training\n"),
+    "forget-keeps-the-children": ("nn/base.py", "            child.forget()\n", "            pass\n"),
 }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,6 @@ from refconv.nn import (
     SGD,
     Conv,
     Flatten,
-    Layer,
     Linear,
     MaxPool,
     Parameter,
@@ -32,75 +30,9 @@ from refconv.nn import (
     train_classifier,
 )
 from tests.helpers import Backend
+from tests.nn_helpers import apart, assert_gradient, check_gradients, integers, rng, with_integers
 
 LENET_LIKE = ChannelGroups([(0, 1, 2), (3, 1), (0,)], [(1, 4), (0,), (3, 2)], c_in=5)
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def integers(shape: tuple[int, ...], seed: int = 0) -> Any:
-    return rng(seed).integers(-4, 5, shape).astype("float64")
-
-
-def apart(shape: tuple[int, ...], seed: int = 0) -> Any:
-    """Distinct numbers 10 apart and 5 from zero: a step of 1 crosses no kink of a ReLU or a maximum."""
-    size = math.prod(shape)
-    return (rng(seed).permutation(size).reshape(shape) - size // 2) * 10.0 + 5
-
-
-def directions(backend: Backend, shape: tuple[int, ...]) -> list[Any]:
-    """Return what to step along: every axis with NumPy, else (modules here are slow) three draws from {−1, 0, 1}."""
-    size = math.prod(shape)
-    rows = np.eye(size) if backend.name == "numpy" else rng(8).integers(-1, 2, (3, size)).astype("float64")
-    return [row.reshape(shape) for row in rows]
-
-
-def assert_gradient(
-    backend: Backend, f: Callable[[Any], float], at: Any, grad: Any, *, step: float, atol: float
-) -> None:
-    """Compare ⟨grad, u⟩ with central differences of f along directions u."""
-    assert grad.shape == at.shape
-    assert grad.dtype == at.dtype
-    along = directions(backend, at.shape)
-    expected = [(f(at + step * u) - f(at - step * u)) / (2 * step) for u in along]
-    np.testing.assert_allclose([np.sum(grad * u) for u in along], expected, rtol=0, atol=atol)
-
-
-def check_gradients(backend: Backend, layer: Layer, x: Any) -> None:
-    """Compare backward with differences of Σ g·f(x, w) of step 1, in x and in every parameter: exactly."""
-    parameters = layer.parameters()
-    values = [backend.to_numpy(parameter.value).copy() for parameter in parameters]
-    given = backend.asarray(x)
-    y = layer.forward(given)
-    g = integers(tuple(y.shape), seed=9)
-    grad_output = backend.asarray(g)
-    grad_x = layer.backward(grad_output)
-    for array in (y, grad_x, *(parameter.grad for parameter in parameters)):
-        backend.check(array)
-    np.testing.assert_array_equal(backend.to_numpy(given), x)
-    np.testing.assert_array_equal(backend.to_numpy(grad_output), g)
-    grads = [backend.to_numpy(parameter.grad) for parameter in parameters]
-
-    def at(x: Any) -> float:
-        return float(np.sum(g * backend.to_numpy(layer.forward(backend.asarray(x)))))
-
-    assert_gradient(backend, at, x, backend.to_numpy(grad_x), step=1, atol=0)
-    for parameter, value, grad in zip(parameters, values, grads, strict=True):
-
-        def of(moved: Any, parameter: Parameter = parameter) -> float:
-            parameter.value = backend.asarray(moved)
-            return at(x)
-
-        assert_gradient(backend, of, value, grad, step=1, atol=0)
-        parameter.value = backend.asarray(value)
-
-
-def with_integers(backend: Backend, layer: Layer) -> Layer:
-    for seed, parameter in enumerate(layer.parameters()):
-        parameter.value = backend.asarray(integers(tuple(parameter.value.shape), seed + 1))
-    return layer
 
 
 # --- Layers ---
@@ -158,49 +90,6 @@ def test_relu(backend: Backend) -> None:
     backend.assert_equal(layer.forward(backend.asarray(np.array([0.0, -3, 2, np.nan]))), np.array([0.0, 0, 2, np.nan]))
     infinite = backend.asarray(np.array([np.inf, np.inf, 5, 5]))
     backend.assert_equal(layer.backward(infinite), np.array([0.0, 0, 5, 0]))
-
-
-POOLS: list[tuple[tuple[int, ...], Any, Any]] = [
-    ((2, 3, 6, 5), 2, None),
-    ((2, 2, 7, 5), 3, 2),  # AlexNet's: windows overlap
-    ((1, 2, 6, 7), (2, 3), (3, 1)),
-    ((2, 2, 9), 4, 1),
-    ((1, 2, 4, 3, 5), (2, 1, 3), 2),
-]
-
-
-def pooled(x: Any, kernel: Any, stride: Any) -> Any:
-    """Return the maxima of windows, from the definition."""
-    d = x.ndim - 2
-    kernel = (kernel,) * d if isinstance(kernel, int) else kernel
-    stride = kernel if stride is None else (stride,) * d if isinstance(stride, int) else stride
-    output = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
-    y = np.zeros((*x.shape[:2], *output), x.dtype)
-    for position in itertools.product(*map(range, output)):
-        where = tuple(slice(p * s, p * s + k) for p, s, k in zip(position, stride, kernel, strict=True))
-        y[(..., *position)] = x[(..., *where)].reshape(*x.shape[:2], -1).max(axis=2)
-    return y
-
-
-@pytest.mark.parametrize(("shape", "kernel", "stride"), POOLS)
-def test_max_pool(backend: Backend, shape: Any, kernel: Any, stride: Any) -> None:
-    layer, x = MaxPool(kernel, stride), apart(shape)
-    backend.assert_equal(layer.forward(backend.asarray(x)), pooled(x, kernel, stride))
-    check_gradients(backend, layer, x)
-
-
-def test_max_pool_gives_a_tie_to_the_first(backend: Backend) -> None:
-    layer = MaxPool((2, 2), stride=1)
-    layer.forward(backend.asarray(np.array([[[[1.0, 7, 7], [7, 7, 0]]]])))
-    grad = layer.backward(backend.asarray(np.array([[[[1.0, 10]]]])))
-    backend.assert_equal(grad, np.array([[[[0.0, 11, 0], [0, 0, 0]]]]))
-
-
-def test_max_pool_of_an_empty_batch(backend: Backend) -> None:
-    layer = MaxPool(2)
-    y = layer.forward(backend.asarray(np.zeros((0, 3, 4, 6))))
-    assert tuple(y.shape) == (0, 3, 2, 3)
-    assert tuple(layer.backward(y).shape) == (0, 3, 4, 6)
 
 
 def test_flatten_and_linear(backend: Backend) -> None:
@@ -295,18 +184,6 @@ def test_sgd_is_the_written_rule(backend: Backend) -> None:
 
 
 # --- PyTorch ---
-
-
-def test_max_pool_agrees_with_torch_on_ties() -> None:
-    torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
-    x = rng(4).integers(0, 3, (2, 3, 9, 8)).astype("float64")
-    layer = MaxPool((3, 2), stride=(2, 1))
-    y, leaf = layer.forward(x), torch.tensor(x, requires_grad=True)
-    expected = torch.nn.functional.max_pool2d(leaf, (3, 2), stride=(2, 1))
-    np.testing.assert_array_equal(y, expected.detach().numpy())
-    g = integers(y.shape)
-    expected.backward(torch.tensor(g))
-    np.testing.assert_array_equal(layer.backward(g), leaf.grad.numpy())
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -456,11 +333,6 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ValueError, "in_features=3", lambda: Linear(3, 2, dtype="float64", rng=rng()).forward(x64(5, 4))),
     (TypeError, "float32; got float64", lambda: Linear(3, 2, rng=rng()).forward(x64(5, 3))),
     (TypeError, "x must be real", lambda: ReLU().forward(x64(2) + 0j)),
-    (TypeError, "x must be real", lambda: MaxPool(1).forward(x64(1, 1, 2) + 0j)),
-    (ValueError, r"\(N, C, D1, …, Dd\)", lambda: MaxPool(1).forward(x64(1, 1))),
-    (ValueError, "kernel_size", lambda: MaxPool((2, 2)).forward(x64(1, 1, 4))),
-    (ValueError, "must fit", lambda: MaxPool(5).forward(x64(1, 1, 4, 9))),
-    (ValueError, "stride must be at least 1", lambda: MaxPool(2, stride=0)),
     (ValueError, "batch axis", lambda: Flatten().forward(x64())),
     (ValueError, "identity shortcut", lambda: Residual(Flatten()).forward(x64(2, 2, 2))),
     (ValueError, "identity shortcut", lambda: Residual(MaxPool(2)).forward(x64(2, 2, 2))),

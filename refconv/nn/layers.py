@@ -501,6 +501,9 @@ def _dealt(x: Array, groups: int) -> Array:
 BLOCK_MULTIPLY_ADDS = 2**26
 """Aim of one block of a matrix product: some milliseconds of one core, many times what starting a thread costs."""
 
+SMALL_MULTIPLY_ADDS = 2**17
+"""Up to here BLAS starts no threads of its own, so that nothing need hold it to one."""
+
 
 def product(a: Array, b: Array) -> Array:
     """Return the matrix product a·b: (M, K), (K, N) -> (M, N), on NumPy in blocks spread over threads.
@@ -514,7 +517,9 @@ def product(a: Array, b: Array) -> Array:
     a, b = plain(a), plain(b)
     rows, columns = a.shape[0], b.shape[1]
     long, short = max(rows, columns), min(rows, columns)
-    length = max(1, BLOCK_MULTIPLY_ADDS // max(1, short * a.shape[1]))
+    if long * short * a.shape[1] <= SMALL_MULTIPLY_ADDS:
+        return matmul(xp, a, b)
+    length = max(1, BLOCK_MULTIPLY_ADDS // (short * a.shape[1]))
     y = xp.empty((rows, columns), dtype=xp.result_type(a, b))
 
     def work(part: slice) -> None:

@@ -155,8 +155,8 @@ class MaxPool(_Pool):
         By how much the windows may begin before the input and end after it, at most half of `kernel_size`. Nothing
         out there is ever chosen.
     ceil_mode : bool
-        Whether elements after the last whole window get a window that sticks out, provided that it begins inside the
-        input or the padding before it. By default they are not read.
+        Whether elements after the last whole window get one that sticks out, by less than `stride`, provided that it
+        begins inside the input or the padding before it. By default they are not read.
 
     Raises
     ------
