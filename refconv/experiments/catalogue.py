@@ -11,7 +11,7 @@ import numpy as np
 from refconv.arrays import Namespace
 from refconv.cost import parse_groups
 from refconv.integers import shown
-from refconv.nn import Layer, Recipe, residual_network
+from refconv.nn import Layer, Recipe, alexnet, lenet5, residual_network
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,21 @@ def _residual(groups: str, *, dropout_rng: np.random.Generator, **arguments: Any
     return residual_network(parse_groups(groups).build, **arguments)
 
 
+def _lenet5(groups: str, *, dropout_rng: np.random.Generator, **arguments: Any) -> Layer:
+    return lenet5(groups, **arguments)
+
+
 MODELS = {
     "residual": Model(_residual, "log:3", ("channels", "blocks"), None, Recipe()),
+    "lenet5": Model(_lenet5, "table", (), 32, Recipe(epochs=8, lr=0.02)),
+    "alexnet": Model(
+        alexnet,
+        "2",
+        ("width",),
+        224,
+        # The paper's; when its rate fell, it does not say.
+        Recipe(epochs=90, batch_size=128, lr=0.01, schedule="steps:0.33,0.67,0.89"),
+    ),
 }
 """Every network by name."""
 

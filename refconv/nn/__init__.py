@@ -20,11 +20,12 @@ from refconv.nn.data import DataError, Split, load_dataset, load_digits_split
 from refconv.nn.dropout import Dropout
 from refconv.nn.layers import ChannelShuffle, Conv, Flatten, Linear, ReLU, Scale, Tanh
 from refconv.nn.loss import SoftmaxCrossEntropy
-from refconv.nn.models import residual_network
+from refconv.nn.models import alexnet, alexnet_towers, lenet5, residual_network, tower_state
 from refconv.nn.normalisation import BatchNorm, LocalResponseNorm
 from refconv.nn.optim import SGD
 from refconv.nn.pooling import AvgPool, MaxPool
 from refconv.nn.schedule import parse_schedule
+from refconv.nn.towers import Towers
 from refconv.nn.training import Recipe, Step, Trained, Trainer, accuracy, fit, train_classifier
 
 __all__ = [
@@ -52,15 +53,20 @@ __all__ = [
     "Split",
     "Step",
     "Tanh",
+    "Towers",
     "Trained",
     "Trainer",
     "accuracy",
+    "alexnet",
+    "alexnet_towers",
     "fit",
+    "lenet5",
     "load_checkpoint",
     "load_dataset",
     "load_digits_split",
     "parse_schedule",
     "residual_network",
     "save_checkpoint",
+    "tower_state",
     "train_classifier",
 ]

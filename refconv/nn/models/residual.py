@@ -1,22 +1,18 @@
-"""Models: functions that put layers together."""
+"""A residual network for small images, with groups of any kind."""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from refconv.arrays import Namespace
-from refconv.groups import ChannelGroups
 from refconv.integers import as_int
 from refconv.nn.base import Layer, Residual, Sequential
 from refconv.nn.layers import Conv, Flatten, Linear, ReLU
+from refconv.nn.models.grouping import Grouping
 from refconv.nn.pooling import MaxPool
-
-Grouping = Callable[[int, int], int | ChannelGroups]
-"""Chooses the groups of a convolution from its input and output channels: ``lambda c_in, c_out: 2``."""
 
 
 def residual_network(

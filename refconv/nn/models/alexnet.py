@@ -1,0 +1,310 @@
+"""AlexNet, as one network with grouped convolutions and as towers that are groups on devices of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refconv.arrays import Array, Namespace
+from refconv.cost import parse_groups
+from refconv.groups import ChannelGroups
+from refconv.integers import as_float, as_int
+from refconv.nn.base import Layer, Sequential
+from refconv.nn.dropout import Dropout
+from refconv.nn.layers import Conv, Flatten, Linear, ReLU
+from refconv.nn.models.grouping import Grouping, as_grouping
+from refconv.nn.normalisation import LocalResponseNorm
+from refconv.nn.pooling import MaxPool
+from refconv.nn.towers import Towers
+
+STD = 0.01
+"""Standard deviation of all initial weights."""
+
+SMALLEST = 63
+"""The smallest side that leaves each of the three poolings a whole window."""
+
+
+class _Widths(NamedTuple):
+    """Output channels, or features, of the layers that have weights."""
+
+    conv1: int
+    conv2: int
+    conv3: int
+    conv4: int
+    conv5: int
+    fc6: int
+    fc7: int
+
+
+_PAPER = _Widths(96, 256, 384, 384, 256, 4096, 4096)
+
+
+def alexnet(
+    groups: int | str | Grouping = 2,
+    *,
+    c_in: int = 3,
+    classes: int = 1000,
+    side: int = 224,
+    width: float = 1.0,
+    dropout_rng: np.random.Generator,
+    rng: np.random.Generator,
+    xp: Namespace | None = None,
+    dtype: str = "float32",
+    device: Any = None,
+) -> Sequential:
+    r"""Return AlexNet, with convolutions 2, 4 and 5 in groups: two in the paper, one for each of its two GPUs.
+
+    ==============================  ======================  =====================
+    layer                           at side 224, width 1    at side s
+    ==============================  ======================  =====================
+    conv1 11×11 stride 4, relu1     (96, 55, 55)            n₁ = ⌊(s − 7)/4⌋ + 1
+    norm1, pool1 3×3 stride 2       (96, 27, 27)            n₂ = ⌊(n₁ − 3)/2⌋ + 1
+    conv2 5×5 grouped, relu2        (256, 27, 27)           n₂
+    norm2, pool2                    (256, 13, 13)           n₃ = ⌊(n₂ − 3)/2⌋ + 1
+    conv3 3×3, relu3                (384, 13, 13)           n₃
+    conv4 3×3 grouped, relu4        (384, 13, 13)           n₃
+    conv5 3×3 grouped, relu5        (256, 13, 13)           n₃
+    pool5, flatten                  256·6·6 = 9216          256·(⌊(n₃ − 3)/2⌋ + 1)²
+    fc6, relu6, drop6               4096                    4096
+    fc7, relu7, drop7               4096                    4096
+    fc8                             `classes`               `classes`
+    ==============================  ======================  =====================
+
+    A puzzle of the paper: its images are 224×224, but an 11×11 kernel with stride 4 makes 54×54 of them, not the 55×55
+    that it states. Either the images were 227×227 or they were padded. Here conv1 pads by 2 at every side. conv2 pads
+    by 2 too and the other convolutions by 1.
+
+    As in the paper, weights start from N(0, 0.01²), and biases at 1 in conv2, conv4, conv5, fc6 and fc7, else at 0.
+    Local response normalisation has k = 2, n = 5, β = 0.75 and α = 10⁻⁴, not divided by n. Dropout halves the
+    activations in testing. Each GPU normalised its own maps, so where conv2's groups are consecutive blocks, norm1
+    stays within the blocks that conv2 reads, and norm2 within those that it writes.
+
+    Parameters
+    ----------
+    groups : int, str, or callable (c_in, c_out) -> int or ChannelGroups
+        Groups of conv2, conv4 and conv5: a number, a word of :func:`refconv.cost.parse_groups`, or a function that
+        chooses them for each layer.
+    c_in, classes, side : int
+        Channels of the images, classes to tell apart, and height and width: at least 63.
+    width : float
+        Factor of all channels and features but `c_in` and `classes`. They are rounded to the nearest multiple of the
+        number of uniform groups, at least one channel a group; for other groups to the nearest whole number.
+    dropout_rng : numpy.random.Generator
+        Draws what drop6 and drop7 drop.
+    rng, xp, dtype, device
+        As for :class:`refconv.nn.Conv`.
+
+    Returns
+    -------
+    Sequential
+        (N, c_in, side, side) -> (N, classes) logits.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong, or the groups do not fit: a number must divide 96, 256 and 384.
+
+    References
+    ----------
+    A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS
+    2012, sections 3 to 5.
+
+    Examples
+    --------
+    A narrow one for small images; ``alexnet(dropout_rng=…, rng=…)`` is the paper's, with 60,965,224 parameters.
+
+    >>> import numpy as np
+    >>> from refconv.nn import alexnet
+    >>> rng = np.random.default_rng(0)
+    >>> model = alexnet(2, classes=7, side=64, width=1/16, dropout_rng=rng, rng=rng)
+    >>> list(model.children())[:8]
+    ['conv1', 'relu1', 'norm1', 'pool1', 'conv2', 'relu2', 'norm2', 'pool2']
+    >>> model.forward(np.zeros((5, 3, 64, 64), dtype="float32")).shape
+    (5, 7)
+    """
+    spec = None if callable(groups) else parse_groups(groups)
+    widths = _scaled(width, spec.n if spec and spec.kind == "uniform" else 1, "groups")
+    where = {"rng": rng, "xp": xp, "dtype": dtype, "device": device}
+    layers: dict[str, Layer] = {}
+    for segment in _segments(widths, c_in, classes, side, as_grouping(groups), 1, dropout_rng, where):
+        layers |= segment
+    return Sequential(**layers)
+
+
+def alexnet_towers(
+    towers: int = 2,
+    *,
+    c_in: int = 3,
+    classes: int = 1000,
+    side: int = 224,
+    width: float = 1.0,
+    dropout_rng: np.random.Generator,
+    rng: np.random.Generator,
+    xp: Namespace | None = None,
+    dtype: str = "float32",
+    device: Any = None,
+) -> Towers:
+    """Return AlexNet as the paper ran it: towers, each with its share of every layer, one for each GPU.
+
+    Activations cross between the towers only before conv3, fc6, fc7 and fc8, which see everything. A tower's conv2,
+    conv4 and conv5 see the tower's own channels: they are one group of the grouped network's. So the towers compute
+    what ``alexnet(groups=towers)`` does, whose weights :func:`tower_state` hands out.
+
+    Parameters
+    ----------
+    towers : int
+        How many; it must divide 96, 256, 384 and `classes`.
+    c_in, classes, side, width, dropout_rng, rng, xp, dtype, device
+        As for :func:`alexnet`.
+
+    Returns
+    -------
+    Towers
+        (N, c_in, side, side) -> (N, classes) logits, in five segments: conv1 … pool2, conv3 … pool5, fc6, fc7, fc8.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong.
+
+    References
+    ----------
+    A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS
+    2012, section 3.2 and figure 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import alexnet, alexnet_towers, tower_state
+    >>> rng, x = np.random.default_rng(0), np.ones((1, 3, 64, 64))
+    >>> options = {"classes": 8, "side": 64, "width": 1/16, "dropout_rng": rng, "rng": rng, "dtype": "float64"}
+    >>> single, two = alexnet(2, **options).eval(), alexnet_towers(2, **options).eval()
+    >>> two.load_state(tower_state(single.state(), 2))
+    >>> bool(np.allclose(two.forward(x), single.forward(x), rtol=1e-12, atol=0))
+    True
+    >>> two.crossings   # before conv3, fc6, fc7 and fc8: as many activations as there are, half of them each way
+    (144, 16, 256, 256)
+    """
+    towers = as_int(towers, "towers", 1)
+    widths = _scaled(width, towers, "towers")
+    classes = as_int(classes, "classes", 1)
+    if classes % towers:
+        raise ValueError(f"towers={towers} must divide classes={classes}")
+    where = {"rng": rng, "xp": xp, "dtype": dtype, "device": device}
+    parts = [_segments(widths, c_in, classes, side, as_grouping(1), towers, dropout_rng, where) for _ in range(towers)]
+    return Towers([[Sequential(**layers) for layers in segment] for segment in zip(*parts, strict=True)])
+
+
+def tower_state(state: Mapping[str, Array], towers: int = 2) -> dict[str, Array]:
+    """Return the state with which :func:`alexnet_towers` computes what a grouped :func:`alexnet` does.
+
+    Tower t takes the t-th share of every layer's outputs, which are the rows of its weight and of its bias.
+
+    Parameters
+    ----------
+    state : mapping of str to array
+        ``model.state()`` of ``alexnet(groups=towers)``, or other arrays of the same paths and shapes: its gradients.
+    towers : int
+        How many.
+
+    Returns
+    -------
+    dict of str to array
+        For ``load_state`` of ``alexnet_towers(towers)``. Arrays may share memory with those of `state`.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not such a network's: one weight and one bias a layer, in rows that `towers` divides.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> {path: rows.tolist() for path, rows in tower_state({"fc8.bias": np.arange(4)}).items()}
+    {'4.0.fc8.bias': [0, 1], '4.1.fc8.bias': [2, 3]}
+    """
+    towers, split = as_int(towers, "towers", 1), {}
+    for path, array in state.items():
+        layer, _, parameter = path.partition(".")
+        if layer not in _SEGMENT_OF or parameter not in ("weight", "bias") or array.shape[0] % towers:
+            raise ValueError(
+                f"state must be of an alexnet(groups={towers}), whose layers have one weight and one bias in rows that "
+                f"{towers} divides; got {path!r} of shape {tuple(array.shape)}"
+            )
+        rows = array.shape[0] // towers
+        for t in range(towers):
+            split[f"{_SEGMENT_OF[layer]}.{t}.{path}"] = array[t * rows : (t + 1) * rows, ...]
+    return split
+
+
+_SEGMENT_OF = {"conv1": 0, "conv2": 0, "conv3": 1, "conv4": 1, "conv5": 1, "fc6": 2, "fc7": 3, "fc8": 4}
+
+
+def _scaled(width: float, step: int, name: str) -> _Widths:
+    """Return the paper's numbers times `width`, rounded to multiples of `step`."""
+    width = as_float(width, "width", 0)
+    if any(n % step for n in _PAPER):
+        raise ValueError(f"{name}={step} must divide AlexNet's 96, 256 and 384 channels")
+    return _Widths(*(as_int(max(1, round(width * n / step)) * step, "width times channels") for n in _PAPER))
+
+
+def _segments(
+    widths: _Widths,
+    c_in: int,
+    classes: int,
+    side: int,
+    grouping: Grouping,
+    towers: int,
+    dropout_rng: np.random.Generator,
+    where: dict[str, Any],
+) -> list[dict[str, Layer]]:
+    """Return one tower's layers by name, cut where activations cross; the only tower's are the whole network."""
+    side = as_int(side, "side", SMALLEST)
+    for window, stride in ((7, 4), (3, 2), (3, 2), (3, 2)):  # conv1, 11 less twice the padding, and the poolings
+        side = (side - window) // stride + 1
+    own = _Widths(*(n // towers for n in widths))
+    groups = grouping(own.conv1, own.conv2)
+
+    def grouped(name: str, c_in: int, c_out: int, kernel: int) -> dict[str, Layer]:
+        chosen = groups if name == "conv2" else grouping(c_in, c_out)
+        return conv(name, c_in, c_out, kernel, groups=chosen, padding=kernel // 2, initial_bias=1)
+
+    def conv(name: str, c_in: int, c_out: int, kernel: int, **options: Any) -> dict[str, Layer]:
+        return {name: Conv(c_in, c_out, kernel, std=STD, **options, **where), f"relu{name[-1]}": ReLU()}
+
+    def norm(name: str, sizes: Any) -> dict[str, Layer]:
+        return {name: LocalResponseNorm(sizes=sizes)}
+
+    def pool(name: str) -> dict[str, Layer]:
+        return {name: MaxPool(3, 2)}
+
+    def hidden(name: str, features_in: int, features: int) -> dict[str, Layer]:
+        linear = Linear(features_in, features, std=STD, initial_bias=1, **where)
+        dropout = Dropout(0.5, rng=dropout_rng, rescale="testing")
+        return {name: linear, f"relu{name[-1]}": ReLU(), f"drop{name[-1]}": dropout}
+
+    read, written = _blocks(groups, own.conv1, own.conv2)
+    return [
+        conv("conv1", c_in, own.conv1, 11, stride=4, padding=2)
+        | norm("norm1", read)
+        | pool("pool1")
+        | grouped("conv2", own.conv1, own.conv2, 5)
+        | norm("norm2", written)
+        | pool("pool2"),
+        conv("conv3", widths.conv2, own.conv3, 3, padding=1)
+        | grouped("conv4", own.conv3, own.conv4, 3)
+        | grouped("conv5", own.conv4, own.conv5, 3)
+        | pool("pool5"),
+        {"flatten": Flatten()} | hidden("fc6", widths.conv5 * side * side, own.fc6),
+        hidden("fc7", widths.fc6, own.fc7),
+        {"fc8": Linear(widths.fc7, classes // towers, std=STD, **where)},
+    ]
+
+
+def _blocks(groups: int | ChannelGroups, c_in: int, c_out: int) -> tuple[Any, Any]:
+    """Return the sizes of the consecutive blocks of channels that the groups read and write; None for all together."""
+    if isinstance(groups, ChannelGroups):
+        return (groups.in_sizes, groups.out_sizes) if groups.is_contiguous else (None, None)
+    return ((c_in // groups,) * groups, (c_out // groups,) * groups) if groups > 1 else (None, None)

@@ -1,0 +1,124 @@
+"""Towers: parts of a network that run side by side, each on a device of its own, and exchange activations seldom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+from refconv.arrays import Array, array_namespace, elements, namespace_of
+from refconv.integers import is_sequence
+from refconv.nn.base import Layer, check_channels
+from refconv.shapes import Shape
+
+
+class Towers(Layer):
+    r"""Towers side by side, which exchange activations between segments only: AlexNet's model parallelism.
+
+    .. math:: x_{s+1} = \bigl[f_{s,1}(x_s),\, \dots,\, f_{s,T}(x_s)\bigr], \qquad
+              \bar x_s = \sum_t f'_{s,t}(x_s)^{\mathsf T}\, g_{s,t}
+
+    where [ ] puts channels one after another and g_{s,t} are the channels of x̄_{s+1} that tower t made. Every tower of
+    a segment sees all channels of the segment before; within a segment a tower sees nobody's but its own. So the first
+    convolution of a segment is dense, split by its output channels, and those after it are grouped, a group a tower.
+
+    Here the towers run one after the other. On T devices they would run at once, and what crosses between them is
+    `crossings`.
+
+    Parameters
+    ----------
+    segments : sequence of sequence of Layer
+        ``segments[s][t]`` is tower t's part of segment s: as many towers in each. Parts of a segment give outputs that
+        differ in their channels alone. Each layer object comes once.
+
+    Attributes
+    ----------
+    crossings : tuple of int
+        For each boundary between segments: how many activations of one image the towers received from others, in all,
+        in the latest :meth:`forward`. As many gradients go back. Empty before the first.
+
+    Raises
+    ------
+    ValueError
+        If there are no segments or towers, a segment has more towers than another, a layer comes twice, or outputs do
+        not fit together.
+    TypeError
+        If an argument is not sequences of layers.
+
+    References
+    ----------
+    A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS
+    2012, section 3.2 and figure 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import Conv, ReLU, Towers
+    >>> rng = np.random.default_rng(0)
+    >>> first = [Conv(3, 4, 3, rng=rng), Conv(3, 4, 3, rng=rng)]     # each sees the image, and makes 4 channels
+    >>> second = [Conv(8, 5, 3, rng=rng), Conv(8, 5, 3, rng=rng)]    # each sees all 8
+    >>> model = Towers([first, second])
+    >>> model.forward(np.ones((2, 3, 7, 7), dtype="float32")).shape
+    (2, 10, 3, 3)
+    >>> model.crossings   # 4 channels of 5×5 each way
+    (200,)
+    """
+
+    def __init__(self, segments: Sequence[Sequence[Layer]]) -> None:
+        if not is_sequence(segments) or not all(map(is_sequence, segments)):
+            raise TypeError("segments must be a sequence of sequences of layers, the towers of each segment")
+        self.segments = tuple(map(tuple, segments))
+        for name, layer in self.children().items():
+            if not isinstance(layer, Layer):
+                raise TypeError(f"segments[{name.replace('.', '][')}] must be a Layer; got {type(layer).__name__}")
+        counts = sorted({len(towers) for towers in self.segments})
+        if len(counts) != 1 or not counts[0]:
+            raise ValueError(f"segments must all have the same number of towers, at least 1; got {counts or 'none'}")
+        layers = list(map(id, self.children().values()))
+        if len(set(layers)) < len(layers):
+            raise ValueError("Towers needs distinct layers; one was given twice")
+        self.crossings: tuple[int, ...] = ()
+
+    def children(self) -> dict[str, Layer]:
+        """Return the parts by name, "s.t" for tower t's of segment s."""
+        return {f"{s}.{t}": part for s, towers in enumerate(self.segments) for t, part in enumerate(towers)}
+
+    def forward(self, x: Array) -> Array:
+        """Return the outputs of the last segment's towers, one after another along the channels."""
+        xp = namespace_of({"x": x})
+        made, received = [], []
+        for s, towers in enumerate(self.segments):
+            outputs = [tower.forward(x) for tower in towers]
+            x = xp.concat(outputs, axis=1) if _fit(self, s, outputs) else outputs[0]
+            made.append([y.shape[1] for y in outputs])
+            received.append((len(towers) - 1) * elements(x.shape[1:]))  # each receives all but its own
+        self.crossings = tuple(received[:-1])
+        return self._keep(x, made)
+
+    def backward(self, grad_output: Array) -> Array:
+        """Return the sum over the first segment's towers: each made some channels out of all of x."""
+        (made,) = self._recall(grad_output)
+        for towers, channels in zip(reversed(self.segments), reversed(made), strict=True):
+            total = None
+            for tower, (start, stop) in zip(towers, pairwise(accumulate(channels, initial=0)), strict=True):
+                grad = tower.backward(grad_output[:, start:stop, ...])
+                total = grad if total is None else total + grad
+            grad_output = total
+        return grad_output
+
+
+def _fit(layer: Layer, segment: int, outputs: list[Array]) -> bool:
+    """Check that outputs differ in their channels alone, and tell whether there are several."""
+    for y in outputs:
+        check_channels(layer, y)
+    array_namespace(*outputs)
+
+    def but_channels(y: Array) -> Shape:
+        return (y.shape[0], *y.shape[2:])
+
+    for t, y in enumerate(outputs):
+        if but_channels(y) != but_channels(outputs[0]):
+            raise ValueError(
+                f"towers must give outputs that differ in their channels alone; in segment {segment} tower {t} gave "
+                f"shape {tuple(y.shape)} and tower 0 {tuple(outputs[0].shape)}"
+            )
+    return len(outputs) > 1
