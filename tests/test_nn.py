@@ -176,7 +176,9 @@ def test_sgd_is_the_written_rule(backend: Backend) -> None:
     optimiser.step()  # v = −0.125·0.5·w − 0.5·grad
     backend.assert_equal(w.value, np.array([1 - 0.0625 - 2, -2 + 0.125 - 0.5]))
     backend.assert_equal(optimiser.velocities[0], np.array([-2.0625, -0.375]))
+    assert w.grad is None  # used up
     optimiser.lr = 0.25  # what is already in v keeps its size
+    w.grad = backend.asarray(np.array([4.0, 1.0]))
     optimiser.step()
     v = [0.25 * -2.0625 - 0.125 * 0.25 * -1.0625 - 1.0, 0.25 * -0.375 - 0.125 * 0.25 * -2.375 - 0.25]
     backend.assert_equal(w.value, np.array([-1.0625 + v[0], -2.375 + v[1]]))

@@ -46,7 +46,7 @@ class Parameter:
     value : array
         The current value. An optimiser replaces it by a new array.
     grad : array of the same shape, optional
-        Set by each ``backward`` (not added to), None before the first.
+        Set by each ``backward`` (not added to), None before the first, and after an optimiser has used it up.
 
     Examples
     --------

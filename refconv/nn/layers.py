@@ -13,6 +13,7 @@ from refconv.arrays import (
     Array,
     Namespace,
     array_namespace,
+    device,
     elements,
     masked,
     matmul,
@@ -269,7 +270,7 @@ class ReLU(Layer):
         """Return max(x, 0), of any shape."""
         xp = namespace_of({"x": x})
         check_real(self, x)
-        return self._keep(xp.maximum(x, xp.zeros_like(x)), x > 0)
+        return self._keep(xp.maximum(x, xp.zeros((), dtype=x.dtype, device=device(x))), x > 0)
 
     def backward(self, grad_output: Array) -> Array:
         """Return g where x > 0, else 0."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from refconv.arrays import array_namespace, dtype_of, namespace_of
+from refconv.arrays import Array, array_namespace, dtype_of, elements, item_bytes, namespace_of, plain
 from refconv.integers import as_float
 from refconv.nn.base import Parameter
 from refconv.shapes import check_shape
+from refconv.tiling import spread_rows
 
 
 class SGD:
@@ -89,7 +90,10 @@ class SGD:
             self.lr = lr
 
     def step(self) -> None:
-        """Apply the rule once to every parameter.
+        """Apply the rule once to every parameter, by new arrays, and use its gradient up.
+
+        No array as large as a parameter is made but the two results, so a step needs little memory beside them; and the
+        next forward pass runs without the gradients in memory.
 
         Raises
         ------
@@ -115,9 +119,23 @@ class SGD:
                 "the shape of its value",
             )
         for i, parameter in enumerate(self.parameters):
-            w, grad = parameter.value, parameter.grad
-            self.velocities[i] = self.momentum * self.velocities[i] - self.weight_decay * self.lr * w - self.lr * grad
-            parameter.value = w + self.velocities[i]
+            parameter.value, self.velocities[i] = self._moved(parameter.value, parameter.grad, self.velocities[i])
+            parameter.grad = None
+
+    def _moved(self, w: Array, grad: Array, velocity: Array) -> tuple[Array, Array]:
+        """Return the new value and the new velocity, computed in pieces."""
+        xp = array_namespace(w, grad, velocity)
+        old = [xp.reshape(plain(array), (-1,)) for array in (w, grad, velocity)]
+        new_w, new_velocity = xp.empty_like(old[0]), xp.empty_like(old[0])
+
+        def work(piece: slice) -> None:
+            w, grad, velocity = (array[piece] for array in old)
+            velocity = self.momentum * velocity - self.weight_decay * self.lr * w - self.lr * grad
+            new_velocity[piece] = velocity
+            new_w[piece] = w + velocity
+
+        spread_rows(xp, work, elements(w.shape), 6 * item_bytes(dtype_of(w)))
+        return xp.reshape(new_w, w.shape), xp.reshape(new_velocity, w.shape)
 
 
 def _positive(lr: float) -> float:
