@@ -107,7 +107,11 @@ BREAKS = {
         "first = -(-(rows[0] + before - geo.spans[0] + 1) // geo.stride[0])",
         "first = -(-(rows[0] + before) // geo.stride[0])",
     ),
-    "max-pool-gives-a-tie-to-the-last": ("nn/pooling.py", "elements(win.kernel) - tap, dtype", "tap + 1, dtype"),
+    "max-pool-gives-a-tie-to-the-last": (
+        "nn/pooling.py",
+        "xp.maximum(chosen[windows], xp.astype(found, dtype) * rank)",
+        "xp.where(found, rank, chosen[windows])",
+    ),
     "max-pool-loses-overlaps": ("nn/pooling.py", "total[inputs] += masked(", "total[inputs] = masked("),
     "max-pool-nan-gets-no-gradient": ("nn/pooling.py", "        if nan:\n", "        if False:\n"),
     "max-pool-numbers-in-a-byte": ("nn/pooling.py", 'return "uint8" if taps < 2**8 else', 'return "uint8" if taps < 2**9 else'),
