@@ -119,7 +119,11 @@ BREAKS = {
     "data-shift-by-the-deviation": ("nn/data/augmentation.py", "(alpha * eigenvalues)", "(alpha * eigenvalues**0.5)"),
     "data-crop-never-at-the-end": ("nn/data/augmentation.py", "height - crop + 1, count", "height - crop, count"),
     "data-mirrored-upside-down": ("nn/data/augmentation.py", "found[:, :, ::-1] if", "found[:, ::-1] if"),
-    "max-pool-gives-a-tie-to-the-last": ("nn/pooling.py", "elements(win.kernel) - tap, dtype", "tap + 1, dtype"),
+    "max-pool-gives-a-tie-to-the-last": (
+        "nn/pooling.py",
+        "xp.maximum(chosen[windows], xp.astype(found, dtype) * rank)",
+        "xp.where(found, rank, chosen[windows])",
+    ),
     "max-pool-loses-overlaps": ("nn/pooling.py", "total[inputs] += masked(", "total[inputs] = masked("),
     "max-pool-nan-gets-no-gradient": ("nn/pooling.py", "        if nan:\n", "        if False:\n"),
     "max-pool-numbers-in-a-byte": ("nn/pooling.py", 'return "uint8" if taps < 2**8 else', 'return "uint8" if taps < 2**9 else'),
