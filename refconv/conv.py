@@ -278,6 +278,8 @@ def _run(results: Iterable[None]) -> None:
 
 def _rows(geo: Geometry, start: int, stop: int) -> Geometry:
     """Return the geometry of output rows start … stop−1 alone."""
+    if (start, stop) == (0, geo.output[0]):
+        return geo
     return dataclasses.replace(geo, output=(stop - start, *geo.output[1:]))
 
 

@@ -13,6 +13,7 @@ The input is thought of as extended to infinity by the mode, and padding selects
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Run:
         return slice(first, first + length)
 
 
+@functools.lru_cache(maxsize=1024)
 def runs(n: int, before: int, after: int, mode: str) -> tuple[Run, ...]:
     """Return the runs of one axis of n input positions.
 

@@ -6,6 +6,7 @@ and every message gives the rule, the argument's name and the numbers that broke
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -198,7 +199,7 @@ def _check_mode(mode: Any, pads: Pads, size: Shape) -> None:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # told apart by identity, which costs nothing
 class Convolution:
     """One checked call: shapes, groups and layout of a convolution or a transposed convolution.
 
@@ -242,7 +243,31 @@ class Convolution:
         return (*batch, *size, channels) if self.channels_last else (*batch, channels, *size)
 
 
-def describe(
+def describe(x_shape: Shape, weight_shape: Shape | Sequence[Shape], **options: Any) -> Convolution:
+    """Check a whole call against the rules and describe it; a call like one before is not worked out again.
+
+    `weight_shape` is one shape, or one shape per group; the options are those of :func:`_describe`.
+    """
+    if isinstance(weight_shape, list):
+        weight_shape = tuple(weight_shape)
+    if all(map(_is_exact, options.values())):
+        return _describe_once(x_shape, weight_shape, **options)
+    return _describe(x_shape, weight_shape, **options)
+
+
+def _is_exact(option: Any) -> bool:
+    """Tell whether an option equals nothing but what means the same: 1 equals True and 1.0, which are errors.
+
+    At the top, the memory of calls tells types apart by itself.
+    """
+    return (
+        type(option) in (int, bool, str, ChannelGroups)
+        or option is None
+        or (type(option) is tuple and all(type(member) is int for member in option))
+    )
+
+
+def _describe(
     x_shape: Shape,
     weight_shape: Shape | Sequence[Shape],
     *,
@@ -256,10 +281,6 @@ def describe(
     transposed: bool = False,
     x_name: str = "x",
 ) -> Convolution:
-    """Check a whole call against the rules and describe it.
-
-    `weight_shape` is one shape, or one shape per group.
-    """
     channels_last = as_bool(channels_last, "channels_last")
     stacked = not weight_shape or not isinstance(weight_shape[0], tuple)
     shapes: list[Shape] = [tuple(weight_shape)] if stacked else list(weight_shape)  # type: ignore[arg-type]
@@ -309,6 +330,9 @@ def describe(
     _check_weights(call, shapes)
     _check_memory(call)
     return call
+
+
+_describe_once = functools.lru_cache(maxsize=256, typed=True)(_describe)
 
 
 def _spatial_dims(weight_shape: Shape) -> int:

@@ -145,10 +145,16 @@ def make_plan(
     With `split_channels` (the gradients, where image channels are independent) a group too large for a tile is
     cut by channels; without it (the forward sum over channels) by rows. Where rows cannot be cut, tiles are larger.
     """
-    geo = call.geometry
-    tile = (TILE_BYTES if cut_rows else 8 * TILE_BYTES) if runs_on_cpu_threads(xp) else DEFAULT_WORKSPACE
-    apart = runs_on_cpu_threads(xp) and not sums_batch  # other modules may sum each of a batch of products otherwise
+    on_threads = runs_on_cpu_threads(xp)
+    tile = (TILE_BYTES if cut_rows else 8 * TILE_BYTES) if on_threads else DEFAULT_WORKSPACE
+    apart = on_threads and not sums_batch  # other modules may sum each of a batch of products otherwise
     budget = min(tile, _workspace.get()) if apart else tile
+    return _plan(call, item_bytes, split_channels, cut_rows, tile, budget)
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(call: Convolution, item_bytes: int, split_channels: bool, cut_rows: bool, tile: int, budget: int) -> Plan:
+    geo = call.geometry
     row_count, row_length = geo.output[0], _product(geo.output[1:])
     taps, padded_row = _product(geo.kernel), _product(geo.padded[1:]) * geo.stride[0]
     blocks = _sides(call)
@@ -233,7 +239,9 @@ def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task],
     if not runs_on_cpu_threads(xp):
         yield from map(work, tasks)
         return
-    workers = min(_workers.get() or _cores(), len(tasks), max(1, _workspace.get() // max(1, tile_bytes)))
+    workers = min(len(tasks), max(1, _workspace.get() // max(1, tile_bytes)))
+    if workers > 1:
+        workers = min(workers, _workers.get() or _cores())
     # Also for one thread: a BLAS with another number of threads may sum in another order.
     with _blas_limit:
         # What amounts to one tile, cut only because its groups differ, is done before threads would have started.
@@ -282,26 +290,32 @@ class _BlasLimit:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._users = 0
-        self._limit: Any = None
+        self._before: list[int] = []
 
     def __enter__(self) -> None:
         with self.lock:
             if self._users == 0:
-                self._limit = _blas_controller().limit(limits=1, user_api="blas")
+                self._before = [library.num_threads for library in _blas_libraries()]
+                for library in _blas_libraries():
+                    library.set_num_threads(1)
             self._users += 1
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self._users -= 1
             if self._users == 0:
-                self._limit.restore_original_limits()
+                self._restore()
 
     def after_in_child(self) -> None:
         """Forget calls that were under way: their threads do not exist in a forked child."""
         if self._users:
-            self._limit.restore_original_limits()
+            self._restore()
             self._users = 0
         self.lock.release()
+
+    def _restore(self) -> None:
+        for library, threads in zip(_blas_libraries(), self._before, strict=True):
+            library.set_num_threads(threads)
 
 
 _blas_limit = _BlasLimit()
@@ -317,7 +331,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @functools.cache
-def _blas_controller() -> Any:
+def _blas_libraries() -> list[Any]:
     from threadpoolctl import ThreadpoolController  # importing the package need not
 
-    return ThreadpoolController()
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)

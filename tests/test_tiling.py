@@ -11,6 +11,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 import refconv
 from refconv import ChannelGroups, logarithmic_groups, set_workers, set_workspace, tiling, uniform_groups
@@ -137,7 +138,7 @@ def test_settings_nest_and_are_restored_after_an_exception():
 
 
 def blas_threads():
-    return [lib["num_threads"] for lib in tiling._blas_controller().info() if lib["user_api"] == "blas"]
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
 
 def test_blas_threads_are_restored_also_after_an_exception(monkeypatch):
