@@ -1,0 +1,241 @@
+"""Who is timed: refconv and its peers, each as functions of one layer, with the settings that are best for it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from refconv.bench.workloads import Layer
+
+Call = Callable[[], Any]
+Variants = dict[str, Call]
+"""Ways to call one peer, of which the fastest counts."""
+
+PASSES = ("forward", "training")
+"""The forward pass alone; or the forward pass and the gradients with respect to input, weight and bias."""
+
+
+def operands(layer: Layer, dtype: str) -> tuple[Any, list[Any], Any, Any]:
+    """Return x, one weight for each group, bias and grad_output: the same numbers for every peer."""
+    rng = np.random.default_rng(0)
+    kernel = (layer.kernel, layer.kernel)
+    x = rng.standard_normal((layer.batch, layer.c_in, layer.size, layer.size)).astype(dtype)
+    weights = [rng.standard_normal(shape).astype(dtype) for shape in layer.groups.weight_shapes(kernel)]
+    bias = rng.standard_normal(layer.c_out).astype(dtype)
+    grad = rng.standard_normal((layer.batch, layer.c_out, layer.output, layer.output)).astype(dtype)
+    return x, weights, bias, grad
+
+
+def _refconv(layer: Layer, dtype: str, what: str) -> Variants:
+    import refconv
+
+    x, weights, bias, grad = operands(layer, dtype)
+    groups: Any = layer.groups
+    weight: Any = weights
+    if groups.is_uniform:
+        weight, groups = np.concatenate(weights), groups.n
+    options: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": groups}
+
+    def forward() -> Any:
+        return refconv.conv(x, weight, bias, **options)
+
+    def training() -> Any:
+        return forward(), refconv.conv_backward(grad, x, weight, **options)
+
+    return {"default": training if what == "training" else forward}
+
+
+def _plain(layer: Layer, dtype: str, what: str) -> Variants:
+    """Call the textbook without tiling: columns of the whole batch, one matrix product for each group."""
+    x, weights, bias, grad = operands(layer, dtype)
+    k, s, p, o, batch = layer.kernel, layer.stride, layer.padding, layer.output, layer.batch
+    sizes = layer.groups.in_sizes
+    starts = np.cumsum([0, *sizes])
+    out_starts = np.cumsum([0, *layer.groups.out_sizes])
+
+    def columns(part: Any) -> Any:
+        padded = np.pad(part, ((0, 0), (0, 0), (p, p), (p, p)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(2, 3))[:, :, ::s, ::s]
+        return windows.transpose(1, 4, 5, 0, 2, 3).reshape(part.shape[1] * k * k, batch * o * o)
+
+    def forward() -> Any:
+        parts = []
+        for g, weight in enumerate(weights):
+            y = weight.reshape(len(weight), -1) @ columns(x[:, starts[g] : starts[g + 1]])
+            parts.append(y.reshape(len(weight), batch, o, o))
+        return np.concatenate(parts).transpose(1, 0, 2, 3) + bias[:, None, None]
+
+    def training() -> Any:
+        y, grad_x, grad_weights = forward(), np.zeros_like(x), []
+        for g, weight in enumerate(weights):
+            part = x[:, starts[g] : starts[g + 1]]
+            up = grad[:, out_starts[g] : out_starts[g + 1]].transpose(1, 0, 2, 3).reshape(len(weight), -1)
+            grad_weights.append((up @ columns(part).T).reshape(weight.shape))
+            back = (weight.reshape(len(weight), -1).T @ up).reshape(part.shape[1], k, k, batch, o, o)
+            padded = np.zeros((part.shape[1], batch, layer.size + 2 * p, layer.size + 2 * p), part.dtype)
+            for i in range(k):
+                for j in range(k):
+                    padded[:, :, i : i + s * o : s, j : j + s * o : s] += back[:, i, j]
+            inner = slice(p, p + layer.size)
+            grad_x[:, starts[g] : starts[g + 1]] = padded[:, :, inner, inner].transpose(1, 0, 2, 3)
+        return y, grad_x, grad_weights, grad.sum(axis=(0, 2, 3))
+
+    return {"default": training if what == "training" else forward}
+
+
+def _torch(layer: Layer, dtype: str, what: str) -> Variants:
+    import torch
+
+    arrays = operands(layer, dtype)
+    sizes, groups = list(layer.groups.in_sizes), layer.groups
+
+    def make(memory_format: Any) -> Call:
+        def leaf(array: Any) -> Any:
+            tensor = torch.from_numpy(array.copy())
+            tensor = tensor.contiguous(memory_format=memory_format) if tensor.ndim == 4 else tensor
+            return tensor.requires_grad_(what == "training")
+
+        x, bias = leaf(arrays[0]), leaf(arrays[2])
+        weights = [leaf(np.concatenate(arrays[1]))] if groups.is_uniform else [leaf(w) for w in arrays[1]]
+        grad = torch.from_numpy(arrays[3]).contiguous(memory_format=memory_format)
+        conv = torch.nn.functional.conv2d
+        options = {"stride": layer.stride, "padding": layer.padding}
+
+        def forward() -> Any:
+            if groups.is_uniform:
+                return conv(x, weights[0], bias, groups=groups.n, **options)
+            parts = zip(x.split(sizes, 1), weights, bias.split(list(groups.out_sizes)), strict=True)
+            return torch.cat([conv(part, weight, b, **options) for part, weight, b in parts], 1)
+
+        def inference() -> Any:
+            with torch.inference_mode():
+                return forward()
+
+        def training() -> Any:
+            return torch.autograd.grad(forward(), [x, bias, *weights], grad)
+
+        return training if what == "training" else inference
+
+    return {"NCHW": make(torch.contiguous_format), "NHWC": make(torch.channels_last)}
+
+
+def _jax(layer: Layer, dtype: str, what: str) -> Variants:
+    import jax
+
+    if dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    arrays, groups, p = operands(layer, dtype), layer.groups, layer.padding
+    starts = [sum(groups.in_sizes[:g]) for g in range(groups.n + 1)]
+
+    def make(letters: str) -> Call:
+        channels = letters.index("C")
+        order = [0, 1, 2, 3] if channels == 1 else [0, 2, 3, 1]
+
+        def conv(x: Any, weight: Any, n: int) -> Any:
+            return jax.lax.conv_general_dilated(
+                x,
+                weight,
+                (layer.stride,) * 2,
+                [(p, p)] * 2,
+                dimension_numbers=(letters, "OIHW", letters),
+                feature_group_count=n,
+            )
+
+        def forward(x: Any, weights: list[Any], bias: Any) -> Any:
+            if groups.is_uniform:
+                y = conv(x, weights[0], groups.n)
+            else:
+                parts = [
+                    conv(jax.lax.slice_in_dim(x, starts[g], starts[g + 1], axis=channels), weight, 1)
+                    for g, weight in enumerate(weights)
+                ]
+                y = jax.numpy.concatenate(parts, channels)
+            return y + bias.reshape([-1 if axis == channels else 1 for axis in range(4)])
+
+        def training(x: Any, weights: list[Any], bias: Any, grad: Any) -> Any:
+            y, vjp = jax.vjp(forward, x, weights, bias)
+            return y, vjp(grad)
+
+        x, grad = (jax.numpy.asarray(array.transpose(order)) for array in (arrays[0], arrays[3]))
+        weights = [np.concatenate(arrays[1])] if groups.is_uniform else arrays[1]
+        given = [x, list(map(jax.numpy.asarray, weights)), jax.numpy.asarray(arrays[2])]
+        function = jax.jit(training if what == "training" else forward)
+        if what == "training":
+            given.append(grad)
+        return lambda: jax.block_until_ready(function(*given))
+
+    return {"NCHW": make("NCHW"), "NHWC": make("NHWC")}
+
+
+def _onnxruntime(layer: Layer, dtype: str, what: str) -> Variants:
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    x, weights, bias, _ = operands(layer, dtype)
+    kind = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}[dtype]
+    attributes: dict[str, Any] = {"strides": [layer.stride] * 2, "pads": [layer.padding] * 4, "group": layer.groups.n}
+    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], **attributes)
+    graph = helper.make_graph(
+        [node],
+        "conv",
+        [helper.make_tensor_value_info("x", kind, x.shape)],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [onnx.numpy_helper.from_array(np.concatenate(weights), "w"), onnx.numpy_helper.from_array(bias, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return {"default": lambda: session.run(None, {"x": x})}
+
+
+def _scipy(layer: Layer, dtype: str, what: str) -> Variants:
+    from scipy.signal import correlate
+
+    x, weights, bias, _ = operands(layer, dtype)
+    groups, p, s = layer.groups, layer.padding, layer.stride
+    lists = [(ins, out) for ins, outs in zip(groups.in_channels, groups.out_channels, strict=True) for out in outs]
+    kernels = [kernel for weight in weights for kernel in weight]
+
+    def forward() -> Any:
+        padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
+        y = np.empty((layer.batch, layer.c_out, layer.output, layer.output), x.dtype)
+        for n in range(layer.batch):
+            for (ins, out), kernel in zip(lists, kernels, strict=True):
+                image = padded[n, ins[0] : ins[-1] + 1]
+                y[n, out] = correlate(image, kernel, "valid", "auto")[0, ::s, ::s] + bias[out]
+        return y
+
+    return {"auto": forward}
+
+
+PEERS: dict[str, Callable[[Layer, str, str], Variants]] = {
+    "refconv": _refconv,
+    "plain": _plain,
+    "torch": _torch,
+    "jax": _jax,
+    "onnxruntime": _onnxruntime,
+    "scipy": _scipy,
+}
+"""Every peer by name; "plain" is the textbook's im2col of the whole batch, in NumPy."""
+
+_PACKAGES = {"torch": "torch", "jax": "jax", "onnxruntime": "onnxruntime", "scipy": "scipy"}
+_FORWARD_ONLY = ("onnxruntime", "scipy")
+
+
+def can(peer: str, layer: Layer, dtype: str, what: str) -> str | None:
+    """Return why a peer cannot be timed on a layer here, or None if it can."""
+    package = _PACKAGES.get(peer)
+    if package is not None and importlib.util.find_spec(package) is None:
+        return f"{package} is not installed"
+    if peer == "onnxruntime" and importlib.util.find_spec("onnx") is None:
+        return "onnx is not installed"
+    if peer in _FORWARD_ONLY and what == "training":
+        return "it has no gradients"
+    if peer == "onnxruntime" and (dtype != "float32" or not layer.groups.is_uniform):
+        return "it takes float32 and groups of one size"
+    if peer == "scipy" and layer.macs > 10**8:
+        return "it would take minutes"
+    return None

@@ -1,0 +1,234 @@
+"""Time refconv against its peers: in turn, each in its own process, and report ratios of medians."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from refconv.bench.peers import PASSES, PEERS
+from refconv.bench.workloads import WORKLOADS
+from refconv.integers import as_int, shown
+
+CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+"""Variables that the workers' environment lacks: where one is set, NumPy's matrix product is not at its best."""
+
+PATIENCE = 120.0
+"""Seconds that a busy machine is waited for, in all."""
+
+
+class BenchError(Exception):
+    """A peer could not be timed; the message holds the last line of what it printed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is timed, and how.
+
+    Attributes
+    ----------
+    workloads, peers : tuple of str
+        Names of :data:`refconv.bench.workloads.WORKLOADS` and :data:`refconv.bench.peers.PEERS`; "refconv" is timed
+        always.
+    dtype : str
+        "float32" or "float64".
+    what : str
+        "forward", or "training": forward and all gradients.
+    rounds : int
+        Processes of each peer.
+    seconds : float
+        For how long a process repeats each layer.
+    """
+
+    workloads: tuple[str, ...] = ("alexnet",)
+    peers: tuple[str, ...] = tuple(PEERS)
+    dtype: str = "float32"
+    what: str = "training"
+    rounds: int = 5
+    seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, values, known in (
+            ("workloads", self.workloads, WORKLOADS),
+            ("peers", self.peers, PEERS),
+            ("dtype", (self.dtype,), ("float32", "float64")),
+            ("pass", (self.what,), PASSES),
+        ):
+            for value in values:
+                if value not in known:
+                    raise ValueError(f"{name} must be one of {', '.join(known)}; got {shown(value)}")
+        if not self.workloads:
+            raise ValueError("workloads must name at least one; got none")
+        as_int(self.rounds, "rounds", 1)
+        if not 0 < self.seconds < 3600:
+            raise ValueError(f"seconds must be more than 0 and less than 3600; got {self.seconds}")
+
+
+def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Time every workload with every peer that can run it, and return the record.
+
+    In each round every peer runs once, one after the other, so that a slow spell of the machine meets them all. A round
+    begins when the machine is quiet, or when it was waited for long enough.
+
+    Parameters
+    ----------
+    settings : Settings
+        What, and how.
+    say : callable (str), optional
+        Is told what is being done.
+
+    Returns
+    -------
+    dict
+        What `json` can write: "date", "machine", "versions", "settings", "busy_rounds", and "results", a list with an
+        object for each layer and peer: its ratio of refconv's median time to the peer's, the median, smallest and
+        largest time of the rounds in seconds, the layer's multiply-adds, and the variant of the peer that was fastest;
+        or the reason why it was not timed.
+
+    Raises
+    ------
+    BenchError
+        If a peer fails.
+    """
+    peers = ("refconv", *(peer for peer in settings.peers if peer != "refconv"))
+    times: dict[tuple[str, str, str], list[float]] = {}
+    notes: dict[tuple[str, str, str], dict[str, Any]] = {}
+    patience, busy = PATIENCE, 0
+    for number in range(1, settings.rounds + 1):
+        patience = _wait_until_quiet(patience)
+        busy += not _quiet()
+        for workload in settings.workloads:
+            for peer in peers:
+                say(f"round {number}/{settings.rounds}: {workload}, {peer}")
+                for layer, found in _measure(peer, workload, settings).items():
+                    key = (workload, layer, peer)
+                    if "seconds" in found:
+                        times.setdefault(key, []).append(found.pop("seconds"))
+                    notes[key] = found
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": versions(),
+        "settings": {
+            "dtype": settings.dtype,
+            "pass": settings.what,
+            "rounds": settings.rounds,
+            "seconds": settings.seconds,
+            "cleared": [name for name in CLEARED if name in os.environ],
+        },
+        "busy_rounds": busy,
+        "results": [
+            _result(workload, layer.name, layer.macs, peer, times, notes)
+            for workload in settings.workloads
+            for layer in WORKLOADS[workload]
+            for peer in peers
+        ],
+    }
+
+
+def summary(record: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the geometric mean of each workload's ratios, by workload and peer, where every layer was timed."""
+    found: dict[str, dict[str, float]] = {}
+    for workload in dict.fromkeys(result["workload"] for result in record["results"]):
+        for peer in dict.fromkeys(result["peer"] for result in record["results"]):
+            ratios = [
+                result.get("ratio")
+                for result in record["results"]
+                if (result["workload"], result["peer"]) == (workload, peer)
+            ]
+            if peer != "refconv" and None not in ratios:
+                found.setdefault(workload, {})[peer] = statistics.geometric_mean(ratios)
+    return found
+
+
+def _result(
+    workload: str,
+    layer: str,
+    macs: int,
+    peer: str,
+    times: dict[tuple[str, str, str], list[float]],
+    notes: dict[tuple[str, str, str], dict[str, Any]],
+) -> dict[str, Any]:
+    key = (workload, layer, peer)
+    found: dict[str, Any] = {"workload": workload, "layer": layer, "peer": peer, "macs": macs, **notes[key]}
+    if key in times:
+        own = statistics.median(times[workload, layer, "refconv"])
+        median = statistics.median(times[key])
+        found |= {"ratio": own / median, "median": median, "smallest": min(times[key]), "largest": max(times[key])}
+    return found
+
+
+def _measure(peer: str, workload: str, settings: Settings) -> dict[str, Any]:
+    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
+    command = [sys.executable, "-m", "refconv.bench.worker"]
+    arguments = [peer, workload, settings.dtype, settings.what, str(settings.seconds)]
+    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise BenchError(f"{peer} failed on {workload}: {reason}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _quiet() -> bool:
+    """Tell whether fewer than half of the cores had work in the last seconds."""
+    busy = _busy_share(0.5)
+    return busy is None or busy < 0.25
+
+
+def _wait_until_quiet(patience: float) -> float:
+    """Wait while others use the machine; return the patience that is left."""
+    started = time.monotonic()
+    while not _quiet() and time.monotonic() - started < patience:
+        time.sleep(1)
+    return max(0.0, patience - (time.monotonic() - started))
+
+
+def _busy_share(seconds: float) -> float | None:
+    """Return the share of the processors that was used during so many seconds; None where the system does not say."""
+    try:
+        before = _ticks()
+        time.sleep(seconds)
+        after = _ticks()
+    except (OSError, ValueError, IndexError):
+        return None
+    idle, total = after[0] - before[0], after[1] - before[1]
+    return 1 - idle / total if total else 0.0
+
+
+def _ticks() -> tuple[int, int]:
+    """Return idle and all clock ticks of Linux's processors since it started."""
+    numbers = list(map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]))
+    return numbers[3] + numbers[4], sum(numbers)
+
+
+def machine() -> dict[str, Any]:
+    """Return what was measured on."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return {"processor": model, "cores": os.cpu_count(), "system": f"{platform.system()} on {platform.machine()}"}
+
+
+def versions(packages: Sequence[str] = ("numpy", "torch", "jax", "onnxruntime", "scipy")) -> dict[str, str]:
+    """Return the versions of Python and of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in ("refconv", *packages):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
