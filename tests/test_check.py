@@ -61,7 +61,9 @@ def test_the_catalogue_is_explained_and_covers_all_families() -> None:
         assert mutant.hint.endswith(".")
     backward = [m for m in CATALOGUE if "gradient" in m.name]
     assert len(backward) > 20
-    assert sum(m.transposed for m in CATALOGUE) > 10
+    transposed = {m.name for m in CATALOGUE if m.transposed}
+    assert len(transposed) > 30
+    assert all(name.startswith("transposed: ") for name in transposed)
 
 
 # --- No false alarm --------------------------------------------------------------------------------------------------

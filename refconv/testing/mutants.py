@@ -328,18 +328,32 @@ _found: list[Mutant] = []
 
 
 def mistake(
-    family: str, name: str, hint: str, *, dtype: str = "float32", supports: str = "", endless: bool = False
+    family: str,
+    name: str,
+    hint: str,
+    *,
+    dtype: str = "float32",
+    supports: str = "",
+    endless: bool = False,
+    both: bool = False,
 ) -> Callable[[type[Conv]], type[Conv]]:
-    """Enter a class into the catalogue; its docstring explains it. `supports` is what it needs beyond the usual."""
+    """Enter a class into the catalogue; its docstring explains it. `supports` is what it needs beyond the usual.
+
+    With `both` the same mistake is entered for the transposed convolution too.
+    """
+
+    def enter(cls: type[Conv], called: str) -> None:
+        assert family in FAMILIES
+        assert called not in {m.name for m in _found}, called
+        explanation = " ".join((cls.__doc__ or "").split())
+        words = ("bias", "stride", "padding", "dilation", "groups", *([supports] if supports else []))
+        transposed = issubclass(cls, ConvTranspose)
+        _found.append(Mutant(called, family, explanation, hint, cls, transposed, dtype, words, endless))
 
     def register(cls: type[Conv]) -> type[Conv]:
-        assert family in FAMILIES
-        assert name not in {m.name for m in _found}, name
-        explanation = " ".join((cls.__doc__ or "").split())
-        extra = (supports,) if supports else ()
-        usual = ("bias", "stride", "padding", "dilation", "groups")
-        transposed = issubclass(cls, ConvTranspose)
-        _found.append(Mutant(name, family, explanation, hint, cls, transposed, dtype, usual + extra, endless))
+        enter(cls, name)
+        if both:
+            enter(type("_", (cls, ConvTranspose), {"__doc__": cls.__doc__}), f"transposed: {name}")
         return cls
 
     return register
@@ -392,7 +406,9 @@ class _(Conv):
         return same
 
 
-@mistake("output size", "stride ignored altogether", "Step by the stride, and divide by it in the output size.")
+@mistake(
+    "output size", "stride ignored altogether", "Step by the stride, and divide by it in the output size.", both=True
+)
 class _(Conv):
     """The forward pass takes stride 1 whatever it is asked for."""
 
@@ -400,15 +416,15 @@ class _(Conv):
         return super().y(x, weight, bias, p._replace(stride=(1,) * len(p.stride)))
 
 
-@mistake("output size", "padding ignored altogether", "Pad x, and count the padding in the output size.")
+@mistake("output size", "padding ignored altogether", "Use the padding, and count it in the output size.", both=True)
 class _(Conv):
-    """The forward pass never pads; where the kernel does not fit into x alone there is no output."""
+    """The forward pass takes no padding whatever it is asked for."""
 
     def y(self, x, weight, bias, p):
         return super().y(x, weight, bias, p._replace(padding=[(0, 0)] * len(p.padding)))
 
 
-@mistake("output size", "dilation ignored altogether", "The kernel spans dilation·(k − 1) + 1 elements.")
+@mistake("output size", "dilation ignored altogether", "The kernel spans dilation·(k − 1) + 1 elements.", both=True)
 class _(Conv):
     """The forward pass takes dilation 1 whatever it is asked for."""
 
@@ -501,7 +517,9 @@ class _(Conv):
         return super().grad_x(g, flipped(weight), shape, p)
 
 
-@mistake("kernel flip", "weight gradient flipped", "The weight gradient correlates x with g; it is not flipped.")
+@mistake(
+    "kernel flip", "weight gradient flipped", "The weight gradient correlates x with g; it is not flipped.", both=True
+)
 class _(Conv):
     """The gradient of each kernel comes out reversed."""
 
@@ -839,7 +857,7 @@ class _(Conv):
         yield next(super().channels(groups, c_in, c_out))
 
 
-@mistake("groups", "first group's weights used for all", "Group g uses weight rows g·K/G … (g+1)·K/G − 1.")
+@mistake("groups", "first group's weights used for all", "Group g uses weight rows g·K/G … (g+1)·K/G − 1.", both=True)
 class _(Conv):
     """The weight is not sliced by group in the forward pass."""
 
@@ -848,7 +866,12 @@ class _(Conv):
         return super().y(x, np.concatenate([first] * p.groups), bias, p)
 
 
-@mistake("groups", "groups reversed in the weight gradient", "Write the g-th group's gradient to its own weight rows.")
+@mistake(
+    "groups",
+    "groups reversed in the weight gradient",
+    "Write the g-th group's gradient to its own weight rows.",
+    both=True,
+)
 class _(Conv):
     """Each group's weight gradient lands in another group's place."""
 
@@ -933,7 +956,7 @@ class _(ConvTranspose):
 # --- Bias ---
 
 
-@mistake("bias", "bias ignored", "Add bias[k] to every element of output channel k.")
+@mistake("bias", "bias ignored", "Add bias[k] to every element of output channel k.", both=True)
 class _(Conv):
     """The bias is accepted and forgotten."""
 
@@ -974,7 +997,9 @@ class _(Conv):
         return y if bias is None else y + bias
 
 
-@mistake("bias", "first group's bias used for all", "Slice the bias by group, or add it after joining the groups.")
+@mistake(
+    "bias", "first group's bias used for all", "Slice the bias by group, or add it after joining the groups.", both=True
+)
 class _(Conv):
     """Each group adds the bias from its beginning."""
 
@@ -984,7 +1009,7 @@ class _(Conv):
         return super().y(x, weight, bias, p)
 
 
-@mistake("bias", "bias gradient averaged over the batch", "Sum over the batch; the loss does the averaging.")
+@mistake("bias", "bias gradient averaged over the batch", "Sum over the batch; the loss does the averaging.", both=True)
 class _(Conv):
     """A mean stands where a sum belongs."""
 
@@ -992,7 +1017,7 @@ class _(Conv):
         return super().grad_bias(g) / np.asarray(max(1, len(g)), g.dtype)
 
 
-@mistake("bias", "bias gradient averaged over positions", "Sum over all output positions.")
+@mistake("bias", "bias gradient averaged over positions", "Sum over all output positions.", both=True)
 class _(Conv):
     """A mean over height and width stands where a sum belongs."""
 
@@ -1000,7 +1025,9 @@ class _(Conv):
         return super().grad_bias(g) / np.asarray(max(1, np.prod(g.shape[2:])), g.dtype)
 
 
-@mistake("bias", "bias gradient averaged over batch and positions", "Sum over both; the loss does the averaging.")
+@mistake(
+    "bias", "bias gradient averaged over batch and positions", "Sum over both; the loss does the averaging.", both=True
+)
 class _(Conv):
     """A mean over everything but the channels stands where a sum belongs."""
 
@@ -1008,7 +1035,7 @@ class _(Conv):
         return super().grad_bias(g) / np.asarray(max(1, g.size // g.shape[1]), g.dtype)
 
 
-@mistake("bias", "bias gradient summed over the channels", "Sum over axis 0 and the positions; keep axis 1.")
+@mistake("bias", "bias gradient summed over the channels", "Sum over axis 0 and the positions; keep axis 1.", both=True)
 class _(Conv):
     """The batch axis is kept and the channels are summed."""
 
@@ -1016,7 +1043,7 @@ class _(Conv):
         return np.sum(g, axis=tuple(range(1, g.ndim)))
 
 
-@mistake("bias", "bias gradient keeps all axes", "Drop the axes that are summed: no keepdims.")
+@mistake("bias", "bias gradient keeps all axes", "Drop the axes that are summed: no keepdims.", both=True)
 class _(Conv):
     """The sum keeps its axes, so that the result has shape (1, K, 1, …)."""
 
@@ -1032,7 +1059,7 @@ class _(Conv):
         return super().grad_bias(g[(..., *(slice(0, 1),) * (g.ndim - 2))])
 
 
-@mistake("bias", "bias gradient of the first sample only", "Sum over the batch.")
+@mistake("bias", "bias gradient of the first sample only", "Sum over the batch.", both=True)
 class _(Conv):
     """The other samples are forgotten."""
 
@@ -1040,7 +1067,9 @@ class _(Conv):
         return super().grad_bias(g[:1])
 
 
-@mistake("bias", "bias gradient keeps the batch axis", "Sum over the batch axis too: the result has shape (K,).")
+@mistake(
+    "bias", "bias gradient keeps the batch axis", "Sum over the batch axis too: the result has shape (K,).", both=True
+)
 class _(Conv):
     """One gradient per sample is returned."""
 
@@ -1275,7 +1304,10 @@ class _(Conv):
 
 
 @mistake(
-    "layout", "batch and channels mixed by a reshape", "Transpose (K, N, …) to (N, K, …); a reshape moves nothing."
+    "layout",
+    "batch and channels mixed by a reshape",
+    "Transpose (K, N, …) to (N, K, …); a reshape moves nothing.",
+    both=True,
 )
 class _(Conv):
     """The product comes out with channels first and is reshaped to (N, K, …)."""
@@ -1559,7 +1591,7 @@ class _(Conv):
         return super().y(first, weight, bias, p)
 
 
-@mistake("interface", "weight gradient of the last sample only", "Sum over the batch with +=.")
+@mistake("interface", "weight gradient of the last sample only", "Sum over the batch with +=.", both=True)
 class _(Conv):
     """Each sample's weight gradient overwrites the one before."""
 
@@ -1567,7 +1599,12 @@ class _(Conv):
         return super().grad_weight(g[-1:], x[-1:], shape, p)
 
 
-@mistake("interface", "weight gradient averaged over the batch", "Sum over the batch; the loss does the averaging.")
+@mistake(
+    "interface",
+    "weight gradient averaged over the batch",
+    "Sum over the batch; the loss does the averaging.",
+    both=True,
+)
 class _(Conv):
     """A mean stands where a sum belongs."""
 
@@ -1575,7 +1612,7 @@ class _(Conv):
         return super().grad_weight(g, x, shape, p) / np.asarray(max(1, len(g)), g.dtype)
 
 
-@mistake("interface", "sign of the input gradient wrong", "The gradient is that of y, not of −y.")
+@mistake("interface", "sign of the input gradient wrong", "The gradient is that of y, not of −y.", both=True)
 class _(Conv):
     """The input gradient comes out negative."""
 
@@ -1599,7 +1636,7 @@ class _(Conv):
         return super().y(x, weight, bias, p).astype(np.result_type(x.dtype, np.float64))
 
 
-@mistake("interface", "no bias gradient returned", "Return an array for every gradient.")
+@mistake("interface", "no bias gradient returned", "Return an array for every gradient.", both=True)
 class _(Conv):
     """The third gradient is None."""
 
