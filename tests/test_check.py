@@ -292,6 +292,12 @@ def test_results_of_any_kind_of_array_are_understood() -> None:
         def __dlpack_device__(self) -> Any:
             return self.array.__dlpack_device__()
 
+    class OnNothing(OnDevice):
+        def __dlpack__(self, **options: Any) -> Any:
+            raise BufferError
+
+    report = check_conv(lambda *a: OnNothing(Conv().forward(*a)), cases=20)
+    assert "got OnNothing (TypeError: implicit conversion refused)" in report.failures[0].message
     for kind in (Wrapped, OnDevice):
         check_conv(lambda *a, kind=kind: kind(Conv().forward(*a)), cases=60).raise_if_failed()
 

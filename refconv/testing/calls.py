@@ -96,38 +96,48 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first[:LONGEST]}".rstrip(": ") + " …" * cut
 
 
-def with_array(function: Callable[..., Any]) -> Callable[..., tuple[Any, Array | None]]:
-    """Return a function that returns the result and, as part of the call, the result as an array of NumPy."""
+def with_array(function: Callable[..., Any]) -> Callable[..., tuple[Any, Array | str]]:
+    """Return a function that returns the result and, as part of the call, what :func:`converted` makes of it."""
 
-    def called(*args: Any, **options: Any) -> tuple[Any, Array | None]:
+    def called(*args: Any, **options: Any) -> tuple[Any, Array | str]:
         value = function(*args, **options)
-        return value, as_numpy(value)
+        return value, converted(value)
 
     return called
 
 
-def with_arrays(function: Callable[..., Any]) -> Callable[..., tuple[Any, list[Array | None]]]:
-    """Return a function that returns three results and, as part of the call, the three as arrays of NumPy."""
+def with_arrays(function: Callable[..., Any]) -> Callable[..., tuple[Any, list[Array | str]]]:
+    """Return a function that returns three results and, as part of the call, the three as :func:`converted`."""
 
-    def called(*args: Any, **options: Any) -> tuple[Any, list[Array | None]]:
+    def called(*args: Any, **options: Any) -> tuple[Any, list[Array | str]]:
         values = function(*args, **options)
         three = isinstance(values, tuple | list) and len(values) == 3
-        return values, list(map(as_numpy, values)) if three else []
+        return values, list(map(converted, values)) if three else []
 
     return called
+
+
+def converted(value: Any) -> Array | str:
+    """Return a result as a NumPy array of numbers, sharing memory where that is possible, or say what it is instead."""
+    what = type(value).__name__
+    if value is None:
+        return what
+    array = None
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "biufc":
+            return array
+    except Exception as error:  # an array on a device refuses; DLPack may still copy it
+        if not isinstance(value, list | tuple):
+            what = f"{what} ({_one_line(error)})"
+    try:
+        array = np.from_dlpack(value)
+    except Exception:
+        return what if array is None else f"{what} of data type {array.dtype}"
+    return array if array.dtype.kind in "biufc" else f"{what} of data type {array.dtype}"
 
 
 def as_numpy(value: Any) -> Array | None:
     """Return a result as a NumPy array of numbers, or None if it is none; shares memory where that is possible."""
-    if value is None:
-        return None
-    try:
-        array = np.asarray(value)
-    except Exception:  # an array on a device refuses; DLPack may still copy it
-        array = None
-    if array is None or array.dtype.kind not in "biufc":
-        try:
-            array = np.from_dlpack(value)
-        except Exception:
-            return None
-    return array if array.dtype.kind in "biufc" else None
+    array = converted(value)
+    return None if isinstance(array, str) else array

@@ -262,8 +262,7 @@ def _examine_forward(seen: Observation, run: Run, forward: Function, call: Calle
     if _failed(seen, run, outcome, FORWARD, "forward"):
         return
     _unchanged(seen, run, given, FORWARD, "forward")
-    value, array = outcome.value
-    _examine_part(seen, run, "y", value, array, given, kept)
+    _examine_part(seen, run, "y", outcome.value[1], given, kept)
 
 
 def _examine_backward(seen: Observation, run: Run, backward: Function, call: Caller, kept: list[Any]) -> None:
@@ -281,8 +280,7 @@ def _examine_backward(seen: Observation, run: Run, backward: Function, call: Cal
         _complain(seen, run, "type", "grad_x", f"backward must return (grad_x, grad_weight, grad_bias); got {got}")
         return
     arrays_back = {
-        part: _examine_part(seen, run, part, value, array, given, kept)
-        for part, value, array in zip(BACKWARD, grads, arrays, strict=True)
+        part: _examine_part(seen, run, part, array, given, kept) for part, array in zip(BACKWARD, arrays, strict=True)
     }
     if case.kind == "larger":
         _adjoint(seen, run, arrays_back)
@@ -319,18 +317,16 @@ def _examine_part(
     seen: Observation,
     run: Run,
     part: str,
-    value: Any,
-    array: Array | None,
+    array: Array | str,
     given: dict[str, Array | None],
     kept: list[Any],
 ) -> Array | None:
-    """Judge one result, given as it came and as an array; return it if it is an array of the right shape."""
+    """Judge one result, an array or what came in its place; return it if it is an array of the right shape."""
     title = TITLES[part]
     seen.made |= {"type", "shape", "dtype", "aliasing"}
-    if array is None:
+    if isinstance(array, str):
         seen.keys["values", part].append("type")
-        of = f" of data type {value.dtype}" if isinstance(value, np.ndarray) else ""
-        _complain(seen, run, "type", part, f"{title} must be an array of numbers; got {type(value).__name__}{of}")
+        _complain(seen, run, "type", part, f"{title} must be an array of numbers; got {array}")
         return None
     shared = [label for label, a in given.items() if a is not None and a.size and np.may_share_memory(array, a)]
     kept.append((array, array.copy(), part))
