@@ -63,8 +63,8 @@ def measure_step(model: str, batch: int, groups: int | str | None = None) -> Mea
     command = [sys.executable, "-m", "refconv.experiments.measure", model, str(label), str(batch)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"it was ended by signal {-done.returncode}"]
-        raise MeasureError(f"the step of {model} with batch {batch} did not end well: {last[0]}")
+        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing; there may be too little memory"]
+        raise MeasureError(f"the step of {model} with batch {batch} ended with code {done.returncode}: {said[0]}")
     return Measured(batch, **json.loads(done.stdout))
 
 
