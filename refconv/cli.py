@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
@@ -68,29 +68,50 @@ def _load_backend(name: str | None) -> Namespace:
     help="N or uniform:N (N equal groups), dense, log:N (N logarithmic groups), or table (LeNet-5's connections). "
     "Default: as in the model's paper.",
 )
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(128,),
+    show_default=True,
+    metavar="N",
+    help="Images in a batch, for the memory of training; may come several times.",
+)
+@click.option(
+    "--measure", is_flag=True, help="Also run one training step of each batch, on NumPy, and measure its peak and time."
+)
 @_backend_option
 @_json_option
-def cost(model: str, groups: str | None, backend: str | None, as_json: bool) -> None:
+def cost(
+    model: str, groups: str | None, batches: tuple[int, ...], measure: bool, backend: str | None, as_json: bool
+) -> None:
     r"""Count the parameters, multiply-adds (MACs), activations and memory of MODEL, layer by layer.
 
-    MODEL is the name of a network, such as alexnet or lenet5. Counting needs no arrays: --backend is only checked.
+    MODEL is alexnet, lenet5 or residual. Counting needs no arrays: --backend is only checked.
 
     \b
     refconv cost alexnet               the two groups of the paper
     refconv cost alexnet --groups 1    the same network without groups
     refconv cost alexnet --groups log:3 --json
+    refconv cost alexnet --batch 32 --batch 128 --measure
     """
     from refconv.cost import model_cost
+    from refconv.experiments.measure import MeasureError, measure_step
 
     _load_backend(backend)
     try:
         counted = model_cost(model, groups)
-    except (ValueError, TypeError) as error:
+        report = counted.to_dict(batches)
+        if measure:
+            report["measured"] = [dataclasses.asdict(measure_step(model, batch, groups)) for batch in batches]
+    except (ValueError, TypeError, MeasureError) as error:
         raise click.UsageError(str(error)) from error
     if as_json:
-        click.echo(json.dumps(counted.to_dict(), indent=2))
+        click.echo(json.dumps(report, indent=2))
     else:
         _print_cost(counted)
+        _print_memory(report)
 
 
 def _print_cost(counted: Cost) -> None:
@@ -113,13 +134,45 @@ def _print_cost(counted: Cost) -> None:
     for layer in counted.layers:
         counts = (layer.parameters, layer.macs, layer.activations)
         table.add_row(layer.name, _shape(layer.output_shape), *(f"{count:,}" for count in counts))
+    Console(highlight=False).print(table)
+
+
+def _print_memory(report: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title="Memory of a training step in float32 with momentum, MiB",
+        title_justify="left",
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
+    table.add_column("batch")
+    for row in report["memory"]:
+        split = "" if row["towers"] == 1 else f"\neach of {row['towers']} towers"
+        table.add_column(f"{row['batch']:,}{split}", justify="right")
+    rows = {
+        "parameters": "parameters",
+        "gradients": "gradients",
+        "momentum": "momentum",
+        "activations kept": "activations",
+        "workspace, at most": "workspace",
+        "predicted peak": "predicted",
+        "textbook's count": "textbook",
+    }
+    for label, key in rows.items():
+        table.add_row(label, *(f"{row[key] / 2**20:,.1f}" for row in report["memory"]))
+    if measured := {step["batch"]: step for step in report.get("measured", [])}:
+        whole = [measured[row["batch"]] if row["towers"] == 1 else None for row in report["memory"]]
+        table.add_row("measured peak", *("" if step is None else f"{step['bytes'] / 2**20:,.1f}" for step in whole))
+        table.add_row("measured seconds", *("" if step is None else f"{step['seconds']:.2f}" for step in whole))
     console = Console(highlight=False)
     console.print(table)
-    batch = 128
     console.print(
-        "All activations include the input. Training in float32 with momentum takes 12 bytes per parameter and 8 per "
-        f"activation and image: {counted.training_bytes(1) / 2**20:,.1f} MiB for one image, "
-        f"{counted.training_bytes(batch) / 2**20:,.1f} MiB for {batch}, without workspace.",
+        "All activations include the input. Predicted: what a step of refconv.nn holds at its peak; the parts above do "
+        "not all come at once. Textbook: 12 bytes per parameter and 8 per activation and image, without workspace."
+        + (" Measured: in a process of its own, less what it held before." if measured else ""),
         style="dim",
     )
 
@@ -169,8 +222,8 @@ def check(
     from refconv.testing.targets import TargetError, load, with_arrays_of
 
     xp = _load_backend(backend)
+    stream = _stream_for_the_report()
     try:
-        # What the functions print must not mix with the report.
         with contextlib.redirect_stdout(sys.stderr):
             functions = [with_arrays_of(xp, load(target)) for target in (forward, backward) if target is not None]
             report = check_conv(
@@ -187,9 +240,31 @@ def check(
         raise click.UsageError(str(error)) from error
     if report.failures and report.failures[0].check == "type":
         raise click.UsageError(report.failures[0].message)
-    click.echo(report.to_json() if as_json else str(report))
+    click.echo(report.to_json() if as_json else str(report), file=stream)
+    if any(failure.check == "time" for failure in report.failures):
+        if stream is not None:
+            stream.flush()
+        os._exit(1)  # what still runs may keep the interpreter from ending
     if not report.passed:
         sys.exit(1)
+
+
+def _stream_for_the_report() -> TextIO | None:
+    """Return a stream to standard output; from now on all else that is printed goes to standard error.
+
+    Also what is printed past Python, by a C library or another process. Nothing is put back: buffers and threads that
+    are left behind print until the process ends.
+    """
+    if sys.stdout is None:  # it was closed before we began
+        return None
+    sys.stdout.flush()
+    try:
+        number, other = sys.stdout.fileno(), sys.stderr.fileno()
+    except (OSError, ValueError):  # no files but objects of Python
+        return sys.stdout
+    copy = os.dup(number)
+    os.dup2(other, number)
+    return os.fdopen(copy, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
 
 
 @cli.command()

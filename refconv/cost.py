@@ -2,25 +2,32 @@
 
 A convolution in groups has Σ_g out_g·in_g·k1·…·kd + K parameters, the last for its bias, and one multiply-add (MAC)
 per weight and output position; for G uniform groups that is k²·(C/G)·K + K and k²·(C/G)·K·H·W. Biases, activation
-functions, pooling and normalisation count no MACs. Activations are what training keeps of one image: the network's
-input and every layer's output. ReLU, tanh and dropout work in place and are no layers here.
+functions, pooling and normalisation count no MACs. Activations are the network's input and every layer's output, for
+one image. ReLU, tanh and dropout work in place and are no layers here.
+
+Memory is counted twice. The textbook's count takes a value and a gradient for every activation. The prediction says
+what a training step of :mod:`refconv.nn` really holds, which keeps less: see :class:`Memory`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from refconv.groups import ChannelGroups, lenet5_c3_groups, logarithmic_groups, uniform_groups
 from refconv.integers import as_int, shown
+from refconv.tiling import DEFAULT_WORKSPACE
 
 BYTES_PER_PARAMETER = 12
 """Training with momentum keeps a value, a gradient and a velocity for each parameter: three float32 numbers."""
 BYTES_PER_ACTIVATION = 8
 """Training keeps a value and a gradient for each activation of each image: two float32 numbers."""
+FLOAT = 4
+"""Bytes of a float32 number."""
 
 
 # --- How the channels of a layer are grouped, as a word -------------------------------------------------------
@@ -125,17 +132,83 @@ class Layer:
         Trainable parameters, and multiply-adds of the forward pass.
     output_shape : tuple of int
         Channels first, without the batch.
+    inputs : int
+        Numbers that it reads.
+    sees_all : bool
+        Whether it reads the channels of every group, so that a tower that makes some of its outputs needs all inputs.
+    keeps_input, keeps_output : int
+        Bytes that :mod:`refconv.nn` keeps for the backward pass of the layer and the activation function after it, for
+        each number that it reads and for each that it gives: 4 for the number itself, 1 for a mask or an index.
     """
 
     name: str
     parameters: int
     macs: int
     output_shape: tuple[int, ...]
+    inputs: int = 0
+    sees_all: bool = False
+    keeps_input: int = 0
+    keeps_output: int = 0
 
     @property
     def activations(self) -> int:
         """Number of outputs."""
         return math.prod(self.output_shape)
+
+    def on_one_of(self, towers: int) -> tuple[int, int, int]:
+        """Return what one of so many equal towers holds: parameters; bytes kept of an image; bytes of its gradients.
+
+        The gradients are those in flight while the layer's backward runs: of its outputs and inputs, or before and
+        after its activation function.
+        """
+        outputs = self.activations // towers
+        inputs = self.inputs if self.sees_all else self.inputs // towers
+        kept = self.keeps_input * inputs + self.keeps_output * outputs
+        return self.parameters // towers, kept, FLOAT * (outputs + max(inputs, outputs))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The memory that training in float32 with momentum takes on each of so many towers, in bytes.
+
+    ``parameters``, ``gradients``, ``momentum``, ``activations`` and ``workspace`` are each the most there is at any
+    time; they do not come all at once. A gradient exists from its layer's backward to the optimiser's step, and
+    what a layer kept is free again after its backward. ``predicted`` is the peak: the most over the backward pass
+    and the step of every layer, of
+
+    * values and momentum of all parameters,
+    * the gradients made so far,
+    * what this layer and those before it keep (convolutions and linear layers their input, ReLU and dropout a mask of a
+      byte a number, max pooling an index of a byte an output, local response normalisation its input and its scale,
+      tanh its output),
+    * the gradients on their way through the layer, or the new values and momentum that the step makes,
+    * the workspace.
+
+    Attributes
+    ----------
+    batch, towers : int
+        Images in a batch, and towers that the network is split over.
+    parameters, gradients, momentum : int
+        4 for each parameter.
+    activations : int
+        What all layers keep for the backward pass.
+    workspace : int
+        Scratch memory that one call may take: :func:`refconv.set_workspace`.
+    predicted : int
+        The peak of a training step of :mod:`refconv.nn`.
+    textbook : int
+        12 for each parameter and 8 for each activation of each image, without workspace.
+    """
+
+    batch: int
+    towers: int
+    parameters: int
+    gradients: int
+    momentum: int
+    activations: int
+    workspace: int
+    predicted: int
+    textbook: int
 
 
 @dataclass(frozen=True)
@@ -199,8 +272,71 @@ class Cost:
         images = as_int(batch, "batch", 0)
         return BYTES_PER_PARAMETER * self.parameters + BYTES_PER_ACTIVATION * images * self.activations
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all figures as one object that `json.dumps` can write.
+    def memory(self, batch: int, towers: int = 1) -> Memory:
+        """Return the memory that training takes, on each of some equal towers that share the work.
+
+        A tower makes its share of every layer's outputs. It needs all inputs of the layers that are not grouped, and
+        those of its own groups for the others: :class:`refconv.nn.Towers`.
+
+        Parameters
+        ----------
+        batch : int
+            Images in a batch, at least 0.
+        towers : int
+            How many; more than one must divide the number of uniform groups and the outputs of every layer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is no integer, out of range, or the network does not split into so many towers.
+
+        Examples
+        --------
+        >>> memory = alexnet().memory(128)
+        >>> [round(number / 2**30, 2) for number in (memory.textbook, memory.predicted)]
+        [2.03, 1.55]
+        >>> round(alexnet().memory(128, towers=2).predicted / 2**30, 2)   # each of the paper's GPUs had 3 GB
+        0.84
+        """
+        images, towers = as_int(batch, "batch", 0), as_int(towers, "towers", 1)
+        if towers > 1 and not self._splits(towers):
+            raise ValueError(
+                f"towers={towers} must divide the uniform groups and the outputs of every layer; {self.model} has "
+                f"groups={self.groups}"
+            )
+        layers = [layer.on_one_of(towers) for layer in self.layers]
+        parameters = sum(p for p, _, _ in layers)
+        peak = kept = gradients = 0
+        for p, k, in_flight in layers:
+            kept += k
+            made = FLOAT * (parameters - gradients)  # by the layers from here to the last
+            gradients += p
+            peak = max(peak, made + max(images * (kept + in_flight), 2 * FLOAT * p))
+        inputs, outputs = math.prod(self.input_shape), self.activations - math.prod(self.input_shape)
+        return Memory(
+            batch=images,
+            towers=towers,
+            parameters=FLOAT * parameters,
+            gradients=FLOAT * parameters,
+            momentum=FLOAT * parameters,
+            activations=images * kept,
+            workspace=DEFAULT_WORKSPACE,
+            predicted=2 * FLOAT * parameters + peak + DEFAULT_WORKSPACE,
+            textbook=BYTES_PER_PARAMETER * parameters + BYTES_PER_ACTIVATION * images * (inputs + outputs // towers),
+        )
+
+    def memories(self, batches: Sequence[int]) -> list[Memory]:
+        """Return the memory for each batch, of the whole and, if each group can have a tower, of one of those."""
+        alone = [1, self.groups] if isinstance(self.groups, int) and self.groups > 1 else [1]
+        return [self.memory(b, t) for b in batches for t in alone if t == 1 or self._splits(t)]
+
+    def _splits(self, towers: int) -> bool:
+        if not isinstance(self.groups, int) or self.groups % towers:
+            return False
+        return all(layer.output_shape[0] % towers == 0 for layer in self.layers)
+
+    def to_dict(self, batches: Sequence[int] = (128,)) -> dict[str, Any]:
+        """Return all figures as one object that `json.dumps` can write, the memory for some batch sizes among them.
 
         Of the bytes, "parameters" are 12 for each and "activations_per_image" 8 for each: see `training_bytes`.
 
@@ -233,6 +369,7 @@ class Cost:
                 "parameters": BYTES_PER_PARAMETER * self.parameters,
                 "activations_per_image": BYTES_PER_ACTIVATION * self.activations,
             },
+            "memory": [asdict(memory) for memory in self.memories(batches)],
         }
 
 
@@ -272,9 +409,9 @@ class Walk:
         """Shape of the last layer's output."""
         return self.layers[-1].output_shape if self.layers else self.input_shape
 
-    def add(self, name: str, parameters: int, macs: int, output_shape: tuple[int, ...]) -> None:
-        """Add a layer of any other kind."""
-        self.layers.append(Layer(name, parameters, macs, output_shape))
+    def add(self, name: str, parameters: int, macs: int, output_shape: tuple[int, ...], **memory: Any) -> None:
+        """Add a layer of any other kind; `memory` are the attributes of :class:`Layer` that say what it keeps."""
+        self.layers.append(Layer(name, parameters, macs, output_shape, math.prod(self.shape), **memory))
 
     def conv(
         self, name: str, channels: int, kernel: int, *, stride: int = 1, padding: int = 0, grouped: bool = False
@@ -288,23 +425,31 @@ class Walk:
         output = _windows(size, kernel, stride, padding)
         kernel_size = (kernel,) * len(size)
         macs = groups.parameter_count(kernel_size, bias=False) * math.prod(output)
-        self.add(name, groups.parameter_count(kernel_size), macs, (channels, *output))
+        parameters = groups.parameter_count(kernel_size)
+        self.add(name, parameters, macs, (channels, *output), sees_all=not grouped, keeps_input=FLOAT)
 
     def window(self, name: str, kernel: int, *, stride: int, coefficients: bool = False) -> None:
-        """Add pooling over windows; with `coefficients`, each channel's is scaled and shifted by trained numbers."""
+        """Add max pooling; with `coefficients`, means, scaled and shifted by trained numbers of each channel."""
         channels, *size = self.shape
         output = (channels, *_windows(size, kernel, stride, 0))
-        trained = int(coefficients)
-        self.add(name, 2 * channels * trained, math.prod(output) * trained, output)
+        if coefficients:
+            self.add(name, 2 * channels, math.prod(output), output, keeps_output=FLOAT)
+        else:
+            self.add(name, 0, 0, output, keeps_output=1)
 
     def normalise(self, name: str) -> None:
         """Add a normalisation without parameters."""
-        self.add(name, 0, 0, self.shape)
+        self.add(name, 0, 0, self.shape, keeps_output=2 * FLOAT)
+
+    def activate(self, kind: str) -> None:
+        """Let a "relu", "dropout" or "tanh", which works in place, follow the last layer."""
+        kept = {"relu": 1, "dropout": 1, "tanh": FLOAT}[kind]
+        self.layers[-1] = replace(self.layers[-1], keeps_output=self.layers[-1].keeps_output + kept)
 
     def linear(self, name: str, features: int) -> None:
         """Add a fully connected layer with a bias."""
         weights = math.prod(self.shape) * features
-        self.add(name, weights + features, weights, (features,))
+        self.add(name, weights + features, weights, (features,), sees_all=True, keeps_input=FLOAT)
 
     def cost(self) -> Cost:
         """Return the sum of the layers."""
@@ -345,17 +490,21 @@ def alexnet(groups: int | str = 2) -> Cost:
     """
     walk = Walk("alexnet", parse_groups(groups), (3, 227, 227))
     walk.conv("conv1", 96, 11, stride=4)
+    walk.activate("relu")
     walk.normalise("norm1")
     walk.window("pool1", 3, stride=2)
     walk.conv("conv2", 256, 5, padding=2, grouped=True)
+    walk.activate("relu")
     walk.normalise("norm2")
     walk.window("pool2", 3, stride=2)
-    walk.conv("conv3", 384, 3, padding=1)
-    walk.conv("conv4", 384, 3, padding=1, grouped=True)
-    walk.conv("conv5", 256, 3, padding=1, grouped=True)
+    for name, channels, grouped in (("conv3", 384, False), ("conv4", 384, True), ("conv5", 256, True)):
+        walk.conv(name, channels, 3, padding=1, grouped=grouped)
+        walk.activate("relu")
     walk.window("pool5", 3, stride=2)
-    walk.linear("fc6", 4096)
-    walk.linear("fc7", 4096)
+    for name in ("fc6", "fc7"):
+        walk.linear(name, 4096)
+        walk.activate("relu")
+        walk.activate("dropout")
     walk.linear("fc8", 1000)
     return walk.cost()
 
@@ -384,20 +533,65 @@ def lenet5(groups: int | str = "table") -> Cost:
     """
     walk = Walk("lenet5", parse_groups(groups), (1, 32, 32))
     walk.conv("C1", 6, 5)
+    walk.activate("tanh")
     walk.window("S2", 2, stride=2, coefficients=True)
+    walk.activate("tanh")
     walk.conv("C3", 16, 5, grouped=True)
+    walk.activate("tanh")
     walk.window("S4", 2, stride=2, coefficients=True)
+    walk.activate("tanh")
     walk.conv("C5", 120, 5)
+    walk.activate("tanh")
     walk.linear("F6", 84)
-    walk.add("output", 0, 84 * 10, (10,))
+    walk.activate("tanh")
+    walk.add("output", 0, 84 * 10, (10,), sees_all=True, keeps_input=FLOAT)
     return walk.cost()
 
 
-MODELS: dict[str, Callable[..., Cost]] = {"alexnet": alexnet, "lenet5": lenet5}
+def residual(
+    groups: int | str = "log:3", *, channels: int = 32, blocks: int = 2, side: int = 8, c_in: int = 1, classes: int = 10
+) -> Cost:
+    """Count :func:`refconv.nn.residual_network`, the convolutions of its blocks in groups.
+
+    Parameters
+    ----------
+    groups : int or str
+        As of `parse_groups`.
+    channels, blocks, side, c_in, classes : int
+        As of :func:`refconv.nn.residual_network`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is no integer or too small, or the groups do not fit the channels.
+
+    Examples
+    --------
+    >>> [residual(groups).parameters for groups in ("dense", "log:3", 4)]
+    [23946, 12426, 10122]
+    """
+    channels, blocks = as_int(channels, "channels", 1), as_int(blocks, "blocks", 0, 26)
+    side, c_in, classes = as_int(side, "side", 4), as_int(c_in, "c_in", 1), as_int(classes, "classes", 1)
+    walk = Walk("residual", parse_groups(groups), (c_in, side, side))
+    walk.conv("conv", channels, 3, padding=1)
+    walk.activate("relu")
+    stage = 0
+    while walk.shape[-1] >= 8:
+        stage += 1
+        walk.window(f"pool{stage}", 2, stride=2)
+        for letter in string.ascii_lowercase[:blocks]:
+            walk.activate("relu")
+            walk.conv(f"block{stage}{letter}", channels, 3, padding=1, grouped=True)
+    walk.activate("relu")
+    walk.linear("linear", classes)
+    return walk.cost()
+
+
+MODELS: dict[str, Callable[..., Cost]] = {"alexnet": alexnet, "lenet5": lenet5, "residual": residual}
 """Every model by name; called without arguments, a model is grouped as in its paper."""
 
 
-def model_cost(model: str, groups: int | str | None = None) -> Cost:
+def model_cost(model: str, groups: int | str | None = None, **options: int) -> Cost:
     """Count a model of `MODELS` by name.
 
     Parameters
@@ -406,6 +600,8 @@ def model_cost(model: str, groups: int | str | None = None) -> Cost:
         A key of `MODELS`.
     groups : int or str, optional
         As of `parse_groups`. Default: as in the model's paper.
+    **options
+        The model's other arguments.
 
     Raises
     ------
@@ -421,10 +617,10 @@ def model_cost(model: str, groups: int | str | None = None) -> Cost:
     >>> model_cost("vgg")
     Traceback (most recent call last):
         ...
-    ValueError: model must be one of alexnet, lenet5; got 'vgg'
+    ValueError: model must be one of alexnet, lenet5, residual; got 'vgg'
     """
     if not isinstance(model, str):
         raise TypeError(f"model must be a string; got {shown(model)} of type {type(model).__name__}")
     if model not in MODELS:
         raise ValueError(f"model must be one of {', '.join(MODELS)}; got {shown(model)}")
-    return MODELS[model]() if groups is None else MODELS[model](groups)
+    return MODELS[model](**options) if groups is None else MODELS[model](groups, **options)

@@ -17,8 +17,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+MODEL_TESTS = ["test_cost.py", "test_models.py", "test_nn.py", "test_measure.py"]
 SUITES = {  # the tests that a break must turn red, by the first of these that its file begins with
     "nn/data/": ["test_data.py"],
+    **dict.fromkeys(["nn/models/", "nn/towers", "cost", "experiments/measure"], MODEL_TESTS),
     "nn/": ["test_nn.py", "test_nn_pooling.py", "test_nn_normalisation.py", "test_nn_layers.py", "test_nn_state.py",
             "test_checkpoint.py", "test_training.py"],
     "experiments/": ["test_training.py"],
@@ -172,6 +174,28 @@ BREAKS = {
     "resume-with-other-settings": ("experiments/train.py", "if before.get(key) != config.get(key):", "if False:"),
     "metrics-as-a-kill-left-them": ("experiments/train.py", "    _write_metrics(folder, rows)  #", "    #"),
     "checkpoint-before-the-metrics-row": ("experiments/train.py", '"epochs": rows, "version"', '"epochs": rows[:-1], "version"'),
+    "towers-see-only-their-own": ("nn/towers.py", "x = xp.concat(outputs, axis=1) if", "x = xp.concat(outputs[::-1], axis=1) if"),
+    "towers-gradient-of-the-last-only": ("nn/towers.py", "total = grad if total is None else total + grad", "total = grad"),
+    "towers-gradient-of-the-wrong-channels": ("nn/towers.py", "grad_output[:, start:stop, ...]", "grad_output[:, : stop - start, ...]"),
+    "towers-count-their-own-as-received": ("nn/towers.py", "(len(towers) - 1) * elements", "len(towers) * elements"),
+    "alexnet-norm-crosses-the-gpus": ("nn/models/alexnet.py", "LocalResponseNorm(sizes=sizes)", "LocalResponseNorm()"),
+    "alexnet-norm2-cut-as-conv2-reads": ("nn/models/alexnet.py", 'norm("norm2", written)', 'norm("norm2", read)'),
+    "alexnet-biases-start-at-zero": ("nn/models/alexnet.py", "padding=kernel // 2, initial_bias=1", "padding=kernel // 2, initial_bias=0"),
+    "alexnet-conv3-grouped": ("nn/models/alexnet.py", "widths.conv2, own.conv3, 3, padding=1", "widths.conv2, own.conv3, 3, padding=1, groups=2"),
+    "alexnet-dropout-scales-in-training": ("nn/models/alexnet.py", ', rescale="testing"', ""),
+    "alexnet-pools-without-overlap": ("nn/models/alexnet.py", "MaxPool(3, 2)", "MaxPool(2, 2)"),
+    "alexnet-smallest-side-too-small": ("nn/models/alexnet.py", "SMALLEST = 63", "SMALLEST = 62"),
+    "tower-weights-interleaved": ("nn/models/alexnet.py", "array[t * rows : (t + 1) * rows, ...]", "array[t::towers, ...]"),
+    "lenet5-without-squashing-c1": ("nn/models/lenet5.py", "        C1_tanh=tanh(),\n", ""),
+    "lenet5-c3-dense": ("nn/models/lenet5.py", "groups=as_grouping(groups)(6, 16)", "groups=1"),
+    "memory-forgets-masks": ("cost.py", '"relu": 1, ', '"relu": 0, '),
+    "memory-of-norms-without-the-scale": ("cost.py", "keeps_output=2 * FLOAT", "keeps_output=FLOAT"),
+    "memory-halves-what-towers-need-whole": ("cost.py", "inputs = self.inputs if self.sees_all else self.inputs // towers", "inputs = self.inputs // towers"),
+    "memory-without-gradients": ("cost.py", "made = FLOAT * (parameters - gradients)", "made = 0 * (parameters - gradients)"),
+    "memory-keeps-gradients-before-their-layer": ("cost.py", "            gradients += p\n", ""),
+    "step-keeps-its-gradients": ("nn/optim.py", "            parameter.grad = None\n", ""),
+    "step-of-the-first-piece-only": ("nn/optim.py", "spread_rows(xp, work, elements(w.shape)", "spread_rows(xp, work, min(elements(w.shape), 2**14)"),
+    "peak-in-kilobytes": ("experiments/measure.py", "return 1024 * next(", "return next("),
     "forget-keeps-the-children": ("nn/base.py", "            child.forget()\n", "            pass\n"),
 }  # fmt: skip
 

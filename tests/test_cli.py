@@ -68,8 +68,32 @@ def test_cost_of_the_connection_table(capsys: Any) -> None:
 def test_cost_as_a_table_shows_every_figure(capsys: Any) -> None:
     code, out, err = run(capsys, "cost", "alexnet")
     assert (code, err) == (0, "")
-    for figure in ("60,965,224", "724,406,816", "307,456", "223,948,800", "256×27×27", "1,413,347", "2,077.9 MiB"):
+    for figure in ("60,965,224", "724,406,816", "307,456", "223,948,800", "256×27×27", "1,413,347", "2,077.9"):
         assert figure in out
+
+
+def test_cost_shows_memory_for_batch_sizes_and_towers(capsys: Any) -> None:
+    code, out, err = run(capsys, "cost", "alexnet", "--batch", "1", "--batch", "32")
+    assert (code, err) == (0, "")
+    for word in ("each of 2 towers", "activations kept", "predicted peak", "textbook's count", "232.6", "116.3"):
+        assert word in out
+    assert "measured" not in out.lower()
+    code, out, err = run(capsys, "cost", "alexnet", "--batch", "1", "--batch", "32", "--json")
+    memory = json.loads(out)["memory"]
+    assert [(row["batch"], row["towers"]) for row in memory] == [(1, 1), (1, 2), (32, 1), (32, 2)]
+    assert memory[0]["parameters"] == 4 * 60965224
+
+
+def test_cost_measures_a_real_step(capsys: Any) -> None:
+    code, out, err = run(capsys, "cost", "residual", "--groups", "log:2", "--batch", "16", "--measure", "--json")
+    assert (code, err) == (0, "")
+    (measured,) = json.loads(out)["measured"]
+    assert measured["batch"] == 16
+    assert measured["bytes"] > 0
+    assert measured["seconds"] > 0
+    code, out, _ = run(capsys, "cost", "residual", "--batch", "16", "--measure")
+    assert "measured peak" in out
+    assert "measured seconds" in out
 
 
 @pytest.mark.parametrize(
@@ -83,6 +107,10 @@ def test_cost_as_a_table_shows_every_figure(capsys: Any) -> None:
         (["cost", "alexnet", "--groups", "table"], "groups=table is LeNet-5's"),
         (["cost", "alexnet", "--groups", "log:99"], "the largest n that fits is"),
         (["cost", "alexnet", "--groups"], "requires an argument"),
+        (["cost", "alexnet", "--batch", "0"], "0 is not in the range"),
+        (["cost", "alexnet", "--batch", "many"], "'many' is not a valid integer"),
+        (["cost", "vgg", "--measure"], "model must be one of alexnet, lenet5"),
+        (["cost", "residual", "--groups", "5"], "layer block1a of residual: groups=5 does not divide C=32"),
         (["cost", "alexnet", "--backend", "jax"], "'jax' is not an array module"),
         (["cost", "alexnet", "lenet5"], "unexpected extra argument"),
         (["cost", "alexnet", "--jason"], "--jason"),

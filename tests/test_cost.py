@@ -6,8 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from refconv.cost import MODELS, Cost, GroupSpec, Layer, Walk, alexnet, lenet5, model_cost, parse_groups
+from refconv.cost import MODELS, GroupSpec, Walk, alexnet, lenet5, model_cost, parse_groups, residual
 from refconv.groups import lenet5_c3_groups, logarithmic_groups, uniform_groups
+
+
+def figures(*layers):
+    """What the published tables say of layers, without what our training keeps."""
+    return [(layer.name, layer.parameters, layer.macs, layer.output_shape) for layer in layers]
+
 
 # Krizhevsky et al. 2012: output shape, then parameters and multiply-adds with two groups and with one.
 ALEXNET = {
@@ -79,7 +85,7 @@ def test_lenet5():
             assert layer.macs * 5 == layer.activations * 5 == connections
         else:  # the paper counts every use of a bias as a connection
             assert layer.macs + layer.activations == connections
-    assert output == Layer("output", 0, 840, (10,))
+    assert figures(output) == [("output", 0, 840, (10,))]
     assert cost.parameters == 60_000
     assert (cost.groups, cost.input_shape) == ("table", (1, 32, 32))
     assert cost.activations == 32 * 32 + 4704 + 1176 + 1600 + 400 + 120 + 84 + 10
@@ -97,7 +103,7 @@ def test_lenet5():
 def test_lenet5_in_other_groups(groups, label, weights):
     cost = lenet5(groups)
     assert cost.groups == label
-    assert cost.layers[2] == Layer("C3", 25 * weights + 16, 25 * weights * 100, (16, 10, 10))
+    assert figures(cost.layers[2]) == [("C3", 25 * weights + 16, 25 * weights * 100, (16, 10, 10))]
     assert cost.parameters == 60_000 + 25 * (weights - 60)
 
 
@@ -117,7 +123,7 @@ def test_report(model):
     report = cost.to_dict()
     assert json.loads(json.dumps(report)) == report
     assert set(report) == {
-        "model", "groups", "input_shape", "layers", "parameters", "macs", "activations", "bytes"
+        "model", "groups", "input_shape", "layers", "parameters", "macs", "activations", "bytes", "memory"
     }  # fmt: skip
     assert report["model"] == model
     for key in ("parameters", "macs", "activations"):
@@ -130,6 +136,8 @@ def test_report(model):
         "parameters": 12 * report["parameters"],
         "activations_per_image": 8 * report["activations"],
     }
+    assert [row["batch"] for row in report["memory"] if row["towers"] == 1] == [128]
+    assert report["memory"][0]["textbook"] == cost.training_bytes(128)
     for batch in (0, 1, np.int64(7)):
         parts = report["bytes"]
         assert cost.training_bytes(batch) == parts["parameters"] + int(batch) * parts["activations_per_image"]
@@ -151,17 +159,66 @@ def test_walk_along_any_axes():
     walk.conv("dense", 5, 2)
     walk.window("pool", 2, stride=2)
     walk.linear("fc", 3)
-    assert walk.cost() == Cost(
-        "video",
-        "log:2",
-        (4, 9, 10, 11),
-        (
-            Layer("conv", 27 * 12 + 6, 27 * 12 * 5 * 5 * 6, (6, 5, 5, 6)),
-            Layer("dense", 8 * 30 + 5, 8 * 30 * 4 * 4 * 5, (5, 4, 4, 5)),
-            Layer("pool", 0, 0, (5, 2, 2, 2)),
-            Layer("fc", 40 * 3 + 3, 40 * 3, (3,)),
-        ),
-    )
+    cost = walk.cost()
+    assert (cost.model, cost.groups, cost.input_shape) == ("video", "log:2", (4, 9, 10, 11))
+    assert figures(*cost.layers) == [
+        ("conv", 27 * 12 + 6, 27 * 12 * 5 * 5 * 6, (6, 5, 5, 6)),
+        ("dense", 8 * 30 + 5, 8 * 30 * 4 * 4 * 5, (5, 4, 4, 5)),
+        ("pool", 0, 0, (5, 2, 2, 2)),
+        ("fc", 40 * 3 + 3, 40 * 3, (3,)),
+    ]
+
+
+# --- Memory ---------------------------------------------------------------------------------------------------
+
+
+def test_memory_by_hand():
+    walk = Walk("tiny", parse_groups(2), (4, 6, 6))
+    walk.conv("conv", 6, 3, padding=1, grouped=True)  # 2·(3·2·9) + 6 = 114 parameters
+    walk.activate("relu")
+    walk.window("pool", 2, stride=2)
+    walk.linear("fc", 10)  # 54·10 + 10 = 550 parameters
+    cost = walk.cost()
+    kept = [4 * 4 * 36 + 6 * 36, 6 * 9, 4 * 54]  # an image and a mask; indices; a flat image
+    fc, pool, conv = 4 * (54 + 10), 4 * (6 * 36 + 6 * 9), 4 * 2 * 6 * 36  # gradients in flight
+    memory = cost.memory(3)
+    assert (memory.batch, memory.towers) == (3, 1)
+    assert memory.parameters == memory.gradients == memory.momentum == 4 * 664
+    assert memory.activations == 3 * sum(kept)
+    moments = [4 * 550 + 3 * (sum(kept) + fc), 4 * 550 + 3 * (sum(kept[:2]) + pool), 4 * 664 + 3 * (kept[0] + conv)]
+    steps = [4 * 664 + 8 * 114, 4 * 550 + 8 * 550]
+    assert memory.workspace == 2**26
+    assert memory.predicted == 8 * 664 + max(moments + steps) + 2**26
+    assert memory.textbook == cost.training_bytes(3)
+    assert cost.memory(0).predicted == 8 * 664 + max(steps) + 2**26
+
+    half = cost.memory(3, towers=2)  # the linear layer needs all of the pooled image
+    assert half.parameters == 4 * 332
+    assert half.activations == 3 * (kept[0] // 2 + kept[1] // 2 + kept[2])
+    assert half.textbook == 12 * 332 + 8 * 3 * (144 + (216 + 54 + 10) // 2)
+
+
+def test_alexnet_on_two_towers():
+    whole, half = alexnet().memory(128), alexnet().memory(128, 2)
+    assert whole.textbook == alexnet().training_bytes(128)
+    assert half.parameters * 2 == whole.parameters == 4 * 60_965_224
+    # Whole on either tower: the image, and what conv3, fc6, fc7 and fc8 read.
+    extra = 4 * 128 * (3 * 227 * 227 + 43_264 + 9_216 + 4_096 + 4_096)
+    assert half.activations == (whole.activations + extra) // 2
+    assert whole.predicted < whole.textbook
+    assert half.predicted < 3 * 10**9  # a GTX 580 has 3 GB
+    assert [(m.batch, m.towers) for m in alexnet().memories((1, 128))] == [(1, 1), (1, 2), (128, 1), (128, 2)]
+    assert [m.towers for m in alexnet("log:3").memories((1,))] == [1]
+    assert [m.towers for m in residual(32).memories((1,))] == [1]  # 10 classes do not split into 32
+
+
+@pytest.mark.parametrize(
+    ("cost", "towers"), [(alexnet(1), 2), (alexnet(2), 4), (alexnet("log:3"), 2), (lenet5(), 2), (residual(4), 4)]
+)
+def test_towers_that_do_not_fit(cost, towers):
+    with pytest.raises(ValueError, match=f"^towers={towers} must divide .*; {cost.model} has groups=") as error:
+        cost.memory(1, towers)
+    one_line(error)
 
 
 # --- Words for groups -----------------------------------------------------------------------------------------
@@ -239,6 +296,9 @@ def test_bad_types(value):
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
         with pytest.raises(TypeError, match=r"^batch must be an integer") as error:
             lenet5().training_bytes(value)
+        one_line(error)
+        with pytest.raises(TypeError, match=r"^towers must be an integer") as error:
+            lenet5().memory(1, value)
         one_line(error)
 
 

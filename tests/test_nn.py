@@ -185,6 +185,17 @@ def test_sgd_is_the_written_rule(backend: Backend) -> None:
     np.testing.assert_array_equal(backend.to_numpy(first), [1.0, -2.0])
 
 
+def test_a_large_step_is_the_rule_in_every_piece(backend: Backend) -> None:
+    value, grad, velocity = (rng(seed).normal(size=(3, 40, 1500)) for seed in range(3))
+    w = Parameter("weight", backend.asarray(value), backend.asarray(grad))
+    optimiser = SGD([w], lr=0.5, momentum=0.75, weight_decay=0.125)
+    optimiser.velocities = [backend.asarray(velocity)]
+    optimiser.step()
+    expected = 0.75 * velocity - 0.0625 * value - 0.5 * grad
+    backend.assert_equal(optimiser.velocities[0], expected)
+    backend.assert_equal(w.value, value + expected)
+
+
 # --- PyTorch ---
 
 

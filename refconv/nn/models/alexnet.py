@@ -18,6 +18,7 @@ from refconv.nn.models.grouping import Grouping, as_grouping
 from refconv.nn.normalisation import LocalResponseNorm
 from refconv.nn.pooling import MaxPool
 from refconv.nn.towers import Towers
+from refconv.shapes import refuse_absurd
 
 STD = 0.01
 """Standard deviation of all initial weights."""
@@ -247,7 +248,9 @@ def _scaled(width: float, step: int, name: str) -> _Widths:
     width = as_float(width, "width", 0)
     if any(n % step for n in _PAPER):
         raise ValueError(f"{name}={step} must divide AlexNet's 96, 256 and 384 channels")
-    return _Widths(*(as_int(max(1, round(width * n / step)) * step, "width times channels") for n in _PAPER))
+    widths = _Widths(*(as_int(max(1, round(width * n / step)) * step, "width times channels") for n in _PAPER))
+    refuse_absurd("the weight of fc7", (widths.fc6, widths.fc7))
+    return widths
 
 
 def _segments(

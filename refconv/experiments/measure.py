@@ -1,0 +1,125 @@
+"""One real training step in a process of its own: how much memory it takes, and how long."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from refconv.cost import model_cost
+from refconv.integers import as_int
+
+
+class MeasureError(Exception):
+    """A step cannot be measured here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one training step took.
+
+    Attributes
+    ----------
+    batch : int
+        Images in the batch.
+    bytes : int
+        The most memory that the process ever had resident, less what it had before the network was made.
+    seconds : float
+        Wall time of the step.
+    """
+
+    batch: int
+    bytes: int
+    seconds: float
+
+
+def measure_step(model: str, batch: int, groups: int | str | None = None) -> Measured:
+    """Run one training step (forward, loss, backward, step) in a new process, on NumPy in float32 with momentum.
+
+    Parameters
+    ----------
+    model : str
+        A key of :data:`refconv.cost.MODELS`.
+    batch : int
+        Images in the batch, at least 1: noise, of the size and for the classes that the model was made for.
+    groups : int or str, optional
+        As of :func:`refconv.cost.parse_groups`. Default: as in the model's paper.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong, or the groups do not fit.
+    MeasureError
+        If the system does not tell a process how much memory it had, or the process was ended, for lack of memory
+        perhaps.
+    """
+    batch, label = as_int(batch, "batch", 1), model_cost(model, groups).groups
+    peak_bytes()
+    command = [sys.executable, "-m", "refconv.experiments.measure", model, str(label), str(batch)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing; there may be too little memory"]
+        raise MeasureError(f"the step of {model} with batch {batch} ended with code {done.returncode}: {said[0]}")
+    return Measured(batch, **json.loads(done.stdout))
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process ever had resident.
+
+    Raises
+    ------
+    MeasureError
+        On systems that do not tell.
+    """
+    try:  # Linux; its getrusage would count what the parent process had when it started this one
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:
+        raise MeasureError("peak memory can be measured on Linux, macOS and BSD only") from None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
+
+
+def _step(model: str, groups: str, batch: int) -> dict[str, float]:
+    """Make the network and take the step, in this process."""
+    from refconv.arrays import load_backend
+    from refconv.experiments.catalogue import build_model, find_model
+    from refconv.nn import SGD, SoftmaxCrossEntropy
+
+    cost, entry = model_cost(model, groups), find_model(model)
+    c_in, _, side = cost.input_shape
+    side, classes = entry.side or side, cost.layers[-1].output_shape[0]
+    rng = np.random.default_rng(0)
+    before = peak_bytes()
+    network = build_model(
+        model,
+        groups,
+        {},
+        c_in=c_in,
+        classes=classes,
+        side=side,
+        rng=rng,
+        dropout_rng=rng,
+        xp=load_backend("numpy"),
+    )
+    optimiser, loss = SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005), SoftmaxCrossEntropy()
+    labels = rng.integers(0, classes, batch)
+    started = time.perf_counter()
+    loss.forward(network.forward(rng.standard_normal((batch, c_in, side, side), dtype="float32")), labels)
+    network.backward(loss.backward())
+    optimiser.step()
+    seconds = time.perf_counter() - started
+    return {"bytes": peak_bytes() - before, "seconds": seconds}
+
+
+if __name__ == "__main__":
+    json.dump(_step(sys.argv[1], sys.argv[2], int(sys.argv[3])), sys.stdout)
