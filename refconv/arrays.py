@@ -294,12 +294,17 @@ def matmul(xp: Namespace, a: Array, b: Array, *, out: Array = None) -> Array:
     return xp.matmul(a, b)
 
 
+def all_finite(array: Array) -> bool:
+    """Tell whether a NumPy array holds no infinity and no NaN."""
+    return dtype_kind(dtype_of(array)) == "integer" or bool(np.isfinite(array).all())
+
+
 def masked(xp: Namespace, array: Array, kept: Array) -> Array:
     """Return `array` where `kept` is true, else 0.
 
     NumPy's ``where`` branches at every element; a product is several times faster, but 0·∞ would be NaN.
     """
-    if xp is np and np.all(np.isfinite(array)):
+    if xp is np and all_finite(array):
         return np.multiply(array, kept)
     return xp.where(kept, array, xp.zeros_like(array))
 

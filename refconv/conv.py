@@ -36,10 +36,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from refconv import padding as pads
+from refconv.adjoint import Adjoint, as_correlation
 from refconv.arrays import (
     DTYPES,
     Array,
     Namespace,
+    all_finite,
     computing_dtype,
     conj,
     device,
@@ -51,6 +53,7 @@ from refconv.arrays import (
     matmul,
     namespace_of,
     plain,
+    runs_on_cpu_threads,
 )
 from refconv.groups import ChannelGroups, ChannelSide
 from refconv.im2col import (
@@ -72,6 +75,9 @@ from refconv.shapes import (
     per_axis,
 )
 from refconv.tiling import Piece, make_plan, row_window, spread
+
+Parts = Iterable[tuple[slice, Array]]
+"""Tiles, and the listed channels that they are."""
 
 Weight = Any
 """One array, or a sequence of arrays with one per channel group."""
@@ -110,10 +116,16 @@ class _Passes:
     def _accumulate_dtype(self) -> Any:
         return get_dtype(self.xp, self.accumulate)
 
-    def correlate(self, image: Array, kernels: Sequence[Array], bias: Array | None = None) -> Array:
-        """Image (N, C, D1, …, Dd) -> positions (N, K, o1, …, od): y[n] = w · im2col(P[n])."""
-        xp, geo, side = self.xp, self.call.geometry, self.position_side
-        out = self._empty(side, geo.output)
+    def correlate(
+        self, image: Array, kernels: Sequence[Array], bias: Array | None = None, adjoint: Adjoint | None = None
+    ) -> Array:
+        """Image (N, C, D1, …, Dd) -> positions (N, K, o1, …, od): y[n] = w · im2col(P[n]).
+
+        With `adjoint`, whose call this is, the result is what the scatter pass would return.
+        """
+        xp, geo = self.xp, self.call.geometry
+        side, size = (adjoint.side, adjoint.size) if adjoint else (self.position_side, geo.output)
+        out = self._empty(side, size)
         if 0 in out.shape:
             return out
         plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=False, sums_batch=False)
@@ -128,7 +140,9 @@ class _Passes:
 
         def work(task: tuple[slice, tuple[int, int], tuple[Piece, ...]]) -> None:
             batch, rows, pieces = task
-            self._write(out, batch, rows, side, ((p.positions, tile(batch, rows, p)) for p in pieces), bias)
+            parts = ((p.positions, tile(batch, rows, p)) for p in pieces)
+            where, placed = adjoint.place(xp, rows, parts) if adjoint else (rows, parts)
+            self._write(out, batch, where, side, placed, bias)
 
         groups = _independent(plan.pieces, side)
         tasks = [(batch, rows, pieces) for batch in plan.batches for rows in plan.rows for pieces in groups]
@@ -138,6 +152,11 @@ class _Passes:
     def scatter(self, positions: Array, kernels: Sequence[Array], bias: Array | None = None) -> Array:
         """Positions (N, K, o1, …, od) -> image (N, C, D1, …, Dd): P[n] = col2im(wᵀ · y[n])."""
         xp, geo, side = self.xp, self.call.geometry, self.image_side
+        adjoint = as_correlation(self.call) if runs_on_cpu_threads(xp) else None
+        # Where a correlation multiplies by the zeros of padding, an infinity would make NaN that col2im does not.
+        if adjoint and all(map(all_finite, (positions, *kernels))):
+            turned = dataclasses.replace(self, call=adjoint.call)
+            return turned.correlate(positions, [adjoint.kernels(xp, w) for w in kernels], bias, adjoint)
         out = self._empty(side, geo.size)
         if 0 in out.shape:
             return out
@@ -246,7 +265,7 @@ class _Passes:
         batch: slice,
         rows: tuple[int, int],
         side: ChannelSide,
-        parts: Iterable[tuple[slice, Array]],
+        parts: Parts,
         bias: Array | None,
     ) -> None:
         """Write parts of a side's listed channels to their channels: add the bias, sum shared ones, round once."""

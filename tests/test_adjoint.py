@@ -1,0 +1,103 @@
+"""Scattering as a correlation: both ways equal the definition, and each does what only it can."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import refconv
+from refconv import adjoint
+from refconv.adjoint import as_correlation
+from refconv.shapes import describe
+from refconv.testing.problems import definition_results
+from refconv.testing.strategies import ConvProblem, conv_problems
+from tests.helpers import assert_results, cut_into, load, run
+
+
+@pytest.fixture(params=[True, False], ids=["correlation", "scatter"])
+def way(request: Any) -> Any:
+    """Take one way wherever it is open, whatever is faster."""
+    as_correlation.cache_clear()
+    with mock.patch.object(adjoint, "_is_faster", return_value=request.param):
+        yield request.param
+    as_correlation.cache_clear()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("tile", [1, 1 << 20])
+def test_both_ways_equal_the_definition(way: bool, transposed: bool, tile: int) -> None:
+    numpy, taken = load("numpy"), []
+    real = adjoint.Adjoint.kernels
+
+    def kernels(self: Any, *arguments: Any) -> Any:
+        taken.append(max(self.stride))
+        return real(self, *arguments)
+
+    @settings(max_examples=150)
+    @given(conv_problems(transposed=transposed, dtypes=("float32", "complex64", "int16")))
+    def check(case: ConvProblem) -> None:
+        with cut_into(tile):
+            assert_results(numpy, run(numpy, *case), definition_results(*case))
+
+    with mock.patch.object(adjoint.Adjoint, "kernels", kernels):
+        check()
+    assert bool(taken) is way
+    if way:
+        assert min(taken) == 1 < max(taken)  # phases of a stride, too
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_an_infinity_reaches_only_what_reads_it(way: bool, bad: float) -> None:
+    """By the definition: no zero of padding, and no tap that a phase lacks, is multiplied with it."""
+    x, w = np.ones((1, 1, 7, 6)), np.arange(1.0, 7).reshape(1, 1, 3, 2)
+    g = np.zeros((1, 1, 4, 3))
+    g[0, 0, 1, 1] = bad
+    grad = refconv.conv_backward(g, x, w, stride=2, padding=((1, 1), (0, 0))).x
+    expected = np.zeros((1, 1, 7, 6), bool)
+    expected[0, 0, 1:4, 2:4] = True
+    np.testing.assert_array_equal(~np.isfinite(grad), expected)
+    w[0, 0, 0, 0] = bad
+    y = refconv.conv_transpose(np.ones((1, 1, 2, 2)), w, stride=3)
+    expected = np.zeros((1, 1, 6, 5), bool)
+    expected[0, 0, ::3, ::3] = True
+    np.testing.assert_array_equal(~np.isfinite(y), expected)
+
+
+def call(x: Any, w: Any, **options: Any) -> Any:
+    given: dict[str, Any] = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "channels_last": False}
+    return describe(x, w, **(given | options))
+
+
+def test_what_has_no_such_form() -> None:
+    shared = refconv.ChannelGroups([(0, 1), (1, 2)], [(0,), (1,)])
+    for described in (
+        call((1, 2, 9, 9), (3, 2, 3, 3), stride=2, dilation=2),
+        call((1, 2, 9, 9), (3, 2, 3, 3), padding=1, padding_mode="reflect"),
+        call((1, 3, 9), ((1, 2, 3), (1, 2, 3)), groups=shared),
+        call((1, 0, 9), (3, 0, 3)),
+    ):
+        assert as_correlation(described) is None
+
+
+def test_the_way_follows_the_cost() -> None:
+    assert as_correlation(call((8, 3, 227, 227), (96, 3, 11, 11), stride=4)) is not None  # many overlaps
+    assert as_correlation(call((8, 256, 13, 13), (384, 256, 3, 3), padding=1)) is not None
+    assert as_correlation(call((8, 256, 28, 28), (512, 256, 1, 1), stride=2)) is None  # three phases of four are zeros
+    assert as_correlation(call((8, 4, 28, 28), (512, 4, 3, 3), padding=1)) is None  # so many more columns
+
+
+def test_the_same_bits_for_any_number_of_workers_and_any_workspace(way: bool) -> None:
+    rng = np.random.default_rng(0)
+    g, w = rng.normal(size=(5, 6, 21, 20)), rng.normal(size=(6, 4, 3, 5))
+    options: dict[str, Any] = {"stride": (2, 3), "padding": (1, 2), "groups": 2}
+    found = set()
+    with cut_into(1 << 14):
+        for workers in (1, 2, 3):
+            for workspace in (1 << 12, 1 << 16, 1 << 26):
+                with refconv.set_workers(workers), refconv.set_workspace(workspace):
+                    found.add(refconv.conv_input_grad(g, w, (5, 8, 42, 60), **options).tobytes())
+    assert len(found) == 1
