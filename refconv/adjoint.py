@@ -55,7 +55,8 @@ class Adjoint:
         kernels = xp.flip(kernels, axis=tuple(range(3, 3 + 2 * d, 2)))
         order = (0, 2, *range(4, 4 + 2 * d, 2), 1, *range(3, 3 + 2 * d, 2))  # (G, C, s1, …, sd, K, κ1, …, κd)
         kernels = xp.permute_dims(kernels, order)
-        return xp.reshape(kernels, (count, -1, K * math.prod(taps)))
+        # A copy, since BLAS does not take a view with negative strides.
+        return xp.reshape(kernels, (count, -1, K * math.prod(taps)), copy=True)
 
     def place(
         self, xp: Namespace, rows: tuple[int, int], parts: Iterable[tuple[slice, Array]]
