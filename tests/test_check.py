@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from refconv.testing import check_conv
-from refconv.testing.cases import SUPPORTS, plan
+from refconv.testing.cases import SUPPORTS, plan, systematic
 from refconv.testing.examine import CHECKS
 from refconv.testing.mutants import CATALOGUE, FAMILIES, Conv, ConvTranspose, Mutant
 
@@ -60,7 +61,9 @@ def test_the_catalogue_is_explained_and_covers_all_families() -> None:
         assert mutant.hint.endswith(".")
     backward = [m for m in CATALOGUE if "gradient" in m.name]
     assert len(backward) > 20
-    assert sum(m.transposed for m in CATALOGUE) > 10
+    transposed = {m.name for m in CATALOGUE if m.transposed}
+    assert len(transposed) > 30
+    assert all(name.startswith("transposed: ") for name in transposed)
 
 
 # --- No false alarm --------------------------------------------------------------------------------------------------
@@ -143,6 +146,15 @@ def test_cases_reach_what_mistakes_hide_behind() -> None:
         assert sum(map(reached, cases)) >= 5
 
 
+@pytest.mark.parametrize("pairs", [(), ("asymmetric_padding",)])
+def test_every_pair_of_features_that_share_an_axis_or_channels_is_there(pairs: tuple[str, ...]) -> None:
+    supports = (*SUPPORTS[:5], *pairs)
+    cases = {dataclasses.replace(c.problem, bias=False) for c in plan(2, supports, False, "float32", 200, 0)}
+    near, across = systematic(2, supports, False)
+    assert {dataclasses.replace(problem, bias=False) for problem in near} <= cases
+    assert any(dataclasses.replace(problem, bias=False) in cases for problem in across)
+
+
 @pytest.mark.parametrize("cases", [1, 2, 3, 10, 57, 500])
 def test_any_number_of_cases(cases: int) -> None:
     report = check_conv(Conv().forward, cases=cases)
@@ -163,8 +175,17 @@ def leave() -> None:
     sys.exit(3)
 
 
-def interrupted() -> None:
-    raise KeyboardInterrupt
+def fail_speechless() -> None:
+    class SpeechlessError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    raise SpeechlessError
+
+
+class Unwilling:
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        sys.exit(4)
 
 
 @pytest.mark.parametrize(
@@ -173,10 +194,12 @@ def interrupted() -> None:
         (None, "type", "got NoneType"),
         ("abc", "type", "got str"),
         ([[1, 2], [3]], "type", "got list"),
-        (np.array("a"), "type", "got ndarray"),
+        (np.array("a"), "type", "got ndarray of data type <U1"),
         (1.5, "shape", r"got \(\)"),
         (leave, "call", "forward raised SystemExit: 3"),
-        (interrupted, "call", "forward raised KeyboardInterrupt"),
+        (Unwilling(), "call", "forward raised SystemExit: 4"),
+        (fail_speechless, "call", r"forward raised SpeechlessError \("),
+        (lambda: [].index("a" * 2000), "call", "ValueError: 'a{400,600} …"),
         (lambda: 1 // 0, "call", "forward raised ZeroDivisionError"),
     ],
 )
@@ -188,6 +211,33 @@ def test_a_function_that_misbehaves_is_a_failure(result: Any, check: str, messag
         report.raise_if_failed()
     assert "no known mistake matches" in str(report)
     json.loads(report.to_json())
+
+
+def test_an_interruption_stops_the_check() -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_conv(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check_conv(Conv().forward, interrupted)
+
+
+@pytest.mark.parametrize("time_limit", [float("inf"), 1e300])
+def test_there_may_be_no_time_limit(time_limit: float) -> None:
+    check_conv(Conv().forward, cases=5, time_limit=time_limit).raise_if_failed()
+
+
+def test_what_the_forward_pass_writes_is_not_the_backward_pass_s_fault() -> None:
+    def forward(x: Any, weight: Any, *rest: Any) -> Any:
+        y = Conv().forward(x, weight, *rest)
+        for a in (x, weight):
+            if a.flags.writeable:
+                a[...] = 0
+        return y
+
+    report = check_conv(forward, Conv().backward)
+    assert [failure.check for failure in report.failures] == ["inputs unchanged"]
 
 
 def test_nan_is_reported_with_its_case() -> None:
@@ -242,6 +292,12 @@ def test_results_of_any_kind_of_array_are_understood() -> None:
         def __dlpack_device__(self) -> Any:
             return self.array.__dlpack_device__()
 
+    class OnNothing(OnDevice):
+        def __dlpack__(self, **options: Any) -> Any:
+            raise BufferError
+
+    report = check_conv(lambda *a: OnNothing(Conv().forward(*a)), cases=20)
+    assert "got OnNothing (TypeError: implicit conversion refused)" in report.failures[0].message
     for kind in (Wrapped, OnDevice):
         check_conv(lambda *a, kind=kind: kind(Conv().forward(*a)), cases=60).raise_if_failed()
 
@@ -312,6 +368,49 @@ def test_two_mistakes_at_once_are_both_named() -> None:
     names = {failure.check: failure.diagnoses[0].name for failure in report.failures}
     assert names["grad_bias"] == "bias gradient averaged over the batch"
     assert names["grad_weight"] == "weight gradient flipped"
+
+
+def test_another_data_type_does_not_hide_the_mistake() -> None:
+    class Homework(Conv):  # in Python numbers, which are float64
+        def kernel(self, weight: Any) -> Any:
+            return weight[..., ::-1, ::-1]
+
+        def work(self, dtype: Any) -> Any:
+            return np.dtype("float64")
+
+        def y(self, x: Any, *rest: Any) -> Any:
+            return super().y(x.astype("float64"), *rest)
+
+    report = check_conv(Homework().forward)
+    names = {failure.check: [d.name for d in failure.diagnoses if d.rank == 1] for failure in report.failures}
+    assert names["dtype"] == ["returns float64"]
+    assert "kernel flipped in the forward pass" in names["values"]
+
+
+@pytest.mark.parametrize("name", ["padding ignored altogether", "padding counted once in the output size"])
+def test_an_exception_in_place_of_no_output_does_not_hide_the_mistake(name: str) -> None:
+    mistake = BY_NAME[name].make()
+
+    def forward(*arguments: Any) -> Any:
+        y = mistake.forward(*arguments)
+        if y.size == 0 < len(arguments[0]):
+            raise ValueError("there is no output")
+        return y
+
+    report = check_conv(forward)
+    assert {failure.check for failure in report.failures} >= {"call", "shape"}
+    for failure in report.failures:
+        assert [d.name for d in failure.diagnoses if d.rank == 1] == [name]
+
+
+def test_exceptions_alone_are_not_given_the_name_of_a_mistake() -> None:
+    def forward(x: Any, weight: Any, bias: Any, stride: Any, *rest: Any) -> Any:
+        if max(stride) > 1:
+            raise NotImplementedError("stride")
+        return Conv().forward(x, weight, bias, stride, *rest)
+
+    (failure,) = check_conv(forward).failures
+    assert (failure.check, failure.diagnoses) == ("call", ())
 
 
 def test_an_unknown_mistake_is_not_given_a_name() -> None:

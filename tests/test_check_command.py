@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,34 @@ def test_what_cannot_be_checked_is_one_line(capsys: Any, arguments: list[str], m
     assert (code, out, len(lines)) == (2, "", 1), err
     assert lines[0].startswith("refconv: ")
     assert re.search(message, lines[0]), lines[0]
+
+
+LOUD = """
+import concurrent.futures, ctypes, os, time
+import refconv
+
+def forward(x, weight, bias, stride, padding, dilation, groups):
+    print("from Python")
+    os.write(1, b"past Python")
+    os.system("echo from another process")
+    ctypes.CDLL(None).printf(b"kept in a buffer")
+    return refconv.conv(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+def hangs(*arguments):
+    return concurrent.futures.ThreadPoolExecutor().submit(print_for_ever).result()  # the interpreter waits for it
+
+def print_for_ever():
+    while True:
+        print("still here")
+        time.sleep(0.001)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the C library is called as on Linux and macOS")
+@pytest.mark.parametrize(("function", "code"), [("forward", 0), ("hangs", 1)])
+def test_nothing_but_the_report_reaches_standard_output(tmp_path: Path, function: str, code: int) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    command = [sys.executable, "-m", "refconv.cli", "check", f"loud.py:{function}", "--json", "--cases", "3"]
+    done = subprocess.run([*command, "--time-limit", "1"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, json.loads(done.stdout)["passed"]) == (code, code == 0), done.stderr
+    assert ("still here" if code else "from another process") in done.stderr

@@ -241,9 +241,47 @@ X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
         ({"padding": -2}, ValueError, "output must have an element"),
         ({"dilation": 2.0}, TypeError, "dilation must be an integer"),
         ({"transposed": "yes"}, TypeError, "transposed"),
+        ({"x": [[1], [1, 2]]}, TypeError, "^x must be what numpy.asarray understands"),
+        ({"weight": W.astype("complex64")}, TypeError, "all real or all complex; got x of float32, weight of comp"),
+        ({"x": X * np.float32(np.nan)}, ValueError, "x must be finite"),
+        ({"bias": np.full(3, np.inf, "float32")}, ValueError, "bias must be finite"),
+        ({"padding": 2**50}, ValueError, r"more than 2\^40 elements"),
+        ({"output_padding": 1}, ValueError, "output_padding must be 0 without transposed=True"),
+        ({"output_padding": 2, "stride": 2, "transposed": True, "groups": 1, "weight": np.ones((2, 1, 2), "float32")},
+         ValueError, "output_padding must be smaller than stride or dilation"),
+        ({"padding": "same", "transposed": True}, ValueError, "no meaning for a transposed convolution"),
     ],
-)
+)  # fmt: skip
 def test_bad_arguments_are_named(change: dict[str, Any], error: type[Exception], message: str) -> None:
     arguments: dict[str, Any] = {"x": X, "weight": W} | change
     with pytest.raises(error, match=message):
         error_bound(**arguments)
+
+
+def test_a_nan_among_the_operands_does_not_let_anything_pass() -> None:
+    x = X.copy()
+    x[0, 0, 1] = np.nan
+    with pytest.raises(ValueError, match="x must be finite"):
+        assert_conv_close(np.full((1, 3, 3), 1e9, "float32"), x, W)
+
+
+def test_numbers_near_the_end_of_float64() -> None:
+    x, weight = np.full((1, 1, 2), 1e200), np.full((1, 1, 1), 1e200)
+    assert (error_bound(x, weight) == np.inf).all()
+    with pytest.raises(ValueError, match="the exact forward is too large for float64"):
+        assert_conv_close(np.ones((1, 1, 2)), x, weight)
+
+
+def test_small_numbers_are_shown() -> None:
+    x, weight = np.full((1, 1, 1), 3e-20, "float32"), np.ones((1, 1, 1), "float32")
+    with pytest.raises(AssertionError, match=r"expected 2\.9999999e-20, got 5\.99999981e-20"):
+        assert_conv_close(2 * x, x, weight)
+
+
+def test_a_weight_gradient_of_channel_groups_must_be_several_arrays() -> None:
+    groups = ChannelGroups([[0], [1]], [[0, 1], [2]])
+    weight = [np.ones((2, 1, 2), "float32"), np.ones((1, 1, 2), "float32")]
+    with pytest.raises(AssertionError, match="grad_weight must be 2 arrays, one per group; got NoneType"):
+        assert_conv_close(
+            None, X, weight, of="grad_weight", grad_output=np.ones((1, 3, X.shape[2] - 1), "float32"), groups=groups
+        )

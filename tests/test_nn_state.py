@@ -53,8 +53,8 @@ def test_children_have_names_and_an_order(backend: Backend) -> None:
     assert len(model.children()) == 5
     arrays = [path for path in PATHS if "running" not in path]
     assert [parameter.name for parameter in model.parameters()] == [path.rpartition(".")[2] for path in arrays]
-    with pytest.raises(TypeError, match="relu must be a Layer; got type"):
-        Sequential(relu=ReLU)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="relu must be a Layer; got str"):
+        Sequential(relu="ReLU")  # type: ignore[arg-type]
 
 
 def test_modes_reach_every_layer(backend: Backend) -> None:

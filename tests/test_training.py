@@ -26,6 +26,7 @@ from refconv.nn import (
     Dropout,
     Flatten,
     Linear,
+    Parameter,
     Recipe,
     ReLU,
     Sequential,
@@ -188,6 +189,24 @@ def test_the_schedule_sets_the_rate_of_each_step() -> None:
     images, labels = np.zeros((4, 2), "float32"), np.zeros(4, int)
     trainer = Recipe(epochs=2, batch_size=2, lr=0.5, schedule="steps:0.5").trainer(model, images, labels, rng=rng(1))
     assert [trainer.optimiser.lr for _ in trainer.steps()] == [0.5, 0.5, 0.05, 0.05]
+
+
+def test_a_changing_rate_scales_the_steps_under_way(backend: Backend) -> None:
+    """With change_lr the rule is PyTorch's, where the rate stands outside the momentum, at any sequence of rates."""
+    w, v = np.array([1.0, -2.0, 0.5]), np.zeros(3)
+    parameter = Parameter("w", backend.asarray(w))
+    optimiser = SGD([parameter], lr=0.5, momentum=0.75, weight_decay=0.125)
+    for lr, gradient in zip((0.5, 0.5, 0.0625, 0.25, 2.0), rng(0).integers(-4, 5, (5, 3)), strict=True):
+        v = 0.75 * v + gradient + 0.125 * w
+        w = w - lr * v
+        optimiser.change_lr(lr)
+        parameter.grad = backend.asarray(gradient.astype("float64"))
+        optimiser.step()
+        assert optimiser.lr == lr
+        backend.assert_equal(parameter.value, w)  # every number is a multiple of a power of two
+    for bad in (0, -1, float("nan"), "a"):
+        with pytest.raises((ValueError, TypeError), match="lr must be"):
+            optimiser.change_lr(bad)  # type: ignore[arg-type]
 
 
 def test_accuracy_tests_and_leaves_the_model_training() -> None:

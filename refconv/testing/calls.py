@@ -15,6 +15,9 @@ import numpy as np
 
 from refconv.testing.definition import Array
 
+LONGEST = 500
+"""Characters of the longest message of someone else's that is repeated."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -24,6 +27,7 @@ class Outcome:
     error: str | None = None
     where: str = ""
     too_long: bool = False
+    interrupt: KeyboardInterrupt | None = None  # somebody wants to stop: not what a function does wrong
 
 
 class Caller:
@@ -35,7 +39,7 @@ class Caller:
     """
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+        self.seconds = min(seconds, threading.TIMEOUT_MAX / 2)
         self._tasks: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         context = contextvars.copy_context()
@@ -53,16 +57,19 @@ class Caller:
         self._tasks.put(None)
 
     def __call__(self, function: Callable[..., Any], *args: Any, **options: Any) -> Outcome:
-        """Call the function and return what came of it."""
-        if not self._threaded:
-            start = time.perf_counter()
+        """Call the function and return what came of it; a KeyboardInterrupt is passed on."""
+        start = time.perf_counter()
+        if self._threaded:
+            self._tasks.put(lambda: function(*args, **options))
+            try:
+                outcome = self._outcomes.get(timeout=self.seconds)
+            except queue.Empty:
+                return Outcome(too_long=True)
+        else:
             outcome = _attempt(lambda: function(*args, **options))
-            return outcome if time.perf_counter() - start <= self.seconds else Outcome(too_long=True)
-        self._tasks.put(lambda: function(*args, **options))
-        try:
-            return self._outcomes.get(timeout=self.seconds)
-        except queue.Empty:
-            return Outcome(too_long=True)
+        if outcome.interrupt is not None:
+            raise outcome.interrupt
+        return outcome if self._threaded or time.perf_counter() - start <= self.seconds else Outcome(too_long=True)
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
@@ -72,25 +79,65 @@ class Caller:
 def _attempt(task: Callable[[], Any]) -> Outcome:
     try:
         return Outcome(task())
+    except KeyboardInterrupt as error:
+        return Outcome(interrupt=error)
     except BaseException as error:  # someone else's code may raise anything, SystemExit included
-        lines = str(error).split("\n")
-        text = f"{type(error).__name__}: {lines[0]}".rstrip(": ") + (" …" if len(lines) > 1 else "")
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if len(frames) > 1 else ""
-        return Outcome(error=text, where=where)
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+        where = f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+        return Outcome(error=_one_line(error), where=where)
+
+
+def _one_line(error: BaseException) -> str:
+    try:
+        first, _, more = str(error).partition("\n")
+    except Exception:  # its __str__ is someone else's code too
+        first, more = "", ""
+    cut = len(first) > LONGEST or bool(more)
+    return f"{type(error).__name__}: {first[:LONGEST]}".rstrip(": ") + " …" * cut
+
+
+def with_array(function: Callable[..., Any]) -> Callable[..., tuple[Any, Array | str]]:
+    """Return a function that returns the result and, as part of the call, what :func:`converted` makes of it."""
+
+    def called(*args: Any, **options: Any) -> tuple[Any, Array | str]:
+        value = function(*args, **options)
+        return value, converted(value)
+
+    return called
+
+
+def with_arrays(function: Callable[..., Any]) -> Callable[..., tuple[Any, list[Array | str]]]:
+    """Return a function that returns three results and, as part of the call, the three as :func:`converted`."""
+
+    def called(*args: Any, **options: Any) -> tuple[Any, list[Array | str]]:
+        values = function(*args, **options)
+        three = isinstance(values, tuple | list) and len(values) == 3
+        return values, list(map(converted, values)) if three else []
+
+    return called
+
+
+def converted(value: Any) -> Array | str:
+    """Return a result as a NumPy array of numbers, sharing memory where that is possible, or say what it is instead."""
+    what = type(value).__name__
+    if value is None:
+        return what
+    array = None
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "biufc":
+            return array
+    except Exception as error:  # an array on a device refuses; DLPack may still copy it
+        if not isinstance(value, list | tuple):
+            what = f"{what} ({_one_line(error)})"
+    try:
+        array = np.from_dlpack(value)
+    except Exception:
+        return what if array is None else f"{what} of data type {array.dtype}"
+    return array if array.dtype.kind in "biufc" else f"{what} of data type {array.dtype}"
 
 
 def as_numpy(value: Any) -> Array | None:
     """Return a result as a NumPy array of numbers, or None if it is none; shares memory where that is possible."""
-    if value is None:
-        return None
-    try:
-        array = np.asarray(value)
-    except Exception:  # an array on a device refuses; DLPack may still copy it
-        array = None
-    if array is None or array.dtype.kind not in "biufc":
-        try:
-            array = np.from_dlpack(value)
-        except Exception:
-            return None
-    return array if array.dtype.kind in "biufc" else None
+    array = converted(value)
+    return None if isinstance(array, str) else array

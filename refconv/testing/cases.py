@@ -160,8 +160,11 @@ def _axis_features(supports: Sequence[str], transposed: bool) -> dict[str, dict[
     return features
 
 
-def systematic(d: int, supports: Sequence[str], transposed: bool) -> list[Problem]:
-    """Return every feature and every pair of features, each in the smallest problem that has it."""
+def systematic(d: int, supports: Sequence[str], transposed: bool) -> tuple[list[Problem], list[Problem]]:
+    """Return every feature and every pair of features, each in the smallest problem that has it.
+
+    Apart, because they are many: the pairs of features on two different axes.
+    """
     channel_features: dict[str, dict[str, int]] = {"batch": {"batch": 2}, "c_in": {"c_in": 2}, "c_out": {"c_out": 2}}
     if "groups" in supports:
         channel_features["groups"] = {"groups": 2}
@@ -170,6 +173,7 @@ def systematic(d: int, supports: Sequence[str], transposed: bool) -> list[Proble
     for index in sorted({0, d - 1}, reverse=True):
         names += [(name, index) for name in _axis_features(supports, transposed)]
     found: dict[Problem, Problem] = {}  # by what they are but for the bias
+    across: set[Problem] = set()
     for count in (0, 1, 2):
         for i, chosen in enumerate(itertools.combinations(names, count)):
             numbers = {"batch": 1, "c_in": 1, "c_out": 1, "groups": 1}
@@ -184,8 +188,10 @@ def systematic(d: int, supports: Sequence[str], transposed: bool) -> list[Proble
             if len(fitted) == d:
                 problem = _problem(fitted, **numbers, bias=False, transposed=transposed)
                 bias = "bias" in supports and i % 2 == 0
+                if problem not in found and len({where for _, where in chosen} - {None}) == 2:
+                    across.add(problem)
                 found.setdefault(problem, dataclasses.replace(problem, bias=bias))
-    return list(found.values())
+    return [p for key, p in found.items() if key not in across], [p for key, p in found.items() if key in across]
 
 
 def _fitted(axis: Axis, transposed: bool) -> Axis | None:
@@ -339,8 +345,10 @@ def plan(d: int, supports: Sequence[str], transposed: bool, dtype: Any, cases: i
     ]
     specials = _thinned(specials, min(len(specials), cases // 3))
     plain = cases - len(specials)
-    small = sorted(systematic(d, supports, transposed), key=_elements)
-    small = _thinned(small, min(len(small), -(-plain * 4 // 5)))
+    small: list[Problem] = []
+    for problems in systematic(d, supports, transposed):
+        room = -(-plain * 7 // 8) - len(small)
+        small += _thinned(sorted(problems, key=_elements), min(len(problems), room))
     rng = np.random.default_rng(seed)
     most = {1: 4, 2: 3}.get(d, 2)
     found = {dataclasses.replace(problem, bias=False): problem for problem in small}

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from refconv.integers import as_bool, as_int, is_sequence, shown
 from refconv.testing.bounds import PRECISIONS, real_dtype
 from refconv.testing.calls import Caller
 from refconv.testing.cases import SUPPORTS, Case, plan
-from refconv.testing.examine import BACKWARD, CHECKS, PARTS, Observation, Prepared, examine
+from refconv.testing.examine import BACKWARD, CHECKS, PARTS, RAISED, Aspect, Observation, Prepared, aspect_of, examine
 from refconv.testing.mutants import CATALOGUE, Mutant
 from refconv.testing.report import CheckReport, Diagnosis, Failure, ordered
 
@@ -24,6 +25,9 @@ DTYPES = (
     "float16", "float32", "float64", "complex64", "complex128",
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
 )  # fmt: skip
+
+Score = tuple[int, bool]
+"""How well a mistake explains a failure: how many results agree, and whether in every case."""
 
 
 def check_conv(
@@ -44,7 +48,7 @@ def check_conv(
     run. Whole numbers are compared exactly: any correct direct method, in any order of summation, must agree bit for
     bit. Real values are compared within :func:`error_bound`. Where a check fails, the results are matched against a
     catalogue of wrong implementations (:data:`refconv.testing.mutants.CATALOGUE`), and the mistakes that give the very
-    same results in every case are named.
+    same results are named.
 
     Parameters
     ----------
@@ -178,49 +182,85 @@ def _precisions(seen: Sequence[Observation], dtype: str) -> dict[str, str]:
 # --- Diagnosis -------------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class _Agreement:
+    """How far one mistake and the checked function agree in one aspect, over the cases that were run."""
+
+    wrong: set[str] = field(default_factory=set)  # the checks that the mistake fails
+    same: int = 0  # cases with the same wrong result
+    apart: int = 0  # cases that both fail, one of them with an exception in place of a result
+
+    def explains(self, check: str) -> bool:
+        """Tell whether the mistake explains that a check fails."""
+        return self.same >= max(1, self.apart) and (check in self.wrong or (check == "call" and self.apart > 0))
+
+
 def _matched(
     failures: Sequence[Failure], prepared: Sequence[Prepared], seen: Sequence[Observation]
-) -> list[tuple[Failure, list[tuple[Mutant, int]]]]:
-    """Return, for each failure, the mistakes with the same results in all cases, and how many results they explain."""
-    found: list[tuple[Failure, list[tuple[Mutant, int]]]] = [(failure, []) for failure in failures]
-    parts = {failure.part for failure in failures}
+) -> list[tuple[Failure, list[tuple[Mutant, Score]]]]:
+    """Return, for each failure, the mistakes that explain it, and how well."""
+    found: list[tuple[Failure, list[tuple[Mutant, Score]]]] = [(failure, []) for failure in failures]
+    aspects = {aspect_of(failure.check, failure.part) for failure in failures}
     runs = list(zip(prepared, seen, strict=False))
-    witnesses = {part: [run for run in runs if any(c.part == part for c in run[1].complaints)][:3] for part in parts}
-    backward = any(o.keys[part] for o in seen for part in BACKWARD)
+    witnesses = {a: [run for run in runs if any(c.aspect == a for c in run[1].complaints)][:3] for a in aspects}
+    backward = any(o.keys["values", part] for o in seen for part in BACKWARD)
+    hangs = any(o.stopped for o in seen)
+    everything = {("values", part) for part in (PARTS if backward else PARTS[:1])}
     for mutant in CATALOGUE:
-        if mutant.transposed == prepared[0].case.problem.transposed:
-            # Three cases that show the failure rule out most mistakes; what is left must agree in every case.
-            # Mistakes of memory depend on earlier calls: they are compared in order, without this short cut.
-            likely = {
-                part
-                for part in parts
-                if _agree(mutant, runs if mutant.family == "memory" else witnesses[part], {part}, backward)[0]
-            }
-            if likely:
-                same, wrong = _agree(mutant, runs, set(PARTS if backward else PARTS[:1]), backward)
-                for failure, matches in found:
-                    if failure.part in likely & same & wrong:
-                        matches.append((mutant, len(same)))
+        if mutant.transposed != prepared[0].case.problem.transposed or (mutant.endless and not hangs):
+            continue
+        # Three cases that show the failure rule out most mistakes; what is left must agree in every case.
+        # Mistakes of memory depend on earlier calls: they are compared in order, without this short cut.
+        in_order = mutant.family == "memory"
+        likely = {a for a in aspects if _fits(mutant, runs if in_order else witnesses[a], a, backward)}
+        if likely:
+            agreed = _agreements(mutant, runs, likely | everything, backward)
+            results = len(agreed.keys() & everything)
+            for failure, matches in found:
+                agreement = agreed.get(aspect_of(failure.check, failure.part))
+                if agreement and agreement.explains(failure.check):
+                    matches.append((mutant, (results, not agreement.apart)))
     return found
 
 
-def _agree(
-    mutant: Mutant, runs: Iterable[tuple[Prepared, Observation]], parts: set[str], backward: bool
-) -> tuple[set[str], set[str]]:
-    """Return which results a mistake has in common with the observed ones in all cases, and which it gets wrong."""
-    implementation, wrong = mutant.make(), set[str]()
+def _fits(mutant: Mutant, runs: Iterable[tuple[Prepared, Observation]], aspect: Aspect, backward: bool) -> bool:
+    """Tell whether a mistake fails too in some cases of failure, and never in another way."""
+    agreement = _agreements(mutant, runs, {aspect}, backward).get(aspect)
+    return agreement is not None and bool(agreement.wrong or agreement.apart)
+
+
+def _agreements(
+    mutant: Mutant, runs: Iterable[tuple[Prepared, Observation]], aspects: set[Aspect], backward: bool
+) -> dict[Aspect, _Agreement]:
+    """Return the aspects in which a mistake is never at odds with what was observed."""
+    implementation, agreed = mutant.make(), {aspect: _Agreement() for aspect in aspects}
     with Caller(5.0) as call:
         for case, observed in runs:
             own = examine(case, implementation.forward, implementation.backward if backward else None, call)
-            # A case ends at its first complaint, so that one of the two may have seen less of it.
-            parts = {part for part in parts if all(map(operator.eq, own.keys[part], observed.keys[part]))}
-            wrong |= {complaint.part for complaint in own.complaints}
-            if not parts or own.stopped:
+            for aspect, agreement in list(agreed.items()):
+                mine, theirs = own.keys[aspect], observed.keys[aspect]
+                failed = {c.check for c in own.complaints if c.aspect == aspect}
+                # A case ends at its first complaint, so that one of the two may have seen less of it.
+                if all(map(operator.eq, mine, theirs)):
+                    agreement.wrong |= failed
+                    agreement.same += bool(failed) and len(mine) == len(theirs)
+                elif _apart(own, observed, aspect):
+                    agreement.apart += 1
+                else:
+                    del agreed[aspect]
+            if not agreed or own.stopped:
                 break
-    return parts, wrong
+    return agreed
 
 
-def _diagnosed(failure: Failure, matches: Sequence[tuple[Mutant, int]]) -> Failure:
+def _apart(own: Observation, observed: Observation, aspect: Aspect) -> bool:
+    """Tell whether two results cannot be compared, because one of two failures is an exception."""
+    raised = [RAISED in o.keys[aspect] for o in (own, observed)]
+    failed = [r or any(c.aspect == aspect for c in o.complaints) for r, o in zip(raised, (own, observed), strict=True)]
+    return all(failed) and raised[0] != raised[1]
+
+
+def _diagnosed(failure: Failure, matches: Sequence[tuple[Mutant, Score]]) -> Failure:
     scores = sorted({score for _, score in matches}, reverse=True)
     diagnoses = [
         Diagnosis(mutant.name, mutant.explanation, mutant.hint, rank)

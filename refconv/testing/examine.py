@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.bounds import COMPUTE, Scale, judge, precision_of, real_dtype, scales_of
-from refconv.testing.calls import Caller, Outcome, as_numpy
+from refconv.testing.calls import Caller, Outcome, with_array, with_arrays
 from refconv.testing.cases import Case, whole_numbers
 from refconv.testing.definition import Array
 from refconv.testing.oracle import exact_results
@@ -24,6 +25,9 @@ from refconv.testing.problems import Operands, Results
 PARTS = ("y", "grad_x", "grad_weight", "grad_bias")
 FORWARD, BACKWARD = PARTS[:1], PARTS[1:]
 TITLES = {"y": "the output", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
+
+RAISED = "raised"
+"""The key of a call that raised an exception and gave no result."""
 
 CHECKS = {
     "call": "returns without an exception",
@@ -46,6 +50,12 @@ CHECKS = {
 }
 """The checks and what each asserts."""
 
+TRAIT_CHECKS = ("dtype", "inputs unchanged", "aliasing")
+"""Checks of what comes with the values: a mistake in one says nothing about the other."""
+
+Aspect = tuple[str, str]
+"""("values", part) or ("traits", part): what two implementations may have in common."""
+
 _VALUE_CHECKS = {"y": "values", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
 
 
@@ -60,14 +70,27 @@ class Complaint:
     expected: Array | None = None
     actual: Array | None = None
 
+    @property
+    def aspect(self) -> Aspect:
+        """What of the result is wrong."""
+        return aspect_of(self.check, self.part)
+
+
+def aspect_of(check: str, part: str) -> Aspect:
+    """Return what of a result a check is about."""
+    return "traits" if check in TRAIT_CHECKS else "values", part
+
 
 @dataclass
 class Observation:
-    """What an examination of one case saw; `made` are the checks that came to be made."""
+    """What an examination of one case saw.
+
+    `made` are the checks that came to be made; `keys` hold what two implementations are compared by, in order.
+    """
 
     made: set[str] = field(default_factory=set)
     complaints: list[Complaint] = field(default_factory=list)
-    keys: dict[str, list[Any]] = field(default_factory=lambda: {part: [] for part in PARTS})
+    keys: dict[Aspect, list[Any]] = field(default_factory=lambda: defaultdict(list))
     precisions: dict[str, str | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     stopped: bool = False
@@ -155,16 +178,21 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Run:
-    """One call of each function: the case, the arrays to give it, and the check that a complaint belongs to."""
+    """One call of each function: the case, how its arrays lie in memory, and the check that a complaint belongs to."""
 
     prepared: Prepared
-    arrays: dict[str, Array | None]
     check: str | None = None  # None: the check of what is wrong
+    layout: Callable[[Array], Array] = np.asarray
 
     @property
     def case(self) -> Case:
         """The case that is run."""
         return self.prepared.case
+
+    def given(self, *names: str) -> dict[str, Array | None]:
+        """Return arrays to hand over, new ones each time: what one function does to them is not the other's fault."""
+        operands = self.case.operands._asdict()
+        return {name: None if operands[name] is None else self.layout(operands[name].copy()) for name in names}
 
 
 def examine(prepared: Prepared, forward: Function, backward: Function | None, call: Caller) -> Observation:
@@ -180,7 +208,7 @@ def examine(prepared: Prepared, forward: Function, backward: Function | None, ca
     if prepared.case.kind == "repeat":
         for result, copy, part in kept:
             if not np.array_equal(result, copy, equal_nan=result.dtype.kind in "fc"):
-                seen.keys[part].append("changed")
+                seen.keys["traits", part].append("changed")
                 _complain(seen, run, "aliasing", part, f"{TITLES[part]} of an earlier call changed in a later one")
                 break
     return seen
@@ -193,25 +221,19 @@ def _runs(prepared: Prepared) -> Iterator[Run]:
     """Yield what a case is run with: one that asks for something special only after the same without it."""
     kind = prepared.case.kind
     if kind in ("integers", "larger"):
-        yield Run(prepared, _copies(prepared.case))
-        return
-    if kind == "layout":
-        yield Run(prepared, _copies(prepared.case))
-        yield Run(prepared, _copies(prepared.case), "repeat")
+        yield Run(prepared)
+    elif kind == "layout":
+        yield Run(prepared)
+        yield Run(prepared, "repeat")
         for layout in (np.asfortranarray, _backwards, _with_gaps, _read_only):
-            arrays = {name: None if a is None else layout(a) for name, a in _copies(prepared.case).items()}
-            yield Run(prepared, arrays, "layout")
+            yield Run(prepared, "layout", layout)
     elif kind == "repeat":
-        yield Run(prepared, _copies(prepared.case))
+        yield Run(prepared)
         for run in (prepared.other, prepared):
-            yield Run(run, _copies(run.case), "repeat")
+            yield Run(run, "repeat")
     else:
-        yield Run(prepared.plain, _copies(prepared.plain.case))
-        yield Run(prepared, _copies(prepared.case), {"not finite": "non-finite", "real": "real values"}.get(kind, kind))
-
-
-def _copies(case: Case) -> dict[str, Array | None]:
-    return {name: None if a is None else a.copy() for name, a in case.operands._asdict().items()}
+        yield Run(prepared.plain)
+        yield Run(prepared, {"not finite": "non-finite", "real": "real values"}.get(kind, kind))
 
 
 def _backwards(array: Array) -> Array:
@@ -235,30 +257,30 @@ def _read_only(array: Array) -> Array:
 
 def _examine_forward(seen: Observation, run: Run, forward: Function, call: Caller, kept: list[Any]) -> None:
     case = run.case
-    given = {name: run.arrays[name] for name in ("x", "weight", "bias")}
-    outcome = call(forward, *given.values(), *case.integers, **case.options)
+    given = run.given("x", "weight", "bias")
+    outcome = call(with_array(forward), *given.values(), *case.integers, **case.options)
     if _failed(seen, run, outcome, FORWARD, "forward"):
         return
     _unchanged(seen, run, given, FORWARD, "forward")
-    _examine_part(seen, run, "y", outcome.value, given, kept)
+    _examine_part(seen, run, "y", outcome.value[1], given, kept)
 
 
 def _examine_backward(seen: Observation, run: Run, backward: Function, call: Caller, kept: list[Any]) -> None:
     case = run.case
-    given = {name: run.arrays[name] for name in ("grad_output", "x", "weight")}
-    outcome = call(backward, *given.values(), *case.integers, **case.options)
+    given = run.given("grad_output", "x", "weight")
+    outcome = call(with_arrays(backward), *given.values(), *case.integers, **case.options)
     if _failed(seen, run, outcome, BACKWARD, "backward"):
         return
     _unchanged(seen, run, given, BACKWARD, "backward")
-    grads = outcome.value
+    grads, arrays = outcome.value
     if not isinstance(grads, tuple | list) or len(grads) != 3:
         got = f"{len(grads)} values" if isinstance(grads, tuple | list) else type(grads).__name__
         for part in BACKWARD:
-            seen.keys[part].append("type")
+            seen.keys["values", part].append("type")
         _complain(seen, run, "type", "grad_x", f"backward must return (grad_x, grad_weight, grad_bias); got {got}")
         return
     arrays_back = {
-        part: _examine_part(seen, run, part, value, given, kept) for part, value in zip(BACKWARD, grads, strict=True)
+        part: _examine_part(seen, run, part, array, given, kept) for part, array in zip(BACKWARD, arrays, strict=True)
     }
     if case.kind == "larger":
         _adjoint(seen, run, arrays_back)
@@ -275,7 +297,7 @@ def _failed(seen: Observation, run: Run, outcome: Outcome, parts: tuple[str, ...
         where = f" ({outcome.where})" if outcome.where else ""
         _complain(seen, run, "call", parts[0], f"{name} raised {outcome.error}{where}")
     for part in parts:
-        seen.keys[part].append("too long" if outcome.too_long else "raised")
+        seen.keys["values", part].append("too long" if outcome.too_long else RAISED)
     return True
 
 
@@ -286,33 +308,39 @@ def _unchanged(seen: Observation, run: Run, given: dict[str, Array | None], part
         label for label, a in given.items() if a is not None and not np.array_equal(a, originals[label], equal_nan=True)
     ]
     for part in parts:
-        seen.keys[part].append(tuple(changed))
+        seen.keys["traits", part].append(tuple(changed))
     for label in changed:
         _complain(seen, run, "inputs unchanged", parts[0], f"{name} wrote to its argument {label}")
 
 
 def _examine_part(
-    seen: Observation, run: Run, part: str, value: Any, given: dict[str, Array | None], kept: list[Any]
+    seen: Observation,
+    run: Run,
+    part: str,
+    array: Array | str,
+    given: dict[str, Array | None],
+    kept: list[Any],
 ) -> Array | None:
-    """Judge one result; return it if it is an array of the right shape."""
+    """Judge one result, an array or what came in its place; return it if it is an array of the right shape."""
     title = TITLES[part]
     seen.made |= {"type", "shape", "dtype", "aliasing"}
-    array = as_numpy(value)
-    if array is None:
-        seen.keys[part].append("type")
-        _complain(seen, run, "type", part, f"{title} must be an array of numbers; got {type(value).__name__}")
+    if isinstance(array, str):
+        seen.keys["values", part].append("type")
+        _complain(seen, run, "type", part, f"{title} must be an array of numbers; got {array}")
         return None
     shared = [label for label, a in given.items() if a is not None and a.size and np.may_share_memory(array, a)]
     kept.append((array, array.copy(), part))
-    exact_shape = _shape_of(run.case, part)
-    if run.case.kind != "real" or array.shape != exact_shape:
-        seen.keys[part].append((array.dtype.str, array.shape, _canonical(array), tuple(shared)))
+    exact_shape, dtype = _shape_of(run.case, part), run.case.x.dtype
+    seen.keys["traits", part].append((array.dtype.str, tuple(shared)))
+    if array.shape != exact_shape:  # what a result of the wrong size is filled with differs by chance
+        seen.keys["values", part].append(array.shape)
+    elif run.case.kind != "real":
+        seen.keys["values", part].append(_canonical(array, dtype))
     for label in shared:
         _complain(seen, run, "aliasing", part, f"{title} shares memory with the argument {label}")
     if array.shape != exact_shape:
         _complain(seen, run, "shape", part, f"{title} must have shape {exact_shape}; got {array.shape}", None, array)
         return None
-    dtype = run.case.x.dtype
     if array.dtype != dtype:
         _complain(seen, run, "dtype", part, f"{title} must have data type {dtype}; got {array.dtype}")
         if dtype.kind != "c" and array.dtype.kind == "c":
@@ -324,11 +352,13 @@ def _examine_part(
     return array
 
 
-def _canonical(array: Array) -> Any:
-    """Return the bytes of an array in which all NaN are one and no zero is negative."""
+def _canonical(array: Array, dtype: Any) -> bytes:
+    """Return the bytes of an array in a data type, in which all NaN are one and no zero is negative."""
+    if array.dtype.kind != "c" or dtype.kind == "c":
+        array = array.astype(dtype)
     if array.dtype.kind in "fc":
         array = np.where(array == array, array + array.dtype.type(0), array.dtype.type(np.nan))
-    return array.tobytes()
+    return bytes(array.tobytes())
 
 
 def _shape_of(case: Case, part: str) -> Any:
@@ -360,7 +390,7 @@ def _real(seen: Observation, run: Run, part: str, actual: Array) -> None:
     seen.made.add("real values")
     scale = run.prepared.scales[part]
     precision = precision_of(actual, scale, name)
-    seen.keys[part].append(precision)
+    seen.keys["values", part].append(precision)
     seen.precisions[part] = precision
     complaint = judge(actual, scale, COMPUTE[name], name, name)
     if complaint:

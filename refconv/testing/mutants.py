@@ -119,7 +119,7 @@ class Conv:
     def taps(self, t: Any, outputs: Any, p: Steps) -> tuple[Any, ...]:
         """Return the slices of the padded input that tap t reads."""
         axes = zip(t, outputs, p.stride, p.dilation, strict=True)
-        return (..., *(slice(tj * d, tj * d + (o - 1) * s + 1, s) for tj, o, s, d in axes))
+        return (..., *(slice(tj * d, tj * d + max(0, (o - 1) * s + 1), s) for tj, o, s, d in axes))
 
     def forward_taps(self, t: Any, outputs: Any, p: Steps) -> tuple[Any, ...]:
         """Slices of the forward pass."""
@@ -299,6 +299,8 @@ class Mutant:
         Data type in which the mistake shows.
     supports : tuple of str
         What :func:`check_conv` must be told that it supports.
+    endless : bool
+        Whether it does not return in some cases.
     """
 
     name: str
@@ -309,6 +311,7 @@ class Mutant:
     transposed: bool = False
     dtype: str = "float32"
     supports: tuple[str, ...] = ("bias", "stride", "padding", "dilation", "groups")
+    endless: bool = False
 
     def settings(self) -> dict[str, Any]:
         """Return the keyword arguments with which :func:`check_conv` catches it."""
@@ -325,18 +328,32 @@ _found: list[Mutant] = []
 
 
 def mistake(
-    family: str, name: str, hint: str, *, dtype: str = "float32", supports: str = ""
+    family: str,
+    name: str,
+    hint: str,
+    *,
+    dtype: str = "float32",
+    supports: str = "",
+    endless: bool = False,
+    both: bool = False,
 ) -> Callable[[type[Conv]], type[Conv]]:
-    """Enter a class into the catalogue; its docstring explains it. `supports` is what it needs beyond the usual."""
+    """Enter a class into the catalogue; its docstring explains it. `supports` is what it needs beyond the usual.
+
+    With `both` the same mistake is entered for the transposed convolution too.
+    """
+
+    def enter(cls: type[Conv], called: str) -> None:
+        assert family in FAMILIES
+        assert called not in {m.name for m in _found}, called
+        explanation = " ".join((cls.__doc__ or "").split())
+        words = ("bias", "stride", "padding", "dilation", "groups", *([supports] if supports else []))
+        transposed = issubclass(cls, ConvTranspose)
+        _found.append(Mutant(called, family, explanation, hint, cls, transposed, dtype, words, endless))
 
     def register(cls: type[Conv]) -> type[Conv]:
-        assert family in FAMILIES
-        assert name not in {m.name for m in _found}, name
-        explanation = " ".join((cls.__doc__ or "").split())
-        extra = (supports,) if supports else ()
-        usual = ("bias", "stride", "padding", "dilation", "groups")
-        transposed = issubclass(cls, ConvTranspose)
-        _found.append(Mutant(name, family, explanation, hint, cls, transposed, dtype, usual + extra))
+        enter(cls, name)
+        if both:
+            enter(type("_", (cls, ConvTranspose), {"__doc__": cls.__doc__}), f"transposed: {name}")
         return cls
 
     return register
@@ -358,7 +375,7 @@ class _(Conv):
     """The number of steps is taken for the number of positions."""
 
     def output(self, padded, k, s, d):
-        return max(1, (padded - d * (k - 1) - 1) // s)
+        return (padded - d * (k - 1) - 1) // s
 
 
 @mistake("output size", "width computed from height", "Compute each axis' output size from its own size and kernel.")
@@ -372,9 +389,6 @@ class _(Conv):
 @mistake("output size", "padding counted once in the output size", "Add the padding before and the padding after.")
 class _(Conv):
     """n + p stands where n + 2p belongs."""
-
-    def output(self, padded, k, s, d):
-        return max(1, super().output(padded, k, s, d))
 
     def outputs(self, size, kernel, p):
         return super().outputs(size, kernel, p._replace(padding=[(b, 0) for b, _ in p.padding]))
@@ -390,6 +404,40 @@ class _(Conv):
         part = tuple(slice(0, min(a, b)) for a, b in zip(y.shape, same.shape, strict=True))
         same[part] = y[part]
         return same
+
+
+@mistake(
+    "output size", "stride ignored altogether", "Step by the stride, and divide by it in the output size.", both=True
+)
+class _(Conv):
+    """The forward pass takes stride 1 whatever it is asked for."""
+
+    def y(self, x, weight, bias, p):
+        return super().y(x, weight, bias, p._replace(stride=(1,) * len(p.stride)))
+
+
+@mistake("output size", "padding ignored altogether", "Use the padding, and count it in the output size.", both=True)
+class _(Conv):
+    """The forward pass takes no padding whatever it is asked for."""
+
+    def y(self, x, weight, bias, p):
+        return super().y(x, weight, bias, p._replace(padding=[(0, 0)] * len(p.padding)))
+
+
+@mistake("output size", "dilation ignored altogether", "The kernel spans dilation·(k − 1) + 1 elements.", both=True)
+class _(Conv):
+    """The forward pass takes dilation 1 whatever it is asked for."""
+
+    def y(self, x, weight, bias, p):
+        return super().y(x, weight, bias, p._replace(dilation=(1,) * len(p.dilation)))
+
+
+@mistake("output size", "k for dilation·(k−1)+1 in the output size", "Compute the size with the kernel's whole span.")
+class _(Conv):
+    """Taps lie dilation apart, but as many windows are taken as an undilated kernel would have."""
+
+    def outputs(self, size, kernel, p):
+        return super().outputs(size, kernel, p._replace(dilation=(1,) * len(p.dilation)))
 
 
 @mistake(
@@ -469,7 +517,9 @@ class _(Conv):
         return super().grad_x(g, flipped(weight), shape, p)
 
 
-@mistake("kernel flip", "weight gradient flipped", "The weight gradient correlates x with g; it is not flipped.")
+@mistake(
+    "kernel flip", "weight gradient flipped", "The weight gradient correlates x with g; it is not flipped.", both=True
+)
 class _(Conv):
     """The gradient of each kernel comes out reversed."""
 
@@ -559,6 +609,52 @@ class _(Conv):
         padded[where] = part
 
 
+class _WindowByWindow(Conv):
+    """The input gradient in the other order: for each output position, all taps at once."""
+
+    def grad_x(self, g: Array, weight: Array, shape: Any, p: Steps) -> Any:
+        work = self.work(g.dtype)
+        padded = np.zeros((*shape[:2], *(n + b + a for n, (b, a) in zip(shape[2:], p.padding, strict=True))), work)
+        for o in np.ndindex(*g.shape[2:]):
+            axes = zip(o, p.stride, weight.shape[2:], p.dilation, strict=True)
+            window = [slice(oj * s, oj * s + d * (k - 1) + 1, d) for oj, s, k, d in axes]
+            for ins, outs, rows in self.channels(p.groups, shape[1], len(weight)):
+                part = self.part(self.conj(weight[rows].astype(work)), g[:, outs][(..., *o)].astype(work))
+                self.add(padded, (slice(None), ins, *window), part)
+        return self.unpad(padded, shape[2:], p.padding).astype(g.dtype)
+
+    def part(self, weight: Array, g: Array) -> Array:
+        """Σ over output channels: (K, C, t1 … td), (N, K) -> (N, C, t1 … td)."""
+        return np.tensordot(g, weight, axes=1)
+
+
+@mistake(
+    "stride",
+    "overlapping windows overwrite each other, window by window",
+    "Add with += for each window: an element read by several windows receives all of them.",
+)
+class _(_WindowByWindow):
+    """A loop over output positions assigns each window's gradient; the last window that reads an element wins."""
+
+    def add(self, padded, where, part):
+        padded[where] = part
+
+
+@mistake(
+    "stride",
+    "windows and output channels overwrite each other",
+    "Add with += in the innermost loop: x receives from every window and every output channel.",
+)
+class _(_WindowByWindow):
+    """Loops over positions and output channels assign; the last window's last output channel wins."""
+
+    def part(self, weight, g):
+        return super().part(weight[-1:], g[:, -1:])
+
+    def add(self, padded, where, part):
+        padded[where] = part
+
+
 @mistake("stride", "rows that the stride leaves over are dropped", "The gradient has x's shape; unread elements are 0.")
 class _(Conv):
     """The gradient's size is computed back from the output's, which forgets the remainder of the division."""
@@ -566,10 +662,8 @@ class _(Conv):
     def grad_x(self, g, weight, shape, p):
         reach = _reach(g.shape[2:], weight.shape[2:], p)
         sizes = [min(n, r - b - a) for n, r, (b, a) in zip(shape[2:], reach, p.padding, strict=True)]
-        return super().grad_x(g, weight, (*shape[:2], *(max(1, n) for n in sizes)), p)
-
-    def unpad(self, padded, size, padding):
-        return padded[(..., *(slice(b, b + n) for n, (b, _) in zip(size, padding, strict=True)))]
+        whole = super().grad_x(g, weight, shape, p)
+        return whole[(..., *(slice(0, max(0, n)) for n in sizes))]
 
 
 @mistake("stride", "stride of the first axis used for all", "Index stride by axis.")
@@ -631,7 +725,7 @@ class _(Conv):
     """The effective kernel is taken one dilation too long, so the output comes out too small."""
 
     def output(self, padded, k, s, d):
-        return max(1, (padded - d * k) // s + 1)
+        return (padded - d * k) // s + 1
 
 
 @mistake("dilation", "dilation counted from zero", "Dilation 1 means neighbouring taps; some libraries count gaps.")
@@ -673,7 +767,7 @@ class _(Conv):
     """Every axis is dilated as the first one is."""
 
     def outputs(self, size, kernel, p):
-        return tuple(max(1, o) for o in super().outputs(size, kernel, p._replace(dilation=[p.dilation[0]] * len(size))))
+        return super().outputs(size, kernel, p._replace(dilation=[p.dilation[0]] * len(size)))
 
     def taps(self, t, outputs, p):
         return super().taps(t, outputs, p._replace(dilation=[p.dilation[0]] * len(outputs)))
@@ -746,6 +840,15 @@ class _(Conv):
             yield ins, slice(g, None, groups), rows
 
 
+@mistake("groups", "output channel k in group k mod G", "Output channel k belongs to group k // (K/G).")
+class _(Conv):
+    """Output channel k, with its own weights, reads the input channels of group k mod G; K = G hides it."""
+
+    def channels(self, groups, c_in, c_out):
+        for g, (ins, _, _) in enumerate(super().channels(groups, c_in, c_out)):
+            yield ins, slice(g, None, groups), slice(g, None, groups)
+
+
 @mistake("groups", "only the first group computed", "Loop over all groups.")
 class _(Conv):
     """The other groups' outputs and gradients stay zero."""
@@ -754,7 +857,7 @@ class _(Conv):
         yield next(super().channels(groups, c_in, c_out))
 
 
-@mistake("groups", "first group's weights used for all", "Group g uses weight rows g·K/G … (g+1)·K/G − 1.")
+@mistake("groups", "first group's weights used for all", "Group g uses weight rows g·K/G … (g+1)·K/G − 1.", both=True)
 class _(Conv):
     """The weight is not sliced by group in the forward pass."""
 
@@ -763,7 +866,12 @@ class _(Conv):
         return super().y(x, np.concatenate([first] * p.groups), bias, p)
 
 
-@mistake("groups", "groups reversed in the weight gradient", "Write the g-th group's gradient to its own weight rows.")
+@mistake(
+    "groups",
+    "groups reversed in the weight gradient",
+    "Write the g-th group's gradient to its own weight rows.",
+    both=True,
+)
 class _(Conv):
     """Each group's weight gradient lands in another group's place."""
 
@@ -848,7 +956,7 @@ class _(ConvTranspose):
 # --- Bias ---
 
 
-@mistake("bias", "bias ignored", "Add bias[k] to every element of output channel k.")
+@mistake("bias", "bias ignored", "Add bias[k] to every element of output channel k.", both=True)
 class _(Conv):
     """The bias is accepted and forgotten."""
 
@@ -872,6 +980,15 @@ class _(Conv):
         return super().y(x, weight, None if bias is None else bias * np.asarray(weight.shape[1], bias.dtype), p)
 
 
+@mistake("bias", "bias added in the innermost loop", "Add the bias after the sum over taps and input channels.")
+class _(Conv):
+    """The bias is added once for every tap of every input channel."""
+
+    def y(self, x, weight, bias, p):
+        count = np.asarray(math.prod(weight.shape[1:]), x.dtype)
+        return super().y(x, weight, None if bias is None else bias * count, p)
+
+
 @mistake("bias", "bias broadcast along the last axis", "Reshape the bias to (1, K, 1, …) before adding it.")
 class _(Conv):
     """NumPy aligns trailing axes, so y + bias adds along the width: wrong where it fits, an error where it does not."""
@@ -880,7 +997,9 @@ class _(Conv):
         return y if bias is None else y + bias
 
 
-@mistake("bias", "first group's bias used for all", "Slice the bias by group, or add it after joining the groups.")
+@mistake(
+    "bias", "first group's bias used for all", "Slice the bias by group, or add it after joining the groups.", both=True
+)
 class _(Conv):
     """Each group adds the bias from its beginning."""
 
@@ -890,7 +1009,7 @@ class _(Conv):
         return super().y(x, weight, bias, p)
 
 
-@mistake("bias", "bias gradient averaged over the batch", "Sum over the batch; the loss does the averaging.")
+@mistake("bias", "bias gradient averaged over the batch", "Sum over the batch; the loss does the averaging.", both=True)
 class _(Conv):
     """A mean stands where a sum belongs."""
 
@@ -898,12 +1017,38 @@ class _(Conv):
         return super().grad_bias(g) / np.asarray(max(1, len(g)), g.dtype)
 
 
-@mistake("bias", "bias gradient averaged over positions", "Sum over all output positions.")
+@mistake("bias", "bias gradient averaged over positions", "Sum over all output positions.", both=True)
 class _(Conv):
     """A mean over height and width stands where a sum belongs."""
 
     def grad_bias(self, g):
         return super().grad_bias(g) / np.asarray(max(1, np.prod(g.shape[2:])), g.dtype)
+
+
+@mistake(
+    "bias", "bias gradient averaged over batch and positions", "Sum over both; the loss does the averaging.", both=True
+)
+class _(Conv):
+    """A mean over everything but the channels stands where a sum belongs."""
+
+    def grad_bias(self, g):
+        return super().grad_bias(g) / np.asarray(max(1, g.size // g.shape[1]), g.dtype)
+
+
+@mistake("bias", "bias gradient summed over the channels", "Sum over axis 0 and the positions; keep axis 1.", both=True)
+class _(Conv):
+    """The batch axis is kept and the channels are summed."""
+
+    def grad_bias(self, g):
+        return np.sum(g, axis=tuple(range(1, g.ndim)))
+
+
+@mistake("bias", "bias gradient keeps all axes", "Drop the axes that are summed: no keepdims.", both=True)
+class _(Conv):
+    """The sum keeps its axes, so that the result has shape (1, K, 1, …)."""
+
+    def grad_bias(self, g):
+        return super().grad_bias(g).reshape(1, -1, *(1,) * (g.ndim - 2))
 
 
 @mistake("bias", "bias gradient of the first position only", "Sum over all output positions.")
@@ -914,7 +1059,7 @@ class _(Conv):
         return super().grad_bias(g[(..., *(slice(0, 1),) * (g.ndim - 2))])
 
 
-@mistake("bias", "bias gradient of the first sample only", "Sum over the batch.")
+@mistake("bias", "bias gradient of the first sample only", "Sum over the batch.", both=True)
 class _(Conv):
     """The other samples are forgotten."""
 
@@ -922,7 +1067,9 @@ class _(Conv):
         return super().grad_bias(g[:1])
 
 
-@mistake("bias", "bias gradient keeps the batch axis", "Sum over the batch axis too: the result has shape (K,).")
+@mistake(
+    "bias", "bias gradient keeps the batch axis", "Sum over the batch axis too: the result has shape (K,).", both=True
+)
 class _(Conv):
     """One gradient per sample is returned."""
 
@@ -953,10 +1100,7 @@ class _(Conv):
     """The input gradient is cropped with [p:-p], which selects nothing where an axis has no padding."""
 
     def unpad(self, padded, size, padding):
-        cropped = padded[(..., *(slice(b, -a) for b, a in padding))]
-        grad = np.zeros((*padded.shape[:2], *size), padded.dtype)
-        grad[tuple(slice(0, n) for n in cropped.shape)] = cropped
-        return grad
+        return padded[(..., *(slice(b, -a) for b, a in padding))]
 
 
 @mistake("padding", "padding not taken off the input gradient", "Crop the padding off before returning.")
@@ -1006,8 +1150,13 @@ class _(Conv):
     def y(self, x, weight, bias, p):
         return super().y(x, weight, bias, p._replace(padding=p.padding[::-1]))
 
-    def outputs(self, size, kernel, p):
-        return tuple(max(1, o) for o in super().outputs(size, kernel, p))
+
+@mistake("padding", "padding of the first axis used for all", "Index padding by axis.")
+class _(Conv):
+    """Every axis is padded as the first one is."""
+
+    def y(self, x, weight, bias, p):
+        return super().y(x, weight, bias, p._replace(padding=[p.padding[0]] * len(p.padding)))
 
 
 @mistake("padding", "all padding put before", "Half of the padding belongs after the input.")
@@ -1019,6 +1168,17 @@ class _(Conv):
 
     def unpad(self, padded, size, padding):
         return super().unpad(padded, size, [(b + a, 0) for b, a in padding])
+
+
+@mistake("padding", "all padding put after", "Half of the padding belongs before the input.")
+class _(Conv):
+    """The output has the right size, but the input stays at the beginning."""
+
+    def pad(self, x, padding):
+        return super().pad(x, [(0, b + a) for b, a in padding])
+
+    def unpad(self, padded, size, padding):
+        return super().unpad(padded, size, [(0, b + a) for b, a in padding])
 
 
 @mistake("padding", "pads with ones", "Pad with zeros.")
@@ -1104,7 +1264,50 @@ class _(Conv):
 
 
 @mistake(
-    "layout", "batch and channels mixed by a reshape", "Transpose (K, N, …) to (N, K, …); a reshape moves nothing."
+    "layout",
+    "weight matrix reshaped where it should be transposed",
+    "Use .T on the (K, C·T) matrix; a reshape moves nothing.",
+)
+class _(Conv):
+    """The input gradient multiplies by the (K, C·T) matrix reshaped to (C·T, K)."""
+
+    def grad_x(self, g, weight, shape, p):
+        k, flat = len(weight) // p.groups, (-1, len(weight) // p.groups)
+        mixed = [w.reshape(flat).T.reshape(k, *w.shape[1:]) for w in np.split(weight, p.groups)]
+        return super().grad_x(g, np.concatenate(mixed), shape, p)
+
+
+@mistake(
+    "layout",
+    "weight gradient reshaped where it should be transposed",
+    "The product of columns and g is (C·T, K): transpose it before giving it the weight's shape.",
+)
+class _(Conv):
+    """The (C·T, K) product is reshaped to (K, C, …) as it lies."""
+
+    def grad_weight(self, g, x, shape, p):
+        grads = np.split(super().grad_weight(g, x, shape, p), p.groups)
+        return np.concatenate([grad.reshape(len(grad), -1).T.reshape(grad.shape) for grad in grads])
+
+
+@mistake(
+    "layout",
+    "positions and channels mixed by a reshape",
+    "Reshape (N·L, K) to (N, height, width, K) and then move the channels to axis 1.",
+)
+class _(Conv):
+    """The product comes out with channels last and is reshaped to (N, K, …)."""
+
+    def y(self, x, weight, bias, p):
+        y = super().y(x, weight, bias, p)
+        return np.ascontiguousarray(np.moveaxis(y, 1, -1)).reshape(y.shape)
+
+
+@mistake(
+    "layout",
+    "batch and channels mixed by a reshape",
+    "Transpose (K, N, …) to (N, K, …); a reshape moves nothing.",
+    both=True,
 )
 class _(Conv):
     """The product comes out with channels first and is reshaped to (N, K, …)."""
@@ -1123,6 +1326,19 @@ class _(Conv):
         return super().grad_weight(mixed, x, shape, p)
 
 
+@mistake(
+    "layout",
+    "batch and channels of g mixed in the input gradient",
+    "Transpose g to (K, N, …) before making it a matrix.",
+)
+class _(Conv):
+    """The input gradient reshapes (N, K, …) to (K, N·L)."""
+
+    def grad_x(self, g, weight, shape, p):
+        mixed = np.ascontiguousarray(g).reshape(g.shape[1], g.shape[0], *g.shape[2:]).swapaxes(0, 1)
+        return super().grad_x(mixed, weight, shape, p)
+
+
 @mistake("layout", "kernel axes exchanged", "The weight is (K, C/G, height, width), as x is (N, C, height, width).")
 class _(Conv):
     """The kernel is read as (width, height); only a square kernel lets this pass unnoticed."""
@@ -1130,6 +1346,14 @@ class _(Conv):
     def y(self, x, weight, bias, p):
         flat = weight.reshape(*weight.shape[:2], *weight.shape[:1:-1])
         return super().y(x, flat.transpose(0, 1, *range(weight.ndim - 1, 1, -1)), bias, p)
+
+
+@mistake("layout", "output returned with channels last", "Move the channels back: y is (N, K, height, width).")
+class _(Conv):
+    """The output is (N, height, width, K)."""
+
+    def y(self, x, weight, bias, p):
+        return np.moveaxis(super().y(x, weight, bias, p), 1, -1)
 
 
 @mistake("layout", "weight rows taken taps first", "im2col's rows run over channels first, then taps: (c, t).")
@@ -1317,6 +1541,14 @@ class _(Conv):
         return dtype
 
 
+@mistake("precision", "float32 computed in float16", "Compute in the operands' data type, or a wider one.")
+class _(Conv):
+    """Operands and sums have 11 bits."""
+
+    def work(self, dtype):
+        return np.dtype("float16") if dtype == np.float32 else super().work(dtype)
+
+
 @mistake("precision", "float64 computed in float32", "Compute in the operands' data type.", dtype="float64")
 class _(Conv):
     """Operands and sums have 24 bits."""
@@ -1359,7 +1591,7 @@ class _(Conv):
         return super().y(first, weight, bias, p)
 
 
-@mistake("interface", "weight gradient of the last sample only", "Sum over the batch with +=.")
+@mistake("interface", "weight gradient of the last sample only", "Sum over the batch with +=.", both=True)
 class _(Conv):
     """Each sample's weight gradient overwrites the one before."""
 
@@ -1367,7 +1599,12 @@ class _(Conv):
         return super().grad_weight(g[-1:], x[-1:], shape, p)
 
 
-@mistake("interface", "weight gradient averaged over the batch", "Sum over the batch; the loss does the averaging.")
+@mistake(
+    "interface",
+    "weight gradient averaged over the batch",
+    "Sum over the batch; the loss does the averaging.",
+    both=True,
+)
 class _(Conv):
     """A mean stands where a sum belongs."""
 
@@ -1375,7 +1612,7 @@ class _(Conv):
         return super().grad_weight(g, x, shape, p) / np.asarray(max(1, len(g)), g.dtype)
 
 
-@mistake("interface", "sign of the input gradient wrong", "The gradient is that of y, not of −y.")
+@mistake("interface", "sign of the input gradient wrong", "The gradient is that of y, not of −y.", both=True)
 class _(Conv):
     """The input gradient comes out negative."""
 
@@ -1399,7 +1636,7 @@ class _(Conv):
         return super().y(x, weight, bias, p).astype(np.result_type(x.dtype, np.float64))
 
 
-@mistake("interface", "no bias gradient returned", "Return an array for every gradient.")
+@mistake("interface", "no bias gradient returned", "Return an array for every gradient.", both=True)
 class _(Conv):
     """The third gradient is None."""
 
@@ -1418,7 +1655,12 @@ class _(Conv):
         return super().outputs(size, kernel, p)
 
 
-@mistake("interface", "never returns where the stride exceeds the kernel", "Check the loop's end condition.")
+@mistake(
+    "interface",
+    "never returns where the stride exceeds the kernel",
+    "Check the loop's end condition.",
+    endless=True,
+)
 class _(Conv):
     """A search for the next window never finds one."""
 

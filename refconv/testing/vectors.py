@@ -59,7 +59,6 @@ NOT_IN_VALUES = {
     "gradients not conjugated": "shows only on complex numbers, which the vectors do not hold",
 }
 """Catalogued mistakes that no vector can catch, and why."""
-_ENDLESS = "never returns where the stride exceeds the kernel"
 
 ALGORITHM = {
     "conv": "y[n,k,o] = bias[k] + sum over c of the group of k and taps t of "
@@ -311,7 +310,7 @@ def catches(vector: Vector, mutant: Mutant, call: Caller) -> bool:
 
 def caught(vector: Vector, call: Caller) -> list[str]:
     """Return the names of the catalogued mistakes that a problem catches, in the catalogue's order."""
-    fitting = (m for m in CATALOGUE if m.transposed == vector.entry.problem.transposed and m.name != _ENDLESS)
+    fitting = (m for m in CATALOGUE if m.transposed == vector.entry.problem.transposed and not m.endless)
     return [mutant.name for mutant in fitting if catches(vector, mutant, call)]
 
 
