@@ -1,0 +1,382 @@
+"""Compare channel groups: the same residual network in several widths, trained with the same seeds.
+
+Every budget of parameters is met by every grouping, by its number of channels. A seed draws the initial weights and the
+order of the images; the split of the data is always the same one. So two groupings of one budget are compared seed by
+seed. Each finished training is a line of a file, from which a comparison that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import refconv
+from refconv.cost import parse_groups
+from refconv.experiments.figures import STYLES, accuracy_against_parameters
+from refconv.experiments.paired import paired_interval
+from refconv.experiments.tables import markdown, summary
+from refconv.experiments.train import fingerprint
+from refconv.experiments.widths import Network, match_width, residual_cost
+from refconv.integers import as_int, shown
+from refconv.nn import Recipe, Split, accuracy, residual_network
+from refconv.nn.checkpoint import replacing
+from refconv.nn.data import load_dataset
+from refconv.nn.data.split import needing
+from refconv.nn.training import to_model
+
+RESULTS, SUMMARY, TABLE, FIGURE = "results.jsonl", "comparison.json", "comparison.md", "comparison.png"
+
+
+class CompareError(Exception):
+    """A comparison cannot begin or go on; the message says what to do."""
+
+
+class InterruptedComparisonError(Exception):
+    """A comparison was asked to stop; every finished training is saved."""
+
+    def __init__(self, done: int, total: int) -> None:
+        super().__init__(f"interrupted after {done} of {total} trainings, which are saved")
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """What is compared on what, and how.
+
+    Attributes
+    ----------
+    data : sequence of str
+        Each as of :func:`refconv.nn.data.load_dataset`.
+    groups : sequence of str
+        Each as of :func:`refconv.cost.parse_groups`; the others are compared with the first.
+    budgets : sequence of int
+        Parameters, met by the number of channels.
+    seeds : int
+        How many, from 0.
+    blocks : int
+        Residual modules of each stage.
+    backend : str
+        Array module.
+    recipe : Recipe
+        How every network is trained.
+    """
+
+    data: Sequence[str]
+    groups: Sequence[str]
+    budgets: Sequence[int]
+    seeds: int
+    blocks: int
+    backend: str = "numpy"
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+class CompareObserver:
+    """Is told how a comparison proceeds. This one keeps silent; subclasses print."""
+
+    def begin(self, done: int, total: int) -> None:
+        """Take note of how many trainings there are, and how many are done from before."""
+
+    def after(self, row: dict[str, Any]) -> None:
+        """Take note of a finished training: a line of the results."""
+
+
+def run_comparison(
+    settings: CompareSettings,
+    out: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    jobs: int = 1,
+    observer: CompareObserver | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train every grouping at every budget on every data set with every seed, and say what the differences show.
+
+    Parameters
+    ----------
+    settings : CompareSettings
+        What is compared.
+    out : path
+        Folder for ``results.jsonl`` (the settings, then an object a line for each training), ``comparison.json`` (all
+        that follows from it), ``comparison.md`` (tables and conclusion) and ``comparison.png``. Made if need be.
+    resume : bool
+        Go on from the results in `out`.
+    jobs : int
+        Trainings at a time, at most 61; more than one run in processes of their own, which import the caller's main
+        module: it must do its work under ``if __name__ == "__main__"``. The results are the same for any number.
+    observer : CompareObserver, optional
+        Is told of every training.
+    stopping : callable () -> bool, optional
+        Asked all the time whether to stop.
+
+    Returns
+    -------
+    dict
+        What ``comparison.json`` holds: see :func:`refconv.experiments.tables.summary`.
+
+    Raises
+    ------
+    CompareError
+        If there are results and `resume` is false, or none and it is true; if they are damaged or of a comparison with
+        other settings (then nothing is written); or if a process of its own died.
+    InterruptedComparisonError
+        If `stopping` asked for it; the comparison can be resumed.
+    ValueError, TypeError, ImportError, refconv.BackendError
+        If a setting is wrong, or a package is missing.
+    OSError
+        If a file cannot be written; what was saved before stays.
+    """
+    folder, observer = Path(out), CompareObserver() if observer is None else observer
+    jobs = as_int(jobs, "jobs", 1, 61)
+    settings = _checked(settings)
+    sets = {name: load_dataset(name) for name in settings.data}
+    networks = _networks(settings, sets)
+    config = _config(settings, sets)
+    tasks = [(settings, network, seed) for seed in range(settings.seeds) for network in networks]
+    rows = _saved(folder, config, resume)
+    done = {_key(row): row for row in rows}
+    _begin_results(folder, config, rows)
+    observer.begin(len(done), len(tasks))
+
+    def record(row: dict[str, Any]) -> None:
+        with (folder / RESULTS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        done[_key(row)] = row
+        observer.after(row)
+
+    left = [task for task in tasks if task[1].key(task[2]) not in done]
+    with contextlib.closing(_rows(left, sets, jobs, stopping)) as found:
+        for row in found:
+            record(row)
+    if len(done) < len(tasks):
+        raise InterruptedComparisonError(len(done), len(tasks))
+    result = summary(config, sets, networks, {key: row["right"] for key, row in done.items()})
+    for name, contents in (
+        (SUMMARY, (json.dumps(result, indent=2) + "\n").encode()),
+        (TABLE, markdown(result).encode()),
+        (FIGURE, accuracy_against_parameters(result)),
+    ):
+        with replacing(folder / name) as partial:
+            partial.write_bytes(contents)
+    return result
+
+
+def _checked(settings: CompareSettings) -> CompareSettings:
+    """Return the settings in one way of writing them, or say what is wrong with them."""
+    refconv.load_backend(settings.backend)
+    seeds = as_int(settings.seeds, "seeds", 2, 2**32)  # one has no spread
+    as_int(settings.recipe.epochs, "epochs", 1)
+    as_int(settings.blocks, "blocks", 1, 26)  # without blocks nothing is grouped
+    paired_interval([0] * 2)  # if SciPy or Matplotlib is missing, that is said before the training, not after
+    with needing("figures", "Matplotlib"):
+        import matplotlib.figure  # noqa: F401
+    if len(settings.groups) > len(STYLES):
+        raise ValueError(
+            f"groups must be at most {len(STYLES)}, which a figure can tell apart; got {len(settings.groups)}"
+        )
+    groups = []
+    for name in settings.groups:
+        spec = parse_groups(name)
+        groups.append("dense" if spec.label == 1 else f"{spec.kind}:{spec.n}")
+    budgets = [as_int(budget, "budgets") for budget in settings.budgets]
+    for what, values, least in (("data", settings.data, 1), ("groups", groups, 2), ("budgets", budgets, 1)):
+        if len(set(values)) < len(values):
+            raise ValueError(f"{what} must not name the same twice; got {', '.join(map(str, values))}")
+        if len(values) < least:
+            raise ValueError(f"{what} must be at least {least}; got {shown(list(values))}")
+    return CompareSettings(
+        tuple(settings.data), tuple(groups), tuple(budgets), seeds, settings.blocks, settings.backend, settings.recipe
+    )
+
+
+def _networks(settings: CompareSettings, sets: dict[str, Split]) -> list[Network]:
+    found = []
+    for data, budget, groups in itertools.product(settings.data, settings.budgets, settings.groups):
+        shape = {"blocks": settings.blocks, **_shape(sets[data])}
+        try:
+            channels = match_width(groups, budget, **shape)
+        except ValueError as error:
+            raise ValueError(f"{error} (on {data})") from None
+        cost = residual_cost(groups, channels, **shape)
+        found.append(Network(data, budget, groups, channels, cost.parameters, cost.macs))
+    return found
+
+
+def _config(settings: CompareSettings, sets: dict[str, Split]) -> dict[str, Any]:
+    """Return the settings as a file gives them back."""
+    config = asdict(settings)
+    recipe = config.pop("recipe")
+    images = {name: fingerprint(data) for name, data in sets.items()}
+    found: dict[str, Any] = json.loads(json.dumps(config | recipe | {"data_sha256": images}))
+    return found
+
+
+def _shape(data: Split) -> dict[str, Any]:
+    return {"c_in": data.train_images.shape[1], "classes": len(data.classes), "side": data.train_images.shape[2]}
+
+
+# --- What is saved --------------------------------------------------------------------------------------------
+
+
+def _key(row: dict[str, Any]) -> tuple[str, int, str, int]:
+    return row["data"], row["budget"], row["groups"], row["seed"]
+
+
+def _saved(folder: Path, config: dict[str, Any], resume: bool) -> list[dict[str, Any]]:
+    """Return the trainings to go on from. The last line is ignored if it is not whole, as a kill leaves it."""
+    path = folder / RESULTS
+    if not path.exists():
+        if resume:
+            raise CompareError(f"cannot resume: there is no {path}")
+        return []
+    if not resume:
+        raise CompareError(f"{path} is there already: --resume goes on from it, another --out begins anew")
+    lines = path.read_bytes().split(b"\n")[:-1]
+    try:
+        first, *rows = [json.loads(line) for line in lines]
+        before = dict(first["settings"])
+        if not all(isinstance(row["right"], int) and _key(row) for row in rows):
+            raise TypeError
+    except (ValueError, KeyError, TypeError) as error:
+        raise CompareError(f"cannot resume: {path} is damaged, or not a comparison's") from error
+    for name in [*config, *before]:
+        was, now = before.get(name), config.get(name)
+        if was != now:
+            what = "other images" if name == "data_sha256" else f"{name}={_shown(was)}, not {name}={_shown(now)}"
+            raise CompareError(f"{path} is of a comparison with {what}: it can go on only as it began")
+    return rows
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _begin_results(folder: Path, config: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Write the results so far anew, whole lines only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / RESULTS) as partial:
+        partial.write_text("".join(json.dumps(row) + "\n" for row in [{"settings": config}, *rows]), encoding="utf-8")
+
+
+# --- The trainings, here or in processes of their own ---------------------------------------------------------
+
+_Task = tuple[CompareSettings, Network, int]
+
+
+def _train(task: _Task, data: Split, stopping: Callable[[], bool]) -> dict[str, Any] | None:
+    """Train and test one network; return a line of the results, or None if it was stopped."""
+    from threadpoolctl import threadpool_limits
+
+    settings, network, seed = task
+    started = time.perf_counter()
+    rng, order = np.random.default_rng(seed).spawn(2)  # so that every grouping meets the images in one order
+    model = residual_network(
+        parse_groups(network.groups).build,
+        channels=network.channels,
+        blocks=settings.blocks,
+        **_shape(data),
+        rng=rng,
+        xp=refconv.load_backend(settings.backend),
+    )
+    # Layers of this size cost less to compute than to hand to threads.
+    with refconv.set_workers(1), threadpool_limits(1):
+        for _ in settings.recipe.trainer(model, data.train_images, data.train_labels, rng=order).steps():
+            if stopping():
+                return None
+        share = accuracy(model, *to_model(model, data.test_images, data.test_labels))
+    return {
+        "data": network.data,
+        "budget": network.budget,
+        "groups": network.groups,
+        "seed": seed,
+        "right": round(share * len(data.test_labels)),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _rows(
+    tasks: list[_Task], sets: dict[str, Split], jobs: int, stopping: Callable[[], bool]
+) -> Generator[dict[str, Any]]:
+    """Yield a line of the results for each training, in the order they end; stop early if asked to."""
+    if jobs > 1 and len(tasks) > 1:
+        yield from _rows_of_processes(tasks, list(sets), min(jobs, len(tasks)), stopping)
+        return
+    for task in tasks:
+        row = None if stopping() else _train(task, sets[task[1].data], stopping)
+        if row is None:
+            return
+        yield row
+
+
+def _rows_of_processes(
+    tasks: list[_Task], names: list[str], jobs: int, stopping: Callable[[], bool]
+) -> Iterator[dict[str, Any]]:
+    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks as they happen to stand
+    stop = context.Event()
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_process, initargs=(stop, names))
+    try:
+        with _without_interruption():
+            waiting = {pool.submit(_train_in_process, task) for task in tasks}
+        while waiting and not stopping():
+            finished, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
+            for future in finished:
+                row = future.result()
+                assert row is not None  # nobody asked it to stop
+                yield row
+    except BrokenProcessPool as error:
+        if not stopping():
+            raise CompareError(
+                "a training's process died (was it killed, or out of memory?): --resume goes on, with fewer --jobs "
+                "if memory was short"
+            ) from error
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _without_interruption() -> Iterator[None]:
+    """Start processes that Ctrl-C on the terminal does not reach; this one gets it when all have started."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_process: dict[str, Any] = {}
+"""Of a training's process: its data sets, and whether to stop."""
+
+
+def _begin_process(stop: Any, names: list[str]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    _process.update(sets={name: load_dataset(name) for name in names}, stopping=stop.is_set)
+
+
+def _train_in_process(task: _Task) -> dict[str, Any] | None:
+    return _train(task, _process["sets"][task[1].data], _process["stopping"])
