@@ -28,11 +28,11 @@ import refconv
 from refconv.cost import parse_groups
 from refconv.experiments.figures import STYLES, accuracy_against_parameters
 from refconv.experiments.paired import paired_interval
-from refconv.experiments.tables import markdown, summary
+from refconv.experiments.tables import markdown, short_name, summary
 from refconv.experiments.train import fingerprint
 from refconv.experiments.widths import Network, match_width, residual_cost
 from refconv.integers import as_int, shown
-from refconv.nn import Recipe, Split, accuracy, residual_network
+from refconv.nn import Recipe, Split, Trainer, accuracy, residual_network
 from refconv.nn.checkpoint import replacing
 from refconv.nn.data import load_dataset
 from refconv.nn.data.split import needing
@@ -145,7 +145,8 @@ def run_comparison(
     networks = _networks(settings, sets)
     config = _config(settings, sets)
     tasks = [(settings, network, seed) for seed in range(settings.seeds) for network in networks]
-    rows = _saved(folder, config, resume)
+    _trainer(tasks[0], sets[tasks[0][1].data])  # says what is wrong with the recipe before anything is written
+    rows = _saved(folder, config, resume, {network.key(seed) for _, network, seed in tasks})
     done = {_key(row): row for row in rows}
     _begin_results(folder, config, rows)
     observer.begin(len(done), len(tasks))
@@ -191,7 +192,9 @@ def _checked(settings: CompareSettings) -> CompareSettings:
     groups = []
     for name in settings.groups:
         spec = parse_groups(name)
-        groups.append("dense" if spec.label == 1 else f"{spec.kind}:{spec.n}")
+        groups.append(
+            "dense" if spec.label == 1 else f"uniform:{spec.n}" if spec.kind == "uniform" else str(spec.label)
+        )
     budgets = [as_int(budget, "budgets") for budget in settings.budgets]
     for what, values, least in (("data", settings.data, 1), ("groups", groups, 2), ("budgets", budgets, 1)):
         if len(set(values)) < len(values):
@@ -210,7 +213,7 @@ def _networks(settings: CompareSettings, sets: dict[str, Split]) -> list[Network
         try:
             channels = match_width(groups, budget, **shape)
         except ValueError as error:
-            raise ValueError(f"{error} (on {data})") from None
+            raise ValueError(f"{error} (on {short_name(data)})") from None
         cost = residual_cost(groups, channels, **shape)
         found.append(Network(data, budget, groups, channels, cost.parameters, cost.macs))
     return found
@@ -232,11 +235,14 @@ def _shape(data: Split) -> dict[str, Any]:
 # --- What is saved --------------------------------------------------------------------------------------------
 
 
-def _key(row: dict[str, Any]) -> tuple[str, int, str, int]:
+_Key = tuple[str, int, str, int]
+
+
+def _key(row: dict[str, Any]) -> _Key:
     return row["data"], row["budget"], row["groups"], row["seed"]
 
 
-def _saved(folder: Path, config: dict[str, Any], resume: bool) -> list[dict[str, Any]]:
+def _saved(folder: Path, config: dict[str, Any], resume: bool, keys: set[_Key]) -> list[dict[str, Any]]:
     """Return the trainings to go on from. The last line is ignored if it is not whole, as a kill leaves it."""
     path = folder / RESULTS
     if not path.exists():
@@ -248,8 +254,8 @@ def _saved(folder: Path, config: dict[str, Any], resume: bool) -> list[dict[str,
     lines = path.read_bytes().split(b"\n")[:-1]
     try:
         first, *rows = [json.loads(line) for line in lines]
-        before = dict(first["settings"])
-        if not all(isinstance(row["right"], int) and _key(row) for row in rows):
+        before, found = dict(first["settings"]), {_key(row) for row in rows}
+        if not all(isinstance(row["right"], int) for row in rows):
             raise TypeError
     except (ValueError, KeyError, TypeError) as error:
         raise CompareError(f"cannot resume: {path} is damaged, or not a comparison's") from error
@@ -258,6 +264,8 @@ def _saved(folder: Path, config: dict[str, Any], resume: bool) -> list[dict[str,
         if was != now:
             what = "other images" if name == "data_sha256" else f"{name}={_shown(was)}, not {name}={_shown(now)}"
             raise CompareError(f"{path} is of a comparison with {what}: it can go on only as it began")
+    if not found <= keys:
+        raise CompareError(f"cannot resume: {path} is damaged: it has trainings that its settings have not")
     return rows
 
 
@@ -277,12 +285,9 @@ def _begin_results(folder: Path, config: dict[str, Any], rows: list[dict[str, An
 _Task = tuple[CompareSettings, Network, int]
 
 
-def _train(task: _Task, data: Split, stopping: Callable[[], bool]) -> dict[str, Any] | None:
-    """Train and test one network; return a line of the results, or None if it was stopped."""
-    from threadpoolctl import threadpool_limits
-
+def _trainer(task: _Task, data: Split) -> Trainer:
+    """Return the training of one network, about to begin."""
     settings, network, seed = task
-    started = time.perf_counter()
     rng, order = np.random.default_rng(seed).spawn(2)  # so that every grouping meets the images in one order
     model = residual_network(
         parse_groups(network.groups).build,
@@ -292,12 +297,21 @@ def _train(task: _Task, data: Split, stopping: Callable[[], bool]) -> dict[str, 
         rng=rng,
         xp=refconv.load_backend(settings.backend),
     )
+    return settings.recipe.trainer(model, data.train_images, data.train_labels, rng=order)
+
+
+def _train(task: _Task, data: Split, stopping: Callable[[], bool]) -> dict[str, Any] | None:
+    """Train and test one network; return a line of the results, or None if it was stopped."""
+    from threadpoolctl import threadpool_limits
+
+    started, (_, network, seed) = time.perf_counter(), task
     # Layers of this size cost less to compute than to hand to threads.
     with refconv.set_workers(1), threadpool_limits(1):
-        for _ in settings.recipe.trainer(model, data.train_images, data.train_labels, rng=order).steps():
+        trainer = _trainer(task, data)
+        for _ in trainer.steps():
             if stopping():
                 return None
-        share = accuracy(model, *to_model(model, data.test_images, data.test_labels))
+        share = accuracy(trainer.model, *to_model(trainer.model, data.test_images, data.test_labels))
     return {
         "data": network.data,
         "budget": network.budget,

@@ -71,8 +71,8 @@ STYLES = (
     {"color": "#d55e00", "marker": "X", "linestyle": (0, (1, 3))},
 )
 """Okabe and Ito's palette; marker and line tell the groupings apart without colour."""
-_ASIDE = 5
-"""Points by which the markers of neighbouring groupings stand apart, so that their error bars do not overlap."""
+_ASIDE = 1.025
+"""Factor by which the markers of neighbouring groupings are moved apart, so that their error bars do not overlap."""
 
 
 def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
@@ -90,7 +90,6 @@ def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
-    from matplotlib.transforms import ScaledTranslation
 
     config = result["settings"]
     names, groupings, budgets = config["data"], config["groups"], sorted(config["budgets"])
@@ -101,9 +100,9 @@ def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
         for place, groups in enumerate(groupings):
             found = [e for e in result["networks"] if (e["data"], e["groups"]) == (name, groups)]
             found.sort(key=lambda entry: int(entry["parameters"]))
-            aside = _ASIDE * (place - (len(groupings) - 1) / 2) / 72
+            aside = _ASIDE ** (place - (len(groupings) - 1) / 2)
             axis.errorbar(
-                [entry["parameters"] for entry in found],
+                [aside * entry["parameters"] for entry in found],
                 [100 * entry["mean"] for entry in found],
                 yerr=[100 * entry["deviation"] for entry in found],
                 label=groups,
@@ -113,7 +112,6 @@ def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
                 markersize=6,
                 markeredgecolor="black",
                 markeredgewidth=0.6,
-                transform=axis.transData + ScaledTranslation(aside, 0, figure.dpi_scale_trans),
                 **STYLES[place],
             )
         tested = result["data"][name]["test_images"]
@@ -127,8 +125,8 @@ def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), frameon=False)
     figure.supxlabel(
-        f"Mean ± standard deviation over {config['seeds']} seeds; markers stand a little aside so that bars do not "
-        "overlap.",
+        f"Mean ± standard deviation over {config['seeds']} seeds.\n"
+        "Markers stand a little to the side, so that bars do not overlap.",
         fontsize="small",
     )
     return _png(figure)

@@ -119,8 +119,8 @@ def _conclusion(result: dict[str, Any]) -> list[str]:
         if rest is not None:
             sentences.append(f"{short_name(name)}: {NO_DIFFERENCE} from {baseline}{rest or ' in any comparison'}.")
     sentences.append(
-        f"Each interval has 95 % confidence for itself: of {comparisons}, {0.05 * comparisons:.1f} would leave out 0 "
-        'by chance alone if nothing differed. "Taken alone" marks those that hold 0 when they are widened to 95 % for '
+        f"Each interval has 95 % confidence for itself: of {comparisons}, about {0.05 * comparisons:.2g} would leave out "
+        '0 by chance alone if nothing differed. "Taken alone" marks those that hold 0 when they are widened to 95 % for '
         "all of them together (Bonferroni)."
     )
     sentences += [
@@ -129,8 +129,8 @@ def _conclusion(result: dict[str, Any]) -> list[str]:
         for name, data in result["data"].items()
     ]
     sentences.append(
-        "The intervals are over initial weights and the order of the images. One split of each data set, one recipe "
-        f"and {config['epochs']} epochs of training: no ranking of groupings in general follows."
+        "The intervals are over initial weights and the order of the images. One split of each data set, one recipe: "
+        "no ranking of groupings in general follows."
     )
     return sentences
 
@@ -157,7 +157,7 @@ def table_rows(result: dict[str, Any], data: str) -> list[tuple[str, ...]]:
                 f"{entry['macs']:,}",
                 f"{_points(entry['mean'], '')} ± {_points(entry['deviation'], '')}",
                 f"{_points(difference['mean'])} {_interval(difference)}" if difference else "",
-                difference["verdict"] if difference else "compared with",
+                difference["verdict"] if difference else "baseline",
             )
         )
     return rows
@@ -177,8 +177,8 @@ def caption(result: dict[str, Any]) -> str:
     """Return one line on how the networks were trained."""
     config = result["settings"]
     return (
-        f"residual networks of {config['blocks']} modules a stage, {config['seeds']} seeds, {config['epochs']} epochs, "
-        f"batch size {config['batch_size']}, learning rate {config['lr']:g} ({config['schedule']})"
+        f"residual networks of {config['blocks']} modules a stage, {config['seeds']} seeds, epochs: "
+        f"{config['epochs']}, batch size {config['batch_size']}, learning rate {config['lr']:g} ({config['schedule']})"
     )
 
 
