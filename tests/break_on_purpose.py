@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ["tests/test_im2col.py", "tests/test_conv_forward.py", "tests/test_conv_backward.py", "tests/test_conv_transpose.py",
          "tests/test_properties.py", "tests/test_tiling.py", "tests/test_groups.py"]  # fmt: skip
+COMPARISON = ["tests/test_compare.py"]
 
 # name: file, what stands there, what is put in its place
 BREAKS = {
@@ -106,6 +107,25 @@ BREAKS = {
         "first = -(-(rows[0] + before - geo.spans[0] + 1) // geo.stride[0])",
         "first = -(-(rows[0] + before) // geo.stride[0])",
     ),
+    "width-never-below-the-budget": ("experiments/widths.py", "widths[max(above - 1, 0) : above + 1]", "widths[above : above + 1]"),
+    "interval-of-the-normal-distribution": ("experiments/paired.py", "(1 + confidence) / 2, n - 1)", "(1 + confidence) / 2, 1e9)"),
+    "interval-of-all-not-of-a-sample": ("experiments/paired.py", "* statistics.stdev(", "* statistics.pstdev("),
+    "an-interval-that-touches-zero-is-clear": ("experiments/paired.py", "self.low <= 0 <= self.high", "self.low < 0 < self.high"),
+    "comparisons-not-counted": ("experiments/tables.py", "1 - (1 - CONFIDENCE) / comparisons", "CONFIDENCE"),
+    "seeds-not-paired": ("experiments/tables.py", "for a, b in zip(mine, others, strict=True)", "for a, b in zip(mine, others[::-1], strict=True)"),
+    "order-depends-on-the-width": (
+        "experiments/compare.py",
+        "rng, order = np.random.default_rng(seed).spawn(2)",
+        "rng = order = np.random.default_rng(seed)",
+    ),
+    "half-a-line-of-results-read": ("experiments/compare.py", 'split(b"\\n")[:-1]', 'split(b"\\n")'),
+    "other-settings-resumed": ("experiments/compare.py", "if was != now:", "if was is now:"),
+    "a-stopped-training-counts": (
+        "experiments/compare.py",
+        "if stopping():\n                return None",
+        "if stopping():\n                break",
+    ),
+    "error-bars-twice-as-long": ("experiments/figures.py", '[100 * entry["deviation"]', '[200 * entry["deviation"]'),
 }  # fmt: skip
 
 
@@ -116,13 +136,15 @@ def run(name: str) -> str | None:
         copy = Path(folder)
         shutil.copytree(ROOT / "refconv", copy / "refconv", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "docs", copy / "docs")
         shutil.copy(ROOT / "pyproject.toml", copy)
         target = copy / "refconv" / file
         text = target.read_text(encoding="utf-8")
         if text.count(old) != 1:
             raise SystemExit(f"{name}: the line to break stands {text.count(old)} times in {file}; bring it up to date")
         target.write_text(text.replace(old, new), encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *TESTS]
+        tests = COMPARISON if file.startswith("experiments/") else TESTS
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
         done = subprocess.run(
             [*command, "--backend", "numpy"],
             cwd=copy,

@@ -119,9 +119,9 @@ def _conclusion(result: dict[str, Any]) -> list[str]:
         if rest is not None:
             sentences.append(f"{short_name(name)}: {NO_DIFFERENCE} from {baseline}{rest or ' in any comparison'}.")
     sentences.append(
-        f"Each interval has 95 % confidence for itself: of {comparisons}, about {0.05 * comparisons:.2g} would leave out "
-        '0 by chance alone if nothing differed. "Taken alone" marks those that hold 0 when they are widened to 95 % for '
-        "all of them together (Bonferroni)."
+        f"Each interval has 95 % confidence for itself: of {comparisons}, about {0.05 * comparisons:.2g} would leave "
+        'out 0 by chance alone if nothing differed. "Taken alone" marks those that hold 0 when they are widened to '
+        "95 % for all of them together (Bonferroni)."
     )
     sentences += [
         f"{short_name(name)}: {data['test_images']:,} test images alone leave a standard error of "
