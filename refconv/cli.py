@@ -380,13 +380,9 @@ def compare(
     """
     from rich.console import Console
 
-    from refconv.experiments.compare import (
-        CompareError,
-        CompareSettings,
-        InterruptedComparisonError,
-        run_comparison,
-    )
+    from refconv.experiments.compare import InterruptedComparisonError, run_comparison
     from refconv.experiments.progress import ConsoleCompareObserver
+    from refconv.experiments.trainings import CompareError, CompareSettings
     from refconv.nn import Recipe
     from refconv.tiling import cores
 

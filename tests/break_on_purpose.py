@@ -114,14 +114,14 @@ BREAKS = {
     "comparisons-not-counted": ("experiments/tables.py", "1 - (1 - CONFIDENCE) / comparisons", "CONFIDENCE"),
     "seeds-not-paired": ("experiments/tables.py", "for a, b in zip(mine, others, strict=True)", "for a, b in zip(mine, others[::-1], strict=True)"),
     "order-depends-on-the-width": (
-        "experiments/compare.py",
+        "experiments/trainings.py",
         "rng, order = np.random.default_rng(seed).spawn(2)",
         "rng = order = np.random.default_rng(seed)",
     ),
     "half-a-line-of-results-read": ("experiments/compare.py", 'split(b"\\n")[:-1]', 'split(b"\\n")'),
     "other-settings-resumed": ("experiments/compare.py", "if was != now:", "if was is now:"),
     "a-stopped-training-counts": (
-        "experiments/compare.py",
+        "experiments/trainings.py",
         "if stopping():\n                return None",
         "if stopping():\n                break",
     ),

@@ -28,15 +28,14 @@ from refconv.experiments.compare import (
     RESULTS,
     SUMMARY,
     TABLE,
-    CompareError,
     CompareObserver,
-    CompareSettings,
     InterruptedComparisonError,
     run_comparison,
 )
 from refconv.experiments.figures import STYLES, accuracy_against_parameters
 from refconv.experiments.paired import Interval, paired_interval, verdict
 from refconv.experiments.tables import COLUMNS, markdown, summary, table_rows
+from refconv.experiments.trainings import CompareError, CompareSettings
 from refconv.experiments.widths import Network, match_width, residual_cost
 from refconv.nn import Conv, Linear, Recipe, Split, residual_network
 

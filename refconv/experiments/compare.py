@@ -10,19 +10,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import multiprocessing
 import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import refconv
 from refconv.cost import parse_groups
@@ -30,19 +22,15 @@ from refconv.experiments.figures import STYLES, accuracy_against_parameters
 from refconv.experiments.paired import paired_interval
 from refconv.experiments.tables import markdown, short_name, summary
 from refconv.experiments.train import fingerprint
+from refconv.experiments.trainings import CompareError, CompareSettings, image_shape, result_rows, trainer_of
 from refconv.experiments.widths import Network, match_width, residual_cost
 from refconv.integers import as_int, shown
-from refconv.nn import Recipe, Split, Trainer, accuracy, residual_network
+from refconv.nn import Split
 from refconv.nn.checkpoint import replacing
 from refconv.nn.data import load_dataset
 from refconv.nn.data.split import needing
-from refconv.nn.training import to_model
 
 RESULTS, SUMMARY, TABLE, FIGURE = "results.jsonl", "comparison.json", "comparison.md", "comparison.png"
-
-
-class CompareError(Exception):
-    """A comparison cannot begin or go on; the message says what to do."""
 
 
 class InterruptedComparisonError(Exception):
@@ -50,37 +38,6 @@ class InterruptedComparisonError(Exception):
 
     def __init__(self, done: int, total: int) -> None:
         super().__init__(f"interrupted after {done} of {total} trainings, which are saved")
-
-
-@dataclass(frozen=True)
-class CompareSettings:
-    """What is compared on what, and how.
-
-    Attributes
-    ----------
-    data : sequence of str
-        Each as of :func:`refconv.nn.data.load_dataset`.
-    groups : sequence of str
-        Each as of :func:`refconv.cost.parse_groups`; the others are compared with the first.
-    budgets : sequence of int
-        Parameters, met by the number of channels.
-    seeds : int
-        How many, from 0.
-    blocks : int
-        Residual modules of each stage.
-    backend : str
-        Array module.
-    recipe : Recipe
-        How every network is trained.
-    """
-
-    data: Sequence[str]
-    groups: Sequence[str]
-    budgets: Sequence[int]
-    seeds: int
-    blocks: int
-    backend: str = "numpy"
-    recipe: Recipe = field(default_factory=Recipe)
 
 
 class CompareObserver:
@@ -145,24 +102,18 @@ def run_comparison(
     networks = _networks(settings, sets)
     config = _config(settings, sets)
     tasks = [(settings, network, seed) for seed in range(settings.seeds) for network in networks]
-    _trainer(tasks[0], sets[tasks[0][1].data])  # says what is wrong with the recipe before anything is written
+    trainer_of(tasks[0], sets[tasks[0][1].data])  # says what is wrong with the recipe before anything is written
     rows = _saved(folder, config, resume, {network.key(seed) for _, network, seed in tasks})
     done = {_key(row): row for row in rows}
     _begin_results(folder, config, rows)
     observer.begin(len(done), len(tasks))
 
-    def record(row: dict[str, Any]) -> None:
-        with (folder / RESULTS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        done[_key(row)] = row
-        observer.after(row)
-
     left = [task for task in tasks if task[1].key(task[2]) not in done]
-    with contextlib.closing(_rows(left, sets, jobs, stopping)) as found:
+    with contextlib.closing(result_rows(left, sets, jobs, stopping)) as found:
         for row in found:
-            record(row)
+            _append(folder / RESULTS, row)
+            done[_key(row)] = row
+            observer.after(row)
     if len(done) < len(tasks):
         raise InterruptedComparisonError(len(done), len(tasks))
     result = summary(config, sets, networks, {key: row["right"] for key, row in done.items()})
@@ -209,7 +160,7 @@ def _checked(settings: CompareSettings) -> CompareSettings:
 def _networks(settings: CompareSettings, sets: dict[str, Split]) -> list[Network]:
     found = []
     for data, budget, groups in itertools.product(settings.data, settings.budgets, settings.groups):
-        shape = {"blocks": settings.blocks, **_shape(sets[data])}
+        shape = {"blocks": settings.blocks, **image_shape(sets[data])}
         try:
             channels = match_width(groups, budget, **shape)
         except ValueError as error:
@@ -226,10 +177,6 @@ def _config(settings: CompareSettings, sets: dict[str, Split]) -> dict[str, Any]
     images = {name: fingerprint(data) for name, data in sets.items()}
     found: dict[str, Any] = json.loads(json.dumps(config | recipe | {"data_sha256": images}))
     return found
-
-
-def _shape(data: Split) -> dict[str, Any]:
-    return {"c_in": data.train_images.shape[1], "classes": len(data.classes), "side": data.train_images.shape[2]}
 
 
 # --- What is saved --------------------------------------------------------------------------------------------
@@ -280,117 +227,8 @@ def _begin_results(folder: Path, config: dict[str, Any], rows: list[dict[str, An
         partial.write_text("".join(json.dumps(row) + "\n" for row in [{"settings": config}, *rows]), encoding="utf-8")
 
 
-# --- The trainings, here or in processes of their own ---------------------------------------------------------
-
-_Task = tuple[CompareSettings, Network, int]
-
-
-def _trainer(task: _Task, data: Split) -> Trainer:
-    """Return the training of one network, about to begin."""
-    settings, network, seed = task
-    rng, order = np.random.default_rng(seed).spawn(2)  # so that every grouping meets the images in one order
-    model = residual_network(
-        parse_groups(network.groups).build,
-        channels=network.channels,
-        blocks=settings.blocks,
-        **_shape(data),
-        rng=rng,
-        xp=refconv.load_backend(settings.backend),
-    )
-    return settings.recipe.trainer(model, data.train_images, data.train_labels, rng=order)
-
-
-def _train(task: _Task, data: Split, stopping: Callable[[], bool]) -> dict[str, Any] | None:
-    """Train and test one network; return a line of the results, or None if it was stopped."""
-    from threadpoolctl import threadpool_limits
-
-    started, (_, network, seed) = time.perf_counter(), task
-    # Layers of this size cost less to compute than to hand to threads.
-    with refconv.set_workers(1), threadpool_limits(1):
-        trainer = _trainer(task, data)
-        for _ in trainer.steps():
-            if stopping():
-                return None
-        share = accuracy(trainer.model, *to_model(trainer.model, data.test_images, data.test_labels))
-    return {
-        "data": network.data,
-        "budget": network.budget,
-        "groups": network.groups,
-        "seed": seed,
-        "right": round(share * len(data.test_labels)),
-        "seconds": round(time.perf_counter() - started, 3),
-    }
-
-
-def _rows(
-    tasks: list[_Task], sets: dict[str, Split], jobs: int, stopping: Callable[[], bool]
-) -> Generator[dict[str, Any]]:
-    """Yield a line of the results for each training, in the order they end; stop early if asked to."""
-    if jobs > 1 and len(tasks) > 1:
-        yield from _rows_of_processes(tasks, list(sets), min(jobs, len(tasks)), stopping)
-        return
-    for task in tasks:
-        row = None if stopping() else _train(task, sets[task[1].data], stopping)
-        if row is None:
-            return
-        yield row
-
-
-def _rows_of_processes(
-    tasks: list[_Task], names: list[str], jobs: int, stopping: Callable[[], bool]
-) -> Iterator[dict[str, Any]]:
-    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks as they happen to stand
-    stop = context.Event()
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_process, initargs=(stop, names))
-    try:
-        with _without_interruption():
-            waiting = {pool.submit(_train_in_process, task) for task in tasks}
-        while waiting and not stopping():
-            finished, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
-            for future in finished:
-                row = future.result()
-                assert row is not None  # nobody asked it to stop
-                yield row
-    except BrokenProcessPool as error:
-        if not stopping():
-            raise CompareError(
-                "a training's process died (was it killed, or out of memory?): --resume goes on, with fewer --jobs "
-                "if memory was short"
-            ) from error
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _without_interruption() -> Iterator[None]:
-    """Start processes that Ctrl-C on the terminal does not reach; this one gets it when all have started."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_process: dict[str, Any] = {}
-"""Of a training's process: its data sets, and whether to stop."""
-
-
-def _begin_process(stop: Any, names: list[str]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    _process.update(sets={name: load_dataset(name) for name in names}, stopping=stop.is_set)
-
-
-def _train_in_process(task: _Task) -> dict[str, Any] | None:
-    return _train(task, _process["sets"][task[1].data], _process["stopping"])
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
