@@ -72,7 +72,7 @@ STYLES = (
 )
 """Okabe and Ito's palette; marker and line tell the groupings apart without colour."""
 _ASIDE = 1.025
-"""Factor by which the markers of neighbouring groupings are moved apart, so that their error bars do not overlap."""
+"""Factor by which the markers of neighbouring groupings are moved apart, so that their error bars overlap less."""
 
 
 def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
@@ -126,7 +126,7 @@ def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
     figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), frameon=False)
     figure.supxlabel(
         f"Mean ± standard deviation over {config['seeds']} seeds.\n"
-        "Markers stand a little to the side, so that bars do not overlap.",
+        "Markers stand a little to the side, so that bars overlap less.",
         fontsize="small",
     )
     return _png(figure)

@@ -118,10 +118,13 @@ def _conclusion(result: dict[str, Any]) -> list[str]:
         rest = "" if not clear else " elsewhere" if len(clear) < len(found) else None
         if rest is not None:
             sentences.append(f"{short_name(name)}: {NO_DIFFERENCE} from {baseline}{rest or ' in any comparison'}.")
+    verdicts = [e["difference"]["verdict"] for e in result["networks"] if e["difference"] is not None]
+    clear_alone = sum(word != NO_DIFFERENCE for word in verdicts)
+    clear_together = sum(word in ("better", "worse") for word in verdicts)
     sentences.append(
-        f"Each interval has 95 % confidence for itself: of {comparisons}, about {0.05 * comparisons:.2g} would leave "
-        'out 0 by chance alone if nothing differed. "Taken alone" marks those that hold 0 when they are widened to '
-        "95 % for all of them together (Bonferroni)."
+        f"{clear_alone} of {comparisons} intervals leave out 0. Each has 95 % confidence for itself: about "
+        f"{0.05 * comparisons:.2g} would leave it out by chance alone if nothing differed. Widened to 95 % for all of "
+        f'them together (Bonferroni), {clear_together} do; "taken alone" marks the others.'
     )
     sentences += [
         f"{short_name(name)}: {data['test_images']:,} test images alone leave a standard error of "

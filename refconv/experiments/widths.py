@@ -97,7 +97,7 @@ def match_width(groups: str, budget: int, *, blocks: int, c_in: int, classes: in
     >>> match_width("uniform:32", 3600, **images)
     Traceback (most recent call last):
         ...
-    ValueError: budget=3600 cannot be met with groups=uniform:32: 32 channels have 6602 parameters
+    ValueError: budget=3600 cannot be met with groups=uniform:32: 32 channels have 6090 parameters
     """
     budget, spec = as_int(budget, "budget", 1, LARGEST_BUDGET), parse_groups(groups)
     if spec.kind == "table":
