@@ -233,7 +233,7 @@ def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task],
     if not runs_on_cpu_threads(xp):
         yield from map(work, tasks)
         return
-    workers = min(_workers.get() or _cores(), len(tasks), max(1, _workspace.get() // max(1, tile_bytes)))
+    workers = min(_workers.get() or cores(), len(tasks), max(1, _workspace.get() // max(1, tile_bytes)))
     # Also for one thread: a BLAS with another number of threads may sum in another order.
     with _blas_limit:
         # What amounts to one tile, cut only because its groups differ, is done before threads would have started.
@@ -267,7 +267,8 @@ def spread_rows(xp: Namespace, work: Callable[[slice], None], count: int, row_by
     deque(spread(xp, work, tasks, size * row_bytes), maxlen=0)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -260,7 +260,7 @@ def _prepare(settings: TrainSettings) -> tuple[dict[str, Any], Layer, Split, Tra
         "groups": groups,
         **settings.options,
         "data": settings.data,
-        "data_sha256": _fingerprint(data),
+        "data_sha256": fingerprint(data),
         "side": data.train_images.shape[2],
         "backend": settings.backend,
         "seed": seed,
@@ -269,7 +269,8 @@ def _prepare(settings: TrainSettings) -> tuple[dict[str, Any], Layer, Split, Tra
     return config, model, data, trainer
 
 
-def _fingerprint(data: Split) -> str:
+def fingerprint(data: Split) -> str:
+    """Return the SHA-256 of a data set, as hexadecimal digits."""
     digest = hashlib.sha256("\n".join(data.classes).encode())
     for array in data[:4]:
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
