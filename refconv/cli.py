@@ -291,6 +291,7 @@ def _stream_for_the_report() -> TextIO | None:
     metavar="SPEC",
     help="How the rate falls: constant, cosine, or steps:A,B,… (divided by 10 after these parts of the training).",
 )
+@click.option("--shift", type=click.IntRange(0), metavar="N", help="Move training images by up to N pixels at random.")
 @click.option("--momentum", type=float, metavar="X")
 @click.option("--weight-decay", type=float, metavar="X")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
