@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ["tests/test_im2col.py", "tests/test_conv_forward.py", "tests/test_conv_backward.py", "tests/test_conv_transpose.py",
-         "tests/test_properties.py", "tests/test_tiling.py", "tests/test_groups.py"]  # fmt: skip
+         "tests/test_properties.py", "tests/test_tiling.py", "tests/test_groups.py", "tests/test_messages.py",
+         "tests/test_devices.py"]  # fmt: skip
 
 # name: file, what stands there, what is put in its place
 BREAKS = {
@@ -106,6 +107,11 @@ BREAKS = {
         "first = -(-(rows[0] + before - geo.spans[0] + 1) // geo.stride[0])",
         "first = -(-(rows[0] + before) // geo.stride[0])",
     ),
+    "tiles-of-rows-take-windows-that-touch-none": ("conv.py", "before - geo.spans[0] + 1) // geo", "before - geo.spans[0] - 1) // geo"),
+    "rows-that-no-window-reads-in-later-samples": ("conv.py", "shape = (batch.stop - batch.start,", "shape = (batch.stop,"),
+    "result-on-another-device": ("conv.py", "self.xp.empty(shape, dtype=get_dtype(self.xp, self.dtype), device=self.device)", "self.xp.empty(shape, dtype=get_dtype(self.xp, self.dtype))"),
+    "tiles-of-rows-larger-than-a-tile": ("tiling.py", "halo = geo.spans[0] // geo.stride[0]", "halo = 0"),
+    "message-with-another-number": ("shapes.py", "padding {before} + {after} = {n + before + after}, but", "padding {before} + {after} = {n + before - after}, but"),
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import refconv
 from refconv.testing.problems import PADDING_MODES, Problem, definition_results, integer_arrays
-from tests.helpers import Backend, assert_results, cut_into, run
+from tests.helpers import Backend, assert_results, cut_into, options, run
 
 strict: Any = pytest.importorskip("array_api_strict")
 SECOND = strict.Device("device1")
@@ -44,7 +44,13 @@ LISTS = (((0, 1, 2), (4, 0)), ((5, 2), (1,)), ((3,), (2, 3)))  # overlapping, in
 def test_convolutions_stay_on_the_device(problem: Problem, tile: int) -> None:
     operands = integer_arrays(problem, np.random.default_rng(5))
     with cut_into(tile):
-        assert_results(BACKEND, run(BACKEND, problem, operands), definition_results(problem, operands))
+        expected = definition_results(problem, operands)
+        assert_results(BACKEND, run(BACKEND, problem, operands), expected)
+        if not problem.transposed:
+            x, weight, _, grad = map(BACKEND.asarray, operands)
+            more = options(problem)
+            BACKEND.assert_equal(refconv.conv_input_grad(grad, weight, problem.x_shape, **more), expected.grad_x)
+            BACKEND.assert_equal(refconv.conv_weight_grad(grad, x, problem.kernel, **more), expected.grad_weight)
 
 
 @pytest.mark.parametrize("padding", [0, 1])

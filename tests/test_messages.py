@@ -523,6 +523,63 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ValueError,
         "weight must have 5 axes for 3 spatial axes; got shape (4, 3, 3, 2)",
     ),
+    # operands
+    (
+        lambda: conv(X, np.zeros(6)),
+        ValueError,
+        "weight must have at least 3 axes (two of channels, the rest of the kernel); got shape (6,)",
+    ),
+    (
+        lambda: conv(X, [np.zeros(shape, "f4") for shape in TWO.weight_shapes((3, 2))], groups=TWO),
+        TypeError,
+        "all operands must share one data type, but x has float64 and weight[0] has float32",
+    ),
+    (
+        lambda: conv(X, [np.zeros((2, 1, 3, 2)), np.zeros((4, 3, 3, 2), "f4")], groups=TWO),
+        TypeError,
+        "all operands must share one data type, but x has float64 and weight[1] has float32",
+    ),
+    (
+        lambda: conv(X.astype(bool), W, groups=2),
+        TypeError,
+        (
+            "x must have one of the data types float16, float32, float64, complex64, complex128, int8, "
+            "int16, int32, int64, uint8, uint16, uint32, uint64; got bool"
+        ),
+    ),
+    (
+        lambda: conv(X, [np.zeros((2, 1, 3, 2)), np.zeros((4, 3, 3, 2), bool)], groups=TWO),
+        TypeError,
+        (
+            "weight[1] must have one of the data types float16, float32, float64, complex64, complex128, "
+            "int8, int16, int32, int64, uint8, uint16, uint32, uint64; got bool"
+        ),
+    ),
+    (
+        lambda: conv_weight_grad(G[:, :5], X, (3, 2), groups=2),
+        ValueError,
+        "groups=2 does not divide K=5 output channels (weight has shape (5, 2, 3, 2))",
+    ),
+    (
+        lambda: conv_transpose(X, WT, np.zeros(6, "f4"), groups=2),
+        TypeError,
+        "all operands must share one data type, but x has float64 and bias has float32",
+    ),
+    (
+        lambda: conv_output_shape((1, 1, 3), (6, [2], 3)),
+        TypeError,
+        "weight_shape[1] must be an integer; got [2] of type list",
+    ),
+    (
+        lambda: conv_output_shape((1,) * 64, (1, 1, 1)),
+        ValueError,
+        (
+            "input_shape must have 3 axes, or 2 if unbatched, for 1 spatial axes (weight has shape (1, 1, "
+            "1)); got 64 axes: shape (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, "
+            "1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, "
+            "1, 1, 1, 1, 1, 1, 1, 1, 1, 1)"
+        ),
+    ),
     # settings
     (lambda: set_workers(0), ValueError, "n must be at least 1; got 0"),
     (lambda: set_workspace(0), ValueError, "bytes must be at least 1; got 0"),

@@ -149,6 +149,7 @@ def test_scratch_memory_stays_within_the_budget(budget):
     slack = 2**18  # interpreter objects, the kernel's copies, one row
     with set_workspace(budget), set_workers(2):
         assert peak_beyond_result(lambda: refconv.conv(x, weight, padding=1)) < budget + slack
+        assert peak_beyond_result(lambda: refconv.conv_transpose(x, weight, padding=1)) < budget + slack
         for need in ("x", "weight"):
             call = lambda need=need: refconv.conv_backward(grad, x, weight, padding=1, needs=(need,))  # noqa: E731
             assert peak_beyond_result(call) < budget + slack
