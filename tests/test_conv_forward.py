@@ -157,6 +157,15 @@ def test_one_number_stands_for_every_axis(backend: Backend) -> None:
     backend.assert_equal(conv(backend, x, w, stride=np.int64(2), padding=(1, 1), dilation=3), backend.to_numpy(short))
 
 
+@pytest.mark.parametrize("padding", [((1, 2), (0, 3)), [[1, 2], [0, 3]], ((0, 2), (1, 1))])
+def test_padding_may_be_an_array_of_pairs(padding: Any) -> None:
+    x, w = arange((1, 2, 5, 4)), arange((3, 2, 2, 3))
+    expected = definition_conv(x, w, padding=tuple(map(tuple, padding)))
+    np.testing.assert_array_equal(refconv.conv(x, w, padding=np.array(padding)), expected, strict=True)
+    per_axis = definition_conv(x, w, padding=((2, 2), (1, 1)))
+    np.testing.assert_array_equal(refconv.conv(x, w, padding=np.array([2, 1])), per_axis, strict=True)
+
+
 def test_ranked_names_are_the_same_function(backend: Backend) -> None:
     for d, function in enumerate((refconv.conv1d, refconv.conv2d, refconv.conv3d), start=1):
         x, w, b = (backend.asarray(arange(s)) for s in ((2, 4, *(5, 4, 3)[:d]), (6, 2, *(2, 3, 1)[:d]), (6,)))

@@ -115,7 +115,7 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
             "-5 = 2, but dilation·(k−1) + 1 = 1·(3−1) + 1 = 3 (kernel_size=(3, 2), dilation=(1, 1))"
         ),
     ),
-    (lambda: conv(X, W, groups=2, padding_mode=None), TypeError, "padding_mode must be a string; got None"),
+    (lambda: conv(X, W, groups=2, padding_mode=3), TypeError, "padding_mode must be a string; got 3"),
     (
         lambda: conv(X, W, groups=2, padding_mode="constant"),
         ValueError,
