@@ -580,6 +580,53 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
             "1, 1, 1, 1, 1, 1, 1, 1, 1, 1)"
         ),
     ),
+    # operands
+    (
+        lambda: conv(X[:, :, :1], W[:, :, :1], groups=2, padding=((1, 0), (0, 0)), padding_mode="reflect"),
+        ValueError,
+        (
+            "padding_mode='reflect' allows at most 0 elements of padding beside 1 of input; got padding (1, "
+            "0) on spatial axis 0"
+        ),
+    ),
+    (
+        lambda: conv(
+            np.ones((1, 10, 3)), np.ones((10, 1, 1)), groups=ChannelGroups.from_sizes([1, 2, 3, 4], [1, 1, 1, 1])
+        ),
+        ValueError,
+        (
+            "weight must be a sequence of 4 arrays, one per group, because the groups' weights differ in "
+            "shape: (1, 1, 1), (1, 2, 1), (1, 3, 1), (1, 4, 1); got one array of shape (10, 1, 1)"
+        ),
+    ),
+    (
+        lambda: conv(
+            np.ones((1, 15, 3)), np.ones((15, 1, 1)), groups=ChannelGroups.from_sizes([1, 2, 3, 4, 5], [1] * 5)
+        ),
+        ValueError,
+        (
+            "weight must be a sequence of 5 arrays, one per group, because the groups' weights differ in "
+            "shape: (1, 1, 1), (1, 2, 1), (1, 3, 1), (1, 4, 1), …; got one array of shape (15, 1, 1)"
+        ),
+    ),
+    (
+        lambda: conv_transpose(np.ones((1, 1, 3)), np.ones((1, 4, 2)), stride=2**38, padding=2**38 - 1),
+        ValueError,
+        ("the padded input would need 2199023255560 elements, more than 2^40; its shape is (1, 4, 549755813890)"),
+    ),
+    (
+        lambda: conv_transpose(np.broadcast_to(1.0, (1, 1, 1, 2**20)), np.broadcast_to(1.0, (1, 4, 1, 2**19))),
+        ValueError,
+        (
+            "the columns of one output row would need 2199023255552 elements, more than 2^40; its shape is "
+            "(4, 1, 524288, 1048576)"
+        ),
+    ),
+    (
+        lambda: conv_output_shape((2**20, 2**20 + 1), (1, 2**20, 1)),
+        ValueError,
+        ("the padded input would need 1099512676352 elements, more than 2^40; its shape is (1, 1048576, 1048577)"),
+    ),
     # settings
     (lambda: set_workers(0), ValueError, "n must be at least 1; got 0"),
     (lambda: set_workspace(0), ValueError, "bytes must be at least 1; got 0"),
