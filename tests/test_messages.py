@@ -627,6 +627,12 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ValueError,
         ("the padded input would need 1099512676352 elements, more than 2^40; its shape is (1, 1048576, 1048577)"),
     ),
+    # operands
+    (
+        lambda: uniform_groups(2**20, 2**20 + 1, 1).connectivity(),
+        ValueError,
+        "the connectivity matrix would need c_out·c_in = 1048577·1048576 elements, more than 2^40",
+    ),
     # settings
     (lambda: set_workers(0), ValueError, "n must be at least 1; got 0"),
     (lambda: set_workspace(0), ValueError, "bytes must be at least 1; got 0"),

@@ -42,6 +42,12 @@ def test_any_number_of_workers_gives_the_same_bits(monkeypatch, groups):
                 assert np.array_equal(a, b)
 
 
+def wait_until(condition):
+    patience = time.monotonic() + 5
+    while not condition() and time.monotonic() < patience:
+        time.sleep(0.001)
+
+
 @contextlib.contextmanager
 def thread_names(monkeypatch):
     """Give the names of the threads at work in each of the three passes."""
@@ -50,8 +56,8 @@ def thread_names(monkeypatch):
     def spied(function, seen):
         def spy(*args, **kwargs):
             seen.add(threading.current_thread().name)
-            if len(seen) == 1 and threading.current_thread() is not threading.main_thread():
-                time.sleep(0.01)  # a thread that is done before the next task comes would take that one too
+            if threading.current_thread() is not threading.main_thread():
+                wait_until(lambda: len(seen) > 1)  # done before the next task comes, it would take that one too
             return function(*args, **kwargs)
 
         return spy
@@ -127,6 +133,7 @@ def test_tiles_of_any_size_change_nothing_on_integers(mode, size):
 
 
 def peak_beyond_result(call):
+    call()  # what is imported and kept by a first call is no scratch memory
     gc.collect()
     tracemalloc.start()
     try:
@@ -163,7 +170,6 @@ def test_samples_at_once_fit_a_small_workspace():
                 lambda: refconv.conv(x, weight, padding=1),
                 lambda: refconv.conv_backward(grad, x, weight, padding=1, needs=("x",)),
             ):
-                call()
                 assert peak_beyond_result(call) < budget + 2**17
 
 
@@ -173,7 +179,6 @@ def test_channels_of_a_wide_group_are_cut(need):
     x, weight, grad = np.ones((1, 2048, 6, 64), "f4"), np.ones((2, 2048, 3, 5), "f4"), np.ones((1, 2, 4, 60), "f4")
     with set_workers(1):
         call = lambda: refconv.conv_backward(grad, x, weight, needs=(need,))  # noqa: E731
-        call()
         assert peak_beyond_result(call) < 1.25 * tiling.TILE_BYTES
 
 
@@ -545,3 +550,111 @@ def test_windows_touching_are_those_and_no_others(stride, k, before):
                 assert (first, last) == (0, geo.output[0])  # everything, those that read padding alone too
             else:
                 assert list(range(first, last)) == read
+
+
+# --- Threads ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tasks", "tile_bytes", "workers", "workspace", "threads"),
+    [
+        (6, 100, 3, 10**6, 3),
+        (6, 100, 1, 10**6, 0),
+        (1, 10**6, 3, 10**9, 0),  # one task
+        (6, 100, 3, 299, 2),  # room for two tiles
+        (6, 100, 3, 199, 0),  # room for one
+        (6, 100, 3, 1, 0),
+        (6, 1, 3, 2, 2),
+        (2, 5, 3, 10**6, 0),  # together no more than a tile
+        (2, 6, 3, 10**6, 2),
+    ],
+)
+def test_as_many_threads_as_tasks_workers_and_workspace_allow(
+    monkeypatch, tasks, tile_bytes, workers, workspace, threads
+):
+    monkeypatch.setattr(tiling, "TILE_BYTES", 10 if tile_bytes > 1 else 1)
+    seen = set()
+
+    def work(task):
+        seen.add(threading.current_thread().name)
+        wait_until(lambda: len(seen) >= threads)  # done before the next task comes, a thread would take that one too
+        return -task
+
+    with set_workers(workers), set_workspace(workspace):
+        assert list(tiling.spread(np, work, range(tasks), tile_bytes)) == [-task for task in range(tasks)]
+    if threads:
+        assert len(seen) == threads
+        assert all(name.startswith("refconv") for name in seen)
+    else:
+        assert seen == {threading.main_thread().name}
+
+
+def test_results_are_not_computed_far_ahead(monkeypatch):
+    """With two threads, at most one more task than that is begun before a result is read."""
+    monkeypatch.setattr(tiling, "TILE_BYTES", 1)
+    begun = []
+    with set_workers(2):
+        results = tiling.spread(np, lambda task: begun.append(task) or task, range(10), 8)
+        assert next(results) == 0
+        wait_until(lambda: len(begun) >= 3)
+        time.sleep(0.01)
+        assert sorted(begun) == [0, 1, 2]
+        assert list(results) == list(range(1, 10))
+
+
+def test_cores_are_those_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {(pid, core) for core in range(3)}, raising=False)
+    assert tiling._cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert tiling._cores() == 5
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert tiling._cores() == 1
+
+
+def test_blas_is_limited_by_the_first_call_and_restored_by_the_last(monkeypatch):
+    class Controller:
+        def limit(self, **limits):
+            calls.append(limits)
+            return self
+
+        def restore_original_limits(self):
+            calls.append("restored")
+
+    def free():  # RLock: only another thread can tell
+        found = []
+        thread = threading.Thread(target=lambda: found.append(limit.lock.acquire(blocking=False)))
+        thread.start()
+        thread.join()
+        return found[0]
+
+    calls = []
+    monkeypatch.setattr(tiling, "_blas_controller", Controller)
+    limited = {"limits": 1, "user_api": "blas"}
+    limit = tiling._BlasLimit()
+    for times in (1, 2):
+        with limit:
+            with limit, limit:
+                pass
+            assert calls == [limited, "restored"] * (times - 1) + [limited]
+        assert calls == [limited, "restored"] * times
+    calls.clear()
+    limit.lock.acquire()  # as before a fork, while two calls are under way
+    limit.__enter__()
+    limit.__enter__()
+    limit.after_in_child()
+    assert calls == [limited, "restored"]
+    assert free()
+    limit = tiling._BlasLimit()
+    limit.lock.acquire()
+    limit.after_in_child()
+    assert free()
+    assert calls == [limited, "restored"]
+    limit = tiling._BlasLimit()
+    limit.lock.acquire()
+    limit.__enter__()
+    limit.after_in_child()
+    calls.clear()
+    with limit:
+        assert calls == [limited]
+    assert calls == [limited, "restored"]
