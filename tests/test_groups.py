@@ -287,6 +287,8 @@ def test_as_many_as_allowed():
     assert _length(range(MAX_CHANNELS), "in_channels", "channels") == MAX_CHANNELS
     readers = ChannelGroups([[0]] * 2**12, [[k] for k in range(2**12)], c_in=2**12)  # 2^12 readers of 2^12 channels
     assert readers.c_in == readers.n == 2**12
+    assert ChannelGroups.from_sizes([MAX_CHANNELS, 0], [0, MAX_CHANNELS]).blocks[0].in_size == MAX_CHANNELS
+    assert depthwise_groups(2**12, 2**12).c_out == MAX_CHANNELS
 
 
 # --- Named kinds ----------------------------------------------------------------------------------------------
