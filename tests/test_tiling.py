@@ -658,3 +658,22 @@ def test_blas_is_limited_by_the_first_call_and_restored_by_the_last(monkeypatch)
     with limit:
         assert calls == [limited]
     assert calls == [limited, "restored"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "batch", "parts"),
+    [(1, 8, [2, 2, 2, 2]), (1, 9, [3, 3, 3]), (1, 3, [1, 1, 1]), (3, 8, [2, 2, 2, 2]), (4, 8, [8]), (5, 2, [2])],
+)
+def test_a_weight_gradient_of_few_pieces_is_summed_in_four_parts(monkeypatch, groups, batch, parts):
+    monkeypatch.setattr(tiling, "TILE_BYTES", 4 * 3 * (4 * 4 + 2 * 4 + 5))  # 3 rows: columns, positions twice, padded
+    seen = []
+
+    def spy(xp, work, tasks, tile_bytes):
+        seen.extend(len(batches) for _, batches in tasks)
+        return tiling.spread(xp, work, tasks, tile_bytes)
+
+    monkeypatch.setattr(CONV, "spread", spy)
+    x, weight = np.ones((batch, groups, 4, 5), "f4"), np.ones((groups, 1, 2, 2), "f4")
+    grads = refconv.conv_backward(np.ones((batch, groups, 3, 4), "f4"), x, weight, groups=groups, needs=("weight",))
+    assert seen == parts * groups
+    assert np.array_equal(grads.weight, np.full(weight.shape, 12 * batch, "f4"))
