@@ -287,11 +287,10 @@ def difference(name: str) -> str:
             for node in ast.walk(ast.parse(text))
             if isinstance(node, ast.FunctionDef)
         }
-    old, new = (_functions[path][f"{function.rpartition('__mutmut_')[0]}__mutmut_orig"], _functions[path][function])
+    original = f"{function.rpartition('__mutmut_')[0]}__mutmut_orig"
+    old, new = _functions[path][original], [line.replace(function, original) for line in _functions[path][function]]
     return "\n".join(
-        line
-        for line in list(difflib.unified_diff(old, new, n=0, lineterm=""))[2:]
-        if line[0] in "+-" and "__mutmut_" not in line
+        line for line in difflib.unified_diff(old, new, n=0, lineterm="") if line[:2] not in ("--", "++", "@@")
     )
 
 
