@@ -62,6 +62,11 @@ def test_columns_stay_on_the_device(padding: int) -> None:
     BACKEND.assert_equal(back, refconv.col2im(columns, x.shape, (2, 3), padding=padding))
 
 
+def test_an_empty_image_stays_on_the_device() -> None:
+    back = refconv.col2im(BACKEND.asarray(np.ones((0, 6, 4))), (0, 3, 5), 2)
+    BACKEND.assert_equal(back, np.ones((0, 3, 5)))
+
+
 def test_operands_of_two_devices_are_refused() -> None:
     x, weight = BACKEND.asarray(np.ones((1, 1, 3))), strict.ones((1, 1, 2))
     with pytest.raises(ValueError, match="all operands must be on one device") as caught:

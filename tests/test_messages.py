@@ -633,6 +633,37 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ValueError,
         "the connectivity matrix would need c_out·c_in = 1048577·1048576 elements, more than 2^40",
     ),
+    # operands
+    (lambda: im2col(3, 2), TypeError, "x must be a dense array of numpy, cupy, torch or array_api_strict; got int"),
+    (
+        lambda: col2im(3, (1, 1, 2), 2),
+        TypeError,
+        "columns must be a dense array of numpy, cupy, torch or array_api_strict; got int",
+    ),
+    (
+        lambda: col2im(np.ones((1, 2, 1), bool), (1, 1, 2), 2),
+        TypeError,
+        (
+            "columns must have one of the data types float16, float32, float64, complex64, complex128, "
+            "int8, int16, int32, int64, uint8, uint16, uint32, uint64; got bool"
+        ),
+    ),
+    (
+        lambda: im2col(np.ones((2, 5)), (2**20,), padding=2**22),
+        ValueError,
+        ("the columns would need 15393175371776 elements, more than 2^40; its shape is (1, 2, 1048576, 7340038)"),
+    ),
+    (lambda: conv(3, W), TypeError, "x must be a dense array of numpy, cupy, torch or array_api_strict; got int"),
+    (
+        lambda: conv(X, 3),
+        TypeError,
+        "weight must be a dense array of numpy, cupy, torch or array_api_strict; got int",
+    ),
+    (
+        lambda: conv(X, [3], groups=uniform_groups(4, 6, 1)),
+        TypeError,
+        "weight[0] must be a dense array of numpy, cupy, torch or array_api_strict; got int",
+    ),
     # settings
     (lambda: set_workers(0), ValueError, "n must be at least 1; got 0"),
     (lambda: set_workspace(0), ValueError, "bytes must be at least 1; got 0"),
