@@ -30,7 +30,7 @@ lint: .venv/.dev ## ruff: rules and format
 types: .venv/.dev ## mypy, strict
 	$(BIN)/mypy
 
-mutation: .venv/.dev ## mutate the core and count what the tests do not notice (an hour; see docs/mutation-testing.md)
+mutation: .venv/.dev ## mutate the core and count what the tests do not notice (over an hour; see docs/mutation-testing.md)
 	$(PIP_INSTALL) -e '.[mutation]'
 	$(BIN)/python -m tests.mutation prepare
 	$(BIN)/python -m tests.mutation quick
