@@ -26,7 +26,7 @@ SUITES = {  # the tests that a break must turn red, by the first of these that i
     "experiments/train.py": ["test_training.py"],
     "experiments/": ["test_compare.py"],
     "": ["test_im2col.py", "test_conv_forward.py", "test_conv_backward.py", "test_conv_transpose.py", "test_properties.py",
-         "test_tiling.py", "test_groups.py", "test_nn_layers.py"],
+         "test_tiling.py", "test_groups.py", "test_nn_layers.py", "test_messages.py", "test_devices.py"],
 }  # fmt: skip
 
 # name: file, what stands there, what is put in its place
@@ -217,6 +217,11 @@ BREAKS = {
         "if stopping():\n                break",
     ),
     "error-bars-twice-as-long": ("experiments/figures.py", '[100 * entry["deviation"]', '[200 * entry["deviation"]'),
+    "tiles-of-rows-take-windows-that-touch-none": ("conv.py", "before - geo.spans[0] + 1) // geo", "before - geo.spans[0] - 1) // geo"),
+    "rows-that-no-window-reads-in-later-samples": ("conv.py", "shape = (batch.stop - batch.start,", "shape = (batch.stop,"),
+    "result-on-another-device": ("conv.py", "self.xp.empty(shape, dtype=get_dtype(self.xp, self.dtype), device=self.device)", "self.xp.empty(shape, dtype=get_dtype(self.xp, self.dtype))"),
+    "tiles-of-rows-larger-than-a-tile": ("tiling.py", "halo = geo.spans[0] // geo.stride[0]", "halo = 0"),
+    "message-with-another-number": ("shapes.py", "padding {before} + {after} = {n + before + after}, but", "padding {before} + {after} = {n + before - after}, but"),
 }  # fmt: skip
 
 
