@@ -388,7 +388,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(settings: TrainSettings, tmp_p
 def test_images_are_moved_and_their_border_repeated(backend: Backend, shape: tuple[int, ...]) -> None:
     images = np.arange(float(np.prod(shape))).reshape(shape)
     steps = rng(3).integers(0, 7, (shape[0], len(shape) - 2)) - 3
-    assert len({tuple(step) for step in steps.tolist()}) > 3
+    assert len({tuple(step) for step in steps.tolist()}) >= 3
     expected = np.zeros(shape)
     for index in np.ndindex(shape):
         n, c, *where = index
@@ -408,8 +408,8 @@ def test_a_training_with_shifts_goes_on_with_the_same_bits(settings: TrainSettin
     run_training(moving, tmp_path / "cut", resume=True)
     assert_same(ends(tmp_path / "cut"), ends(tmp_path / "whole"))
     run_training(settings, tmp_path / "still")
-    with pytest.raises(AssertionError):
-        assert_same(ends(tmp_path / "still")[0], ends(tmp_path / "whole")[0])
+    weights = [ends(tmp_path / folder)[0]["model.conv.weight"] for folder in ("still", "whole")]
+    assert not np.array_equal(*weights)
 
 
 def test_only_images_can_be_moved() -> None:
