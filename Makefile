@@ -30,10 +30,12 @@ lint: .venv/.dev ## ruff: rules and format
 types: .venv/.dev ## mypy, strict
 	$(BIN)/mypy
 
-mutation: .venv/.dev ## mutate the core and count what the tests do not notice (an hour; see docs/mutation-testing.md)
+mutation: .venv/.dev ## mutate the core and count what the tests do not notice (over an hour; see docs/mutation-testing.md)
 	$(PIP_INSTALL) -e '.[mutation]'
-	$(BIN)/mutmut run --max-children 2
-	$(BIN)/mutmut results
+	$(BIN)/python -m tests.mutation prepare
+	$(BIN)/python -m tests.mutation quick
+	$(BIN)/python -m tests.mutation full
+	$(BIN)/python -m tests.mutation results survived
 
 lock: ## pin the newest versions anew in constraints.txt (with python3.11)
 	@$(LOCK_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \

@@ -291,6 +291,7 @@ def _stream_for_the_report() -> TextIO | None:
     metavar="SPEC",
     help="How the rate falls: constant, cosine, or steps:A,B,… (divided by 10 after these parts of the training).",
 )
+@click.option("--shift", type=click.IntRange(0), metavar="N", help="Move training images by up to N pixels at random.")
 @click.option("--momentum", type=float, metavar="X")
 @click.option("--weight-decay", type=float, metavar="X")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
@@ -375,6 +376,159 @@ def train(
     else:
         reached = "not trained" if result.test_accuracy is None else f"test accuracy {100 * result.test_accuracy:.2f} %"
         click.echo(f"{model}: {result.parameters:,} parameters, {reached}\n{out}")
+
+
+@cli.command()
+@click.option(
+    "--data",
+    default="digits,textures",
+    show_default=True,
+    metavar="A,B,…",
+    help="Data sets: digits, textures, photographs, cifar10:FOLDER (binary version) or folder:FOLDER.",
+)
+@click.option(
+    "--groups",
+    default="dense,uniform:2,uniform:4,log:3",
+    show_default=True,
+    metavar="A,B,…",
+    help="dense, uniform:N or log:N; the others are compared with the first.",
+)
+@click.option(
+    "--budgets",
+    default="3600,7000,14000,24000",
+    show_default=True,
+    metavar="A,B,…",
+    help="Numbers of parameters, which every grouping meets by its number of channels.",
+)
+@click.option("--seeds", type=click.IntRange(2), default=10, show_default=True, metavar="N", help="How many, from 0.")
+@click.option(
+    "--blocks", type=click.IntRange(1, 26), default=2, show_default=True, metavar="N", help="Modules of each stage."
+)
+@click.option("--epochs", type=click.IntRange(1), metavar="N", help="Times to go through all images.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images per step.")
+@click.option("--lr", type=float, metavar="X", help="Learning rate at the beginning.")
+@click.option(
+    "--schedule",
+    metavar="SPEC",
+    help="How the rate falls: constant, cosine, or steps:A,B,… (divided by 10 after these parts of the training).",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("refconv-compare"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder for results.jsonl, comparison.json, comparison.md and comparison.png.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the results in --out, with the same other options.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 61),
+    metavar="N",
+    help="Trainings at a time, which changes no result. Default: one for each core, one in all if not on NumPy.",
+)
+@_backend_option
+@_json_option
+@click.pass_context
+def compare(
+    context: click.Context,
+    /,
+    data: str,
+    groups: str,
+    budgets: str,
+    seeds: int,
+    blocks: int,
+    out: Path,
+    resume: bool,
+    jobs: int | None,
+    backend: str | None,
+    as_json: bool,
+    **recipe: Any,
+) -> None:
+    r"""Compare dense, uniform and logarithmic groups at equal numbers of parameters, seed by seed.
+
+    A small residual network is trained with every grouping, budget and seed. The tables give mean and standard
+    deviation over the seeds, and the mean difference from the first grouping with its 95 % interval: where that holds
+    0, there is no clear difference. About ten minutes on two cores; what stops it costs only the trainings under way.
+    Needs the extra refconv[train]. Progress goes to standard error.
+
+    \b
+    refconv compare
+    refconv compare --data digits --groups dense,log:4 --budgets 7000 --seeds 20 --out log4
+    refconv compare --data digits --groups dense,log:4 --budgets 7000 --seeds 20 --out log4 --resume
+    """
+    from rich.console import Console
+
+    from refconv.experiments.compare import InterruptedComparisonError, run_comparison
+    from refconv.experiments.progress import ConsoleCompareObserver
+    from refconv.experiments.trainings import CompareError, CompareSettings
+    from refconv.nn import Recipe
+    from refconv.tiling import cores
+
+    _load_backend(backend)
+    module = backend or os.environ.get("REFCONV_BACKEND") or "numpy"
+    try:
+        settings = CompareSettings(
+            data=_words(data),
+            groups=_words(groups),
+            budgets=[_number(word, "--budgets") for word in _words(budgets)],
+            seeds=seeds,
+            blocks=blocks,
+            backend=module,
+            recipe=dataclasses.replace(Recipe(), **{n: v for n, v in recipe.items() if v is not None}),
+        )
+        with _stopping() as stopping, ConsoleCompareObserver(Console(stderr=True)) as observer:
+            result = run_comparison(
+                settings,
+                out,
+                resume=resume,
+                jobs=jobs or (min(cores(), 61) if module == "numpy" else 1),
+                observer=observer,
+                stopping=lambda: bool(stopping),
+            )
+    except InterruptedComparisonError as stop:
+        arguments = [a for a in context.obj if a != "--resume"]
+        _stop(f"{stop}; to go on: {shlex.join(['refconv', *arguments, '--resume'])}", 128 + stopping[0])
+    except (CompareError, ImportError, ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        _print_comparison(result)
+        click.echo(out)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _number(word: str, option: str) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) < 19):
+        raise click.UsageError(f"{option} must be whole numbers, separated by commas; got {word!r}")
+    return int(word)
+
+
+def _print_comparison(result: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from refconv.experiments.tables import COLUMNS, caption, short_name, table_rows
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    for name in result["data"]:
+        table = Table(
+            title=f"{short_name(name)}: {caption(result)}", title_justify="left", box=box.SIMPLE, pad_edge=False
+        )
+        for column in COLUMNS:
+            words = column in ("groups", "verdict")
+            table.add_column(column, justify="left" if words else "right")
+        rows = table_rows(result, name)
+        for row, following in zip(rows, [*rows[1:], None], strict=True):
+            table.add_row(*row, end_section=following is not None and following[0] != row[0])
+        console.print(table)
+    for sentence in result["conclusion"]:
+        console.print(sentence, markup=False)
 
 
 @contextlib.contextmanager

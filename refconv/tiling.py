@@ -241,7 +241,7 @@ def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task],
         return
     workers = min(len(tasks), max(1, _workspace.get() // max(1, tile_bytes)))
     if workers > 1:
-        workers = min(workers, _workers.get() or _cores())
+        workers = min(workers, _workers.get() or cores())
     # Also for one thread: a BLAS with another number of threads may sum in another order.
     with _blas_limit:
         # What amounts to one tile, cut only because its groups differ, is done before threads would have started.
@@ -275,7 +275,8 @@ def spread_rows(xp: Namespace, work: Callable[[slice], None], count: int, row_by
     deque(spread(xp, work, tasks, size * row_bytes), maxlen=0)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -23,9 +23,10 @@ SUITES = {  # the tests that a break must turn red, by the first of these that i
     **dict.fromkeys(["nn/models/", "nn/towers", "cost", "experiments/measure"], MODEL_TESTS),
     "nn/": ["test_nn.py", "test_nn_pooling.py", "test_nn_normalisation.py", "test_nn_layers.py", "test_nn_state.py",
             "test_checkpoint.py", "test_training.py"],
-    "experiments/": ["test_training.py"],
+    "experiments/train.py": ["test_training.py"],
+    "experiments/": ["test_compare.py"],
     "": ["test_im2col.py", "test_conv_forward.py", "test_conv_backward.py", "test_conv_transpose.py", "test_properties.py",
-         "test_tiling.py", "test_groups.py", "test_nn_layers.py"],
+         "test_tiling.py", "test_groups.py", "test_nn_layers.py", "test_messages.py", "test_devices.py"],
 }  # fmt: skip
 
 # name: file, what stands there, what is put in its place
@@ -197,6 +198,30 @@ BREAKS = {
     "step-of-the-first-piece-only": ("nn/optim.py", "spread_rows(xp, work, elements(w.shape)", "spread_rows(xp, work, min(elements(w.shape), 2**14)"),
     "peak-in-kilobytes": ("experiments/measure.py", "return 1024 * next(", "return next("),
     "forget-keeps-the-children": ("nn/base.py", "            child.forget()\n", "            pass\n"),
+    "width-never-below-the-budget": ("experiments/widths.py", "widths[max(above - 1, 0) : above + 1]", "widths[above : above + 1]"),
+    "interval-of-the-normal-distribution": ("experiments/paired.py", "(1 + confidence) / 2, n - 1)", "(1 + confidence) / 2, 1e9)"),
+    "interval-of-all-not-of-a-sample": ("experiments/paired.py", "* statistics.stdev(", "* statistics.pstdev("),
+    "an-interval-that-touches-zero-is-clear": ("experiments/paired.py", "self.low <= 0 <= self.high", "self.low < 0 < self.high"),
+    "comparisons-not-counted": ("experiments/tables.py", "1 - (1 - CONFIDENCE) / comparisons", "CONFIDENCE"),
+    "seeds-not-paired": ("experiments/tables.py", "for a, b in zip(mine, others, strict=True)", "for a, b in zip(mine, others[::-1], strict=True)"),
+    "order-depends-on-the-width": (
+        "experiments/trainings.py",
+        "rng, order = np.random.default_rng(seed).spawn(2)",
+        "rng = order = np.random.default_rng(seed)",
+    ),
+    "half-a-line-of-results-read": ("experiments/compare.py", 'split(b"\\n")[:-1]', 'split(b"\\n")'),
+    "other-settings-resumed": ("experiments/compare.py", "if was != now:", "if was is now:"),
+    "a-stopped-training-counts": (
+        "experiments/trainings.py",
+        "if stopping():\n                return None",
+        "if stopping():\n                break",
+    ),
+    "error-bars-twice-as-long": ("experiments/figures.py", '[100 * entry["deviation"]', '[200 * entry["deviation"]'),
+    "tiles-of-rows-take-windows-that-touch-none": ("conv.py", "before - geo.spans[0] + 1) // geo", "before - geo.spans[0] - 1) // geo"),
+    "rows-that-no-window-reads-in-later-samples": ("conv.py", "shape = (batch.stop - batch.start,", "shape = (batch.stop,"),
+    "result-on-another-device": ("conv.py", "self.xp.empty(shape, dtype=get_dtype(self.xp, self.dtype), device=self.device)", "self.xp.empty(shape, dtype=get_dtype(self.xp, self.dtype))"),
+    "tiles-of-rows-larger-than-a-tile": ("tiling.py", "halo = geo.spans[0] // geo.stride[0]", "halo = 0"),
+    "message-with-another-number": ("shapes.py", "padding {before} + {after} = {n + before + after}, but", "padding {before} + {after} = {n + before - after}, but"),
 }  # fmt: skip
 
 
@@ -207,6 +232,7 @@ def run(name: str) -> str | None:
         copy = Path(folder)
         shutil.copytree(ROOT / "refconv", copy / "refconv", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "docs", copy / "docs")
         shutil.copy(ROOT / "pyproject.toml", copy)
         target = copy / "refconv" / file
         text = target.read_text(encoding="utf-8")

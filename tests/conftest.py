@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.helpers import BACKENDS, Backend, Missing, load
 
@@ -18,6 +18,10 @@ _QUIET = {
 # The same examples in every run, everywhere; "search" looks for new ones (pytest --hypothesis-profile=search).
 settings.register_profile("ci", max_examples=60, derandomize=True, database=None, **_QUIET)
 settings.register_profile("search", max_examples=2000, **_QUIET)
+# Mutation testing asks only whether a test fails, so nothing is spent on a smaller example of it.
+_FIRST = {"phases": [Phase.explicit, Phase.generate], "derandomize": True, "database": None, **_QUIET}
+settings.register_profile("mutation-quick", max_examples=10, **_FIRST)
+settings.register_profile("mutation-full", max_examples=60, **_FIRST)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 _CHOSEN = pytest.StashKey[dict[str, "Backend | str"]]()

@@ -17,7 +17,7 @@ from refconv.testing.definition import (
     definition_input_grad,
     definition_weight_grad,
 )
-from refconv.testing.problems import definition_results, integer_arrays, random_problem
+from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import (
     DTYPES,
@@ -140,6 +140,17 @@ def test_inputs_that_no_window_reads_have_no_gradient(backend: Backend) -> None:
     g, w = np.ones((1, 1, 2), "float32"), np.ones((1, 1, 1), "float32")
     grad = refconv.conv_input_grad(backend.asarray(g), backend.asarray(w), (1, 1, 6), stride=3)
     backend.assert_equal(grad, np.array([[[1, 0, 0, 1, 0, 0]]], "float32"))
+
+
+@pytest.mark.parametrize("groups", [1, 2, (((3, 0), (1, 2)), ((0, 1), (3, 0)))])
+@pytest.mark.parametrize("before", [3, 4, 8, -1])
+def test_first_rows_that_no_window_reads_have_no_gradient(backend: Backend, before: int, groups: Any) -> None:
+    """Padding that swallows the first window leaves rows before the second one, a tile of their own."""
+    problem = Problem(3, 4, 4, (14, 5), (2, 3), (5, 2), (1, 1), ((before, 1), (1, 0)), groups)
+    operands = integer_arrays(problem, np.random.default_rng(8))
+    for tile in (1, 500, 2**21):
+        with cut_into(tile):
+            assert_results(backend, run(backend, problem, operands), definition_results(problem, operands))
 
 
 def test_complex_gradients_use_conjugates(backend: Backend) -> None:

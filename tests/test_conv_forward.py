@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 import refconv
 from refconv import ChannelGroups
+from refconv.conv import _of_rank
 from refconv.testing.definition import definition_conv
 from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
 from refconv.testing.strategies import ConvProblem, conv_problems
@@ -155,6 +156,25 @@ def test_one_number_stands_for_every_axis(backend: Backend) -> None:
         long = conv(backend, x, w, stride=two, padding=pairs, dilation=[3, 3])
         backend.assert_equal(long, backend.to_numpy(short))
     backend.assert_equal(conv(backend, x, w, stride=np.int64(2), padding=(1, 1), dilation=3), backend.to_numpy(short))
+
+
+@pytest.mark.parametrize("padding", [((1, 2), (0, 3)), [[1, 2], [0, 3]], ((0, 2), (1, 1))])
+def test_padding_may_be_an_array_of_pairs(padding: Any) -> None:
+    x, w = arange((1, 2, 5, 4)), arange((3, 2, 2, 3))
+    expected = definition_conv(x, w, padding=tuple(map(tuple, padding)))
+    np.testing.assert_array_equal(refconv.conv(x, w, padding=np.array(padding)), expected, strict=True)
+    per_axis = definition_conv(x, w, padding=((2, 2), (1, 1)))
+    np.testing.assert_array_equal(refconv.conv(x, w, padding=np.array([2, 1])), per_axis, strict=True)
+
+
+@pytest.mark.parametrize("general", [refconv.conv, refconv.conv_transpose])
+def test_ranked_names_say_what_they_are(general: Any) -> None:
+    for d, ranked in ((d, _of_rank(d, general)) for d in (1, 2, 3)):
+        assert ranked.__name__ == ranked.__qualname__ == f"{general.__name__}{d}d"
+        assert ranked.__doc__ == (
+            f"{d}-d :func:`{general.__name__}`: the same function, with the number of spatial axes checked."
+        )
+        assert getattr(refconv, ranked.__name__).__doc__ == ranked.__doc__
 
 
 def test_ranked_names_are_the_same_function(backend: Backend) -> None:

@@ -113,6 +113,21 @@ def test_by_hand(backend: Backend, options: Any, expected: Any) -> None:
     backend.assert_equal(shifted, np.array([[expected]], "float64") + 0.5)
 
 
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_rows_that_nothing_lands_in_hold_the_bias(backend: Backend, dtype: str) -> None:
+    """Padding that swallows the first window leaves rows before the second one, a tile of their own."""
+    problem = Problem(3, 4, 4, (3, 4), (2, 3), (5, 2), (1, 2), ((3, 0), (1, 1)), 2, "zeros", (0, 1), transposed=True)
+    operands = integer_arrays(problem, np.random.default_rng(7), dtype)
+    expected = definition_results(problem, operands)
+    bias = operands.bias.reshape(4, 1, 1)
+    assert np.array_equal(expected.y[:, :, :2], np.broadcast_to(bias, (3, 4, *expected.y.shape[2:]))[:, :, :2])
+    if dtype == "int64":
+        assert np.any(bias.astype("float64").astype("int64") != bias)
+    for tile in (1, 500, 2**21):
+        with cut_into(tile):
+            assert_results(backend, run(backend, problem, operands), expected)
+
+
 def test_weight_layout_and_group_order(backend: Backend) -> None:
     """(C, K/G, …): the groups' slices run over input channels, the bias over all output channels."""
     x = np.array([[[1], [10]]], "float32")

@@ -164,6 +164,12 @@ def test_absurd_transposed_output_is_refused():
             refconv.conv_transpose(X, WT, groups=2, **options)
 
 
+def test_the_largest_of_everything_is_allowed():
+    # 2^40 elements of one unbatched sample, and 31 spatial axes
+    assert refconv.conv_output_shape((2**20, 2**20), (1, 2**20, 1)) == (1, 2**20)
+    assert refconv.conv_output_shape((1, *(2,) * 32), (3, 2, *(1,) * 31)) == (1, 3, *(2,) * 31)
+
+
 def test_huge_but_meaningless_steps_are_good_input():
     # One window only: the stride is never taken; one tap only: nor is the dilation.
     one_window = refconv.conv(X, np.ones((1, 4, 6, 7)), stride=2**62)

@@ -17,6 +17,7 @@ from refconv.groups import (
     MAX_CHANNELS,
     Block,
     ChannelGroups,
+    _length,
     depthwise_groups,
     lenet5_c3_groups,
     logarithmic_groups,
@@ -268,6 +269,26 @@ def test_repr():
     many = range(1000)
     assert repr(ChannelGroups([[0]] * 1000, [[k] for k in many])) == "<ChannelGroups: n=1000, c_in=1, c_out=1000>"
     assert repr(ChannelGroups.from_sizes(many, many)) == "<ChannelGroups: n=1000, c_in=499500, c_out=499500>"
+
+
+def test_repr_lists_what_is_short_enough():
+    sizes = [1] * 63 + [2]
+    assert repr(ChannelGroups.from_sizes(sizes, sizes)) == f"ChannelGroups.from_sizes({sizes}, {sizes})"
+    sizes = [1] * 64 + [2]
+    assert repr(ChannelGroups.from_sizes(sizes, sizes)) == "<ChannelGroups: n=65, c_in=66, c_out=66>"
+    for reads, writes, shown in ((100, 155, True), (100, 156, False), (155, 100, True), (156, 100, False)):
+        order = list(range(reads))[::-1]
+        groups = ChannelGroups([order], [range(writes)])  # 1 group and 255 or 256 channels
+        expected = f"ChannelGroups([{order}], [{list(range(writes))}], c_in={reads})"
+        assert repr(groups) == (expected if shown else f"<ChannelGroups: n=1, c_in={reads}, c_out={writes}>")
+
+
+def test_as_many_as_allowed():
+    assert _length(range(MAX_CHANNELS), "in_channels", "channels") == MAX_CHANNELS
+    readers = ChannelGroups([[0]] * 2**12, [[k] for k in range(2**12)], c_in=2**12)  # 2^12 readers of 2^12 channels
+    assert readers.c_in == readers.n == 2**12
+    assert ChannelGroups.from_sizes([MAX_CHANNELS, 0], [0, MAX_CHANNELS]).blocks[0].in_size == MAX_CHANNELS
+    assert depthwise_groups(2**12, 2**12).c_out == MAX_CHANNELS
 
 
 # --- Named kinds ----------------------------------------------------------------------------------------------

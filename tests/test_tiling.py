@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -16,8 +17,10 @@ from threadpoolctl import threadpool_info
 import refconv
 from refconv import ChannelGroups, logarithmic_groups, set_workers, set_workspace, tiling, uniform_groups
 from refconv.conv import _image_rows, _windows_touching
-from refconv.shapes import describe
+from refconv.shapes import describe, geometry
 from tests.helpers import cut_into
+
+CONV = sys.modules["refconv.conv"]  # the module; refconv.conv is its function
 
 
 def gradients(dtype="float32", groups=4, batch=5):
@@ -40,23 +43,56 @@ def test_any_number_of_workers_gives_the_same_bits(monkeypatch, groups):
                 assert np.array_equal(a, b)
 
 
+def wait_until(condition):
+    patience = time.monotonic() + 5
+    while not condition() and time.monotonic() < patience:
+        time.sleep(0.001)
+
+
+@contextlib.contextmanager
+def thread_names(monkeypatch):
+    """Give the names of the threads at work in each of the three passes."""
+    names = {"gather_columns": set(), "scatter_columns": set(), "gather_columns_over_batch": set()}
+
+    def spied(function, seen):
+        def spy(*args, **kwargs):
+            seen.add(threading.current_thread().name)
+            if threading.current_thread() is not threading.main_thread():
+                wait_until(lambda: len(seen) > 1)  # done before the next task comes, it would take that one too
+            return function(*args, **kwargs)
+
+        return spy
+
+    with monkeypatch.context() as patch:
+        for name, seen in names.items():
+            patch.setattr(CONV, name, spied(getattr(CONV, name), seen))
+        yield names
+
+
 def test_several_workers_really_work(monkeypatch):
     monkeypatch.setattr(tiling, "TILE_BYTES", 2**15)
-    names = set()
-    real = refconv.conv.__globals__["gather_columns"]
-
-    def spy(*args, **kwargs):
-        names.add(threading.current_thread().name)
-        return real(*args, **kwargs)
-
-    monkeypatch.setitem(refconv.conv.__globals__, "gather_columns", spy)
-    with set_workers(3):
+    with thread_names(monkeypatch) as names, set_workers(3):
         gradients()
-    assert 1 < len(names) <= 3
-    names.clear()
-    with set_workers(1):
+    for seen in names.values():
+        assert 1 < len(seen) <= 3
+        assert all(name.startswith("refconv") for name in seen)
+    with thread_names(monkeypatch) as names, set_workers(1):
         gradients()
-    assert names == {threading.main_thread().name}
+    for seen in names.values():
+        assert seen == {threading.main_thread().name}
+
+
+def test_no_more_workers_than_the_workspace_has_room_for(monkeypatch):
+    """Groups that share channels are summed before they are written, so a task holds a tile of every group."""
+    monkeypatch.setattr(tiling, "TILE_BYTES", 2**15)
+    x, weight = np.ones((4, 4, 40, 30), "f4"), [np.ones((4, 4, 3, 3), "f4")] * 4
+    groups = ChannelGroups([range(4)] * 4, [range(k, 16, 4) for k in range(4)])
+    for workspace, workers in ((2**15, {1}), (2**20, {2, 3})):
+        with thread_names(monkeypatch) as names, set_workers(3), set_workspace(workspace):
+            y = refconv.conv(x, weight, groups=groups)
+            refconv.conv_backward(y, x, weight, groups=groups, needs=("x",))
+        assert len(names["gather_columns"]) in workers
+        assert len(names["scatter_columns"]) in workers
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64"])
@@ -98,6 +134,7 @@ def test_tiles_of_any_size_change_nothing_on_integers(mode, size):
 
 
 def peak_beyond_result(call):
+    call()  # what is imported and kept by a first call is no scratch memory
     gc.collect()
     tracemalloc.start()
     try:
@@ -120,9 +157,30 @@ def test_scratch_memory_stays_within_the_budget(budget):
     slack = 2**18  # interpreter objects, the kernel's copies, one row
     with set_workspace(budget), set_workers(2):
         assert peak_beyond_result(lambda: refconv.conv(x, weight, padding=1)) < budget + slack
+        assert peak_beyond_result(lambda: refconv.conv_transpose(x, weight, padding=1)) < budget + slack
         for need in ("x", "weight"):
             call = lambda need=need: refconv.conv_backward(grad, x, weight, padding=1, needs=(need,))  # noqa: E731
             assert peak_beyond_result(call) < budget + slack
+
+
+def test_samples_at_once_fit_a_small_workspace():
+    x, weight, grad = np.ones((64, 8, 16, 16), "f4"), np.ones((8, 8, 3, 3), "f4"), np.ones((64, 8, 16, 16), "f4")
+    for budget in (2**18, 2**20):  # from one or two samples in a tile to half a dozen
+        with set_workspace(budget), set_workers(1):
+            for call in (
+                lambda: refconv.conv(x, weight, padding=1),
+                lambda: refconv.conv_backward(grad, x, weight, padding=1, needs=("x",)),
+            ):
+                assert peak_beyond_result(call) < budget + 2**17
+
+
+@pytest.mark.parametrize("need", ["x", "weight"])
+def test_channels_of_a_wide_group_are_cut(need):
+    """One row of all the columns would be 7 MiB; the gradients take some channels at a time."""
+    x, weight, grad = np.ones((1, 2048, 6, 64), "f4"), np.ones((2, 2048, 3, 5), "f4"), np.ones((1, 2, 4, 60), "f4")
+    with set_workers(1):
+        call = lambda: refconv.conv_backward(grad, x, weight, needs=(need,))  # noqa: E731
+        assert peak_beyond_result(call) < 1.25 * tiling.TILE_BYTES
 
 
 def test_settings_nest_and_are_restored_after_an_exception():
@@ -151,7 +209,7 @@ def test_blas_threads_are_restored_also_after_an_exception(monkeypatch):
         assert set(blas_threads()) <= {1}  # held to one inside
         raise ArithmeticError("from inside a tile")
 
-    monkeypatch.setitem(refconv.conv.__globals__, "gather_columns", fail)
+    monkeypatch.setattr(CONV, "gather_columns", fail)
     with pytest.raises(ArithmeticError, match="inside a tile"):
         gradients()
     assert blas_threads() == before
@@ -287,3 +345,336 @@ def test_a_plan_covers_everything_once(monkeypatch, groups, split, sums_batch, b
         for row in range(call.geometry.output[0]):  # by the definition: window `row` reads rows 2·row−1 … 2·row+1
             touches = any(start <= 2 * row - 1 + t < stop for t in range(3))
             assert not touches or first <= row < last
+
+
+@pytest.mark.parametrize(
+    ("pads", "mode", "output_rows", "expected"),
+    [
+        ((3, 1), "zeros", [(0, 4), (4, 8), (8, 11)], [(0, 5), (5, 13), (13, 20)]),  # windows 4 and 8 begin at 5 and 13
+        ((3, 1), "zeros", [(0, 6), (6, 11)], [(0, 9), (9, 20)]),
+        ((3, 1), "zeros", [(0, 11)], [(0, 20)]),
+        ((9, 1), "zeros", [(0, 2), (2, 4), (4, 14)], [(0, 20)]),  # windows 2 and 4 begin in the padding
+        ((9, 1), "zeros", [(0, 5), (5, 14)], [(0, 1), (1, 20)]),
+        ((0, 9), "zeros", [(0, 9), (9, 11), (11, 14)], [(0, 18), (18, 20)]),  # window 11 begins after the image
+        ((3, 1), "reflect", [(0, 4), (4, 8), (8, 11)], [(0, 20)]),
+    ],
+)
+def test_image_rows_are_cut_where_windows_of_tiles_begin(pads, mode, output_rows, expected):
+    geo = geometry((20,), (3,), stride=2, padding=(pads,), dilation=1, padding_mode=mode)
+    assert geo.output[0] == output_rows[-1][1]
+    assert _image_rows(geo, output_rows) == expected
+
+
+def test_an_image_without_rows_is_one_tile():
+    geo = geometry((0,), (3,), stride=2, padding=((3, 4),), dilation=1)
+    assert _image_rows(geo, [(0, 2), (2, 3)]) == [(0, 0)]
+
+
+def test_groups_of_one_sample_are_spread(monkeypatch):
+    monkeypatch.setattr(tiling, "TILE_BYTES", 2**15)
+    x, weight = np.ones((1, 8, 20, 20), "f4"), np.ones((8, 1, 3, 3), "f4")
+    with thread_names(monkeypatch) as names, set_workers(2), set_workspace(2**30):
+        y = refconv.conv(x, weight, groups=8)
+        refconv.conv_backward(y, x, weight, groups=8)
+    for seen in names.values():
+        assert len(seen) == 2
+
+
+# --- Plans worked out by hand ----------------------------------------------------------------------------------
+
+
+def plan_of(c_in, c_out, groups, *, xp=np, batch=5, **options):
+    """Return the plan of a convolution whose numbers are worked out by hand below: k = 3×2, o = 29×9, P = 62×10.
+
+    A row of i image and p position channels takes 4·(i·6·9 + 2·p·9 + i·2·10) = 4·(74·i + 18·p) bytes; a window
+    spans 5 rows and the next begins 2 rows further, so tiles of rows share 5 // 2 = 2.
+    """
+    weights = (c_out, c_in // groups, 3, 2) if isinstance(groups, int) else list(groups.weight_shapes((3, 2)))
+    more = {"stride": (2, 1), "padding": ((1, 1), (0, 1)), "dilation": (2, 1), "channels_last": False}
+    call = describe((batch, c_in, 60, 9), weights, groups=groups, **more)
+    assert call.geometry.output == (29, 9)
+    assert call.geometry.padded == (62, 10)
+    return tiling.make_plan(xp, call, 4, **options)
+
+
+FORWARD = {"split_channels": False, "sums_batch": False}
+INPUT = {"split_channels": True, "sums_batch": False}
+WEIGHT = {"split_channels": True, "sums_batch": True}
+ROW = 4 * (74 * 2 + 18 * 3)  # of one of two groups that read 2 and write 3 channels: 808 bytes
+
+
+@pytest.mark.parametrize(
+    ("tile", "workspace", "options", "samples", "rows", "pieces", "tile_bytes"),
+    [
+        # all at once: 5 samples, 29 rows, 2 groups
+        (10**6, 10**6, FORWARD, 5, 29, 1, 5 * 29 * 2 * ROW),
+        # the workspace cuts samples, as many as fit with both groups, then groups, never rows
+        (10**6, 3 * 29 * 2 * ROW, FORWARD, 3, 29, 1, 3 * 29 * 2 * ROW),
+        (10**6, 3 * 29 * 2 * ROW - 1, FORWARD, 2, 29, 1, 2 * 29 * 2 * ROW),
+        (10**6, 29 * 2 * ROW, FORWARD, 1, 29, 1, 29 * 2 * ROW),
+        (10**6, 29 * 2 * ROW - 1, FORWARD, 1, 29, 2, 29 * ROW),
+        (10**6, 1, FORWARD, 1, 29, 2, 29 * ROW),
+        # the tile cuts rows: as many as fit, without the two that neighbours share, but those two if they fit
+        (29 * ROW, 10**6, FORWARD, 1, 29, 2, 29 * ROW),
+        (29 * ROW - 1, 10**6, FORWARD, 1, 26, 2, 26 * ROW),
+        (8 * ROW, 10**6, FORWARD, 1, 6, 2, 6 * ROW),
+        (5 * ROW, 10**6, FORWARD, 1, 3, 2, 3 * ROW),
+        (4 * ROW - 1, 10**6, FORWARD, 1, 2, 2, 2 * ROW),
+        (2 * ROW, 10**6, FORWARD, 1, 2, 2, 2 * ROW),
+        (2 * ROW - 1, 10**6, FORWARD, 1, 1, 2, ROW),
+        (1, 10**6, FORWARD, 1, 1, 2, ROW),
+        # where rows cannot be cut a tile may be eight times as large
+        (29 * 9 * ROW // 8, 10**6, INPUT | {"cut_rows": False}, 4, 29, 1, 4 * 29 * 2 * ROW + 2 * 2 * 6 * 3 * 4),
+        # a sum over the batch is cut by the tile alone; a weight gradient of 2·6·3 numbers a group goes with it
+        (10**6, 1, WEIGHT, 5, 29, 1, 5 * 29 * 2 * ROW + 2 * 2 * 6 * 3 * 4),
+        (2 * 29 * 2 * ROW, 1, WEIGHT, 2, 29, 1, 2 * 29 * 2 * ROW + 2 * 2 * 6 * 3 * 4),
+        (29 * ROW, 1, WEIGHT, 1, 29, 2, 29 * ROW + 2 * 6 * 3 * 4),
+    ],
+)
+def test_a_plan_by_hand(monkeypatch, tile, workspace, options, samples, rows, pieces, tile_bytes):
+    monkeypatch.setattr(tiling, "TILE_BYTES", tile)
+    with set_workspace(workspace):
+        plan = plan_of(4, 6, 2, **options)
+    assert plan.batches == tiling.cut(5, samples)
+    assert plan.rows == tuple((start, min(start + rows, 29)) for start in range(0, 29, rows))
+    whole = slice(0, 2)
+    assert (
+        plan.pieces
+        == {
+            1: (tiling.Piece(0, groups=whole, channels=whole, image=slice(0, 4), positions=slice(0, 6)),),
+            2: (
+                tiling.Piece(0, groups=slice(0, 1), channels=whole, image=slice(0, 2), positions=slice(0, 3)),
+                tiling.Piece(0, groups=slice(1, 2), channels=whole, image=slice(2, 4), positions=slice(3, 6)),
+            ),
+        }[pieces]
+    )
+    assert plan.tile_bytes == tile_bytes
+
+
+@pytest.mark.parametrize(
+    ("tile", "rows", "channels"),
+    [
+        # a group of 7 image and 3 position channels: with i of the first a row takes 296·i + 216 bytes
+        (29 * (296 * 7 + 216), 29, 7),
+        (29 * (296 * 7 + 216) - 1, 29, 6),
+        (29 * (296 * 3 + 216), 29, 3),
+        (29 * (296 + 216), 29, 1),
+        (29 * (296 + 216) - 1, 26, 1),
+        (10 * (296 + 216), 8, 1),  # 5120 // 8 − 216 = 424 bytes for channels of 296
+        (2 * (296 + 216), 2, 1),
+        (1, 1, 1),
+    ],
+)
+def test_a_plan_that_cuts_channels_by_hand(monkeypatch, tile, rows, channels):
+    monkeypatch.setattr(tiling, "TILE_BYTES", tile)
+    with set_workspace(2**40):
+        plan = plan_of(14, 6, 2, **WEIGHT)
+    assert plan.rows == tuple((start, min(start + rows, 29)) for start in range(0, 29, rows))
+    assert plan.batches == tiling.cut(5, 1)
+    assert plan.pieces == tuple(
+        tiling.Piece(
+            0,
+            groups=slice(g, g + 1),
+            channels=part,
+            image=slice(7 * g + part.start, 7 * g + part.stop),
+            positions=slice(3 * g, 3 * g + 3),
+        )
+        for g in range(2)
+        for part in tiling.cut(7, channels)
+    )
+    assert plan.tile_bytes == rows * (296 * channels + 216) + channels * 6 * 3 * 4
+
+
+def test_a_plan_of_unequal_groups_by_hand(monkeypatch):
+    """Blocks of two groups 1→2 and one group 3→1; the rows are cut for the larger, samples and groups for each."""
+    groups = ChannelGroups.from_sizes([1, 1, 3], [2, 2, 1])
+    small, large = 4 * (74 + 36), 4 * (3 * 74 + 18)  # 440 and 960 bytes a row
+    monkeypatch.setattr(tiling, "TILE_BYTES", 8 * large)
+    with set_workspace(2**40):
+        plan = plan_of(5, 5, groups, **FORWARD)
+    assert plan.rows == tuple((start, min(start + 6, 29)) for start in range(0, 29, 6))
+    assert plan.batches == tiling.cut(5, 1)
+    assert plan.pieces == (
+        tiling.Piece(0, groups=slice(0, 2), channels=slice(0, 1), image=slice(0, 2), positions=slice(0, 4)),
+        tiling.Piece(1, groups=slice(0, 1), channels=slice(0, 3), image=slice(2, 5), positions=slice(4, 5)),
+    )
+    assert plan.tile_bytes == 6 * large
+    monkeypatch.setattr(tiling, "TILE_BYTES", 3 * 29 * large)
+    with set_workspace(2**40):
+        assert plan_of(5, 5, groups, **FORWARD).batches == tiling.cut(5, 3)
+    with set_workspace(29 * 2 * small):
+        plan = plan_of(5, 5, groups, **FORWARD)
+    assert plan.batches == tiling.cut(5, 1)
+    assert [piece.groups for piece in plan.pieces] == [slice(0, 2), slice(0, 1)]
+    assert plan.tile_bytes == 29 * large
+
+
+def test_other_modules_plan_by_shape_alone(monkeypatch):
+    strict = pytest.importorskip("array_api_strict")
+    monkeypatch.setattr(tiling, "TILE_BYTES", 1)
+    monkeypatch.setattr(tiling, "DEFAULT_WORKSPACE", 3 * 29 * 2 * ROW)
+    for options in (FORWARD, INPUT, INPUT | {"cut_rows": False}, WEIGHT):
+        with set_workspace(1):
+            plan = plan_of(4, 6, 2, xp=strict, **options)
+        assert plan.batches == tiling.cut(5, 3)
+        assert plan.rows == ((0, 29),)
+        assert len(plan.pieces) == 1
+
+
+def test_an_empty_plan_has_no_tiles():
+    plan = plan_of(4, 6, 2, batch=0, **FORWARD)
+    assert plan.batches == ()
+    nothing = plan_of(0, 3, ChannelGroups([[]], [[0, 1, 2]], c_in=0), **WEIGHT)
+    assert nothing.pieces == (tiling.Piece(0, slice(0, 1), slice(0, 0), slice(0, 0), slice(0, 3)),)
+
+
+@pytest.mark.parametrize(("stride", "dilation", "k"), [(1, 1, 1), (2, 3, 2), (5, 1, 2), (1, 4, 3)])
+def test_a_row_window_is_what_the_windows_span(stride, dilation, k):
+    geo = geometry((40,), (k,), stride=stride, padding=((2, 1),), dilation=dilation)
+    for start, stop in ((0, 1), (0, 4), (2, 5)):
+        read = [row * stride + t * dilation for row in range(start, stop) for t in range(k)]
+        assert tiling.row_window(geo, start, stop) == (min(read), max(read) + 1)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 5])
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("before", [-1, 0, 1, 4])
+def test_windows_touching_are_those_and_no_others(stride, k, before):
+    geo = geometry((9,), (k,), stride=stride, padding=((before, 2),), dilation=1)
+    for start in range(9):
+        for stop in range(start + 1, 10):
+            read = [
+                row for row in range(geo.output[0]) if any(start <= row * stride + t - before < stop for t in range(k))
+            ]
+            first, last = _windows_touching(geo, (start, stop))
+            if (start, stop) == (0, 9):
+                assert (first, last) == (0, geo.output[0])  # everything, those that read padding alone too
+            else:
+                assert list(range(first, last)) == read
+
+
+# --- Threads ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tasks", "tile_bytes", "workers", "workspace", "threads"),
+    [
+        (6, 100, 3, 10**6, 3),
+        (6, 100, 1, 10**6, 0),
+        (1, 10**6, 3, 10**9, 0),  # one task
+        (6, 100, 3, 299, 2),  # room for two tiles
+        (6, 100, 3, 199, 0),  # room for one
+        (6, 100, 3, 1, 0),
+        (6, 1, 3, 2, 2),
+        (2, 5, 3, 10**6, 0),  # together no more than a tile
+        (2, 6, 3, 10**6, 2),
+    ],
+)
+def test_as_many_threads_as_tasks_workers_and_workspace_allow(
+    monkeypatch, tasks, tile_bytes, workers, workspace, threads
+):
+    monkeypatch.setattr(tiling, "TILE_BYTES", 10 if tile_bytes > 1 else 1)
+    seen = set()
+
+    def work(task):
+        seen.add(threading.current_thread().name)
+        wait_until(lambda: len(seen) >= threads)  # done before the next task comes, a thread would take that one too
+        return -task
+
+    with set_workers(workers), set_workspace(workspace):
+        assert list(tiling.spread(np, work, range(tasks), tile_bytes)) == [-task for task in range(tasks)]
+    if threads:
+        assert len(seen) == threads
+        assert all(name.startswith("refconv") for name in seen)
+    else:
+        assert seen == {threading.main_thread().name}
+
+
+def test_results_are_not_computed_far_ahead(monkeypatch):
+    """With two threads, at most one more task than that is begun before a result is read."""
+    monkeypatch.setattr(tiling, "TILE_BYTES", 1)
+    begun = []
+    with set_workers(2):
+        results = tiling.spread(np, lambda task: begun.append(task) or task, range(10), 8)
+        assert next(results) == 0
+        wait_until(lambda: len(begun) >= 3)
+        time.sleep(0.01)
+        assert sorted(begun) == [0, 1, 2]
+        assert list(results) == list(range(1, 10))
+
+
+def test_cores_are_those_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {(pid, core) for core in range(3)}, raising=False)
+    assert tiling._cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert tiling._cores() == 5
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert tiling._cores() == 1
+
+
+def test_blas_is_limited_by_the_first_call_and_restored_by_the_last(monkeypatch):
+    class Controller:
+        def limit(self, **limits):
+            calls.append(limits)
+            return self
+
+        def restore_original_limits(self):
+            calls.append("restored")
+
+    def free():  # RLock: only another thread can tell
+        found = []
+        thread = threading.Thread(target=lambda: found.append(limit.lock.acquire(blocking=False)))
+        thread.start()
+        thread.join()
+        return found[0]
+
+    calls = []
+    monkeypatch.setattr(tiling, "_blas_controller", Controller)
+    limited = {"limits": 1, "user_api": "blas"}
+    limit = tiling._BlasLimit()
+    for times in (1, 2):
+        with limit:
+            with limit, limit:
+                pass
+            assert calls == [limited, "restored"] * (times - 1) + [limited]
+        assert calls == [limited, "restored"] * times
+    calls.clear()
+    limit.lock.acquire()  # as before a fork, while two calls are under way
+    limit.__enter__()
+    limit.__enter__()
+    limit.after_in_child()
+    assert calls == [limited, "restored"]
+    assert free()
+    limit = tiling._BlasLimit()
+    limit.lock.acquire()
+    limit.after_in_child()
+    assert free()
+    assert calls == [limited, "restored"]
+    limit = tiling._BlasLimit()
+    limit.lock.acquire()
+    limit.__enter__()
+    limit.after_in_child()
+    calls.clear()
+    with limit:
+        assert calls == [limited]
+    assert calls == [limited, "restored"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "batch", "parts"),
+    [(1, 8, [2, 2, 2, 2]), (1, 9, [3, 3, 3]), (1, 3, [1, 1, 1]), (3, 8, [2, 2, 2, 2]), (4, 8, [8]), (5, 2, [2])],
+)
+def test_a_weight_gradient_of_few_pieces_is_summed_in_four_parts(monkeypatch, groups, batch, parts):
+    monkeypatch.setattr(tiling, "TILE_BYTES", 4 * 3 * (4 * 4 + 2 * 4 + 5))  # 3 rows: columns, positions twice, padded
+    seen = []
+
+    def spy(xp, work, tasks, tile_bytes):
+        seen.extend(len(batches) for _, batches in tasks)
+        return tiling.spread(xp, work, tasks, tile_bytes)
+
+    monkeypatch.setattr(CONV, "spread", spy)
+    x, weight = np.ones((batch, groups, 4, 5), "f4"), np.ones((groups, 1, 2, 2), "f4")
+    grads = refconv.conv_backward(np.ones((batch, groups, 3, 4), "f4"), x, weight, groups=groups, needs=("weight",))
+    assert seen == parts * groups
+    assert np.array_equal(grads.weight, np.full(weight.shape, 12 * batch, "f4"))

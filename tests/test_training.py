@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from refconv.nn import (
     parse_schedule,
     save_checkpoint,
 )
+from refconv.nn.training import shifted
 from tests.helpers import Backend
 
 pytest.importorskip("safetensors", reason="safetensors is not installed: no checkpoints")
@@ -318,8 +320,6 @@ def test_checkpoints_between_epochs(settings: TrainSettings, tmp_path: Path) -> 
 
 
 def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(settings: TrainSettings, tmp_path: Path) -> None:
-    import dataclasses
-
     run_training(settings, tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     replace = dataclasses.replace
@@ -379,3 +379,40 @@ def test_a_full_disk_loses_nothing_that_was_saved(settings: TrainSettings, tmp_p
     assert load_checkpoint(tmp_path / "full" / CHECKPOINT).meta["training"]["step"] == 4
     run_training(settings, tmp_path / "full", resume=True)
     assert_same(ends(tmp_path / "full"), ends(tmp_path / "whole"))
+
+
+# --- Shifts ---
+
+
+@pytest.mark.parametrize("shape", [(9, 2, 5, 4), (6, 1, 7)])
+def test_images_are_moved_and_their_border_repeated(backend: Backend, shape: tuple[int, ...]) -> None:
+    images = np.arange(float(np.prod(shape))).reshape(shape)
+    steps = rng(3).integers(0, 7, (shape[0], len(shape) - 2)) - 3
+    assert len({tuple(step) for step in steps.tolist()}) >= 3
+    expected = np.zeros(shape)
+    for index in np.ndindex(shape):
+        n, c, *where = index
+        read = [min(max(i + s, 0), d - 1) for i, s, d in zip(where, steps[n], shape[2:], strict=True)]
+        expected[index] = images[(n, c, *read)]
+    given = backend.asarray(images)
+    backend.assert_equal(shifted(given, 3, rng(3)), expected)
+    backend.assert_equal(given, images)
+
+
+def test_a_training_with_shifts_goes_on_with_the_same_bits(settings: TrainSettings, tmp_path: Path) -> None:
+    moving = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, shift=2))
+    run_training(moving, tmp_path / "whole")
+    calls = iter(range(100))
+    with pytest.raises(InterruptedTrainingError):
+        run_training(moving, tmp_path / "cut", stopping=lambda: next(calls) == 6)
+    run_training(moving, tmp_path / "cut", resume=True)
+    assert_same(ends(tmp_path / "cut"), ends(tmp_path / "whole"))
+    run_training(settings, tmp_path / "still")
+    weights = [ends(tmp_path / folder)[0]["model.conv.weight"] for folder in ("still", "whole")]
+    assert not np.array_equal(*weights)
+
+
+def test_only_images_can_be_moved() -> None:
+    model = Sequential(Linear(2, 2, rng=rng(0), dtype="float64"))
+    with pytest.raises(ValueError, match=r"shift=1 needs images with spatial axes.*\(4, 2\)"):
+        Recipe(shift=1).trainer(model, np.zeros((4, 2)), np.zeros(4, int), rng=rng(0))

@@ -49,7 +49,7 @@ def _lenet5(groups: str, *, dropout_rng: np.random.Generator, **arguments: Any) 
 
 MODELS = {
     "residual": Model(_residual, "log:3", ("channels", "blocks"), None, Recipe()),
-    "lenet5": Model(_lenet5, "table", (), 32, Recipe(epochs=8, lr=0.02)),
+    "lenet5": Model(_lenet5, "table", (), 32, Recipe(epochs=10, batch_size=16, schedule="cosine", shift=2)),
     "alexnet": Model(
         alexnet,
         "2",

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from refconv.experiments.tables import short_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DARK, LIGHT = "#20456b", "#e69f00"
 """Blue and orange of Okabe and Ito's palette for the colour-blind; far apart in lightness too."""
@@ -53,6 +58,81 @@ def learning_curves(rows: Sequence[dict[str, Any]], title: str) -> bytes:
         axis.legend(loc="best")
     loss.set_ylim(bottom=0)
     figure.suptitle(title)
+    return _png(figure)
+
+
+STYLES = (
+    {"color": "#000000", "marker": "o", "linestyle": "-"},
+    {"color": "#e69f00", "marker": "s", "linestyle": "--"},
+    {"color": "#0072b2", "marker": "^", "linestyle": "-."},
+    {"color": "#cc79a7", "marker": "D", "linestyle": ":"},
+    {"color": "#009e73", "marker": "v", "linestyle": (0, (5, 1, 1, 1, 1, 1))},
+    {"color": "#56b4e9", "marker": "P", "linestyle": (0, (8, 2))},
+    {"color": "#d55e00", "marker": "X", "linestyle": (0, (1, 3))},
+)
+"""Okabe and Ito's palette; marker and line tell the groupings apart without colour."""
+_ASIDE = 1.025
+"""Factor by which the markers of neighbouring groupings are moved apart, so that their error bars overlap less."""
+
+
+def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
+    """Draw the accuracy of a comparison's networks against their parameters, a panel for each data set.
+
+    Parameters
+    ----------
+    result : dict
+        As of :func:`refconv.experiments.tables.summary`.
+
+    Returns
+    -------
+    bytes
+        A PNG image.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
+
+    config = result["settings"]
+    names, groupings, budgets = config["data"], config["groups"], sorted(config["budgets"])
+    figure = Figure(figsize=(5.2 * len(names), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    for name, axis in zip(names, axes, strict=True):
+        axis.set_xscale("log")
+        for place, groups in enumerate(groupings):
+            found = [e for e in result["networks"] if (e["data"], e["groups"]) == (name, groups)]
+            found.sort(key=lambda entry: int(entry["parameters"]))
+            aside = _ASIDE ** (place - (len(groupings) - 1) / 2)
+            axis.errorbar(
+                [aside * entry["parameters"] for entry in found],
+                [100 * entry["mean"] for entry in found],
+                yerr=[100 * entry["deviation"] for entry in found],
+                label=groups,
+                capsize=3,
+                linewidth=1.3,
+                elinewidth=1,
+                markersize=6,
+                markeredgecolor="black",
+                markeredgewidth=0.6,
+                **STYLES[place],
+            )
+        tested = result["data"][name]["test_images"]
+        axis.set_title(f"{short_name(name)}, {tested:,} test images")
+        axis.set_xticks(budgets, [f"{budget:,}" for budget in budgets])
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xlabel("parameters (logarithmic)")
+        axis.set_ylabel("test accuracy (%)")
+        axis.margins(x=0.1)
+        axis.grid(alpha=0.3)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), frameon=False)
+    figure.supxlabel(
+        f"Mean ± standard deviation over {config['seeds']} seeds.\n"
+        "Markers stand a little to the side, so that bars overlap less.",
+        fontsize="small",
+    )
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     with io.BytesIO() as file:
         figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
         return file.getvalue()

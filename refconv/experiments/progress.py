@@ -1,4 +1,4 @@
-"""How a training tells how far it is: a bar on a terminal, a line for each epoch everywhere."""
+"""How trainings and comparisons tell how far they are: a bar on a terminal, and lines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from refconv.experiments.compare import CompareObserver
+from refconv.experiments.tables import short_name
 from refconv.experiments.train import Observer
 from refconv.nn import Step
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-class ConsoleObserver(Observer):
+class _Console:
     """Prints to a rich console; used as a context manager, which takes the bar away at the end.
 
     Parameters
@@ -36,8 +38,6 @@ class ConsoleObserver(Observer):
             transient=True,
             disable=not console.is_terminal,
         )
-        self._epochs = 0
-        self._started, self._images = 0.0, 0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -47,6 +47,18 @@ class ConsoleObserver(Observer):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class ConsoleObserver(_Console, Observer):
+    """Shows one training: a bar of its steps, and a line for each epoch."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._epochs = 0
+        self._started, self._images = 0.0, 0
 
     def begin(self, step: int, step_count: int, steps_per_epoch: int) -> None:
         """Say where the training goes on, if it does not begin."""
@@ -75,5 +87,21 @@ class ConsoleObserver(Observer):
             f"{row['images_per_second']:.0f} images/s"
         )
 
-    def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+class ConsoleCompareObserver(_Console, CompareObserver):
+    """Shows a comparison: a bar of its trainings on a terminal, elsewhere a line for each."""
+
+    def begin(self, done: int, total: int) -> None:
+        """Say where the comparison goes on, if it does not begin."""
+        self._done, self._total = done, total
+        if done:
+            self._say(f"going on after {done} of {total} trainings")
+        self._task = self._progress.add_task("", total=total, completed=done, figures="")
+
+    def after(self, row: dict[str, Any]) -> None:
+        """Move the bar, or print a line."""
+        self._done += 1
+        what = f"{short_name(row['data'])}, {row['budget']:,} parameters, {row['groups']}, seed {row['seed']}"
+        self._progress.update(self._task, completed=self._done, description=what)
+        if not self._console.is_terminal:
+            self._say(f"{self._done:>{len(str(self._total))}}/{self._total}  {what}  {row['seconds']:.1f} s")

@@ -55,7 +55,7 @@ class TrainSettings:
     backend : str
         Array module.
     seed : int
-        Draws the split of the data, the initial weights, the order of the images, and what is dropped.
+        Draws the initial weights, the order of the images, and what is dropped. The split of the data stays the same.
     recipe : Recipe
         Epochs, batch size, learning rate and its schedule, momentum, weight decay.
     """
@@ -238,7 +238,7 @@ def _prepare(settings: TrainSettings) -> tuple[dict[str, Any], Layer, Split, Tra
     """Return the settings in full, the model, the data, and the training about to begin."""
     xp = refconv.load_backend(settings.backend)
     entry, seed = find_model(settings.model), as_int(settings.seed, "seed", 0)
-    data = load_dataset(settings.data, seed=seed, side=entry.side if settings.side is None else settings.side)
+    data = load_dataset(settings.data, side=entry.side if settings.side is None else settings.side)
     groups = entry.groups if settings.groups is None else settings.groups
     rng, order, dropout = np.random.default_rng(seed).spawn(3)
     model = build_model(
@@ -260,7 +260,7 @@ def _prepare(settings: TrainSettings) -> tuple[dict[str, Any], Layer, Split, Tra
         "groups": groups,
         **settings.options,
         "data": settings.data,
-        "data_sha256": _fingerprint(data),
+        "data_sha256": fingerprint(data),
         "side": data.train_images.shape[2],
         "backend": settings.backend,
         "seed": seed,
@@ -269,7 +269,8 @@ def _prepare(settings: TrainSettings) -> tuple[dict[str, Any], Layer, Split, Tra
     return config, model, data, trainer
 
 
-def _fingerprint(data: Split) -> str:
+def fingerprint(data: Split) -> str:
+    """Return the SHA-256 of a data set, as hexadecimal digits."""
     digest = hashlib.sha256("\n".join(data.classes).encode())
     for array in data[:4]:
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

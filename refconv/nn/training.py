@@ -16,6 +16,7 @@ from refconv.nn.data import Split
 from refconv.nn.loss import SoftmaxCrossEntropy
 from refconv.nn.optim import SGD
 from refconv.nn.schedule import Schedule, parse_schedule
+from refconv.padding import pad, runs
 from refconv.shapes import check_shape
 from refconv.tiling import cut
 
@@ -57,10 +58,13 @@ class Trainer:
     batch_size : int
         Images per step; the last batch of an epoch may be smaller.
     rng : numpy.random.Generator
-        Shuffles: the same state gives the same order on every array module.
+        Shuffles, and draws the shifts: the same state gives the same ones on every array module.
     schedule : callable (float) -> float, optional
         From the part of the steps that are done to a factor of the optimiser's first learning rate, as from
         :func:`parse_schedule`; see :meth:`SGD.change_lr`. Without one the optimiser's rate is left alone.
+    shift : int
+        Each image is moved by up to so many pixels along each spatial axis, anew whenever it is trained on; what
+        moves in repeats the border.
     generators : mapping of str to numpy.random.Generator, optional
         Other sources of randomness whose states belong to the training's: those of :class:`Dropout` layers.
 
@@ -100,6 +104,7 @@ class Trainer:
         batch_size: int,
         rng: np.random.Generator,
         schedule: Schedule | None = None,
+        shift: int = 0,
         generators: Mapping[str, np.random.Generator] | None = None,
     ) -> None:
         self._xp = array_namespace(images, labels)
@@ -109,6 +114,9 @@ class Trainer:
             raise TypeError(f"optimiser must be an SGD; got {shown(optimiser)}")
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be a numpy.random.Generator; got {shown(rng)}")
+        self._shift = as_int(shift, "shift", 0)
+        if self._shift and images.ndim < 3:
+            raise ValueError(f"shift={shift} needs images with spatial axes, (N, C, D1, …); got {tuple(images.shape)}")
         self.model, self.optimiser = model.train(), optimiser
         self._images, self._labels, self._schedule, self._lr = images, labels, schedule, optimiser.lr
         self._generators = {"order": rng, **(generators or {})}
@@ -135,7 +143,10 @@ class Trainer:
         part = self._batches[index]
         batch = xp.asarray(self._order[part], device=device(self._images))
         labels = xp.take(self._labels, batch, axis=0)
-        logits = self.model.forward(xp.take(self._images, batch, axis=0))
+        images = xp.take(self._images, batch, axis=0)
+        if self._shift:
+            images = shifted(images, self._shift, self._generators["order"])
+        logits = self.model.forward(images)
         self._epoch_loss += self._loss.forward(logits, labels) * (part.stop - part.start)
         self._epoch_right += _count_right(logits, labels)
         self.model.backward(self._loss.backward())
@@ -308,6 +319,8 @@ class Recipe:
         As for :class:`SGD`.
     schedule : str
         As for :func:`parse_schedule`.
+    shift : int
+        As for :class:`Trainer`.
     """
 
     epochs: int = 8
@@ -316,6 +329,7 @@ class Recipe:
     schedule: str = "steps:0.75"
     momentum: float = 0.9
     weight_decay: float = 0.0005
+    shift: int = 0
 
     def trainer(
         self,
@@ -335,8 +349,47 @@ class Recipe:
             batch_size=self.batch_size,
             rng=rng,
             schedule=parse_schedule(self.schedule),
+            shift=self.shift,
             generators=generators,
         )
+
+
+def shifted(images: Array, most: int, rng: np.random.Generator) -> Array:
+    r"""Return images, each moved at random; what moves in repeats the border.
+
+    .. math:: y[n, c, i] = x[n,\, c,\, \min(\max(i + s[n], 0),\, D - 1)], \qquad
+              s[n] \in \{-\mathrm{most}, \dots, \mathrm{most}\} \text{ on each axis}
+
+    Parameters
+    ----------
+    images : array (N, C, D1, …, Dd)
+        Of any array module.
+    most : int
+        The largest step along each axis.
+    rng : numpy.random.Generator
+        Draws the steps, all equally likely.
+
+    Returns
+    -------
+    array (N, C, D1, …, Dd)
+        A new array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn.training import shifted
+    >>> shifted(np.arange(4.0).reshape(1, 1, 4), 2, np.random.default_rng(0))   # s = 2
+    array([[[2., 3., 3., 3.]]])
+    """
+    xp, size = array_namespace(images), images.shape[2:]
+    axes = [runs(n, most, most, "replicate") for n in size]
+    padded = pad(xp, images, axes, [n + 2 * most for n in size], images.dtype)
+    starts = rng.integers(0, 2 * most + 1, (images.shape[0], len(size))).tolist()
+    moved = [
+        padded[(n, slice(None), *(slice(start, start + d) for start, d in zip(image, size, strict=True)))]
+        for n, image in enumerate(starts)
+    ]
+    return xp.stack(moved) if moved else images
 
 
 def to_model(model: Layer, images: Array, labels: Array) -> tuple[Array, Array]:

@@ -15,6 +15,7 @@ from typing import Any
 import refconv
 from refconv.arrays import Array, Namespace, device
 from refconv.groups import ChannelGroups, uniform_groups
+from refconv.tiling import cores
 from refconv.tour.progress import Reporter
 
 STEPS = 4
@@ -167,7 +168,7 @@ def _describe(xp: Namespace, settings: Settings) -> dict[str, Any]:
         "environment": {
             "python": platform.python_version(),
             "system": f"{platform.system()} on {platform.machine()}",
-            "cores": _cores(),
+            "cores": cores(),
             "packages": {package: importlib.metadata.version(package) for package in packages},
         },
     }
@@ -179,11 +180,6 @@ def _backend_name(xp: Namespace) -> str:
 
 def _some_array(xp: Namespace) -> Array:
     return xp.zeros(1)
-
-
-def _cores() -> int:
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 # The four steps: each adds what it found to the results, and returns its figures

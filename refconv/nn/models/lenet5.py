@@ -49,7 +49,8 @@ def lenet5(
     One thing differs from the paper. Its output layer measures distances from F6 to a fixed picture of each digit,
     7×12 pixels of ±1 drawn by hand, which other classes would not have. Here it is linear, with 850 trained parameters
     more than the 60,000 of the paper (which :func:`refconv.cost.lenet5` counts); and the loss is a softmax's. Weights
-    start as for :class:`refconv.nn.Conv`.
+    start as for :class:`refconv.nn.Conv`, but those of the output with standard deviation 0.01, so that at first all
+    classes are nearly as likely.
 
     Parameters
     ----------
@@ -107,5 +108,5 @@ def lenet5(
         flatten=Flatten(),
         F6=Linear(120 * side * side, 84, **where),
         F6_tanh=tanh(),
-        output=Linear(84, classes, **where),
+        output=Linear(84, classes, std=0.01, **where),
     )

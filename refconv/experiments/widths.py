@@ -1,0 +1,123 @@
+"""How wide a residual network must be for a given number of parameters. Integers only."""
+
+from __future__ import annotations
+
+import bisect
+import string
+from dataclasses import dataclass
+
+from refconv.cost import Cost, Walk, parse_groups
+from refconv.groups import MAX_CHANNELS
+from refconv.integers import as_int
+
+LARGEST_BUDGET = 10_000_000
+FARTHEST = 0.1
+"""Part of the budget by which the nearest width may miss it."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """One point of the comparison: a residual network for a data set, with what it costs."""
+
+    data: str
+    budget: int
+    groups: str
+    channels: int
+    parameters: int
+    macs: int
+
+    def key(self, seed: int) -> tuple[str, int, str, int]:
+        """Return what names its training with a seed."""
+        return self.data, self.budget, self.groups, seed
+
+
+def residual_cost(groups: str, channels: int, *, blocks: int, c_in: int, classes: int, side: int) -> Cost:
+    """Count the parameters and multiply-adds of :func:`refconv.nn.residual_network`, layer by layer.
+
+    Parameters
+    ----------
+    groups : str
+        As of :func:`refconv.cost.parse_groups`.
+    channels, blocks, c_in, classes, side : int
+        As of the network.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the groups are none, or do not fit the channels.
+
+    Examples
+    --------
+    >>> residual_cost("log:3", 32, blocks=2, c_in=1, classes=10, side=8).parameters
+    12426
+    """
+    walk = Walk("residual", parse_groups(groups), (c_in, side, side))
+    walk.conv("conv", channels, 3, padding=1)
+    stage = 0
+    while side >= 8:
+        stage, side = stage + 1, side // 2
+        walk.window(f"pool{stage}", 2, stride=2)
+        for letter in string.ascii_lowercase[:blocks]:
+            walk.conv(f"block{stage}{letter}", channels, 3, padding=1, grouped=True)
+    walk.linear("linear", classes)
+    return walk.cost()
+
+
+def match_width(groups: str, budget: int, *, blocks: int, c_in: int, classes: int, side: int) -> int:
+    """Return the number of channels whose residual network comes nearest to a number of parameters.
+
+    Uniform groups allow the multiples of their number, n logarithmic groups at least 2^(n−1) channels. The parameters
+    grow with the channels (the tests count them), so the two widths about the budget decide; of equally near ones it
+    is the smaller.
+
+    Parameters
+    ----------
+    groups : str
+        As of :func:`refconv.cost.parse_groups`, except "table", which is of one width.
+    budget : int
+        Parameters wanted, at most ten million.
+    blocks, c_in, classes, side : int
+        As of :func:`refconv.nn.residual_network`.
+
+    Returns
+    -------
+    int
+        Channels.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong, or the nearest network is more than a tenth of the budget off.
+
+    Examples
+    --------
+    >>> images = {"blocks": 2, "c_in": 1, "classes": 10, "side": 8}
+    >>> [match_width(groups, 7000, **images) for groups in ("dense", "uniform:4", "log:3")]
+    [15, 24, 22]
+    >>> match_width("uniform:32", 3600, **images)
+    Traceback (most recent call last):
+        ...
+    ValueError: budget=3600 cannot be met with groups=uniform:32: 32 channels have 6090 parameters
+    """
+    budget, spec = as_int(budget, "budget", 1, LARGEST_BUDGET), parse_groups(groups)
+    if spec.kind == "table":
+        raise ValueError("groups=table is of one width: it cannot meet a budget")
+    uniform = spec.kind == "uniform"
+    step = spec.n if uniform else 1
+    least = step if uniform else 2 ** min(spec.n - 1, MAX_CHANNELS.bit_length())
+
+    def parameters(channels: int) -> int:
+        found = residual_cost(groups, channels, blocks=blocks, c_in=c_in, classes=classes, side=side)
+        return found.parameters
+
+    widths = range(least, max(budget, least + 1), step)  # a channel has more than one parameter
+    if least > MAX_CHANNELS:
+        raise ValueError(f"budget={budget} cannot be met with groups={groups}: it needs {least} channels or more")
+    above = bisect.bisect_left(widths, budget, key=parameters)
+    nearest = min(widths[max(above - 1, 0) : above + 1], key=lambda channels: abs(parameters(channels) - budget))
+    if abs(parameters(nearest) - budget) > FARTHEST * budget:
+        raise ValueError(
+            f"budget={budget} cannot be met with groups={groups}: {nearest} channels have {parameters(nearest)} "
+            "parameters"
+        )
+    return nearest

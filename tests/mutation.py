@@ -1,0 +1,316 @@
+"""Mutation testing of the core, fast: every small change that mutmut knows, against the tests, in two passes.
+
+    python -m tests.mutation prepare              write the changed package and a copy of the tests to mutants/
+    python -m tests.mutation quick [NAME ...]     few examples of each property: notices most changes in no time
+    python -m tests.mutation full [NAME ...]      the survivors again, with the examples and tests of the suite
+    python -m tests.mutation results [STATUS]     counts of each file, and the changes of one status, with their lines
+
+``make mutation`` runs all four. NAME is a changed function or a pattern, such as ``refconv.conv.x_conv__mutmut_3``
+or ``refconv.tiling.*``; without one, quick takes what was not tried and full what survived. mutmut makes the changes,
+and chooses among them as the environment variable MUTANT_UNDER_TEST tells, so that pytest collects the tests only
+once: each change then costs one fork, and the tests that reach the changed function, fastest first, until one fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COPY = ROOT / "mutants"
+RESULTS = COPY / "results.json"
+CORE = ("conv", "shapes", "tiling", "groups", "integers", "padding", "im2col")
+TESTS = ("test_im2col", "test_conv_forward", "test_conv_backward", "test_conv_transpose", "test_errors", "test_tiling",
+         "test_groups", "test_properties", "test_arrays", "test_cost", "test_messages", "test_devices",
+         "test_integers")  # fmt: skip
+PYTEST = ("--rootdir=.", "--backend", "numpy", "-q", "-s", "--assert=plain", "--tb=native",
+          "-p", "no:cacheprovider", "-p", "no:xdist")  # fmt: skip
+CHILDREN = 2
+# The processor time of a change beyond which it counts as one that never ends; the suite itself takes a third of it.
+CPU_SECONDS = {"quick": 30, "full": 120}
+# The quick pass leaves out what takes long for what it notices, and the same tests on read-only arrays; the full
+# pass leaves out nothing.
+QUICK_SECONDS = 0.15
+
+
+def prepare() -> None:
+    """Write the changed package and what the tests need to mutants/."""
+    from mutmut.mutation.file_mutation import mutate_file_contents
+
+    shutil.rmtree(COPY, ignore_errors=True)
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "refconv", COPY / "refconv", ignore=skip)
+    refresh()
+    names: list[str] = []
+    for module in CORE:
+        source = (ROOT / "refconv" / f"{module}.py").read_text(encoding="utf-8")
+        changed = mutate_file_contents(f"refconv/{module}.py", source)
+        (COPY / "refconv" / f"{module}.py").write_text(changed.code, encoding="utf-8")
+        names += [f"refconv.{module}.{name}" for name in changed.mutant_names]
+    save({name: {"status": "not tried"} for name in names})
+    print(f"{len(names)} changes of {len(CORE)} files")
+
+
+def refresh() -> None:
+    """Bring the copy of the tests up to date, and what they read."""
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.rmtree(COPY / "tests", ignore_errors=True)
+    shutil.copytree(ROOT / "tests", COPY / "tests", ignore=skip)
+    shutil.copy(ROOT / "pyproject.toml", COPY)
+
+
+def save(results: dict[str, Any]) -> None:
+    scratch = RESULTS.with_suffix(".new")
+    scratch.write_text(json.dumps(results, indent=0), encoding="utf-8")
+    scratch.replace(RESULTS)
+
+
+class Runner:
+    """A pytest plugin that runs the collected tests once per change, each time in a child of its own."""
+
+    def __init__(self, mode: str, patterns: list[str]) -> None:
+        self.mode = mode
+        self.results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+        due = {"quick": "not tried", "full": "survived"}[mode]
+        self.names = [
+            name
+            for name, result in self.results.items()
+            if any(fnmatch.fnmatch(name, pattern) for pattern in patterns) or (not patterns and result["status"] == due)
+        ]
+        self.killers: dict[str, dict[str, None]] = {}  # of each function, the last one last
+        self.trusted: dict[str, bool] = {}  # whether a test passes alone, in a fresh child, without any change
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        import refconv
+
+        assert Path(refconv.__file__).is_relative_to(COPY), refconv.__file__
+        assert not session.testsfailed, "the tests could not be collected"
+        started = time.monotonic()
+        self.items = {item.nodeid: item for item in session.items}
+        self.reached = self.survey()
+        print(f"{self.mode}: {len(self.items)} tests, {len(self.names)} changes", flush=True)
+        running: dict[int, tuple[str, int, float]] = {}
+        waiting = self.names[::-1]
+        while waiting or running:
+            if waiting and len(running) < CHILDREN:
+                name = waiting.pop()
+                pid, read = self.fork(name, self.chosen(name))
+                running[pid] = (name, read, time.monotonic())
+                continue
+            pid, status = os.wait()
+            name, read, begin = running.pop(pid)
+            with os.fdopen(read) as told:
+                killer = told.read()
+            if not self.conclude(name, status, killer, time.monotonic() - begin):
+                waiting.append(name)  # once more, without a test that fails by itself
+            done = len(self.names) - len(waiting) - len(running)
+            if done % 100 == 0:
+                print(f"{done} of {len(self.names)}, {time.monotonic() - started:.0f} s", flush=True)
+        return True
+
+    def chosen(self, name: str) -> list[pytest.Item]:
+        """Return the tests for one change: those that noticed another one of its function, then fastest first."""
+        function = name.rpartition("__mutmut_")[0]
+        last = {killer: rank for rank, killer in enumerate(self.killers.get(function, ()), 1)}
+        tests = [test for test in self.reached.get(function, []) if self.trusted.get(test, True)]
+        return [self.items[test] for test in sorted(tests, key=lambda test: -last.get(test, 0))]
+
+    def conclude(self, name: str, status: int, killer: str, seconds: float) -> bool:
+        """Write down what became of a change, unless the test that failed also fails without any change."""
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            verdict = "no end" if number in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL) else "noticed"
+            killer = signal.Signals(number).name
+        else:
+            verdict = {0: "survived", 1: "noticed"}[os.WEXITSTATUS(status)]
+        if verdict == "noticed" and killer in self.items:
+            if killer not in self.trusted:
+                pid, read = self.fork("", [self.items[killer]])
+                os.close(read)
+                self.trusted[killer] = os.waitpid(pid, 0)[1] == 0
+                if not self.trusted[killer]:
+                    print(f"left out, since it fails alone: {killer}", flush=True)
+            if not self.trusted[killer]:
+                return False
+            killers = self.killers.setdefault(name.rpartition("__mutmut_")[0], {})
+            killers.pop(killer, None)
+            killers[killer] = None
+        self.results[name] = {"status": verdict, "pass": self.mode, "by": killer, "seconds": round(seconds, 2)}
+        save(self.results)
+        return True
+
+    def survey(self) -> dict[str, list[str]]:
+        """Return which tests reach each function, fastest first; in a child, so that nothing is cached here."""
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(read)
+            silence()
+            os.environ["MUTANT_UNDER_TEST"] = "stats"
+            from mutmut.state import state
+
+            seen: dict[str, list[tuple[float, str]]] = {}
+            failed: list[str] = []
+            for test, item in self.items.items():
+                state()._stats.clear()
+                begin = time.monotonic()
+                if fails(item, None):
+                    failed.append(test)
+                    continue
+                seconds = time.monotonic() - begin
+                for function in list(state()._stats):
+                    seen.setdefault(function, []).append((seconds, test))
+            with os.fdopen(write, "w") as out:
+                json.dump([seen, failed], out)
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as told:
+            seen, failed = json.load(told)
+        os.waitpid(pid, 0)
+        if failed and self.mode == "full":
+            pytest.exit(f"{', '.join(failed)} fails on the unchanged package", 1)
+        if failed:  # a property that needs more examples to be seen at all
+            print(f"left out: {', '.join(failed)}")
+        reached = {}
+        for function, tests in seen.items():
+            quick = [(s, test) for s, test in tests if s < QUICK_SECONDS and "readonly" not in test]
+            reached[function] = [test for _, test in sorted(quick if quick and self.mode == "quick" else tests)]
+        return reached
+
+    def fork(self, name: str, items: list[pytest.Item]) -> tuple[int, int]:
+        """Start a child that runs tests on a change until one fails: it tells its name, and leaves with 1."""
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(write)
+            return pid, read
+        code = 1
+        try:
+            os.close(read)
+            silence()
+            limit = CPU_SECONDS[self.mode]
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+            resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10 * limit)  # for one that waits without working
+            os.environ["MUTANT_UNDER_TEST"] = name
+            forget()
+            killer = next(
+                (item for item, after in zip(items, [*items[1:], None], strict=False) if fails(item, after)), None
+            )
+            if killer is None:
+                code = 0
+            else:
+                os.write(write, killer.nodeid.encode())
+        except BaseException as error:
+            os.write(write, repr(error).encode())
+        finally:
+            os._exit(code)
+
+
+def silence() -> None:
+    """Send what the tests of this process print nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+
+
+def fails(item: pytest.Item, following: pytest.Item | None) -> bool:
+    """Run one test."""
+    from _pytest.runner import runtestprotocol
+
+    return any(report.failed for report in runtestprotocol(item, log=False, nextitem=following))
+
+
+def forget() -> None:
+    """Empty what the package has cached while the tests were collected: the change may concern it."""
+    for module in [module for name, module in sys.modules.items() if name.split(".")[0] == "refconv"]:
+        for value in list(vars(module).values()):
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+
+
+def run(mode: str, patterns: list[str]) -> int:
+    """Run one pass."""
+    refresh()
+    os.chdir(COPY)
+    sys.path.insert(0, str(COPY))
+    os.environ |= {"HYPOTHESIS_PROFILE": f"mutation-{mode}", "PYTHONPATH": str(COPY), "MUTANT_UNDER_TEST": ""}
+    if mode == "quick":  # the full pass also sees whether BLAS is held to one of several threads
+        os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "refconv")]:
+        del sys.modules[name]
+    files = [f"tests/{name}.py" for name in TESTS]
+    return int(pytest.main([*PYTEST, *files], plugins=[Runner(mode, patterns)]))
+
+
+def report(status: str | None) -> None:
+    """Print the counts of each file, and the changes of one status as differences of lines."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    counts = {module: Counter[str]() for module in CORE}
+    for name, result in results.items():
+        counts[name.split(".")[1]][result["status"]] += 1
+    for module, count in counts.items():
+        print(f"{module}.py: {count.total()} changes, " + ", ".join(f"{n} {what}" for what, n in sorted(count.items())))
+    for name, result in results.items():
+        if result["status"] == status:
+            print(name, result.get("by", ""))
+            print(difference(name))
+
+
+def difference(name: str) -> str:
+    """Return the lines that a change takes away and puts in their place."""
+    import ast
+    import difflib
+
+    _, module, function = name.split(".")
+    path = COPY / "refconv" / f"{module}.py"
+    if path not in _functions:
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        _functions[path] = {
+            node.name: lines[node.lineno - 1 : node.end_lineno]
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.FunctionDef)
+        }
+    original = f"{function.rpartition('__mutmut_')[0]}__mutmut_orig"
+    old, new = _functions[path][original], [line.replace(function, original) for line in _functions[path][function]]
+    return "\n".join(
+        line for line in difflib.unified_diff(old, new, n=0, lineterm="") if line[:2] not in ("--", "++", "@@")
+    )
+
+
+_functions: dict[Path, dict[str, list[str]]] = {}
+
+
+def main() -> int:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation")
+    parser.add_argument("what", choices=("prepare", "quick", "full", "results"))
+    parser.add_argument("rest", nargs="*")
+    told = parser.parse_args()
+    if told.what == "prepare":
+        prepare()
+    elif told.what == "results":
+        report(told.rest[0] if told.rest else None)
+    else:
+        return run(told.what, told.rest)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

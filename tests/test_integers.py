@@ -1,0 +1,67 @@
+"""Numbers of one kind each: integers of 64 bits, finite numbers within bounds, and what is neither."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refconv.integers import as_float, as_int, shown
+
+
+@pytest.mark.parametrize("value", [-(2**63), 1 - 2**63, -1, 0, 2**63 - 1])
+def test_integers_of_64_bits(value: int) -> None:
+    assert as_int(value, "n") == value
+
+
+@pytest.mark.parametrize(("value", "bits"), [(-(2**63) - 1, 64), (2**63, 64), (-(2**64), 65), (-(3**62), 99)])
+def test_integers_beyond(value: int, bits: int) -> None:
+    with pytest.raises(ValueError, match="64") as caught:
+        as_int(value, "n")
+    assert str(caught.value) == f"n must fit a signed 64-bit integer; got one of {bits} bits"
+
+
+@pytest.mark.parametrize(
+    ("value", "minimum", "below"),
+    [
+        (0.0, 0, math.inf),
+        (0, 0, 1),
+        (0.5, 0.5, 1),
+        (np.float32(0.25), 0, 1),
+        (np.int8(3), 0, math.inf),
+        (1e300, 0, math.inf),
+    ],
+)
+def test_numbers_within_bounds(value: Any, minimum: float, below: float) -> None:
+    number = as_float(value, "lr", minimum, below)
+    assert type(number) is float
+    assert number == value
+
+
+@pytest.mark.parametrize(
+    ("value", "below", "kind", "message"),
+    [
+        (-0.5, math.inf, ValueError, "lr must be finite and at least 0; got -0.5"),
+        (math.nan, math.inf, ValueError, "lr must be finite and at least 0; got nan"),
+        (math.inf, math.inf, ValueError, "lr must be finite and at least 0; got inf"),
+        (1, 1, ValueError, "lr must be finite and at least 0 and less than 1; got 1.0"),
+        (-1, 1, ValueError, "lr must be finite and at least 0 and less than 1; got -1.0"),
+        ("0.5", math.inf, TypeError, "lr must be a number; got '0.5'"),
+        (True, math.inf, TypeError, "lr must be a number; got True"),
+        (np.True_, math.inf, TypeError, "lr must be a number; got np.True_"),
+        (None, math.inf, TypeError, "lr must be a number; got None"),
+        (1j, math.inf, TypeError, "lr must be a number; got 1j"),
+    ],
+)
+def test_numbers_refused(value: Any, below: float, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind) as caught:
+        as_float(value, "lr", 0, below)
+    assert str(caught.value) == message
+
+
+def test_anything_is_shown_on_one_line() -> None:
+    assert shown(np.zeros((2, 2))) == "array([[0., 0... [0., 0.]])"
+    assert shown(list(range(99))) == "[0, 1, 2, 3, 4, 5, ...]"
+    assert shown(10**5000) == "<int>"
