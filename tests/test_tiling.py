@@ -605,12 +605,12 @@ def test_results_are_not_computed_far_ahead(monkeypatch):
 
 def test_cores_are_those_this_process_may_use(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {(pid, core) for core in range(3)}, raising=False)
-    assert tiling._cores() == 3
+    assert tiling.cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
-    assert tiling._cores() == 5
+    assert tiling.cores() == 5
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert tiling._cores() == 1
+    assert tiling.cores() == 1
 
 
 def test_blas_is_limited_by_the_first_call_and_restored_by_the_last(monkeypatch):
