@@ -73,6 +73,11 @@ def test_several_workers_really_work(monkeypatch):
     monkeypatch.setattr(tiling, "TILE_BYTES", 2**15)
     with thread_names(monkeypatch) as names, set_workers(3):
         gradients()
+    assert len(names["gather_columns"]) > 1
+    assert not names["scatter_columns"]  # the input gradient is a correlation; from here on it is not
+    monkeypatch.setattr(CONV, "as_correlation", lambda call: None)
+    with thread_names(monkeypatch) as names, set_workers(3):
+        gradients()
     for seen in names.values():
         assert 1 < len(seen) <= 3
         assert all(name.startswith("refconv") for name in seen)
@@ -372,6 +377,7 @@ def test_an_image_without_rows_is_one_tile():
 
 def test_groups_of_one_sample_are_spread(monkeypatch):
     monkeypatch.setattr(tiling, "TILE_BYTES", 2**15)
+    monkeypatch.setattr(CONV, "as_correlation", lambda call: None)
     x, weight = np.ones((1, 8, 20, 20), "f4"), np.ones((8, 1, 3, 3), "f4")
     with thread_names(monkeypatch) as names, set_workers(2), set_workspace(2**30):
         y = refconv.conv(x, weight, groups=8)
@@ -614,13 +620,11 @@ def test_cores_are_those_this_process_may_use(monkeypatch):
 
 
 def test_blas_is_limited_by_the_first_call_and_restored_by_the_last(monkeypatch):
-    class Controller:
-        def limit(self, **limits):
-            calls.append(limits)
-            return self
+    class Library:
+        num_threads = 5
 
-        def restore_original_limits(self):
-            calls.append("restored")
+        def set_num_threads(self, threads):
+            calls.append(threads)
 
     def free():  # RLock: only another thread can tell
         found = []
@@ -630,27 +634,27 @@ def test_blas_is_limited_by_the_first_call_and_restored_by_the_last(monkeypatch)
         return found[0]
 
     calls = []
-    monkeypatch.setattr(tiling, "_blas_controller", Controller)
-    limited = {"limits": 1, "user_api": "blas"}
+    monkeypatch.setattr(tiling, "_blas_libraries", lambda: [Library()])
+    limited, restored = 1, 5
     limit = tiling._BlasLimit()
     for times in (1, 2):
         with limit:
             with limit, limit:
                 pass
-            assert calls == [limited, "restored"] * (times - 1) + [limited]
-        assert calls == [limited, "restored"] * times
+            assert calls == [limited, restored] * (times - 1) + [limited]
+        assert calls == [limited, restored] * times
     calls.clear()
     limit.lock.acquire()  # as before a fork, while two calls are under way
     limit.__enter__()
     limit.__enter__()
     limit.after_in_child()
-    assert calls == [limited, "restored"]
+    assert calls == [limited, restored]
     assert free()
     limit = tiling._BlasLimit()
     limit.lock.acquire()
     limit.after_in_child()
     assert free()
-    assert calls == [limited, "restored"]
+    assert calls == [limited, restored]
     limit = tiling._BlasLimit()
     limit.lock.acquire()
     limit.__enter__()
@@ -658,7 +662,7 @@ def test_blas_is_limited_by_the_first_call_and_restored_by_the_last(monkeypatch)
     calls.clear()
     with limit:
         assert calls == [limited]
-    assert calls == [limited, "restored"]
+    assert calls == [limited, restored]
 
 
 @pytest.mark.parametrize(
