@@ -649,6 +649,93 @@ def vectors(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
         )
 
 
+@cli.command()
+@click.argument("workloads", nargs=-1, metavar="[WORKLOAD]…")
+@click.option("--peers", metavar="A,B,…", help="Whom to time; default: plain and all that are installed.")
+@click.option("--dtype", default="float32", show_default=True, metavar="NAME", help="float32 or float64.")
+@click.option(
+    "--pass",
+    "what",
+    default="training",
+    show_default=True,
+    metavar="NAME",
+    help="forward, or training: forward and all gradients.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, metavar="N", help="Processes of each.")
+@click.option("--seconds", type=float, default=0.5, show_default=True, metavar="S", help="Of each layer, a process.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Also write the record.")
+@_backend_option
+@_json_option
+def bench(
+    workloads: tuple[str, ...],
+    peers: str | None,
+    dtype: str,
+    what: str,
+    rounds: int,
+    seconds: float,
+    out: Path | None,
+    backend: str | None,
+    as_json: bool,
+) -> None:
+    """Time refconv against the peers that are installed; each runs in its own process, in turn.
+
+    WORKLOAD is one of alexnet (the default), alexnet-dense, resnext, depthwise, logarithmic, pointwise, small, batch,
+    channels, groups and kernel. Ratios below 1 say that refconv is faster. --backend numpy alone is timed here.
+    """
+    from refconv.bench.peers import PEERS
+    from refconv.bench.run import BenchError, Settings, run_bench
+
+    _load_backend(backend)
+    if (backend or os.environ.get("REFCONV_BACKEND") or "numpy") != "numpy":
+        raise click.UsageError("--backend must be numpy: the peers run on the CPU")
+    chosen = tuple(PEERS) if peers is None else tuple(word.strip() for word in peers.split(",") if word.strip())
+    try:
+        settings = Settings(workloads or ("alexnet",), chosen, dtype, what, rounds, seconds)
+        record = run_bench(settings, lambda line: click.echo(line, err=True))
+    except (ValueError, TypeError, BenchError) as error:
+        raise click.UsageError(str(error)) from error
+    text = json.dumps(record, indent=2)
+    if out is not None:
+        out.write_text(text + "\n", encoding="utf-8")
+    if as_json:
+        click.echo(text)
+    else:
+        _print_bench(record)
+
+
+def _print_bench(record: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from refconv.bench.run import summary
+
+    console, means = Console(highlight=False), summary(record)
+    for workload in dict.fromkeys(result["workload"] for result in record["results"]):
+        results = [result for result in record["results"] if result["workload"] == workload]
+        peers = [peer for peer in dict.fromkeys(r["peer"] for r in results) if peer != "refconv"]
+        timed = [peer for peer in peers if any("ratio" in r for r in results if r["peer"] == peer)]
+        settings = record["settings"]
+        title = f"{workload}, {settings['dtype']}, {settings['pass']}: time of refconv / time of the peer"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+        table.add_column("layer")
+        table.add_column("refconv, ms", justify="right")
+        for peer in timed:
+            table.add_column(peer, justify="right")
+        layers = dict.fromkeys(result["layer"] for result in results)
+        for layer in layers:
+            of = {result["peer"]: result for result in results if result["layer"] == layer}
+            ratios = (f"{of[peer]['ratio']:.2f}" if "ratio" in of[peer] else "" for peer in timed)
+            table.add_row(layer, f"{1e3 * of['refconv']['median']:.2f}", *ratios)
+        if len(layers) > 1:
+            mean = (f"{means[workload][peer]:.2f}" if peer in means.get(workload, {}) else "" for peer in timed)
+            table.add_row("geometric mean", "", *mean)
+        console.print(table)
+        for peer in (peer for peer in peers if peer not in timed):
+            reason = next(result["reason"] for result in results if result["peer"] == peer)
+            console.print(f"{peer}: not timed, {reason}", style="dim")
+
+
 def _terminate(number: int, _: object) -> NoReturn:
     """Leave as from an interruption, so that what was begun is cleaned up."""
     sys.exit(128 + number)
