@@ -27,8 +27,12 @@ from refconv.shapes import Convolution, Geometry
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-TILE_BYTES = 2**21
-"""Aim of one CPU tile: a few MiB stay in cache between being written as columns and being multiplied."""
+TILE_BYTES = 2**22
+"""A CPU tile is not cut by rows or channels up to this size: smaller matrix products are slower, larger ones leave the
+cache between being written as columns and being multiplied."""
+
+TASK_BYTES = 2**21
+"""Small samples and groups are gathered up to this size: what amounts to no more is not worth a thread."""
 
 DEFAULT_WORKSPACE = 64 * 2**20
 """Scratch bytes of one call, and the aim of one tile where tiles are not spread over CPU threads."""
@@ -78,7 +82,7 @@ def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noq
 
     The budget covers what one call needs beyond its arguments and its result, over all its threads. It decides how
     many samples, groups and threads are at work at once, and never changes the result. What is summed together is
-    cut by shape alone, into tiles of at most 2 MiB (always 64 MiB for modules other than NumPy, which may sum
+    cut by shape alone, into tiles of at most 4 MiB (always 64 MiB for modules other than NumPy, which may sum
     in another order as soon as there are more or fewer samples), so a smaller budget can be exceeded by one such
     tile; a tile by a single very wide row; and both by the input gradient of a padding mode other than zeros, which
     takes whole channels, or of groups that share input channels, which takes whole samples.
@@ -148,12 +152,14 @@ def make_plan(
     on_threads = runs_on_cpu_threads(xp)
     tile = (TILE_BYTES if cut_rows else 8 * TILE_BYTES) if on_threads else DEFAULT_WORKSPACE
     apart = on_threads and not sums_batch  # other modules may sum each of a batch of products otherwise
-    budget = min(tile, _workspace.get()) if apart else tile
-    return _plan(call, item_bytes, split_channels, cut_rows, tile, budget)
+    budget = min(TASK_BYTES, tile, _workspace.get()) if apart else tile
+    return _plan(call, item_bytes, split_channels, cut_rows, tile, budget, on_threads and sums_batch)
 
 
 @functools.lru_cache(maxsize=256)
-def _plan(call: Convolution, item_bytes: int, split_channels: bool, cut_rows: bool, tile: int, budget: int) -> Plan:
+def _plan(
+    call: Convolution, item_bytes: int, split_channels: bool, cut_rows: bool, tile: int, budget: int, in_parts: bool
+) -> Plan:
     geo = call.geometry
     row_count, row_length = geo.output[0], _product(geo.output[1:])
     taps, padded_row = _product(geo.kernel), _product(geo.padded[1:]) * geo.stride[0]
@@ -171,6 +177,8 @@ def _plan(call: Convolution, item_bytes: int, split_channels: bool, cut_rows: bo
         rows = max(1, tile // least - halo, min(halo, tile // least))
     whole = max((count * row_bytes(image, positions) * rows for count, image, positions in blocks), default=1)
     samples = max(1, min(call.batch, budget // whole))
+    if in_parts and call.batch * whole > TASK_BYTES:  # parts that threads can sum apart
+        samples = min(samples, -(-call.batch // 4))
     pieces: list[Piece] = []
     image_start = positions_start = 0
     for index, (count, image, positions) in enumerate(blocks):
@@ -245,7 +253,7 @@ def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task],
     # Also for one thread: a BLAS with another number of threads may sum in another order.
     with _blas_limit:
         # What amounts to one tile, cut only because its groups differ, is done before threads would have started.
-        if workers == 1 or len(tasks) * tile_bytes <= TILE_BYTES:
+        if workers == 1 or len(tasks) * tile_bytes <= TASK_BYTES:
             yield from map(work, tasks)
             return
         with ThreadPoolExecutor(workers, thread_name_prefix="refconv") as pool:
@@ -267,7 +275,7 @@ def spread_rows(xp: Namespace, work: Callable[[slice], None], count: int, row_by
 
     `row_bytes` counts all that the work on one row touches.
     """
-    size = max(1, TILE_BYTES // max(1, row_bytes)) if runs_on_cpu_threads(xp) else max(1, count)
+    size = max(1, TASK_BYTES // max(1, row_bytes)) if runs_on_cpu_threads(xp) else max(1, count)
     tasks = cut(count, size)
     if len(tasks) == 1:  # no threads, and no BLAS to hold
         work(tasks[0])

@@ -26,7 +26,7 @@ DTYPES = FLOATS + INTEGERS
 def cut_into(tile_bytes: int) -> Iterator[None]:
     """Cut calls into tiles this small, on every backend, so that small problems are tiled as large ones are."""
     with (
-        mock.patch.multiple(tiling, TILE_BYTES=tile_bytes, DEFAULT_WORKSPACE=tile_bytes),
+        mock.patch.multiple(tiling, TILE_BYTES=tile_bytes, TASK_BYTES=tile_bytes, DEFAULT_WORKSPACE=tile_bytes),
         refconv.set_workspace(tile_bytes),
     ):
         yield
