@@ -205,23 +205,26 @@ class _Passes:
         plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=True, sums_batch=True)
         taps = elements(geo.kernel)
 
+        def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
+            groups = piece.groups.stop - piece.groups.start
+            part = _rows(geo, *rows)
+            padded = self._padded(image, batch, piece.image, row_window(geo, *rows))
+            padded = conj(xp, padded) if conj_image else padded
+            columns = gather_columns_over_batch(xp, padded, part, groups)  # (G, C·T, N·L)
+            listed = self._read(positions, self.position_side, batch, piece.positions, slice(*rows))
+            listed = listed if conj_image else conj(xp, listed)
+            listed = xp.astype(listed, self._accumulate_dtype, copy=False)
+            listed = xp.permute_dims(listed, (1, 0, *range(2, listed.ndim)))  # (G·K, N, o1, …, od)
+            size = listed.shape[0] // groups
+            listed = xp.reshape(listed, (groups, size, columns.shape[2]))  # (G, K, N·L)
+            return matmul(xp, listed, xp.matrix_transpose(columns))  # (G, K, C·T)
+
         def work(task: tuple[Piece, Sequence[slice]]) -> Array:
             piece, batches = task
-            groups = piece.groups.stop - piece.groups.start
             total: Array | None = None
             for batch in batches:
                 for rows in plan.rows:
-                    part = _rows(geo, *rows)
-                    padded = self._padded(image, batch, piece.image, row_window(geo, *rows))
-                    padded = conj(xp, padded) if conj_image else padded
-                    columns = gather_columns_over_batch(xp, padded, part, groups)  # (G, C·T, N·L)
-                    listed = self._read(positions, self.position_side, batch, piece.positions, slice(*rows))
-                    listed = listed if conj_image else conj(xp, listed)
-                    listed = xp.astype(listed, self._accumulate_dtype, copy=False)
-                    listed = xp.permute_dims(listed, (1, 0, *range(2, listed.ndim)))  # (G·K, N, o1, …, od)
-                    size = listed.shape[0] // groups
-                    listed = xp.reshape(listed, (groups, size, columns.shape[2]))  # (G, K, N·L)
-                    product = matmul(xp, listed, xp.matrix_transpose(columns))  # (G, K, C·T)
+                    product = tile(batch, rows, piece)
                     total = product if total is None else total + product
             return total
 
