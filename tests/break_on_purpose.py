@@ -172,6 +172,8 @@ BREAKS = {
     "resume-forgets-velocities": ("nn/training.py", "self.optimiser.lr, self.optimiser.velocities = lr, velocities", "self.optimiser.lr = lr"),
     "resume-draws-a-new-order": ("nn/training.py", 'self._order = step, arrays["order"]', "self._order = step, np.arange(self._count)"),
     "rate-falls-under-momentum": ("nn/optim.py", "[lr / self.lr * velocity for", "[velocity for"),
+    "resume-with-an-order-that-repeats": ("nn/training.py", "if not np.array_equal(np.sort(order), np.arange(self._count)):", "if False:"),
+    "resume-with-metrics-of-other-epochs": ("experiments/train.py", "and len(rows) == epochs", ""),
     "resume-with-other-settings": ("experiments/train.py", "if before.get(key) != config.get(key):", "if False:"),
     "metrics-as-a-kill-left-them": ("experiments/train.py", "    _write_metrics(folder, rows)  #", "    #"),
     "checkpoint-before-the-metrics-row": ("experiments/train.py", '"epochs": rows, "version"', '"epochs": rows[:-1], "version"'),

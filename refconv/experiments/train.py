@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -23,6 +24,17 @@ from refconv.nn.data import load_dataset
 from refconv.nn.training import to_model
 
 CHECKPOINT, METRICS, CURVES = "checkpoint.safetensors", "metrics.jsonl", "curves.png"
+_ROW = {
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "test_accuracy",
+    "seconds",
+    "images_per_second",
+}
+"""The metrics of an epoch."""
 
 
 class TrainError(Exception):
@@ -177,6 +189,8 @@ def run_training(
         except (ValueError, TypeError, KeyError) as error:
             raise TrainError(f"{folder / CHECKPOINT}: {error}") from error
         rows = saved.meta["epochs"]
+        if not _are_rows(rows, trainer.step // trainer.steps_per_epoch):
+            raise TrainError(f"{folder / CHECKPOINT}: its metrics are not those of the epochs that it has done")
 
     def save() -> None:
         arrays, training = trainer.state()
@@ -279,14 +293,24 @@ def fingerprint(data: Split) -> str:
 
 def _compare(meta: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
     """Refuse a checkpoint of a training with other settings."""
-    before = meta.get("config", {})
-    if "training" not in meta or "epochs" not in meta:
+    before = meta.get("config")
+    if not isinstance(before, dict) or not isinstance(meta.get("training"), dict) or "epochs" not in meta:
         raise TrainError(f"{folder / CHECKPOINT}: a checkpoint, but not of a training")
     for key in [*config, *before]:
         if before.get(key) != config.get(key):
             was, now = before.get(key), config.get(key)
             what = "other images" if key == "data_sha256" else f"{key}={was}, not {key}={now}"
             raise TrainError(f"{folder / CHECKPOINT} is of a training with {what}: it can go on only as it began")
+
+
+def _are_rows(rows: Any, epochs: int) -> bool:
+    """Tell whether these are the metrics of so many epochs, finite numbers all."""
+    return (
+        isinstance(rows, list)
+        and len(rows) == epochs
+        and all(isinstance(row, dict) and row.keys() == _ROW for row in rows)
+        and all(isinstance(value, int | float) and math.isfinite(value) for row in rows for value in row.values())
+    )
 
 
 def _write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
