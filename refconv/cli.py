@@ -14,6 +14,7 @@ import os
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -280,7 +281,9 @@ def _stream_for_the_report() -> TextIO | None:
     "--groups", metavar="SPEC", help="dense, uniform:N, log:N, or table (LeNet-5's). Default: the model's own groups."
 )
 @click.option("--channels", type=click.IntRange(1), metavar="N", help="Channels of each layer (residual). [32]")
-@click.option("--blocks", type=click.IntRange(0), metavar="N", help="Residual modules of each stage (residual). [2]")
+@click.option(
+    "--blocks", type=click.IntRange(0, 10_000), metavar="N", help="Residual modules of each stage (residual). [2]"
+)
 @click.option("--width", type=float, metavar="X", help="Factor of all channels and features (alexnet). [1]")
 @click.option("--side", type=click.IntRange(1), metavar="N", help="Bring images to N×N. Default: what the model needs.")
 @click.option("--epochs", type=click.IntRange(0), metavar="N", help="Times to go through all images.")
@@ -354,7 +357,7 @@ def train(
             seed=seed,
             recipe=dataclasses.replace(recipe, **{n: v for n, v in chosen.items() if hasattr(recipe, n)}),
         )
-        with _stopping() as stopping, ConsoleObserver(Console(stderr=True)) as observer:
+        with _stopping() as stopping, _no_warnings(), ConsoleObserver(Console(stderr=True)) as observer:
             result = run_training(
                 settings,
                 out,
@@ -477,7 +480,7 @@ def compare(
             backend=module,
             recipe=dataclasses.replace(Recipe(), **{n: v for n, v in recipe.items() if v is not None}),
         )
-        with _stopping() as stopping, ConsoleCompareObserver(Console(stderr=True)) as observer:
+        with _stopping() as stopping, _no_warnings(), ConsoleCompareObserver(Console(stderr=True)) as observer:
             result = run_comparison(
                 settings,
                 out,
@@ -529,6 +532,14 @@ def _print_comparison(result: dict[str, Any]) -> None:
         console.print(table)
     for sentence in result["conclusion"]:
         console.print(sentence, markup=False)
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Be silent on overflow in a training that diverges, which ends with a message of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 @contextlib.contextmanager
@@ -668,12 +679,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _stop(" ".join(error.format_message().split()), BAD_USAGE)
     except click.Abort:
         _stop("interrupted", INTERRUPTED)
+    except MemoryError as error:
+        _stop(" ".join(f"too little memory: {error}".split()).rstrip(":"), BAD_USAGE)
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
         sys.stdout = None  # what it still holds cannot be written either
-        _stop(f"cannot write the output: {error.strerror or error}", BAD_USAGE)
+        where = "" if error.filename is None else f"{error.filename}: "
+        _stop(f"cannot write the output: {where}{error.strerror or error}", BAD_USAGE)
     sys.exit(0)
 
 

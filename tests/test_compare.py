@@ -10,6 +10,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -519,6 +520,22 @@ def arguments(settings: CompareSettings, out: Path) -> list[str]:
         "--out",
         str(out),
     ]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_training_that_diverges_says_so(
+    settings: CompareSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: int
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments(settings, tmp_path), "--lr=1e9", f"--jobs={jobs}"])
+    shown = capsys.readouterr()
+    assert (stop.value.code, shown.out) == (2, "")
+    assert re.fullmatch(
+        r"refconv: the loss is (nan|inf) at step \d of \S+, \S+ parameters, seed \d: the training diverged; begin anew "
+        "with a smaller --lr",
+        shown.err.splitlines()[-1],
+    )
+    assert "Warning" not in shown.err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals as a terminal on POSIX does")

@@ -148,6 +148,20 @@ def test_json_is_one_object_and_nothing_else(images: str, capsys: Any, tmp_path:
     assert err.startswith("epoch 1/1  loss ")
 
 
+def test_a_training_that_diverges_says_so_and_leaves_only_numbers(images: str, capsys: Any, tmp_path: Path) -> None:
+    arguments = command(images, tmp_path, "--lr", "1e9", "--json")[3:]
+    for more in ([], ["--resume"]):
+        code, out, err = run(capsys, *arguments, *more)
+        assert (code, out) == (2, "")
+        last = err.splitlines()[-1]
+        assert re.fullmatch(
+            r"refconv: the loss is (nan|inf) at step \d: the training diverged; begin anew with a smaller --lr", last
+        )
+        assert "Warning" not in err
+    assert (tmp_path / METRICS).read_text() == ""
+    assert load_checkpoint(tmp_path / CHECKPOINT).meta["epochs"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -164,6 +178,11 @@ def test_json_is_one_object_and_nothing_else(images: str, capsys: Any, tmp_path:
         (["residual", "--side", "3"], "side must be at least 4"),
         (["residual", "--lr", "0"], "lr must be more than 0"),
         (["residual", "--lr", "nan"], "lr must be finite"),
+        (["residual", "--shift", "9"], "shift must be at most the size of the images, (8, 8)"),
+        (["residual", "--channels", "300000", "--groups", "dense"], "too little memory: "),
+        (["residual", "--side", "10000000000000"], "too little memory: "),
+        (["residual", "--blocks", "1000000000"], "1000000000 is not in the range"),
+        (["alexnet", "--width", "1e308"], "width must be finite and at least 0 and less than 1048576"),
         (["residual", "--momentum", "1"], "momentum must be finite and at least 0 and less than 1"),
         (["residual", "--weight-decay", "-1"], "weight_decay must be"),
         (["residual", "--schedule", "linear"], "schedule must be"),

@@ -181,10 +181,9 @@ def test_a_state_of_another_training_is_refused_and_changes_nothing() -> None:
         ("generators must hold the states of order, dropout", broken(generators=3)),
     ]
     first = before[1]["generators"]
-    for other in ({}, None, {"bit_generator": "MT19937"}, first["dropout"] | {"state": {"state": 2**300, "inc": 1}}):
-        bad.append(
-            (r"generators\['dropout'\] must be the state of a PCG64", broken(generators=first | {"dropout": other}))
-        )
+    others = ({}, None, {"bit_generator": "MT19937"}, first["dropout"] | {"state": {"state": 2**300, "inc": 1}})
+    message = r"generators\['dropout'\] must be the state of a PCG64"
+    bad += [(message, broken(generators=first | {"dropout": other})) for other in others]
     for message, state in bad:
         with pytest.raises((ValueError, TypeError), match=message):
             trainer.load_state(*state)

@@ -167,7 +167,8 @@ def run_training(
     ------
     TrainError
         If there is a checkpoint and `resume` is false, or none and it is true; if the checkpoint is damaged or of a
-        training with other settings. Nothing is written then.
+        training with other settings. Nothing is written then. Also if the loss is no longer a finite number; what was
+        saved before stays.
     InterruptedTrainingError
         If `stopping` asked for it; the training can be resumed.
     ValueError, TypeError, ImportError, refconv.BackendError
@@ -205,6 +206,10 @@ def run_training(
     started, images = time.perf_counter(), 0
     for step in trainer.steps():
         images += step.images
+        if not math.isfinite(step.loss):
+            raise TrainError(
+                f"the loss is {step.loss} at step {step.number}: the training diverged; begin anew with a smaller --lr"
+            )
         observer.after(step)
         if step.ends_epoch:
             seconds = time.perf_counter() - started

@@ -118,6 +118,8 @@ class Trainer:
         self._shift = as_int(shift, "shift", 0)
         if self._shift and images.ndim < 3:
             raise ValueError(f"shift={shift} needs images with spatial axes, (N, C, D1, …); got {tuple(images.shape)}")
+        if self._shift and self._shift > min(images.shape[2:]):
+            raise ValueError(f"shift must be at most the size of the images, {tuple(images.shape[2:])}; got {shift}")
         self.model, self.optimiser = model.train(), optimiser
         self._images, self._labels, self._schedule, self._lr = images, labels, schedule, optimiser.lr
         self._generators = {"order": rng, **(generators or {})}
