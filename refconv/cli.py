@@ -15,7 +15,7 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -552,13 +552,22 @@ def _stopping() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    ending = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    previous = [signal.signal(number, note) for number in ending]
-    try:
+    with _handling(note, signal.SIGINT):
         yield received
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, Any], object], *more: int) -> Iterator[None]:
+    """Handle the signals that end a process, and more. Where a hang-up is ignored, as under nohup, it stays so."""
+    numbers = [signal.SIGTERM, *more]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
     finally:
-        for number, handler in zip(ending, previous, strict=True):
-            signal.signal(number, handler)
+        for number, before in zip(numbers, previous, strict=True):
+            signal.signal(number, before)
 
 
 @cli.command()
@@ -595,15 +604,11 @@ def tour(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) 
     _load_backend(backend)
     settings = Settings.quick(backend, seed) if quick else Settings(backend, seed)
     reporter = ConsoleReporter(Console(stderr=True), STEPS)
-    ending = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    previous = [signal.signal(number, _terminate) for number in ending]
     try:
-        result = run_tour(out, settings, reporter)
+        with _handling(_terminate):
+            result = run_tour(out, settings, reporter)
     except (MissingPackagesError, ReportError) as error:
         raise click.UsageError(str(error)) from error
-    finally:
-        for number, handler in zip(ending, previous, strict=True):
-            signal.signal(number, handler)
     if as_json:
         report = None if result.page is None else str(result.page)
         click.echo(json.dumps(result.results | {"report": report}, indent=2))
@@ -641,15 +646,11 @@ def vectors(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
     from refconv.testing.vectors import VectorsError, summary, write_vectors
 
     _load_backend(backend)
-    ending = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    previous = [signal.signal(number, _terminate) for number in ending]
     try:
-        written = summary(write_vectors(out, seed=seed))
+        with _handling(_terminate):
+            written = summary(write_vectors(out, seed=seed))
     except VectorsError as error:
         raise click.UsageError(str(error)) from error
-    finally:
-        for number, handler in zip(ending, previous, strict=True):
-            signal.signal(number, handler)
     if as_json:
         click.echo(json.dumps(written, indent=2))
     else:

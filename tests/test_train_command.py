@@ -101,6 +101,29 @@ def test_an_interruption_saves_and_says_how_to_go_on(
     assert "Traceback" not in err
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="hang-up is POSIX's")
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_hang_up_stops_a_training_but_under_nohup(images: str, nohup: bool, tmp_path: Path) -> None:
+    given = command(images, tmp_path, "--epochs", "100000")
+    start = (
+        "import signal, sys; signal.signal(signal.SIGHUP, signal.{}); from refconv.cli import main; main(sys.argv[1:])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", start.format("SIG_IGN" if nohup else "SIG_DFL"), *given[3:]],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    process.stderr.readline()  # of the first epoch
+    process.send_signal(signal.SIGHUP)
+    if nohup:
+        assert [process.stderr.readline()[:5] for _ in range(20)] == ["epoch"] * 20
+        process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == (143 if nohup else 129)
+
+
 LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

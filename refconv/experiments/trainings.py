@@ -96,8 +96,8 @@ def _train(task: Task, data: Split, stopping: Callable[[], bool]) -> dict[str, A
         for step in trainer.steps():
             if not math.isfinite(step.loss):
                 raise CompareError(
-                    f"the loss is {step.loss} at step {step.number} of {network.groups}, {network.budget:,} parameters, "
-                    f"seed {seed}: the training diverged; begin anew with a smaller --lr"
+                    f"the loss is {step.loss} at step {step.number} of {network.groups}, {network.budget:,} "
+                    f"parameters, seed {seed}: the training diverged; begin anew with a smaller --lr"
                 )
             if stopping():
                 return None
