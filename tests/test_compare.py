@@ -344,6 +344,21 @@ def test_a_comparison_that_was_stopped_ends_the_same(
     assert ends(tmp_path) == ends(whole)
 
 
+def test_two_comparisons_at_once_in_one_folder_are_refused(settings: CompareSettings, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="this system has no such locks")
+
+    class Second(CompareObserver):
+        def begin(self, *numbers: int) -> None:
+            before = (tmp_path / RESULTS).read_bytes()
+            for resume in (False, True):
+                with pytest.raises(CompareError, match="is in use by another training or comparison"):
+                    run_comparison(settings, tmp_path, resume=resume)
+            assert (tmp_path / RESULTS).read_bytes() == before
+
+    with pytest.raises(InterruptedComparisonError):
+        run_comparison(settings, tmp_path, observer=Second(), stopping=lambda: True)
+
+
 def test_a_training_under_way_is_stopped_and_not_counted(settings: CompareSettings, tmp_path: Path) -> None:
     asked = iter([False, False, True])  # before the first training, after its first step, after its second
     with pytest.raises(InterruptedComparisonError, match="after 0 of 12"):

@@ -124,6 +124,25 @@ def test_a_hang_up_stops_a_training_but_under_nohup(images: str, nohup: bool, tm
     assert process.returncode == (143 if nohup else 129)
 
 
+@posix
+def test_two_trainings_at_once_in_one_folder_are_refused(images: str, capsys: Any, tmp_path: Path) -> None:
+    given = command(images, tmp_path, "--epochs", "100000")
+    process = subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        process.stderr.readline()  # of the first epoch
+        for more in ([], ["--resume"]):
+            code, out, err = run(capsys, *given[3:], *more)
+            assert (code, out) == (2, "")
+            assert ("is in use by another training" if more else "is there already") in err
+            assert len(err.splitlines()) == 1
+    finally:
+        process.kill()
+        process.communicate()
+    code, _, err = run(capsys, *given[3:], "--resume", "--lr", "1")  # a kill ends the lock
+    assert (code, "it can go on only as it began" in err) == (2, True)
+
+
 LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

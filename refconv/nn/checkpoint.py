@@ -143,6 +143,30 @@ def replacing(path: Path) -> Iterator[Path]:
             os.close(folder)
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[bool]:
+    """Yield whether no other process is in this block with the same folder.
+
+    Nothing is written, and the system ends it with the process. Where it has no such locks, the answer is True.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    number, alone = os.open(folder, os.O_RDONLY), True
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            alone = False
+        except OSError:  # a file system without locks
+            pass
+        yield alone
+    finally:
+        os.close(number)
+
+
 def _digest(arrays: Mapping[str, np.ndarray[Any, Any]], text: str) -> str:
     digest = hashlib.sha256(text.encode())
     for name, array in sorted(arrays.items()):
