@@ -24,6 +24,9 @@ import click
 import refconv
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from refconv.arrays import Namespace
     from refconv.cost import Cost
 
@@ -135,7 +138,14 @@ def _print_cost(counted: Cost) -> None:
     for layer in counted.layers:
         counts = (layer.parameters, layer.macs, layer.activations)
         table.add_row(layer.name, _shape(layer.output_shape), *(f"{count:,}" for count in counts))
-    Console(highlight=False).print(table)
+    _print_table(table, Console(highlight=False))
+
+
+def _print_table(table: Table, console: Console) -> None:
+    """Print a table with all that it says: on a narrow terminal its lines are broken, but nothing is left out."""
+    needed = console.measure(table, options=console.options.update(width=500)).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 def _print_memory(report: dict[str, Any]) -> None:
@@ -168,9 +178,8 @@ def _print_memory(report: dict[str, Any]) -> None:
         whole = [measured[row["batch"]] if row["towers"] == 1 else None for row in report["memory"]]
         table.add_row("measured peak", *("" if step is None else f"{step['bytes'] / 2**20:,.1f}" for step in whole))
         table.add_row("measured seconds", *("" if step is None else f"{step['seconds']:.2f}" for step in whole))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(
+    _print_table(table, Console(highlight=False))
+    Console(highlight=False).print(
         "All activations include the input. Predicted: what a step of refconv.nn holds at its peak; the parts above do "
         "not all come at once. Textbook: 12 bytes per parameter and 8 per activation and image, without workspace."
         + (" Measured: in a process of its own, less what it held before." if measured else ""),
@@ -529,7 +538,7 @@ def _print_comparison(result: dict[str, Any]) -> None:
         rows = table_rows(result, name)
         for row, following in zip(rows, [*rows[1:], None], strict=True):
             table.add_row(*row, end_section=following is not None and following[0] != row[0])
-        console.print(table)
+        _print_table(table, Console(highlight=False))
     for sentence in result["conclusion"]:
         console.print(sentence, markup=False)
 

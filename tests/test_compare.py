@@ -344,6 +344,23 @@ def test_a_comparison_that_was_stopped_ends_the_same(
     assert ends(tmp_path) == ends(whole)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"right": -1}, {"right": 9}, {"right": True}, {"right": 10**400}, {"seed": True}, {"seed": 0.0}, {"budget": 2e3}],
+)
+def test_a_row_that_no_training_gave_is_refused(
+    settings: CompareSettings, whole: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    first, row, *_ = (whole / RESULTS).read_text().splitlines()
+    changed = json.dumps(json.loads(row) | change)
+    for lines in ([first, changed], [first, row, row], ["[" * 100_000]):
+        before = "".join(line + "\n" for line in lines)
+        (tmp_path / RESULTS).write_text(before)
+        with pytest.raises(CompareError, match="is damaged"):
+            run_comparison(settings, tmp_path, resume=True, stopping=lambda: True)
+        assert (tmp_path / RESULTS).read_text() == before
+
+
 def test_two_comparisons_at_once_in_one_folder_are_refused(settings: CompareSettings, tmp_path: Path) -> None:
     pytest.importorskip("fcntl", reason="this system has no such locks")
 

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,8 @@ def run_comparison(
     with alone_in(folder) as alone:
         if not alone:
             raise CompareError(f"{folder} is in use by another training or comparison; choose another --out, or wait")
-        rows = _saved(folder, config, resume, {network.key(seed) for _, network, seed in tasks})
+        tested = {name: len(data.test_labels) for name, data in sets.items()}
+        rows = _saved(folder, config, resume, {network.key(seed) for _, network, seed in tasks}, tested)
         done = {_key(row): row for row in rows}
         _begin_results(folder, config, rows)
         observer.begin(len(done), len(tasks))
@@ -207,7 +208,9 @@ def _key(row: dict[str, Any]) -> _Key:
     return row["data"], row["budget"], row["groups"], row["seed"]
 
 
-def _saved(folder: Path, config: dict[str, Any], resume: bool, keys: set[_Key]) -> list[dict[str, Any]]:
+def _saved(
+    folder: Path, config: dict[str, Any], resume: bool, keys: set[_Key], tested: Mapping[str, int]
+) -> list[dict[str, Any]]:
     """Return the trainings to go on from. The last line is ignored if it is not whole, as a kill leaves it."""
     path = folder / RESULTS
     if not path.exists():
@@ -220,17 +223,22 @@ def _saved(folder: Path, config: dict[str, Any], resume: bool, keys: set[_Key]) 
     try:
         first, *rows = [json.loads(line) for line in lines]
         before, found = dict(first["settings"]), {_key(row) for row in rows}
-        if not all(isinstance(row["right"], int) for row in rows):
+        if not all(type(row[name]) is int for row in rows for name in ("budget", "seed", "right")):  # no bool, no float
             raise TypeError
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CompareError(f"cannot resume: {path} is damaged, or not a comparison's") from error
     for name in [*config, *before]:
         was, now = before.get(name), config.get(name)
         if was != now:
             what = "other images" if name == "data_sha256" else f"{name}={_shown(was)}, not {name}={_shown(now)}"
             raise CompareError(f"{path} is of a comparison with {what}: it can go on only as it began")
-    if not found <= keys:
+    if not found <= keys or len(found) < len(rows):
         raise CompareError(f"cannot resume: {path} is damaged: it has trainings that its settings have not")
+    for row in rows:
+        if not 0 <= row["right"] <= tested[row["data"]]:
+            raise CompareError(
+                f"cannot resume: {path} is damaged: of {tested[row['data']]} images {row['right']} right"
+            )
     return rows
 
 
