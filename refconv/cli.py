@@ -14,7 +14,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -23,6 +24,9 @@ import click
 import refconv
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from refconv.arrays import Namespace
     from refconv.cost import Cost
 
@@ -134,7 +138,14 @@ def _print_cost(counted: Cost) -> None:
     for layer in counted.layers:
         counts = (layer.parameters, layer.macs, layer.activations)
         table.add_row(layer.name, _shape(layer.output_shape), *(f"{count:,}" for count in counts))
-    Console(highlight=False).print(table)
+    _print_table(table, Console(highlight=False))
+
+
+def _print_table(table: Table, console: Console) -> None:
+    """Print a table with all that it says: on a narrow terminal its lines are broken, but nothing is left out."""
+    needed = console.measure(table, options=console.options.update(width=500)).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 def _print_memory(report: dict[str, Any]) -> None:
@@ -167,9 +178,8 @@ def _print_memory(report: dict[str, Any]) -> None:
         whole = [measured[row["batch"]] if row["towers"] == 1 else None for row in report["memory"]]
         table.add_row("measured peak", *("" if step is None else f"{step['bytes'] / 2**20:,.1f}" for step in whole))
         table.add_row("measured seconds", *("" if step is None else f"{step['seconds']:.2f}" for step in whole))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(
+    _print_table(table, Console(highlight=False))
+    Console(highlight=False).print(
         "All activations include the input. Predicted: what a step of refconv.nn holds at its peak; the parts above do "
         "not all come at once. Textbook: 12 bytes per parameter and 8 per activation and image, without workspace."
         + (" Measured: in a process of its own, less what it held before." if measured else ""),
@@ -280,7 +290,9 @@ def _stream_for_the_report() -> TextIO | None:
     "--groups", metavar="SPEC", help="dense, uniform:N, log:N, or table (LeNet-5's). Default: the model's own groups."
 )
 @click.option("--channels", type=click.IntRange(1), metavar="N", help="Channels of each layer (residual). [32]")
-@click.option("--blocks", type=click.IntRange(0), metavar="N", help="Residual modules of each stage (residual). [2]")
+@click.option(
+    "--blocks", type=click.IntRange(0, 10_000), metavar="N", help="Residual modules of each stage (residual). [2]"
+)
 @click.option("--width", type=float, metavar="X", help="Factor of all channels and features (alexnet). [1]")
 @click.option("--side", type=click.IntRange(1), metavar="N", help="Bring images to N×N. Default: what the model needs.")
 @click.option("--epochs", type=click.IntRange(0), metavar="N", help="Times to go through all images.")
@@ -354,7 +366,7 @@ def train(
             seed=seed,
             recipe=dataclasses.replace(recipe, **{n: v for n, v in chosen.items() if hasattr(recipe, n)}),
         )
-        with _stopping() as stopping, ConsoleObserver(Console(stderr=True)) as observer:
+        with _stopping() as stopping, _no_warnings(), ConsoleObserver(Console(stderr=True)) as observer:
             result = run_training(
                 settings,
                 out,
@@ -477,7 +489,7 @@ def compare(
             backend=module,
             recipe=dataclasses.replace(Recipe(), **{n: v for n, v in recipe.items() if v is not None}),
         )
-        with _stopping() as stopping, ConsoleCompareObserver(Console(stderr=True)) as observer:
+        with _stopping() as stopping, _no_warnings(), ConsoleCompareObserver(Console(stderr=True)) as observer:
             result = run_comparison(
                 settings,
                 out,
@@ -526,9 +538,17 @@ def _print_comparison(result: dict[str, Any]) -> None:
         rows = table_rows(result, name)
         for row, following in zip(rows, [*rows[1:], None], strict=True):
             table.add_row(*row, end_section=following is not None and following[0] != row[0])
-        console.print(table)
+        _print_table(table, Console(highlight=False))
     for sentence in result["conclusion"]:
         console.print(sentence, markup=False)
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Be silent on overflow in a training that diverges, which ends with a message of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 @contextlib.contextmanager
@@ -541,13 +561,22 @@ def _stopping() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    ending = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    previous = [signal.signal(number, note) for number in ending]
-    try:
+    with _handling(note, signal.SIGINT):
         yield received
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, Any], object], *more: int) -> Iterator[None]:
+    """Handle the signals that end a process, and more. Where a hang-up is ignored, as under nohup, it stays so."""
+    numbers = [signal.SIGTERM, *more]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
     finally:
-        for number, handler in zip(ending, previous, strict=True):
-            signal.signal(number, handler)
+        for number, before in zip(numbers, previous, strict=True):
+            signal.signal(number, before)
 
 
 @cli.command()
@@ -584,15 +613,11 @@ def tour(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) 
     _load_backend(backend)
     settings = Settings.quick(backend, seed) if quick else Settings(backend, seed)
     reporter = ConsoleReporter(Console(stderr=True), STEPS)
-    ending = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    previous = [signal.signal(number, _terminate) for number in ending]
     try:
-        result = run_tour(out, settings, reporter)
+        with _handling(_terminate):
+            result = run_tour(out, settings, reporter)
     except (MissingPackagesError, ReportError) as error:
         raise click.UsageError(str(error)) from error
-    finally:
-        for number, handler in zip(ending, previous, strict=True):
-            signal.signal(number, handler)
     if as_json:
         report = None if result.page is None else str(result.page)
         click.echo(json.dumps(result.results | {"report": report}, indent=2))
@@ -630,15 +655,11 @@ def vectors(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
     from refconv.testing.vectors import VectorsError, summary, write_vectors
 
     _load_backend(backend)
-    ending = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    previous = [signal.signal(number, _terminate) for number in ending]
     try:
-        written = summary(write_vectors(out, seed=seed))
+        with _handling(_terminate):
+            written = summary(write_vectors(out, seed=seed))
     except VectorsError as error:
         raise click.UsageError(str(error)) from error
-    finally:
-        for number, handler in zip(ending, previous, strict=True):
-            signal.signal(number, handler)
     if as_json:
         click.echo(json.dumps(written, indent=2))
     else:
@@ -755,12 +776,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _stop(" ".join(error.format_message().split()), BAD_USAGE)
     except click.Abort:
         _stop("interrupted", INTERRUPTED)
+    except MemoryError as error:
+        _stop(" ".join(f"too little memory: {error}".split()).rstrip(":"), BAD_USAGE)
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
         sys.stdout = None  # what it still holds cannot be written either
-        _stop(f"cannot write the output: {error.strerror or error}", BAD_USAGE)
+        where = "" if error.filename is None else f"{error.filename}: "
+        _stop(f"cannot write the output: {where}{error.strerror or error}", BAD_USAGE)
     sys.exit(0)
 
 

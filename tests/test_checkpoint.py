@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refconv.nn import CheckpointError, load_checkpoint, save_checkpoint
+from refconv.nn import CheckpointError, checkpoint, load_checkpoint, save_checkpoint
 from refconv.nn.checkpoint import replacing
 
 safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: no checkpoints")
@@ -91,6 +91,17 @@ def test_something_else_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(CheckpointError, match=message):
             load_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("meta", [None, 3, "{", "[]", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
+def test_a_right_checksum_of_nonsense_is_refused(tmp_path: Path, meta: Any) -> None:
+    from safetensors.numpy import save_file
+
+    digest = checkpoint._digest({}, meta) if isinstance(meta, str) else ""
+    header = json.dumps({"format": checkpoint.FORMAT, "meta": meta, "sha256": digest})
+    save_file({}, tmp_path / "a", {"refconv": header})
+    with pytest.raises(CheckpointError, match="not a checkpoint that refconv wrote"):
+        load_checkpoint(tmp_path / "a")
 
 
 @pytest.mark.parametrize("moment", ["write", "flush", "rename"])

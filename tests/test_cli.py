@@ -72,6 +72,14 @@ def test_cost_as_a_table_shows_every_figure(capsys: Any) -> None:
         assert figure in out
 
 
+def test_cost_leaves_nothing_out_on_a_narrow_terminal(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    code, out, err = run(capsys, "cost", "alexnet", "--batch", "1", "--batch", "128")
+    assert (code, err) == (0, "")
+    for shown in ("conv1 96×55×55", "conv5 256×13×13 442,624", "predicted peak 1,040.8", "708.5 354.8 2,077.9"):
+        assert shown in " ".join(out.split())
+
+
 def test_cost_shows_memory_for_batch_sizes_and_towers(capsys: Any) -> None:
     code, out, err = run(capsys, "cost", "alexnet", "--batch", "1", "--batch", "32")
     assert (code, err) == (0, "")

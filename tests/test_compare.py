@@ -10,6 +10,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -343,6 +344,38 @@ def test_a_comparison_that_was_stopped_ends_the_same(
     assert ends(tmp_path) == ends(whole)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"right": -1}, {"right": 9}, {"right": True}, {"right": 10**400}, {"seed": True}, {"seed": 0.0}, {"budget": 2e3}],
+)
+def test_a_row_that_no_training_gave_is_refused(
+    settings: CompareSettings, whole: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    first, row, *_ = (whole / RESULTS).read_text().splitlines()
+    changed = json.dumps(json.loads(row) | change)
+    for lines in ([first, changed], [first, row, row], ["[" * 100_000]):
+        before = "".join(line + "\n" for line in lines)
+        (tmp_path / RESULTS).write_text(before)
+        with pytest.raises(CompareError, match="is damaged"):
+            run_comparison(settings, tmp_path, resume=True, stopping=lambda: True)
+        assert (tmp_path / RESULTS).read_text() == before
+
+
+def test_two_comparisons_at_once_in_one_folder_are_refused(settings: CompareSettings, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="this system has no such locks")
+
+    class Second(CompareObserver):
+        def begin(self, *numbers: int) -> None:
+            before = (tmp_path / RESULTS).read_bytes()
+            for resume in (False, True):
+                with pytest.raises(CompareError, match="is in use by another training or comparison"):
+                    run_comparison(settings, tmp_path, resume=resume)
+            assert (tmp_path / RESULTS).read_bytes() == before
+
+    with pytest.raises(InterruptedComparisonError):
+        run_comparison(settings, tmp_path, observer=Second(), stopping=lambda: True)
+
+
 def test_a_training_under_way_is_stopped_and_not_counted(settings: CompareSettings, tmp_path: Path) -> None:
     asked = iter([False, False, True])  # before the first training, after its first step, after its second
     with pytest.raises(InterruptedComparisonError, match="after 0 of 12"):
@@ -519,6 +552,22 @@ def arguments(settings: CompareSettings, out: Path) -> list[str]:
         "--out",
         str(out),
     ]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_training_that_diverges_says_so(
+    settings: CompareSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: int
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments(settings, tmp_path), "--lr=1e9", f"--jobs={jobs}"])
+    shown = capsys.readouterr()
+    assert (stop.value.code, shown.out) == (2, "")
+    assert re.fullmatch(
+        r"refconv: the loss is (nan|inf) at step \d of \S+, \S+ parameters, seed \d: the training diverged; begin anew "
+        "with a smaller --lr",
+        shown.err.splitlines()[-1],
+    )
+    assert "Warning" not in shown.err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals as a terminal on POSIX does")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -344,7 +345,7 @@ def folder_for_a_file(folder: Path) -> None:
         (lambda f: (f / "data_batch_5.bin").unlink(), r"lacks data_batch_5.bin; expected the CIFAR-10 binary version"),
         (lambda f: (f / "batches.meta.txt").unlink(), r"lacks batches.meta.txt; expected"),
         (lambda f: (f / "batches.meta.txt").write_text("cat\ndog\n"), r"batches.meta.txt must hold.*10.*found 2"),
-        (folder_for_a_file, r"data_batch_2.bin cannot be read: "),
+        (folder_for_a_file, r"data_batch_2.bin is no file"),
     ],
 )
 def test_cifar10_damaged(cifar: Path, damage: Callable[[Path], object], message: str) -> None:
@@ -353,6 +354,24 @@ def test_cifar10_damaged(cifar: Path, damage: Callable[[Path], object], message:
         load_cifar10(cifar)
     assert str(cifar) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_cifar10_does_not_wait_for_a_pipe(cifar: Path) -> None:
+    pipe = cifar / "test_batch.bin"
+    pipe.unlink()
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)  # without it, a reader that is wrong would wait for ever
+    os.write(writer, b"x")
+    threading.Timer(0.2, os.close, [writer]).start()
+    with pytest.raises(DataError, match=r"test_batch.bin is no file"):
+        load_cifar10(cifar)
+
+
+@pytest.mark.parametrize("load", [load_cifar10, load_folder])
+def test_a_name_that_the_system_refuses(load: Callable[[str], object]) -> None:
+    with pytest.raises(DataError, match=r"^x{999}.* (cannot be read|is missing)"):
+        load("x" * 5000)
 
 
 def test_cifar10_without_a_folder(tmp_path: Path) -> None:

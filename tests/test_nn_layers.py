@@ -288,3 +288,15 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
 def test_bad_input_is_refused(error: type[Exception], message: str, call: Callable[[], Any]) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_other_byte_order_is_the_same_data_type(dtype: str) -> None:
+    where: dict[str, Any] = {"rng": np.random.default_rng(0), "dtype": dtype}
+    model = Sequential(BatchNorm(2, dtype=dtype), Conv(2, 2, 1, groups=2, **where), Flatten(), Linear(6, 3, **where))
+    draw = np.random.default_rng(1)
+    x, g = (draw.integers(-3, 4, shape).astype(dtype) for shape in ((4, 2, 3, 1), (4, 3)))
+    expected = model.forward(x), model.backward(g)
+    x, g = (a.astype(a.dtype.newbyteorder()) for a in (x, g))
+    for found, wanted in zip((model.forward(x), model.backward(g)), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)

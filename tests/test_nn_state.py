@@ -93,6 +93,12 @@ def test_state_goes_by_path_and_restores_the_model(backend: Backend) -> None:
         assert array is not state[path]
 
 
+@pytest.mark.parametrize("state", [None, 3, [1]])
+def test_a_state_must_be_a_mapping(state: Any) -> None:
+    with pytest.raises(TypeError, match="state must be a mapping of paths to arrays"):
+        BatchNorm(2).load_state(state)
+
+
 def test_loaded_arrays_are_copies() -> None:
     layer = BatchNorm(2, dtype="float64")
     state = {path: array.copy() for path, array in layer.state().items()}

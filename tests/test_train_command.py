@@ -101,6 +101,48 @@ def test_an_interruption_saves_and_says_how_to_go_on(
     assert "Traceback" not in err
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="hang-up is POSIX's")
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_hang_up_stops_a_training_but_under_nohup(images: str, nohup: bool, tmp_path: Path) -> None:
+    given = command(images, tmp_path, "--epochs", "100000")
+    start = (
+        "import signal, sys; signal.signal(signal.SIGHUP, signal.{}); from refconv.cli import main; main(sys.argv[1:])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", start.format("SIG_IGN" if nohup else "SIG_DFL"), *given[3:]],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    process.stderr.readline()  # of the first epoch
+    process.send_signal(signal.SIGHUP)
+    if nohup:
+        assert [process.stderr.readline()[:5] for _ in range(20)] == ["epoch"] * 20
+        process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == (143 if nohup else 129)
+
+
+@posix
+def test_two_trainings_at_once_in_one_folder_are_refused(images: str, capsys: Any, tmp_path: Path) -> None:
+    given = command(images, tmp_path, "--epochs", "100000")
+    process = subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        process.stderr.readline()  # of the first epoch
+        for more in ([], ["--resume"]):
+            code, out, err = run(capsys, *given[3:], *more)
+            assert (code, out) == (2, "")
+            assert ("is in use by another training" if more else "is there already") in err
+            assert len(err.splitlines()) == 1
+    finally:
+        process.kill()
+        process.communicate()
+    code, _, err = run(capsys, *given[3:], "--resume", "--lr", "1")  # a kill ends the lock
+    assert (code, "it can go on only as it began" in err) == (2, True)
+
+
 LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -148,6 +190,20 @@ def test_json_is_one_object_and_nothing_else(images: str, capsys: Any, tmp_path:
     assert err.startswith("epoch 1/1  loss ")
 
 
+def test_a_training_that_diverges_says_so_and_leaves_only_numbers(images: str, capsys: Any, tmp_path: Path) -> None:
+    arguments = command(images, tmp_path, "--lr", "1e9", "--json")[3:]
+    for more in ([], ["--resume"]):
+        code, out, err = run(capsys, *arguments, *more)
+        assert (code, out) == (2, "")
+        last = err.splitlines()[-1]
+        assert re.fullmatch(
+            r"refconv: the loss is (nan|inf) at step \d: the training diverged; begin anew with a smaller --lr", last
+        )
+        assert "Warning" not in err
+    assert (tmp_path / METRICS).read_text() == ""
+    assert load_checkpoint(tmp_path / CHECKPOINT).meta["epochs"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -164,6 +220,11 @@ def test_json_is_one_object_and_nothing_else(images: str, capsys: Any, tmp_path:
         (["residual", "--side", "3"], "side must be at least 4"),
         (["residual", "--lr", "0"], "lr must be more than 0"),
         (["residual", "--lr", "nan"], "lr must be finite"),
+        (["residual", "--shift", "9"], "shift must be at most the size of the images, (8, 8)"),
+        (["residual", "--channels", "300000", "--groups", "dense"], "too little memory: "),
+        (["residual", "--side", "10000000000000"], "too little memory: "),
+        (["residual", "--blocks", "1000000000"], "1000000000 is not in the range"),
+        (["alexnet", "--width", "1e308"], "width must be finite and at least 0 and less than 1048576"),
         (["residual", "--momentum", "1"], "momentum must be finite and at least 0 and less than 1"),
         (["residual", "--weight-decay", "-1"], "weight_decay must be"),
         (["residual", "--schedule", "linear"], "schedule must be"),

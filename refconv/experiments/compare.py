@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,14 @@ from refconv.experiments.trainings import CompareError, CompareSettings, image_s
 from refconv.experiments.widths import Network, match_width, residual_cost
 from refconv.integers import as_int, shown
 from refconv.nn import Split
-from refconv.nn.checkpoint import replacing
+from refconv.nn.checkpoint import alone_in, replacing
 from refconv.nn.data import load_dataset
 from refconv.nn.data.split import needing
 
 RESULTS, SUMMARY, TABLE, FIGURE = "results.jsonl", "comparison.json", "comparison.md", "comparison.png"
+
+
+_Key = tuple[str, int, str, int]
 
 
 class InterruptedComparisonError(Exception):
@@ -86,7 +89,8 @@ def run_comparison(
     Raises
     ------
     CompareError
-        If there are results and `resume` is false, or none and it is true; if they are damaged or of a comparison with
+        If there are results and `resume` is false, or none and it is true; if another process works in `out`; if they
+        are damaged or of a comparison with
         other settings (then nothing is written); or if a process of its own died.
     InterruptedComparisonError
         If `stopping` asked for it; the comparison can be resumed.
@@ -103,19 +107,37 @@ def run_comparison(
     config = _config(settings, sets)
     tasks = [(settings, network, seed) for seed in range(settings.seeds) for network in networks]
     trainer_of(tasks[0], sets[tasks[0][1].data])  # says what is wrong with the recipe before anything is written
-    rows = _saved(folder, config, resume, {network.key(seed) for _, network, seed in tasks})
-    done = {_key(row): row for row in rows}
-    _begin_results(folder, config, rows)
-    observer.begin(len(done), len(tasks))
+    if not resume:
+        folder.mkdir(parents=True, exist_ok=True)
+    elif not folder.is_dir():
+        raise CompareError(f"cannot resume: there is no {folder / RESULTS}")
+    with alone_in(folder) as alone:
+        if not alone:
+            raise CompareError(f"{folder} is in use by another training or comparison; choose another --out, or wait")
+        tested = {name: len(data.test_labels) for name, data in sets.items()}
+        rows = _saved(folder, config, resume, {network.key(seed) for _, network, seed in tasks}, tested)
+        done = {_key(row): row for row in rows}
+        _begin_results(folder, config, rows)
+        observer.begin(len(done), len(tasks))
+        left = [task for task in tasks if task[1].key(task[2]) not in done]
+        with contextlib.closing(result_rows(left, sets, jobs, stopping)) as found:
+            for row in found:
+                _append(folder / RESULTS, row)
+                done[_key(row)] = row
+                observer.after(row)
+        if len(done) < len(tasks):
+            raise InterruptedComparisonError(len(done), len(tasks))
+        return _concluded(folder, config, sets, networks, done)
 
-    left = [task for task in tasks if task[1].key(task[2]) not in done]
-    with contextlib.closing(result_rows(left, sets, jobs, stopping)) as found:
-        for row in found:
-            _append(folder / RESULTS, row)
-            done[_key(row)] = row
-            observer.after(row)
-    if len(done) < len(tasks):
-        raise InterruptedComparisonError(len(done), len(tasks))
+
+def _concluded(
+    folder: Path,
+    config: dict[str, Any],
+    sets: dict[str, Split],
+    networks: list[Network],
+    done: dict[_Key, dict[str, Any]],
+) -> dict[str, Any]:
+    """Write what follows from the trainings, and return it."""
     result = summary(config, sets, networks, {key: row["right"] for key, row in done.items()})
     for name, contents in (
         (SUMMARY, (json.dumps(result, indent=2) + "\n").encode()),
@@ -182,14 +204,13 @@ def _config(settings: CompareSettings, sets: dict[str, Split]) -> dict[str, Any]
 # --- What is saved --------------------------------------------------------------------------------------------
 
 
-_Key = tuple[str, int, str, int]
-
-
 def _key(row: dict[str, Any]) -> _Key:
     return row["data"], row["budget"], row["groups"], row["seed"]
 
 
-def _saved(folder: Path, config: dict[str, Any], resume: bool, keys: set[_Key]) -> list[dict[str, Any]]:
+def _saved(
+    folder: Path, config: dict[str, Any], resume: bool, keys: set[_Key], tested: Mapping[str, int]
+) -> list[dict[str, Any]]:
     """Return the trainings to go on from. The last line is ignored if it is not whole, as a kill leaves it."""
     path = folder / RESULTS
     if not path.exists():
@@ -202,17 +223,22 @@ def _saved(folder: Path, config: dict[str, Any], resume: bool, keys: set[_Key]) 
     try:
         first, *rows = [json.loads(line) for line in lines]
         before, found = dict(first["settings"]), {_key(row) for row in rows}
-        if not all(isinstance(row["right"], int) for row in rows):
+        if not all(type(row[name]) is int for row in rows for name in ("budget", "seed", "right")):  # no bool, no float
             raise TypeError
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CompareError(f"cannot resume: {path} is damaged, or not a comparison's") from error
     for name in [*config, *before]:
         was, now = before.get(name), config.get(name)
         if was != now:
             what = "other images" if name == "data_sha256" else f"{name}={_shown(was)}, not {name}={_shown(now)}"
             raise CompareError(f"{path} is of a comparison with {what}: it can go on only as it began")
-    if not found <= keys:
+    if not found <= keys or len(found) < len(rows):
         raise CompareError(f"cannot resume: {path} is damaged: it has trainings that its settings have not")
+    for row in rows:
+        if not 0 <= row["right"] <= tested[row["data"]]:
+            raise CompareError(
+                f"cannot resume: {path} is damaged: of {tested[row['data']]} images {row['right']} right"
+            )
     return rows
 
 
@@ -222,7 +248,6 @@ def _shown(value: Any) -> str:
 
 def _begin_results(folder: Path, config: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Write the results so far anew, whole lines only."""
-    folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / RESULTS) as partial:
         partial.write_text("".join(json.dumps(row) + "\n" for row in [{"settings": config}, *rows]), encoding="utf-8")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -18,11 +19,22 @@ from refconv.arrays import elements
 from refconv.experiments.catalogue import build_model, find_model
 from refconv.integers import as_int
 from refconv.nn import CheckpointError, Layer, Recipe, Split, Step, Trainer, accuracy, load_checkpoint, save_checkpoint
-from refconv.nn.checkpoint import replacing
+from refconv.nn.checkpoint import Checkpoint, alone_in, replacing
 from refconv.nn.data import load_dataset
 from refconv.nn.training import to_model
 
 CHECKPOINT, METRICS, CURVES = "checkpoint.safetensors", "metrics.jsonl", "curves.png"
+_ROW = {
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "test_accuracy",
+    "seconds",
+    "images_per_second",
+}
+"""The metrics of an epoch."""
 
 
 class TrainError(Exception):
@@ -154,8 +166,10 @@ def run_training(
     Raises
     ------
     TrainError
-        If there is a checkpoint and `resume` is false, or none and it is true; if the checkpoint is damaged or of a
-        training with other settings. Nothing is written then.
+        If there is a checkpoint and `resume` is false, or none and it is true; if another process trains in `out`; if
+        the checkpoint is damaged or of a
+        training with other settings. Nothing is written then. Also if the loss is no longer a finite number; what was
+        saved before stays.
     InterruptedTrainingError
         If `stopping` asked for it; the training can be resumed.
     ValueError, TypeError, ImportError, refconv.BackendError
@@ -165,25 +179,45 @@ def run_training(
     """
     folder, observer = Path(out), Observer() if observer is None else observer
     every = None if checkpoint_every is None else as_int(checkpoint_every, "checkpoint_every", 1)
-    saved = _saved(folder, resume)
-    config, model, data, trainer = _prepare(settings)
-    rows: list[dict[str, Any]] = []
-    if saved is None:
+    _check_out(folder, resume)
+    prepared = _prepare(settings)
+    if not resume:
         folder.mkdir(parents=True, exist_ok=True)
-    else:
+    with alone_in(folder) as alone:
+        if not alone:
+            raise TrainError(f"{folder} is in use by another training or comparison; choose another --out, or wait")
+        _check_out(folder, resume)  # again, now that nobody else changes it
+        return _run(prepared, settings.recipe.batch_size, folder, resume, every, observer, stopping)
+
+
+def _run(
+    prepared: tuple[dict[str, Any], Layer, Split, Trainer],
+    batch_size: int,
+    folder: Path,
+    resume: bool,
+    every: int | None,
+    observer: Observer,
+    stopping: Callable[[], bool],
+) -> TrainResult:
+    config, model, data, trainer = prepared
+    rows: list[dict[str, Any]] = []
+    if resume:
+        saved = _load(folder)
         _compare(saved.meta, config, folder)
         try:
             trainer.load_state(saved.arrays, saved.meta["training"])
         except (ValueError, TypeError, KeyError) as error:
             raise TrainError(f"{folder / CHECKPOINT}: {error}") from error
         rows = saved.meta["epochs"]
+        if not _are_rows(rows, trainer.step // trainer.steps_per_epoch):
+            raise TrainError(f"{folder / CHECKPOINT}: its metrics are not those of the epochs that it has done")
 
     def save() -> None:
         arrays, training = trainer.state()
         meta = {"config": config, "training": training, "epochs": rows, "version": refconv.__version__}
         save_checkpoint(folder / CHECKPOINT, arrays, meta)
 
-    if saved is None:
+    if not resume:
         save()
     _write_metrics(folder, rows)  # a line too many, or half a line, may stand there from before
     observer.begin(trainer.step, trainer.step_count, trainer.steps_per_epoch)
@@ -191,6 +225,10 @@ def run_training(
     started, images = time.perf_counter(), 0
     for step in trainer.steps():
         images += step.images
+        if not math.isfinite(step.loss):
+            raise TrainError(
+                f"the loss is {step.loss} at step {step.number}: the training diverged; begin anew with a smaller --lr"
+            )
         observer.after(step)
         if step.ends_epoch:
             seconds = time.perf_counter() - started
@@ -201,7 +239,7 @@ def run_training(
                     "lr": trainer.optimiser.lr,
                     "train_loss": step.loss,
                     "train_accuracy": step.accuracy,
-                    "test_accuracy": accuracy(model, *test, batch_size=settings.recipe.batch_size),
+                    "test_accuracy": accuracy(model, *test, batch_size=batch_size),
                     "seconds": round(seconds, 3),
                     "images_per_second": round(images / seconds, 1),
                 }
@@ -221,17 +259,20 @@ def run_training(
     return TrainResult(config, parameters, rows, folder)
 
 
-def _saved(folder: Path, resume: bool) -> Any:
-    """Return the checkpoint to go on from, or None."""
+def _check_out(folder: Path, resume: bool) -> None:
+    """Refuse a folder that holds a checkpoint, or one that holds none if it is to go on from one."""
     path = folder / CHECKPOINT
-    if resume:
-        try:
-            return load_checkpoint(path)
-        except CheckpointError as error:
-            raise TrainError(f"cannot resume: {error}") from error
-    if path.exists():
+    if resume and not path.exists():
+        raise TrainError(f"cannot resume: {path}: there is no checkpoint")
+    if path.exists() and not resume:
         raise TrainError(f"{path} is there already: --resume goes on from it, another --out begins anew")
-    return None
+
+
+def _load(folder: Path) -> Checkpoint:
+    try:
+        return load_checkpoint(folder / CHECKPOINT)
+    except CheckpointError as error:
+        raise TrainError(f"cannot resume: {error}") from error
 
 
 def _prepare(settings: TrainSettings) -> tuple[dict[str, Any], Layer, Split, Trainer]:
@@ -279,14 +320,24 @@ def fingerprint(data: Split) -> str:
 
 def _compare(meta: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
     """Refuse a checkpoint of a training with other settings."""
-    before = meta.get("config", {})
-    if "training" not in meta or "epochs" not in meta:
+    before = meta.get("config")
+    if not isinstance(before, dict) or not isinstance(meta.get("training"), dict) or "epochs" not in meta:
         raise TrainError(f"{folder / CHECKPOINT}: a checkpoint, but not of a training")
     for key in [*config, *before]:
         if before.get(key) != config.get(key):
             was, now = before.get(key), config.get(key)
             what = "other images" if key == "data_sha256" else f"{key}={was}, not {key}={now}"
             raise TrainError(f"{folder / CHECKPOINT} is of a training with {what}: it can go on only as it began")
+
+
+def _are_rows(rows: Any, epochs: int) -> bool:
+    """Tell whether these are the metrics of so many epochs, finite numbers all."""
+    return (
+        isinstance(rows, list)
+        and len(rows) == epochs
+        and all(isinstance(row, dict) and row.keys() == _ROW for row in rows)
+        and all(isinstance(value, int | float) and math.isfinite(value) for row in rows for value in row.values())
+    )
 
 
 def _write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -91,7 +93,12 @@ def _train(task: Task, data: Split, stopping: Callable[[], bool]) -> dict[str, A
     # Layers of this size cost less to compute than to hand to threads.
     with refconv.set_workers(1), threadpool_limits(1):
         trainer = trainer_of(task, data)
-        for _ in trainer.steps():
+        for step in trainer.steps():
+            if not math.isfinite(step.loss):
+                raise CompareError(
+                    f"the loss is {step.loss} at step {step.number} of {network.groups}, {network.budget:,} "
+                    f"parameters, seed {seed}: the training diverged; begin anew with a smaller --lr"
+                )
             if stopping():
                 return None
         share = accuracy(trainer.model, *to_model(trainer.model, data.test_images, data.test_labels))
@@ -164,6 +171,7 @@ _process: dict[str, Any] = {}
 
 def _begin_process(stop: Any, names: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
+    warnings.simplefilter("ignore", RuntimeWarning)  # overflow where a training diverges: it raises an error
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -171,6 +171,8 @@ class Layer(ABC):
         ValueError, TypeError
             If a path is missing or unknown, or an array does not fit; then nothing is changed.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be a mapping of paths to arrays; got {shown(state)}")
         own = self.state()
         if missing := sorted(own.keys() - state.keys()):
             raise ValueError(f"state lacks {len(missing)} of the {len(own)} arrays, first {missing[0]!r}")
@@ -208,7 +210,7 @@ class Layer(ABC):
         shape, dtype, values = self._saved
         namespace_of({"grad_output": grad_output})
         check_shape("grad_output", tuple(grad_output.shape), shape, f"the shape of the output of {name}")
-        if grad_output.dtype != dtype:
+        if dtype_of(grad_output) != dtype_name(dtype):  # names: NumPy's other byte order is the same type
             raise TypeError(
                 f"grad_output must have the data type of the output of {name}, {dtype_name(dtype)}; got "
                 f"{dtype_of(grad_output)}"
@@ -434,5 +436,5 @@ def check_affine(layer: Layer, x: Array, weight: Array) -> None:
 
 def check_same_dtype(x: Array, weight: Array) -> None:
     """Refuse x unless it has the data type of the weight."""
-    if x.dtype != weight.dtype:
+    if dtype_of(x) != dtype_of(weight):
         raise TypeError(f"x must have the data type of the weight, {dtype_of(weight)}; got {dtype_of(x)}")

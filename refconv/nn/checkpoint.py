@@ -99,13 +99,22 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{path}: there is no checkpoint") from None
     except OSError as failure:
         raise CheckpointError(f"{path}: cannot be read: {failure.strerror or failure}") from failure
-    except (error, ValueError, KeyError, TypeError) as failure:
+    except (error, ValueError, KeyError, TypeError, RecursionError) as failure:
         raise CheckpointError(f"{path}: damaged, or no safetensors file ({failure})") from failure
+    foreign = CheckpointError(f"{path}: a safetensors file, but not a checkpoint that refconv wrote")
     if not isinstance(header, dict) or header.keys() != {"format", "meta", "sha256"} or header["format"] != FORMAT:
-        raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint that refconv wrote")
+        raise foreign
+    if not isinstance(header["meta"], str):
+        raise foreign
     if _digest(arrays, header["meta"]) != header["sha256"]:
         raise CheckpointError(f"{path}: damaged: its contents do not have the checksum that was written with them")
-    return Checkpoint(arrays, json.loads(header["meta"]))
+    try:
+        meta = json.loads(header["meta"])
+    except (ValueError, RecursionError) as failure:
+        raise foreign from failure
+    if not isinstance(meta, dict):
+        raise foreign
+    return Checkpoint(arrays, meta)
 
 
 @contextlib.contextmanager
@@ -132,6 +141,30 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[bool]:
+    """Yield whether no other process is in this block with the same folder.
+
+    Nothing is written, and the system ends it with the process. Where it has no such locks, the answer is True.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    number, alone = os.open(folder, os.O_RDONLY), True
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            alone = False
+        except OSError:  # a file system without locks
+            pass
+        yield alone
+    finally:
+        os.close(number)
 
 
 def _digest(arrays: Mapping[str, np.ndarray[Any, Any]], text: str) -> str:

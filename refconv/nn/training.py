@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -117,6 +118,8 @@ class Trainer:
         self._shift = as_int(shift, "shift", 0)
         if self._shift and images.ndim < 3:
             raise ValueError(f"shift={shift} needs images with spatial axes, (N, C, D1, …); got {tuple(images.shape)}")
+        if self._shift and self._shift > min(images.shape[2:]):
+            raise ValueError(f"shift must be at most the size of the images, {tuple(images.shape[2:])}; got {shift}")
         self.model, self.optimiser = model.train(), optimiser
         self._images, self._labels, self._schedule, self._lr = images, labels, schedule, optimiser.lr
         self._generators = {"order": rng, **(generators or {})}
@@ -189,24 +192,38 @@ class Trainer:
         xp, state = self._xp, {}
         wanted = {"order", *(f"model.{path}" for path in self.model.state())}
         wanted |= {f"velocity.{i}" for i in range(len(self.optimiser.velocities))}
-        if wanted != arrays.keys() or self._generators.keys() != meta.get("generators", {}).keys():
+        if wanted != arrays.keys() or meta.keys() != _META:
             raise ValueError("the state is of another model or another training: it does not hold the same arrays")
         step, lr = as_int(meta["step"], "step", 0, self.step_count), as_float(meta["lr"], "lr", 0)
-        if len(arrays["order"]) != self._count and step:
-            raise ValueError(f"the state is of a training on {len(arrays['order'])} images; here are {self._count}")
+        if not lr:
+            raise ValueError("lr must be more than 0; got 0")
+        epoch_loss = as_float(meta["epoch_loss"], "epoch_loss", 0)
+        epoch_right = as_int(meta["epoch_right"], "epoch_right", 0, self._count)
+        order = arrays["order"]
+        if order.dtype != np.dtype("int64") or order.ndim != 1:
+            raise ValueError(f"order must be int64 of one axis; got {order.dtype} of shape {order.shape}")
+        if step:
+            if len(order) != self._count:
+                raise ValueError(f"the state is of a training on {len(order)} images; here are {self._count}")
+            if not np.array_equal(np.sort(order), np.arange(self._count)):
+                raise ValueError(f"order must hold each of 0 … {self._count - 1} once")
         velocities = []
         for i, velocity in enumerate(self.optimiser.velocities):
             found = arrays[f"velocity.{i}"]
             check_shape(f"velocity.{i}", found.shape, tuple(velocity.shape), "the shape of its parameter")
-            velocities.append(xp.asarray(found.astype(dtype_of(velocity)), device=device(velocity), copy=True))
+            if str(found.dtype) != dtype_of(velocity):
+                raise TypeError(
+                    f"velocity.{i} must have the data type of its parameter, {dtype_of(velocity)}; got {found.dtype}"
+                )
+            velocities.append(xp.asarray(found, device=device(velocity), copy=True))
         for path, current in self.model.state().items():
             state[path] = xp.asarray(arrays[f"model.{path}"], device=device(current))
+        _set_generators(copy.deepcopy(self._generators), meta["generators"])  # on copies first: it may fail half-way
         self.model.load_state(state)
         self.optimiser.lr, self.optimiser.velocities = lr, velocities
         self.step, self._order = step, arrays["order"]
-        self._epoch_loss, self._epoch_right = float(meta["epoch_loss"]), int(meta["epoch_right"])
-        for name, rng in self._generators.items():
-            rng.bit_generator.state = meta["generators"][name]
+        self._epoch_loss, self._epoch_right = epoch_loss, epoch_right
+        _set_generators(self._generators, meta["generators"])
 
 
 def fit(
@@ -457,6 +474,24 @@ def train_classifier(
     losses = _epochs(trainer, progress)
     seconds = time.perf_counter() - started
     return Trained(losses, accuracy(model, *to_model(model, data.test_images, data.test_labels)), seconds)
+
+
+_META = {"step", "lr", "epoch_loss", "epoch_right", "generators"}
+"""What a state holds beside arrays."""
+
+
+def _set_generators(generators: Mapping[str, np.random.Generator], states: Any) -> None:
+    """Put sources of randomness into the states of their names."""
+    if not isinstance(states, Mapping) or generators.keys() != states.keys():
+        raise ValueError(f"generators must hold the states of {', '.join(generators)}; got {shown(states)}")
+    for name, rng in generators.items():
+        try:
+            rng.bit_generator.state = states[name]
+        except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
+            kind = type(rng.bit_generator).__name__
+            raise ValueError(
+                f"generators[{name!r}] must be the state of a {kind}; got {shown(states[name])}"
+            ) from error
 
 
 def _epochs(trainer: Trainer, progress: Progress | None) -> list[float]:

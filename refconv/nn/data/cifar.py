@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refconv.nn.data.split import DataError, Images, Split, make_split
+from refconv.nn.data.split import DataError, Images, Split, make_split, reading
 
 SIDE = 32
 _CLASSES = 10
@@ -59,7 +59,9 @@ def load_cifar10(folder: str | os.PathLike[str]) -> Split:
     >>> split.train_images.shape, split.train_labels.tolist(), split.classes[3]
     ((5, 3, 32, 32), [0, 1, 2, 3, 4], 'd')
     """
-    place = _find(Path(folder))
+    folder = Path(folder)
+    with reading(folder):
+        place = _find(folder)
     names = _class_names(place / _NAMES)
     parts = [_records(place / name) for name in _TRAIN]
     train = np.concatenate([images for images, _ in parts])
@@ -86,10 +88,10 @@ def _find(folder: Path) -> Path:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with reading(path):
+        if not path.is_file():  # a folder, or a pipe or device, from which reading would wait or never end
+            raise DataError(f"{path} is no file")
         return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _class_names(path: Path) -> list[str]:

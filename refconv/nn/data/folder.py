@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from refconv.integers import as_float, as_int
-from refconv.nn.data.split import DataError, Images, Split, make_split, needing
+from refconv.nn.data.split import DataError, Images, Split, make_split, needing, reading
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -67,7 +67,9 @@ def load_folder(folder: str | os.PathLike[str], *, side: int = 32, test_fraction
     test_fraction = as_float(test_fraction, "test_fraction", 0, 1)
     if not test_fraction:
         raise ValueError("test_fraction must be greater than 0; got 0.0")
-    files = _classes(Path(folder))
+    folder = Path(folder)
+    with reading(folder):
+        files = _classes(folder)
     rng = np.random.default_rng(seed)
     train, test = [], []  # (path, label)
     for label, paths in enumerate(files.values()):
@@ -95,10 +97,8 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
 
 def _entries(folder: Path) -> list[Path]:
     """Return what lies in a folder and is not hidden, in the order of the names."""
-    try:
+    with reading(folder):
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
     for path in entries:
         if path.is_symlink() and not path.exists():
             raise DataError(f"{path} is a symbolic link that leads nowhere, or to itself; remove it")

@@ -245,7 +245,7 @@ _SEGMENT_OF = {"conv1": 0, "conv2": 0, "conv3": 1, "conv4": 1, "conv5": 1, "fc6"
 
 def _scaled(width: float, step: int, name: str) -> _Widths:
     """Return the paper's numbers times `width`, rounded to multiples of `step`."""
-    width = as_float(width, "width", 0)
+    width = as_float(width, "width", 0, 2**20)
     if any(n % step for n in _PAPER):
         raise ValueError(f"{name}={step} must divide AlexNet's 96, 256 and 384 channels")
     widths = _Widths(*(as_int(max(1, round(width * n / step)) * step, "width times channels") for n in _PAPER))
