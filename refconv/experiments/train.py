@@ -167,9 +167,8 @@ def run_training(
     ------
     TrainError
         If there is a checkpoint and `resume` is false, or none and it is true; if another process trains in `out`; if
-        the checkpoint is damaged or of a
-        training with other settings. Nothing is written then. Also if the loss is no longer a finite number; what was
-        saved before stays.
+        the checkpoint is damaged or of a training with other settings. Nothing is written then. Also if the loss is no
+        longer a finite number; what was saved before stays.
     InterruptedTrainingError
         If `stopping` asked for it; the training can be resumed.
     ValueError, TypeError, ImportError, refconv.BackendError
