@@ -30,6 +30,7 @@ SUITES = {  # the tests that a break must turn red, by the first of these that i
     "shapes.py": ["test_errors.py", "test_messages.py", "test_conv_forward.py", "test_conv_transpose.py", "test_tiling.py"],
     "experiments/train.py": ["test_training.py"],
     "experiments/": ["test_compare.py"],
+    "cli": ["test_train_command.py"],
     "": ["test_im2col.py", "test_conv_forward.py", "test_conv_backward.py", "test_conv_transpose.py", "test_properties.py",
          "test_tiling.py", "test_groups.py", "test_nn_layers.py", "test_messages.py", "test_devices.py"],
 }  # fmt: skip

@@ -139,6 +139,14 @@ def test_what_a_killed_process_left_is_overwritten(path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_a_folder_is_had_alone_until_the_block_ends(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="this system has no such locks")
+    for _ in range(2):
+        with checkpoint.alone_in(tmp_path) as first, checkpoint.alone_in(tmp_path) as second:
+            assert (first, second) == (True, False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_new_file_is_on_the_disk_before_it_takes_the_name(path: Path, monkeypatch: Any) -> None:
     events: list[str] = []
     fsync, replace = os.fsync, Path.replace

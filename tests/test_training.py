@@ -325,6 +325,14 @@ def test_a_run_that_was_stopped_ends_the_same(settings: TrainSettings, tmp_path:
     assert len(result.epochs) == 3
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_loss_that_is_no_number_ends_the_training(settings: TrainSettings, tmp_path: Path) -> None:
+    diverging = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, lr=1e9))
+    with pytest.raises(TrainError, match=r"the loss is (nan|inf) at step \d"):
+        run_training(diverging, tmp_path)
+    assert (tmp_path / METRICS).read_text() == ""
+
+
 def test_checkpoints_between_epochs(settings: TrainSettings, tmp_path: Path) -> None:
     found: list[int] = []
 
