@@ -87,6 +87,7 @@ def test_an_interruption_saves_and_says_how_to_go_on(
         command(images, tmp_path, "--epochs", "100000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     while not (tmp_path / METRICS).exists() or not (tmp_path / METRICS).read_text():
+        assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
