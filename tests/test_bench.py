@@ -24,6 +24,7 @@ from refconv.testing.definition import (
 )
 from tests.test_cli import run as run_command
 
+ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     Layer("dense", 2, 3, 7, 4, 3, stride=2, padding=1),
     Layer("uniform", 2, 4, 6, 8, 3, padding=1, spec="2"),
@@ -171,3 +172,12 @@ def test_bad_usage_is_one_line_and_exit_code_2(capsys: Any, arguments: list[str]
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_the_page_shows_the_records() -> None:
+    spec = importlib.util.spec_from_file_location("make_benchmarks", ROOT / "docs" / "make_benchmarks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.page() == (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
