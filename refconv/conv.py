@@ -23,6 +23,8 @@ conj(P), because ⟨g, w·im2col(P)⟩ = Σ conj(g)·w·im2col(P) = ⟨g·im2col
 itself (its x are the positions, its y the image), so its gradients are ``correlate`` with conj(w), and ``outer`` of
 conj(x) and g. Groups are a batch axis of each matrix product: no pass ever mixes two groups.
 
+Where it is faster, scatter is computed as a correlation with the kernel turned round (:mod:`refconv.adjoint`).
+
 Under every padding mode P = pad(x), so the gradient with respect to x is fold of the gradient with respect to P
 (:mod:`refconv.padding`). The passes below run on the slices that :mod:`refconv.tiling` cuts.
 """
