@@ -41,7 +41,7 @@ class Adjoint:
     side: ChannelSide  # of the image
 
     def kernels(self, xp: Namespace, kernels: Array) -> Array:
-        """Turn kernels (G, K, C·T) round: (G, C·s1·…·sd, K·κ1·…·κd)."""
+        """Turn kernels (G, K, C·T) round: (G, C·s1·…·sd, K, κ1, …, κd), a view with negative strides if one will do."""
         count, K, _ = kernels.shape
         d, taps = len(self.kernel), self.call.geometry.kernel
         whole = tuple(t * s for t, s in zip(taps, self.stride, strict=True))  # κ·s taps, of which κ·s − k are zero
@@ -55,8 +55,7 @@ class Adjoint:
         kernels = xp.flip(kernels, axis=tuple(range(3, 3 + 2 * d, 2)))
         order = (0, 2, *range(4, 4 + 2 * d, 2), 1, *range(3, 3 + 2 * d, 2))  # (G, C, s1, …, sd, K, κ1, …, κd)
         kernels = xp.permute_dims(kernels, order)
-        # A copy, since BLAS does not take a view with negative strides.
-        return xp.reshape(kernels, (count, -1, K * math.prod(taps)), copy=True)
+        return xp.reshape(kernels, (count, -1, K, *taps))
 
     def place(
         self, xp: Namespace, rows: tuple[int, int], parts: Iterable[tuple[slice, Array]]

@@ -38,6 +38,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from refconv import padding as pads
+from refconv import rowwise
 from refconv.adjoint import Adjoint, as_correlation
 from refconv.arrays import (
     DTYPES,
@@ -131,15 +132,21 @@ class _Passes:
         out = self._empty(side, size)
         if 0 in out.shape:
             return out
-        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=False, sums_batch=False)
+        by_rows = runs_on_cpu_threads(xp) and rowwise.is_faster_for_images(self.call)
+        blocks = [_matrices(xp, kernel, geo, by_rows) for kernel in kernels]
+        plan = make_plan(
+            xp, self.call, item_bytes(self.accumulate), split_channels=False, sums_batch=False, rowwise=by_rows
+        )
 
-        def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
+        def tile(batch: slice, rows: tuple[int, int], piece: Piece, into: Array | None = None) -> Array:
             part = _rows(geo, *rows)
             padded = self._padded(image, batch, piece.image, row_window(geo, *rows))  # (N, G·C, P1, …, Pd)
-            kernel = kernels[piece.block][piece.groups, ...]  # (G, K, C·T)
-            columns = gather_columns(xp, padded, part, kernel.shape[0])  # (N, G, C·T, L)
-            positions = matmul(xp, kernel, columns)  # (N, G, K, L)
-            return xp.reshape(positions, (padded.shape[0], kernel.shape[0] * kernel.shape[1], *part.output))
+            groups = piece.groups.stop - piece.groups.start
+            gather = rowwise.gather_row_columns if by_rows else gather_columns
+            columns = gather(xp, padded, part, groups)  # (N, G, C·T, L)
+            kernel = [matrix[piece.groups, ...] for matrix in blocks[piece.block]]  # (G, K, C·T)
+            positions = rowwise.sum_of_products(xp, kernel, columns if by_rows else [columns], into)  # (N, G, K, L)
+            return xp.reshape(positions, (padded.shape[0], groups * kernel[0].shape[1], *part.output))
 
         def work(task: tuple[slice, tuple[int, int], tuple[Piece, ...]]) -> None:
             batch, rows, pieces = task
@@ -147,9 +154,24 @@ class _Passes:
             where, placed = adjoint.place(xp, rows, parts) if adjoint else (rows, parts)
             self._write(out, batch, where, side, placed, bias)
 
+        def work_in_place(task: tuple[slice, tuple[int, int], tuple[Piece, ...]]) -> None:
+            batch, rows, (piece,) = task
+            into = out[batch, piece.positions, slice(*rows), ...]
+            groups = piece.groups.stop - piece.groups.start
+            shape = (into.shape[0], groups, into.shape[1] // groups, elements(into.shape[2:]))
+            tile(batch, rows, piece, xp.reshape(into, shape, copy=False))
+            if bias is not None:
+                into += xp.reshape(bias[piece.positions], (-1, *(1,) * len(geo.output)))
+
+        in_place = (
+            runs_on_cpu_threads(xp)
+            and side.is_contiguous
+            and self.dtype == self.accumulate
+            and (adjoint is None or max(adjoint.stride) == 1)
+        )
         groups = _independent(plan.pieces, side)
         tasks = [(batch, rows, pieces) for batch in plan.batches for rows in plan.rows for pieces in groups]
-        _run(spread(xp, work, tasks, plan.tile_bytes * len(groups[0])))
+        spread(xp, work_in_place if in_place else work, tasks, plan.tile_bytes * len(groups[0]))
         return out
 
     def scatter(self, positions: Array, kernels: Sequence[Array], bias: Array | None = None) -> Array:
@@ -159,7 +181,7 @@ class _Passes:
         # Where a correlation multiplies by the zeros of padding, an infinity would make NaN that col2im does not.
         if adjoint and all(map(all_finite, (positions, *kernels))):
             turned = dataclasses.replace(self, call=adjoint.call)
-            return turned.correlate(positions, [adjoint.kernels(xp, w) for w in kernels], bias, adjoint)
+            return turned.correlate(positions, [adjoint.kernels(xp, kernel) for kernel in kernels], bias, adjoint)
         out = self._empty(side, geo.size)
         if 0 in out.shape:
             return out
@@ -190,7 +212,7 @@ class _Passes:
         groups = _independent(plan.pieces, side)
         image_rows = _image_rows(geo, plan.rows)
         tasks = [(batch, rows, pieces) for batch in plan.batches for rows in image_rows for pieces in groups]
-        _run(spread(xp, work, tasks, plan.tile_bytes * len(groups[0])))
+        spread(xp, work, tasks, plan.tile_bytes * len(groups[0]))
         return out
 
     def outer(self, positions: Array, image: Array, *, conj_image: bool) -> list[Array]:
@@ -199,45 +221,63 @@ class _Passes:
         Of complex numbers, the image is conjugated, or else the positions.
         """
         xp, geo = self.xp, self.call.geometry
-        kernels = [
-            xp.zeros(shape, dtype=self._accumulate_dtype, device=self.device) for shape in _kernel_shapes(self.call)
-        ]
-        if all(0 in kernel.shape for kernel in kernels):
-            return kernels
-        plan = make_plan(xp, self.call, item_bytes(self.accumulate), split_channels=True, sums_batch=True)
         taps = elements(geo.kernel)
+        kernels = [
+            xp.zeros((count, K, rows // taps, taps), dtype=self._accumulate_dtype, device=self.device)
+            for count, K, rows in _kernel_shapes(self.call)
+        ]
+        if all(0 in kernel.shape for kernel in kernels) or self.call.batch == 0:
+            return kernels
+        by_rows = runs_on_cpu_threads(xp) and rowwise.is_faster_for_kernels(self.call)
+        plan = make_plan(
+            xp, self.call, item_bytes(self.accumulate), split_channels=True, sums_batch=True, rowwise=by_rows
+        )
 
-        def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
+        def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> list[Array]:
             groups = piece.groups.stop - piece.groups.start
             part = _rows(geo, *rows)
             padded = self._padded(image, batch, piece.image, row_window(geo, *rows))
             padded = conj(xp, padded) if conj_image else padded
-            columns = gather_columns_over_batch(xp, padded, part, groups)  # (G, C·T, N·L)
             listed = self._read(positions, self.position_side, batch, piece.positions, slice(*rows))
             listed = listed if conj_image else conj(xp, listed)
             listed = xp.astype(listed, self._accumulate_dtype, copy=False)
-            listed = xp.permute_dims(listed, (1, 0, *range(2, listed.ndim)))  # (G·K, N, o1, …, od)
-            size = listed.shape[0] // groups
-            listed = xp.reshape(listed, (groups, size, columns.shape[2]))  # (G, K, N·L)
-            return matmul(xp, listed, xp.matrix_transpose(columns))  # (G, K, C·T)
+            if by_rows:
+                columns = rowwise.gather_row_columns(xp, padded, part, groups, over_batch=True)  # (G, T'·C, o1·N·L')
+                order = (1, 2, 0, *range(3, listed.ndim))
+            else:
+                columns = [gather_columns_over_batch(xp, padded, part, groups)]  # (G, C·T, N·L)
+                order = (1, 0, *range(2, listed.ndim))
+            listed = xp.reshape(
+                xp.permute_dims(listed, order), (groups, listed.shape[1] // groups, columns[0].shape[2])
+            )  # (G, K, o1·N·L') or (G, K, N·L)
+            return [matmul(xp, matrix, xp.matrix_transpose(listed)) for matrix in columns]  # (G, C·T, K)
 
-        def work(task: tuple[Piece, Sequence[slice]]) -> Array:
+        def total(task: tuple[Piece, Sequence[slice]]) -> list[Array]:
             piece, batches = task
-            total: Array | None = None
-            for batch in batches:
-                for rows in plan.rows:
-                    product = tile(batch, rows, piece)
-                    total = product if total is None else total + product
-            return total
+            sums: list[Array] = []
+            for batch, rows in itertools.product(batches, plan.rows):
+                products = tile(batch, rows, piece)
+                for i, product in enumerate(products if sums else ()):
+                    sums[i] += product
+                sums = sums or products
+            return sums
 
+        def add(piece: Piece, matrices: list[Array]) -> None:
+            kernel = kernels[piece.block][piece.groups, :, piece.channels, :]  # (G, K, C, T)
+            if by_rows:
+                rowwise.add_by_tap(xp, kernel, matrices)
+            else:
+                kernel += xp.reshape(xp.matrix_transpose(matrices[0]), kernel.shape)
+
+        if len(plan.pieces) >= 4:
+            spread(xp, lambda piece: add(piece, total((piece, plan.batches))), plan.pieces, plan.tile_bytes)
+            return kernels
         # Few pieces would leave threads idle: then parts of the batch are summed apart, how many by shape alone.
-        parts = 4 if len(plan.pieces) < 4 else 1
-        per_part = max(1, -(-len(plan.batches) // parts))
+        per_part = max(1, -(-len(plan.batches) // 4))
         chunks = [plan.batches[i : i + per_part] for i in range(0, len(plan.batches), per_part)]
         tasks = [(piece, chunk) for piece in plan.pieces for chunk in chunks]
-        for (piece, _), total in zip(tasks, spread(xp, work, tasks, plan.tile_bytes), strict=True):
-            where = slice(piece.channels.start * taps, piece.channels.stop * taps)
-            kernels[piece.block][piece.groups, :, where] += total
+        for (piece, _), matrices in zip(tasks, spread(xp, total, tasks, plan.tile_bytes), strict=True):
+            add(piece, matrices)
         return kernels
 
     # --- Reading and writing slices ---
@@ -298,9 +338,15 @@ class _Passes:
         return total
 
 
-def _run(results: Iterable[None]) -> None:
-    for _ in results:
-        pass
+def _matrices(xp: Namespace, kernels: Array, geo: Geometry, by_rows: bool) -> list[Array]:
+    """Turn kernels (G, K, C·T) or (G, K, C, k1, …, kd) into one matrix (G, K, C·T), or one for each row of taps."""
+    count, K, *columns = kernels.shape
+    if by_rows:
+        C = elements(columns) // elements(geo.kernel)
+        return rowwise.split_kernels(xp, xp.reshape(kernels, (count, K, C, *geo.kernel)))
+    if len(columns) > 1:  # turned round, and BLAS does not take a view with negative strides
+        return [xp.reshape(kernels, (count, K, elements(columns)), copy=True)]
+    return [kernels]
 
 
 def _rows(geo: Geometry, start: int, stop: int) -> Geometry:

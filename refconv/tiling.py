@@ -15,7 +15,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -31,7 +30,7 @@ TILE_BYTES = 2**22
 """A CPU tile is not cut by rows or channels up to this size: smaller matrix products are slower, larger ones leave the
 cache between being written as columns and being multiplied."""
 
-TASK_BYTES = 2**21
+TASK_BYTES = 2**22
 """Small samples and groups are gathered up to this size: what amounts to no more is not worth a thread."""
 
 DEFAULT_WORKSPACE = 64 * 2**20
@@ -138,7 +137,14 @@ def cut(length: int, size: int) -> tuple[slice, ...]:
 
 
 def make_plan(
-    xp: Namespace, call: Convolution, item_bytes: int, *, split_channels: bool, sums_batch: bool, cut_rows: bool = True
+    xp: Namespace,
+    call: Convolution,
+    item_bytes: int,
+    *,
+    split_channels: bool,
+    sums_batch: bool,
+    cut_rows: bool = True,
+    rowwise: bool = False,
 ) -> Plan:
     """Cut a pass into tiles that fit the workspace, in a way that no workspace changes the result.
 
@@ -148,26 +154,35 @@ def make_plan(
 
     With `split_channels` (the gradients, where image channels are independent) a group too large for a tile is
     cut by channels; without it (the forward sum over channels) by rows. Where rows cannot be cut, tiles are larger.
+    With `rowwise` columns are those of :mod:`refconv.rowwise`.
     """
     on_threads = runs_on_cpu_threads(xp)
     tile = (TILE_BYTES if cut_rows else 8 * TILE_BYTES) if on_threads else DEFAULT_WORKSPACE
     apart = on_threads and not sums_batch  # other modules may sum each of a batch of products otherwise
     budget = min(TASK_BYTES, tile, _workspace.get()) if apart else tile
-    return _plan(call, item_bytes, split_channels, cut_rows, tile, budget, on_threads and sums_batch)
+    return _plan(call, item_bytes, split_channels, cut_rows, rowwise, tile, budget, on_threads and sums_batch)
 
 
 @functools.lru_cache(maxsize=256)
 def _plan(
-    call: Convolution, item_bytes: int, split_channels: bool, cut_rows: bool, tile: int, budget: int, in_parts: bool
+    call: Convolution,
+    item_bytes: int,
+    split_channels: bool,
+    cut_rows: bool,
+    rowwise: bool,
+    tile: int,
+    budget: int,
+    sums_batch: bool,
 ) -> Plan:
     geo = call.geometry
     row_count, row_length = geo.output[0], _product(geo.output[1:])
     taps, padded_row = _product(geo.kernel), _product(geo.padded[1:]) * geo.stride[0]
+    copies = _product(geo.kernel[1:]) * geo.stride[0] if rowwise else taps  # of an image channel, for one output row
     blocks = _sides(call)
 
     def row_bytes(image: int, positions: int) -> int:
         """Scratch bytes for one output row: its columns, its positions twice, the padded rows it newly needs."""
-        columns = image * taps * row_length
+        columns = image * copies * row_length
         return max(1, (columns + 2 * positions * row_length + image * padded_row) * item_bytes)
 
     least = max((row_bytes(1 if split_channels else image, positions) for _, image, positions in blocks), default=1)
@@ -175,19 +190,31 @@ def _plan(
     rows = row_count
     if cut_rows and row_count * least > tile:
         rows = max(1, tile // least - halo, min(halo, tile // least))
-    whole = max((count * row_bytes(image, positions) * rows for count, image, positions in blocks), default=1)
-    samples = max(1, min(call.batch, budget // whole))
-    if in_parts and call.batch * whole > TASK_BYTES:  # parts that threads can sum apart
-        samples = min(samples, -(-call.batch // 4))
-    pieces: list[Piece] = []
-    image_start = positions_start = 0
-    for index, (count, image, positions) in enumerate(blocks):
-        at_once = max(1, min(count, budget // (row_bytes(image, positions) * rows * samples)))
-        channels = image
+    sums = sum(count * image * taps * positions * item_bytes for count, image, positions in blocks) if sums_batch else 0
+    shares = []  # of each block: how many groups at once, and how many image channels of each
+    for count, image, positions in blocks:
+        at_once, channels = count, image
         if split_channels and rows * row_bytes(image, positions) > tile:
             fixed = 2 * positions * row_length * item_bytes
-            per_channel = max(1, (taps * row_length + padded_row) * item_bytes)
+            per_channel = max(1, (copies * row_length + padded_row) * item_bytes)
             channels = max(1, min(image, (tile // rows - fixed) // per_channel))
+        if split_channels and sums > tile // 4:  # at least four pieces, that threads can share
+            per_channel, most = max(1, taps * positions * item_bytes), min(sums, tile) // 4
+            channels = max(1, min(channels, most // per_channel))
+            at_once = max(1, min(count, most // max(1, image * per_channel)))
+        if channels < image:
+            at_once, channels = 1, -(-image // -(-image // channels))  # pieces of about one size
+        shares.append((at_once, channels))
+    sides = zip(blocks, shares, strict=True)
+    whole = max((n * row_bytes(c, positions) * rows for (_, _, positions), (n, c) in sides), default=1)
+    samples = max(1, min(call.batch, budget // whole))
+    if 0 < sums <= tile // 4 and call.batch * whole > TASK_BYTES:  # parts of the batch, that threads can sum apart
+        samples = min(samples, -(-call.batch // 4))
+    samples = max(1, -(-call.batch // max(1, -(-call.batch // samples))))  # slices of about one size
+    pieces: list[Piece] = []
+    image_start = positions_start = 0
+    for index, ((count, image, positions), (at_once, channels)) in enumerate(zip(blocks, shares, strict=True)):
+        at_once = max(1, min(at_once, budget // (row_bytes(image, positions) * rows * samples)))
         for groups in cut(count, at_once):
             for part in cut(image, max(1, channels)) or (slice(0, 0),):
                 split = part != slice(0, image)
@@ -239,35 +266,60 @@ def row_window(geo: Geometry, start: int, stop: int) -> tuple[int, int]:
     return start * geo.stride[0], (stop - 1) * geo.stride[0] + geo.spans[0]
 
 
-def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task], tile_bytes: int) -> Iterator[Result]:
-    """Yield work(task) for every task, in order, computed by as many threads as workers and workspace allow.
+def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task], tile_bytes: int) -> list[Result]:
+    """Return work(task) for every task, computed by as many threads as workers and workspace allow.
 
-    Each task runs in a copy of the caller's context, so that ``numpy.errstate`` and the settings here reach it.
+    The calling thread is one of them; the others work in copies of its context, so that ``numpy.errstate`` and the
+    settings here reach them.
     """
     if not runs_on_cpu_threads(xp):
-        yield from map(work, tasks)
-        return
+        return list(map(work, tasks))
     workers = min(len(tasks), max(1, _workspace.get() // max(1, tile_bytes)))
     if workers > 1:
         workers = min(workers, _workers.get() or cores())
     # Also for one thread: a BLAS with another number of threads may sum in another order.
     with _blas_limit:
-        # What amounts to one tile, cut only because its groups differ, is done before threads would have started.
+        # What amounts to one tile, cut only because its groups differ, is done before a thread would have started.
         if workers == 1 or len(tasks) * tile_bytes <= TASK_BYTES:
-            yield from map(work, tasks)
-            return
-        with ThreadPoolExecutor(workers, thread_name_prefix="refconv") as pool:
-            pending: deque[Future[Result]] = deque()
+            return list(map(work, tasks))
+        return _in_threads(work, tasks, workers)
+
+
+def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> list[Result]:
+    """Return work(task) for every task; each thread takes the next one when it is done with its last."""
+    todo = deque(enumerate(tasks))
+    results: dict[int, Result] = {}
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        while todo:
             try:
-                for task in tasks:
-                    if len(pending) > workers:  # no more unfinished or unread results than threads, plus one
-                        yield pending.popleft().result()
-                    pending.append(pool.submit(copy_context().run, work, task))
-                while pending:
-                    yield pending.popleft().result()
-            finally:
-                for future in pending:
-                    future.cancel()
+                index, task = todo.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            try:
+                results[index] = work(task)
+            except BaseException as error:  # raised by the calling thread, when all have stopped
+                todo.clear()
+                failures.append(error)
+
+    others: list[threading.Thread] = []
+    try:
+        for number in range(1, workers):
+            thread = threading.Thread(target=copy_context().run, args=(run,), name=f"refconv-{number}")
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads here, as in a browser: those that there are do the work
+                break
+            others.append(thread)
+        run()
+    finally:
+        todo.clear()  # does nothing unless this thread was interrupted
+        for thread in others:
+            thread.join()
+    if failures:
+        raise failures[0]
+    return [results[index] for index in range(len(tasks))]
 
 
 def spread_rows(xp: Namespace, work: Callable[[slice], None], count: int, row_bytes: int) -> None:
@@ -280,7 +332,7 @@ def spread_rows(xp: Namespace, work: Callable[[slice], None], count: int, row_by
     if len(tasks) == 1:  # no threads, and no BLAS to hold
         work(tasks[0])
         return
-    deque(spread(xp, work, tasks, size * row_bytes), maxlen=0)
+    spread(xp, work, tasks, size * row_bytes)
 
 
 def cores() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = {"adjoint", "arrays", "integers", "shapes", "groups", "im2col", "padding", "conv", "tiling", "cost"}
+CORE = {"adjoint", "rowwise", "arrays", "integers", "shapes", "groups", "im2col", "padding", "conv", "tiling", "cost"}
 MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not listed (cli, tour) may reach all
     "integers": set(),
     "groups": {"integers"},

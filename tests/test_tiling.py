@@ -49,6 +49,11 @@ def wait_until(condition):
         time.sleep(0.001)
 
 
+def wait_a_little(condition):
+    if not condition():
+        time.sleep(0.01)
+
+
 @contextlib.contextmanager
 def thread_names(monkeypatch):
     """Give the names of the threads at work in each of the three passes."""
@@ -57,13 +62,14 @@ def thread_names(monkeypatch):
     def spied(function, seen):
         def spy(*args, **kwargs):
             seen.add(threading.current_thread().name)
-            if threading.current_thread() is not threading.main_thread():
-                wait_until(lambda: len(seen) > 1)  # done before the next task comes, it would take that one too
+            wait_a_little(lambda: len(seen) > 1)  # done before another thread has begun, it would take every task
             return function(*args, **kwargs)
 
         return spy
 
     with monkeypatch.context() as patch:
+        patch.setattr(CONV.rowwise, "is_faster_for_images", lambda call: False)
+        patch.setattr(CONV.rowwise, "is_faster_for_kernels", lambda call: False)
         for name, seen in names.items():
             patch.setattr(CONV, name, spied(getattr(CONV, name), seen))
         yield names
@@ -81,7 +87,7 @@ def test_several_workers_really_work(monkeypatch):
         gradients()
     for seen in names.values():
         assert 1 < len(seen) <= 3
-        assert all(name.startswith("refconv") for name in seen)
+        assert all(name.startswith("refconv") for name in seen - {threading.main_thread().name})
     with thread_names(monkeypatch) as names, set_workers(1):
         gradients()
     for seen in names.values():
@@ -217,7 +223,7 @@ def test_blas_threads_are_restored_also_after_an_exception(monkeypatch):
         assert set(blas_threads()) <= {1}  # held to one inside
         raise ArithmeticError("from inside a tile")
 
-    monkeypatch.setattr(CONV, "gather_columns", fail)
+    monkeypatch.setattr(CONV.rowwise, "gather_row_columns", fail)
     with pytest.raises(ArithmeticError, match="inside a tile"):
         gradients()
     assert blas_threads() == before
@@ -471,7 +477,7 @@ def test_a_plan_by_hand(monkeypatch, tile, workspace, options, samples, rows, pi
     [
         # a group of 7 image and 3 position channels: with i of the first a row takes 296·i + 216 bytes
         (29 * (296 * 7 + 216), 29, 7),
-        (29 * (296 * 7 + 216) - 1, 29, 6),
+        (29 * (296 * 7 + 216) - 1, 29, 4),  # not 6 and 1: pieces of about one size
         (29 * (296 * 3 + 216), 29, 3),
         (29 * (296 + 216), 29, 1),
         (29 * (296 + 216) - 1, 26, 1),
@@ -499,6 +505,15 @@ def test_a_plan_that_cuts_channels_by_hand(monkeypatch, tile, rows, channels):
         for part in tiling.cut(7, channels)
     )
     assert plan.tile_bytes == rows * (296 * channels + 216) + channels * 6 * 3 * 4
+
+
+def test_a_large_weight_gradient_is_cut_into_at_least_four_pieces():
+    """AlexNet's third layer has 3.4 MiB of weights: pieces of 64 channels, of six samples at most."""
+    call = describe((8, 256, 13, 13), (384, 256, 3, 3), stride=1, padding=1, dilation=1, groups=1, channels_last=False)
+    plan = tiling.make_plan(np, call, 4, rowwise=True, **WEIGHT)
+    assert [piece.channels for piece in plan.pieces] == list(tiling.cut(256, 64))
+    assert plan.batches == tiling.cut(8, 4)  # not six and two
+    assert plan.rows == ((0, 13),)
 
 
 def test_a_plan_of_unequal_groups_by_hand(monkeypatch):
@@ -602,26 +617,55 @@ def test_as_many_threads_as_tasks_workers_and_workspace_allow(
         return -task
 
     with set_workers(workers), set_workspace(workspace):
-        assert list(tiling.spread(np, work, range(tasks), tile_bytes)) == [-task for task in range(tasks)]
+        assert tiling.spread(np, work, range(tasks), tile_bytes) == [-task for task in range(tasks)]
     if threads:
         assert len(seen) == threads
-        assert all(name.startswith("refconv") for name in seen)
+        assert all(name.startswith("refconv") for name in seen - {threading.main_thread().name})
     else:
         assert seen == {threading.main_thread().name}
 
 
-def test_results_are_not_computed_far_ahead(monkeypatch):
-    """With two threads, at most one more task than that is begun before a result is read."""
-    monkeypatch.setattr(tiling, "TILE_BYTES", 1)
+def test_threads_stop_at_the_first_failure(monkeypatch):
     monkeypatch.setattr(tiling, "TASK_BYTES", 1)
     begun = []
-    with set_workers(2):
-        results = tiling.spread(np, lambda task: begun.append(task) or task, range(10), 8)
-        assert next(results) == 0
-        wait_until(lambda: len(begun) >= 3)
-        time.sleep(0.01)
-        assert sorted(begun) == [0, 1, 2]
-        assert list(results) == list(range(1, 10))
+
+    def work(task):
+        begun.append(task)
+        if threading.current_thread() is not threading.main_thread():
+            raise KeyError(task)
+        wait_until(lambda: threading.active_count() == before)
+        return task
+
+    before = threading.active_count()
+    with set_workers(2), pytest.raises(KeyError):
+        tiling.spread(np, work, range(1000), 8)
+    assert len(begun) < 10
+    assert threading.active_count() == before
+
+
+def test_the_interrupted_thread_waits_for_the_others(monkeypatch):
+    monkeypatch.setattr(tiling, "TASK_BYTES", 1)
+    before = threading.active_count()
+
+    def work(task):
+        if threading.current_thread() is threading.main_thread():
+            wait_until(lambda: threading.active_count() > before)
+            raise KeyboardInterrupt
+        time.sleep(0.02)
+
+    with set_workers(3), pytest.raises(KeyboardInterrupt):
+        tiling.spread(np, work, range(1000), 8)
+    assert threading.active_count() == before
+
+
+def test_where_no_thread_can_start_the_caller_does_all_the_work(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(tiling, "TASK_BYTES", 1)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with set_workers(3):
+        assert tiling.spread(np, lambda task: -task, range(9), 8) == [-task for task in range(9)]
 
 
 def test_cores_are_those_this_process_may_use(monkeypatch):
@@ -682,7 +726,7 @@ def test_blas_is_limited_by_the_first_call_and_restored_by_the_last(monkeypatch)
 
 @pytest.mark.parametrize(
     ("groups", "batch", "parts"),
-    [(1, 8, [2, 2, 2, 2]), (1, 9, [3, 3, 3]), (1, 3, [1, 1, 1]), (3, 8, [2, 2, 2, 2]), (4, 8, [8]), (5, 2, [2])],
+    [(1, 8, [2, 2, 2, 2]), (1, 9, [3, 3, 3]), (1, 3, [1, 1, 1]), (3, 8, [2, 2, 2, 2]), (4, 8, None), (5, 2, None)],
 )
 def test_a_weight_gradient_of_few_pieces_is_summed_in_four_parts(monkeypatch, groups, batch, parts):
     monkeypatch.setattr(tiling, "TILE_BYTES", 4 * 3 * (4 * 4 + 2 * 4 + 5))  # 3 rows: columns, positions twice, padded
@@ -690,11 +734,11 @@ def test_a_weight_gradient_of_few_pieces_is_summed_in_four_parts(monkeypatch, gr
     seen = []
 
     def spy(xp, work, tasks, tile_bytes):
-        seen.extend(len(batches) for _, batches in tasks)
+        seen.extend(len(task[1]) if isinstance(task, tuple) else None for task in tasks)
         return tiling.spread(xp, work, tasks, tile_bytes)
 
     monkeypatch.setattr(CONV, "spread", spy)
     x, weight = np.ones((batch, groups, 4, 5), "f4"), np.ones((groups, 1, 2, 2), "f4")
     grads = refconv.conv_backward(np.ones((batch, groups, 3, 4), "f4"), x, weight, groups=groups, needs=("weight",))
-    assert seen == parts * groups
+    assert seen == (parts or [None]) * groups
     assert np.array_equal(grads.weight, np.full(weight.shape, 12 * batch, "f4"))

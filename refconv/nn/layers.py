@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -530,5 +529,5 @@ def product(a: Array, b: Array) -> Array:
             matmul(xp, a, b[:, part], out=y[:, part])
 
     block_bytes = (min(length, long) * (short + a.shape[1]) + short * a.shape[1]) * a.dtype.itemsize
-    deque(spread(xp, work, cut(long, length), block_bytes), maxlen=0)
+    spread(xp, work, cut(long, length), block_bytes)
     return y

@@ -1,0 +1,134 @@
+r"""im2col of rows: along the first spatial axis columns are sliced, not copied.
+
+Letters: as in :mod:`refconv.conv`; T' = k2·…·kd and L' = o2·…·od leave out the first axis, whose stride is s1 and
+dilation d1.
+
+im2col copies an element once for each of its T taps. Copied for the T' taps of the other axes alone,
+
+    R[(t', c), p, l'] = P[c, p, l'·stride + t'·dilation]
+
+already holds the columns of every tap t1 of the first axis: they are the rows o1·s1 + t1·d1 of R. With stride 1 these
+lie next to one another, so a matrix product reads them where they are,
+
+    y = Σ_{t1}  w[:, t1] · R[:, t1·d1 : t1·d1 + o1, :]                     [k,t'c] [t'c,l] -> [k,l]
+
+and with a larger stride they do too once R holds its rows phase by phase, p = s1·m + r. So im2col copies k1 times less,
+for k1 products to be summed instead of one.
+
+M. Cho, D. Brand, "MEC: Memory-efficient Convolution for Deep Neural Network", ICML 2017.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+from refconv.arrays import Array, Namespace, matmul, windows
+from refconv.shapes import Convolution, Geometry
+
+COPY, ADD, MULTIPLY, NARROW = 2.0, 1.0, 0.075, 30
+"""Relative times for an element that im2col copies, for one of a product that is added to a sum, and for a
+multiply-add, which takes 1 + NARROW / rows times as long if the product has few rows: about so on one core of 2025."""
+
+
+@functools.lru_cache(maxsize=256)
+def is_faster_for_images(call: Convolution) -> bool:
+    """Tell whether columns of rows are the faster ones where the sum over all taps is wanted."""
+    return _gain(call, lambda image, positions, taps: ADD * positions * taps)
+
+
+@functools.lru_cache(maxsize=256)
+def is_faster_for_kernels(call: Convolution) -> bool:
+    """Tell whether columns of rows are the faster ones where a product is wanted for each tap, with fewer rows."""
+    # C·T·K multiply-adds, in products of T'·C instead of T·C rows: NARROW·(1 / (T'·C) − 1 / (T·C)) times as long more.
+    return _gain(call, lambda image, positions, taps: MULTIPLY * NARROW * positions * (taps - 1))
+
+
+def _gain(call: Convolution, cost: Callable[[int, int, int], float]) -> bool:
+    """Tell whether fewer copies gain more than cost(C, K, k1) for every output position of each group."""
+    geo = call.geometry
+    if geo.kernel[0] == 1 or 0 in geo.output:
+        return False
+    saved = math.prod(geo.kernel) - math.prod(geo.kernel[1:]) * sum(_phase_rows(geo)) / geo.output[0]
+    gain = 0.0
+    for block in call.groups.blocks:
+        image, positions = (block.out_size, block.in_size) if call.transposed else (block.in_size, block.out_size)
+        gain += block.count * (COPY * image * saved - cost(image, positions, geo.kernel[0]))
+    return gain > 0
+
+
+def split_kernels(xp: Namespace, kernels: Array) -> list[Array]:
+    """Turn kernels (G, K, C, k1, …, kd) into one array (G, K, T'·C) for each tap of the first axis."""
+    count, K, C, k1, *k = kernels.shape
+    others, rows = range(4, kernels.ndim), math.prod(k) * C
+    # A copy, since BLAS takes no negative strides, in the order of what lies close together: BLAS transposes it.
+    if 1 in (K, C) or kernels.strides[2] <= kernels.strides[1]:
+        by_tap = xp.reshape(xp.permute_dims(kernels, (3, 0, 1, *others, 2)), (k1, count, K, rows), copy=True)
+    else:
+        by_tap = xp.reshape(xp.permute_dims(kernels, (3, 0, *others, 2, 1)), (k1, count, rows, K), copy=True)
+        by_tap = xp.matrix_transpose(by_tap)
+    return list(by_tap)
+
+
+def add_by_tap(xp: Namespace, kernels: Array, parts: Sequence[Array]) -> None:
+    """Add one array (G, T'·C, K) for each tap of the first axis to kernels (G, K, C, T)."""
+    C = kernels.shape[2]
+    taps = kernels.shape[3] // len(parts)
+    for tap in range(kernels.shape[3]):
+        first, other = divmod(tap, taps)
+        kernels[..., tap] += xp.matrix_transpose(parts[first][:, other * C : (other + 1) * C, :])
+
+
+def gather_row_columns(
+    xp: Namespace, padded: Array, geo: Geometry, groups: int = 1, *, over_batch: bool = False
+) -> list[Array]:
+    """Turn padded input (N, G·C, P1, …, Pd) into columns (N, G, T'·C, L) for each tap of the first axis.
+
+    With `over_batch` they are (G, T'·C, o1·N·L'): the batch is more columns.
+    """
+    d, step = len(geo.kernel), geo.stride[0]
+    batch, channels = padded.shape[0], padded.shape[1] // groups
+    lead = (groups,) if over_batch else (batch, groups)
+    row = math.prod(geo.output[1:]) * (batch if over_batch else 1)
+    phases = []
+    for phase, rows in enumerate(_phase_rows(geo)):
+        view = windows(
+            xp,
+            padded[:, :, phase::step, ...],
+            (1, *geo.kernel[1:]),
+            (1, *geo.stride[1:]),
+            (1, *geo.dilation[1:]),
+            (rows, *geo.output[1:]),
+        )  # (N, G·C, 1, k2…kd, rows, o2…od)
+        view = xp.reshape(view, (batch, groups, channels, *geo.kernel[1:], rows, *geo.output[1:]))
+        taps, places = range(3, d + 2), range(d + 3, 2 * d + 2)
+        order = (1, *taps, 2, d + 2, 0, *places) if over_batch else (0, 1, *taps, 2, d + 2, *places)
+        shape = (*lead, math.prod(geo.kernel[1:]) * channels, rows * row)
+        phases.append(xp.reshape(xp.permute_dims(view, order), shape))
+    columns = []
+    for tap in range(geo.kernel[0]):
+        first, phase = divmod(tap * geo.dilation[0], step)
+        columns.append(phases[phase][..., first * row : (first + geo.output[0]) * row])
+    return columns
+
+
+def sum_of_products(
+    xp: Namespace, kernels: Sequence[Array], columns: Sequence[Array], into: Array | None = None
+) -> Array:
+    """Return Σ_i kernels[i] · columns[i]; written to `into`, on NumPy alone."""
+    total = matmul(xp, kernels[0], columns[0], out=into)
+    product: Array | None = None
+    for kernel, column in zip(kernels[1:], columns[1:], strict=True):
+        product = matmul(xp, kernel, column, out=product)
+        total += product
+    return total
+
+
+def _phase_rows(geo: Geometry) -> list[int]:
+    """Return how many rows of each phase of the first axis are read."""
+    rows = [0] * geo.stride[0]
+    for tap in range(geo.kernel[0]):
+        first, phase = divmod(tap * geo.dilation[0], geo.stride[0])
+        rows[phase] = max(rows[phase], first + geo.output[0])
+    return rows
