@@ -222,8 +222,9 @@ class _Passes:
         """
         xp, geo = self.xp, self.call.geometry
         taps = elements(geo.kernel)
+        make = xp.zeros if self.call.batch == 0 else xp.empty
         kernels = [
-            xp.zeros((count, K, rows // taps, taps), dtype=self._accumulate_dtype, device=self.device)
+            make((count, K, rows // taps, taps), dtype=self._accumulate_dtype, device=self.device)
             for count, K, rows in _kernel_shapes(self.call)
         ]
         if all(0 in kernel.shape for kernel in kernels) or self.call.batch == 0:
@@ -254,30 +255,25 @@ class _Passes:
 
         def total(task: tuple[Piece, Sequence[slice]]) -> list[Array]:
             piece, batches = task
-            sums: list[Array] = []
-            for batch, rows in itertools.product(batches, plan.rows):
-                products = tile(batch, rows, piece)
-                for i, product in enumerate(products if sums else ()):
-                    sums[i] += product
-                sums = sums or products
-            return sums
+            return _sum_lists(tile(batch, rows, piece) for batch in batches for rows in plan.rows)
 
-        def add(piece: Piece, matrices: list[Array]) -> None:
+        def write(piece: Piece, matrices: list[Array]) -> None:
             kernel = kernels[piece.block][piece.groups, :, piece.channels, :]  # (G, K, C, T)
             if by_rows:
-                rowwise.add_by_tap(xp, kernel, matrices)
+                rowwise.write_by_tap(xp, kernel, matrices)
             else:
-                kernel += xp.reshape(xp.matrix_transpose(matrices[0]), kernel.shape)
+                kernel[...] = xp.reshape(xp.matrix_transpose(matrices[0]), kernel.shape)
 
         if len(plan.pieces) >= 4:
-            spread(xp, lambda piece: add(piece, total((piece, plan.batches))), plan.pieces, plan.tile_bytes)
+            spread(xp, lambda piece: write(piece, total((piece, plan.batches))), plan.pieces, plan.tile_bytes)
             return kernels
         # Few pieces would leave threads idle: then parts of the batch are summed apart, how many by shape alone.
-        per_part = max(1, -(-len(plan.batches) // 4))
+        per_part = -(-len(plan.batches) // 4)
         chunks = [plan.batches[i : i + per_part] for i in range(0, len(plan.batches), per_part)]
         tasks = [(piece, chunk) for piece in plan.pieces for chunk in chunks]
-        for (piece, _), matrices in zip(tasks, spread(xp, total, tasks, plan.tile_bytes), strict=True):
-            add(piece, matrices)
+        totals = spread(xp, total, tasks, plan.tile_bytes)
+        for piece in plan.pieces:
+            write(piece, _sum_lists(totals.pop(0) for _ in chunks))
         return kernels
 
     # --- Reading and writing slices ---
@@ -336,6 +332,16 @@ class _Passes:
         for table in tables[1:]:
             total = total + xp.take(listed, table, axis=1)
         return total
+
+
+def _sum_lists(lists: Iterable[list[Array]]) -> list[Array]:
+    """Return the sum of lists of arrays, place by place, in the first one's arrays."""
+    lists = iter(lists)
+    sums = next(lists)
+    for more in lists:
+        for i, array in enumerate(more):
+            sums[i] += array
+    return sums
 
 
 def _matrices(xp: Namespace, kernels: Array, geo: Geometry, by_rows: bool) -> list[Array]:

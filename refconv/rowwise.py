@@ -71,13 +71,13 @@ def split_kernels(xp: Namespace, kernels: Array) -> list[Array]:
     return list(by_tap)
 
 
-def add_by_tap(xp: Namespace, kernels: Array, parts: Sequence[Array]) -> None:
-    """Add one array (G, T'·C, K) for each tap of the first axis to kernels (G, K, C, T)."""
+def write_by_tap(xp: Namespace, kernels: Array, parts: Sequence[Array]) -> None:
+    """Write one array (G, T'·C, K) for each tap of the first axis to kernels (G, K, C, T)."""
     C = kernels.shape[2]
     taps = kernels.shape[3] // len(parts)
     for tap in range(kernels.shape[3]):
         first, other = divmod(tap, taps)
-        kernels[..., tap] += xp.matrix_transpose(parts[first][:, other * C : (other + 1) * C, :])
+        kernels[..., tap] = xp.matrix_transpose(parts[first][:, other * C : (other + 1) * C, :])
 
 
 def gather_row_columns(

@@ -160,7 +160,9 @@ def make_plan(
     tile = (TILE_BYTES if cut_rows else 8 * TILE_BYTES) if on_threads else DEFAULT_WORKSPACE
     apart = on_threads and not sums_batch  # other modules may sum each of a batch of products otherwise
     budget = min(TASK_BYTES, tile, _workspace.get()) if apart else tile
-    return _plan(call, item_bytes, split_channels, cut_rows, rowwise, tile, budget, on_threads and sums_batch)
+    return _plan(
+        call, item_bytes, split_channels, cut_rows, rowwise, tile, budget, on_threads, on_threads and sums_batch
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -172,6 +174,7 @@ def _plan(
     rowwise: bool,
     tile: int,
     budget: int,
+    on_threads: bool,
     sums_batch: bool,
 ) -> Plan:
     geo = call.geometry
@@ -203,18 +206,20 @@ def _plan(
             channels = max(1, min(channels, most // per_channel))
             at_once = max(1, min(count, most // max(1, image * per_channel)))
         if channels < image:
-            at_once, channels = 1, -(-image // -(-image // channels))  # pieces of about one size
+            at_once, channels = 1, _even(image, channels)
         shares.append((at_once, channels))
     sides = zip(blocks, shares, strict=True)
     whole = max((n * row_bytes(c, positions) * rows for (_, _, positions), (n, c) in sides), default=1)
     samples = max(1, min(call.batch, budget // whole))
-    if 0 < sums <= tile // 4 and call.batch * whole > TASK_BYTES:  # parts of the batch, that threads can sum apart
+    if (
+        on_threads and sums <= tile // 4 and call.batch * whole > TASK_BYTES
+    ):  # a few slices of the batch at least, for threads to share
         samples = min(samples, -(-call.batch // 4))
-    samples = max(1, -(-call.batch // max(1, -(-call.batch // samples))))  # slices of about one size
+    samples = _even(call.batch, samples)
     pieces: list[Piece] = []
     image_start = positions_start = 0
     for index, ((count, image, positions), (at_once, channels)) in enumerate(zip(blocks, shares, strict=True)):
-        at_once = max(1, min(at_once, budget // (row_bytes(image, positions) * rows * samples)))
+        at_once = _even(count, max(1, min(at_once, budget // (row_bytes(image, positions) * rows * samples))))
         for groups in cut(count, at_once):
             for part in cut(image, max(1, channels)) or (slice(0, 0),):
                 split = part != slice(0, image)
@@ -248,6 +253,15 @@ def _plan(
         pieces=tuple(pieces),
         tile_bytes=max(map(tile_bytes, pieces), default=1),
     )
+
+
+def _even(length: int, most: int) -> int:
+    """Return the size of slices of about one size, of which there are as few as slices of size `most`.
+
+    >>> cut(8, _even(8, 6))
+    (slice(0, 4, None), slice(4, 8, None))
+    """
+    return max(1, -(-length // max(1, -(-length // most))))
 
 
 def _sides(call: Convolution) -> list[tuple[int, int, int]]:

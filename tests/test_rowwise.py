@@ -83,9 +83,9 @@ def test_kernels_are_split_by_the_first_tap_and_joined_again(order: tuple[int, .
     for first, part in enumerate(parts):
         np.testing.assert_array_equal(part.reshape(count, K, 2, 3, C), np.moveaxis(kernels[:, :, :, first], 2, -1))
         assert min(part.strides) > 0  # BLAS takes no others
-    total = np.ones((count, K, C, 30), int)
-    rowwise.add_by_tap(np, total, [np.swapaxes(part, 1, 2) for part in parts])
-    np.testing.assert_array_equal(total, 1 + kernels.reshape(count, K, C, 30))
+    joined = np.full((count, K, C, 30), -1)
+    rowwise.write_by_tap(np, joined, [np.swapaxes(part, 1, 2) for part in parts])
+    np.testing.assert_array_equal(joined, kernels.reshape(count, K, C, 30))
 
 
 def call(x: Any, w: Any, **options: Any) -> Any:
