@@ -211,10 +211,8 @@ def _plan(
     sides = zip(blocks, shares, strict=True)
     whole = max((n * row_bytes(c, positions) * rows for (_, _, positions), (n, c) in sides), default=1)
     samples = max(1, min(call.batch, budget // whole))
-    if (
-        on_threads and sums <= tile // 4 and call.batch * whole > TASK_BYTES
-    ):  # a few slices of the batch at least, for threads to share
-        samples = min(samples, -(-call.batch // 4))
+    if on_threads and sums <= tile // 4 and call.batch * whole > TASK_BYTES:
+        samples = min(samples, -(-call.batch // 4))  # a few slices at least, for threads to share
     samples = _even(call.batch, samples)
     pieces: list[Piece] = []
     image_start = positions_start = 0
