@@ -14,9 +14,9 @@ version = release = installed_version("refconv")
 
 extensions = [
     "myst_nb",
+    "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
-    "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
@@ -30,14 +30,13 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
-suppress_warnings = ["mystnb.unknown_mime_type"]
+suppress_warnings = ["toc.empty_glob"]  # the notebooks, where there are none
 
 # Docstrings. The types of other packages have no page here.
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autoclass_content = "class"
-napoleon_google_docstring = False
-napoleon_use_rtype = False
+numpydoc_show_class_members = False
 
 html_theme = "furo"
 html_title = "refconv"
