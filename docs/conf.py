@@ -1,17 +1,23 @@
-"""The documentation site: `make site` builds it from README-like pages that are also read, and tested, where they lie.
+"""How Sphinx makes the documentation site (`make site`) out of pages that are also read, and tested, where they lie.
 
-The source folder is the root of the repository, so that a link from one file to another leads to the same place here
-and in the repository. Everything a page loads is copied from installed packages: the site is complete without a network.
+The source folder is the root of the repository, so a link from one file to another leads to the same place on the site
+and in the repository. What the pages load comes out of installed packages: the site is complete without a network.
 """
 
+import logging
 from importlib.metadata import version as installed_version
 from importlib.resources import files
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
 
 project = "refconv"
 author = "The refconv developers"
-copyright = author  # noqa: A001
 version = release = installed_version("refconv")
 
+root_doc = "docs/index"
+include_patterns = ["docs/**.md", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md"]
+exclude_patterns = [".*", "benchmarks", "build", "dist", "mutants", "refconv", "tests", "**/.ipynb_checkpoints"]
 extensions = [
     "myst_nb",
     "numpydoc",
@@ -20,35 +26,33 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
-root_doc = "docs/index"
-include_patterns = ["docs/**.md", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md"]
-exclude_patterns = [".*", "build", "dist", "mutants", "refconv", "tests", "benchmarks", "**/.ipynb_checkpoints"]
 nitpicky = True
 
-# Pages and notebooks. Outputs are those that the notebooks were saved with.
+# Pages, and notebooks with the outputs that they were saved with.
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
-nb_ipywidgets_js = {}
-suppress_warnings = ["toc.empty_glob"]  # the notebooks, where there are none
+nb_ipywidgets_js: dict[str, object] = {}
+if not any(ROOT.glob("notebooks/*.ipynb")):  # then the list on the tutorials page may be empty
+    logging.getLogger("sphinx.sphinx.directives.other").addFilter(
+        lambda record: getattr(record, "subtype", None) != "empty_glob"
+    )
 
-# Docstrings. The types of other packages have no page here.
+# Docstrings.
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autoclass_content = "class"
 numpydoc_show_class_members = False
 
+# Pages as they look. MathJax in one file that draws with SVG needs no fonts.
+templates_path = ["_templates"]
 html_theme = "furo"
 html_title = "refconv"
 html_static_path = ["_static", str(files("sphinx-mathjax-offline") / "static" / "mathjax" / "tex-svg.js")]
 html_css_files = ["site.css"]
-html_additional_pages = {"index": "redirect.html"}
-templates_path = ["_templates"]
+html_additional_pages = {"index": "redirect.html"}  # the front page is docs/index.html
 html_copy_source = False
-html_show_sphinx = False
+html_show_copyright = False
 mathjax_path = "tex-svg.js"
 mathjax3_config = {"options": {"enableMenu": False}}
-copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
-pygments_style = "default"
-pygments_dark_style = "github-dark"

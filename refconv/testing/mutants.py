@@ -292,7 +292,8 @@ class Mutant:
     explanation, hint : str
         What happens, in a sentence; how to mend it.
     make : callable
-        Makes the implementation: an object with ``forward`` and ``backward`` as :func:`~refconv.testing.check_conv` calls them.
+        Makes the implementation: an object with ``forward`` and ``backward`` as :func:`~refconv.testing.check_conv`
+        calls them.
     transposed : bool
         Whether it is a transposed convolution.
     dtype : str
