@@ -31,11 +31,11 @@ types: .venv/.dev ## mypy, strict
 	$(BIN)/mypy
 
 site: .venv/.dev ## the documentation site in build/site; a warning is an error
-	$(BIN)/sphinx-build -q -W --keep-going -b html -c docs . build/site
+	$(BIN)/sphinx-build -q -W --keep-going -b html -c docs -d build/doctrees . build/site
 	@echo '==> build/site/index.html'
 
 links: .venv/.dev ## try the links that lead out of the site (needs a network)
-	$(BIN)/sphinx-build -q -b linkcheck -c docs . build/links
+	$(BIN)/sphinx-build -q -b linkcheck -c docs -d build/doctrees . build/links
 
 mutation: .venv/.dev ## mutate the core and count what the tests do not notice (over an hour; see docs/mutation-testing.md)
 	$(PIP_INSTALL) -e '.[mutation]'

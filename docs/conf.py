@@ -9,6 +9,8 @@ from importlib.metadata import version as installed_version
 from importlib.resources import files
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 ROOT = Path(__file__).resolve().parent.parent
 
 project = "refconv"
@@ -27,6 +29,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 nitpicky = True
+nitpick_ignore = [("py:obj", "lenet5_c3_groups")]  # has no page
 
 # Pages, and notebooks with the outputs that they were saved with.
 myst_enable_extensions = ["dollarmath"]
@@ -54,5 +57,15 @@ html_copy_source = False
 html_show_copyright = False
 mathjax_path = "tex-svg.js"
 mathjax3_config = {"options": {"enableMenu": False}}
+pygments_dark_style = "github-dark"
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
+
+
+def without_last_blank_line(app: Sphinx, page: str, source: list[str]) -> None:
+    """Drop the empty line that ends a doctest and stands below its output."""
+    source[0] = source[0].replace("\n\n```\n", "\n```\n")
+
+
+def setup(app: Sphinx) -> None:  # noqa: D103
+    app.connect("source-read", without_last_blank_line)

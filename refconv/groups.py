@@ -190,7 +190,7 @@ class ChannelGroups:
 
     See Also
     --------
-    uniform_groups, logarithmic_groups, depthwise_groups, refconv.groups.lenet5_c3_groups
+    uniform_groups, logarithmic_groups, depthwise_groups, lenet5_c3_groups
 
     Examples
     --------
