@@ -1,4 +1,4 @@
-"""Code blocks of the pages that are no doctests: Python that compiles, commands that exist with the options they show."""
+"""Code blocks of the pages that are no doctests: Python that compiles, commands that have the options they show."""
 
 import re
 import shlex
