@@ -54,6 +54,7 @@ html_static_path = ["_static", str(files("sphinx-mathjax-offline") / "static" / 
 html_css_files = ["site.css"]
 html_additional_pages = {"index": "redirect.html"}  # the front page is docs/index.html
 html_copy_source = False
+html_show_search_summary = False  # a page opened from a file may not read another
 html_show_copyright = False
 mathjax_path = "tex-svg.js"
 mathjax3_config = {"options": {"enableMenu": False}}
