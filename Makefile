@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help tour test lint types mutation lock clean
+.PHONY: help tour test lint types site links mutation lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -29,6 +29,13 @@ lint: .venv/.dev ## ruff: rules and format
 
 types: .venv/.dev ## mypy, strict
 	$(BIN)/mypy
+
+site: .venv/.dev ## the documentation site in build/site; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html -c docs -d build/doctrees . build/site
+	@echo '==> build/site/index.html'
+
+links: .venv/.dev ## try the links that lead out of the site (needs a network)
+	$(BIN)/sphinx-build -q -b linkcheck -c docs -d build/doctrees . build/links
 
 mutation: .venv/.dev ## mutate the core and count what the tests do not notice (over an hour; see docs/mutation-testing.md)
 	$(PIP_INSTALL) -e '.[mutation]'

@@ -148,7 +148,7 @@ def test_constraints_are_plain_pins():
 def test_every_requirement_of_the_two_commands_is_pinned():
     pinned = {canonicalize_name(name): version for name, version in pins().items()}
     wanted = list(PROJECT["dependencies"])
-    for extra in ("tour", "train", "testing", "strict", "dev"):
+    for extra in ("tour", "train", "testing", "strict", "docs", "dev"):
         wanted += PROJECT["optional-dependencies"][extra]
     for requirement in map(Requirement, wanted):
         if requirement.name != PROJECT["name"]:

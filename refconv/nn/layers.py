@@ -58,8 +58,8 @@ class Conv(Layer):
     kernel_size : int or sequence of int
         One size per spatial axis; an int stands for two equal axes, an image's.
     groups : int or ChannelGroups
-        With an int, the weight is one parameter of shape (K, C/groups, k1, …, kd). With a :class:`ChannelGroups`
-        it is one parameter per group, of shapes ``groups.weight_shapes(kernel_size)``.
+        With an int, the weight is one parameter of shape (K, C/groups, k1, …, kd). With a
+        :class:`~refconv.ChannelGroups` it is one parameter per group, of shapes ``groups.weight_shapes(kernel_size)``.
     stride, padding, dilation, padding_mode
         As for :func:`refconv.conv`.
     bias : bool

@@ -11,8 +11,9 @@ class SoftmaxCrossEntropy:
     r"""Mean negative log-probability of the right class, where probabilities are the softmax of the logits.
 
     .. math:: p[n, k] = \frac{e^{z[n, k]}}{\sum_j e^{z[n, j]}}, \qquad
-              \mathrm{loss} = -\frac{1}{N} \sum_n \log p[n, \mathrm{label}[n]], \qquad
-              \bar z[n, k] = \frac{p[n, k] - [k = \mathrm{label}[n]]}{N}
+              \mathrm{loss} = -\frac{1}{N} \sum_n \log p[n, \mathrm{label}[n]]
+
+    .. math:: \bar z[n, k] = \frac{p[n, k] - [k = \mathrm{label}[n]]}{N}
 
     The largest logit of each row is subtracted first: that changes no probability, and no exponential overflows.
 

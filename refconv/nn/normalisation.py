@@ -168,7 +168,7 @@ class BatchNorm(Layer):
               \bar x = \frac{w}{\sqrt{\sigma^2 + \epsilon}} \Bigl(g - \frac{\bar b}{m} - \hat x\, \frac{\bar w}{m}\Bigr)
 
     and the running statistics follow, r ← (1 − momentum)·r + momentum·(μ, or the unbiased variance σ²·m/(m−1)). In
-    testing, after :meth:`eval`, the running mean and variance take the place of μ and σ²; they are constants, so
+    testing, after `eval`, the running mean and variance take the place of μ and σ²; they are constants, so
     x̄ = w·g/√(σ² + ε).
 
     Parameters
@@ -187,7 +187,7 @@ class BatchNorm(Layer):
     weight, bias : Parameter
         The paper's γ and β, of shape (C,): 1 and 0 at first.
     running_mean, running_var : array (C,)
-        0 and 1 at first. They are part of :meth:`state`.
+        0 and 1 at first. They are part of `state`.
 
     Raises
     ------

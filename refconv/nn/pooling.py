@@ -139,8 +139,9 @@ def _images(xp: Namespace, x: Array) -> Array:
 class MaxPool(_Pool):
     r"""Largest element of every window of every channel, in any number of spatial axes.
 
-    .. math:: y[n, c, l] = \max_t\, x[n, c, l \cdot \mathrm{stride} + t - \mathrm{padding}], \qquad
-              \bar x[n, c, i] = \sum_{l\;:\; l \cdot \mathrm{stride} + t^*(l) - \mathrm{padding} = i} g[n, c, l]
+    .. math:: y[n, c, l] = \max_t\, x[n, c, l \cdot \mathrm{stride} + t - \mathrm{padding}]
+
+    .. math:: \bar x[n, c, i] = \sum_{l\;:\; l \cdot \mathrm{stride} + t^*(l) - \mathrm{padding} = i} g[n, c, l]
 
     over the taps t that lie inside x; t*(l) is the tap of the largest element, the first of several equal ones (as
     PyTorch). A NaN counts as larger than every number: the maximum is NaN, and the first NaN receives the gradient.
@@ -250,8 +251,9 @@ def _smallest(taps: int) -> str:
 class AvgPool(_Pool):
     r"""Mean of every window of every channel, in any number of spatial axes.
 
-    .. math:: y[n, c, l] = \frac{1}{m[l]} \sum_t x[n, c, l \cdot \mathrm{stride} + t - \mathrm{padding}], \qquad
-              \bar x[n, c, i] = \sum_{(t, l)\;:\; l \cdot \mathrm{stride} + t - \mathrm{padding} = i}
+    .. math:: y[n, c, l] = \frac{1}{m[l]} \sum_t x[n, c, l \cdot \mathrm{stride} + t - \mathrm{padding}]
+
+    .. math:: \bar x[n, c, i] = \sum_{(t, l)\;:\; l \cdot \mathrm{stride} + t - \mathrm{padding} = i}
               \frac{g[n, c, l]}{m[l]}
 
     over the taps t that lie inside x. m[l] counts the elements of the window: those of x and, with

@@ -292,13 +292,14 @@ class Mutant:
     explanation, hint : str
         What happens, in a sentence; how to mend it.
     make : callable
-        Makes the implementation: an object with ``forward`` and ``backward`` as :func:`check_conv` calls them.
+        Makes the implementation: an object with ``forward`` and ``backward`` as :func:`~refconv.testing.check_conv`
+        calls them.
     transposed : bool
         Whether it is a transposed convolution.
     dtype : str
         Data type in which the mistake shows.
     supports : tuple of str
-        What :func:`check_conv` must be told that it supports.
+        What :func:`~refconv.testing.check_conv` must be told that it supports.
     endless : bool
         Whether it does not return in some cases.
     """
@@ -314,7 +315,7 @@ class Mutant:
     endless: bool = False
 
     def settings(self) -> dict[str, Any]:
-        """Return the keyword arguments with which :func:`check_conv` catches it."""
+        """Return the keyword arguments with which :func:`~refconv.testing.check_conv` catches it."""
         return {"transposed": self.transposed, "dtype": self.dtype, "supports": self.supports}
 
 

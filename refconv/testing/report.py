@@ -44,7 +44,7 @@ class Failure:
     Attributes
     ----------
     check : str
-        Name of the check, one of :data:`~refconv.testing.examine.CHECKS`.
+        Name of the check, one of `refconv.testing.examine.CHECKS`.
     case : Case
         The smallest case that failed it.
     message : str

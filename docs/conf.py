@@ -1,0 +1,72 @@
+"""How Sphinx makes the documentation site (`make site`) out of pages that are also read, and tested, where they lie.
+
+The source folder is the root of the repository, so a link from one file to another leads to the same place on the site
+and in the repository. What the pages load comes out of installed packages: the site is complete without a network.
+"""
+
+import logging
+from importlib.metadata import version as installed_version
+from importlib.resources import files
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parent.parent
+
+project = "refconv"
+author = "The refconv developers"
+version = release = installed_version("refconv")
+
+root_doc = "docs/index"
+include_patterns = ["docs/**.md", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md"]
+exclude_patterns = [".*", "benchmarks", "build", "dist", "mutants", "refconv", "tests", "**/.ipynb_checkpoints"]
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+nitpicky = True
+nitpick_ignore = [("py:obj", "lenet5_c3_groups")]  # has no page
+
+# Pages, and notebooks with the outputs that they were saved with.
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+nb_execution_mode = "off"
+nb_ipywidgets_js: dict[str, object] = {}
+if not any(ROOT.glob("notebooks/*.ipynb")):  # then the list on the tutorials page may be empty
+    logging.getLogger("sphinx.sphinx.directives.other").addFilter(
+        lambda record: getattr(record, "subtype", None) != "empty_glob"
+    )
+
+# Docstrings.
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+
+# Pages as they look. MathJax in one file that draws with SVG needs no fonts.
+templates_path = ["_templates"]
+html_theme = "furo"
+html_title = "refconv"
+html_static_path = ["_static", str(files("sphinx-mathjax-offline") / "static" / "mathjax" / "tex-svg.js")]
+html_css_files = ["site.css"]
+html_additional_pages = {"index": "redirect.html"}  # the front page is docs/index.html
+html_copy_source = False
+html_show_search_summary = False  # a page opened from a file may not read another
+html_show_copyright = False
+mathjax_path = "tex-svg.js"
+mathjax3_config = {"options": {"enableMenu": False}}
+pygments_dark_style = "github-dark"
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
+
+def without_last_blank_line(app: Sphinx, page: str, source: list[str]) -> None:
+    """Drop the empty line that ends a doctest and stands below its output."""
+    source[0] = source[0].replace("\n\n```\n", "\n```\n")
+
+
+def setup(app: Sphinx) -> None:  # noqa: D103
+    app.connect("source-read", without_last_blank_line)

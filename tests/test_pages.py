@@ -1,0 +1,59 @@
+"""Code blocks of the pages that are no doctests: Python that compiles, commands that have the options they show."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from refconv.cli import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
+LANGUAGES = {"python", "sh", "text", "{toctree}", "{eval-rst}"}
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Return the language and the text of each fenced block."""
+    return re.findall(r"^ *```(\S*)\n(.*?)^ *```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def unknown_words(line: str) -> list[str]:
+    """Return what a command line of refconv's says that the command does not know."""
+    name, *words = shlex.split(line, comments=True)[1:]
+    command = cli.commands.get(name)
+    if command is None:
+        return [name]
+    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    return [word for word in words if word.startswith("--") and word.partition("=")[0] not in options]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_are_what_they_say(page):
+    for language, text in blocks(page):
+        assert language in LANGUAGES
+        if language == "python" and not text.startswith(">>>"):
+            compile(text, page.name, "exec")
+        if language == "sh":
+            for line in re.findall(r"^(?:\w+=\w+ )?(refconv .*)", text, re.MULTILINE):
+                assert unknown_words(line) == [], line
+
+
+def test_stale_commands_are_seen():
+    assert unknown_words("refconv cots alexnet") == ["cots"]
+    assert unknown_words("refconv cost alexnet --gruops 2 --json") == ["--gruops"]
+
+
+def test_page_about_the_gpu_runs(monkeypatch):
+    """Run its block with NumPy in CuPy's place: the calls are the same."""
+    stand_in = ModuleType("cupy")
+    stand_in.asarray, stand_in.ones_like = np.asarray, np.ones_like
+    monkeypatch.setitem(sys.modules, "cupy", stand_in)
+    (block,) = [t for kind, t in blocks(ROOT / "docs" / "gpu.md") if kind == "python" and not t.startswith(">>>")]
+    names = {"images": np.ones((1, 4, 3, 3)), "kernels": np.ones((2, 2, 3, 3)), "print": lambda total: None}
+    exec(block, names)
+    assert names["y"].shape == (1, 2, 3, 3)
+    assert names["grads"].weight.shape == (2, 2, 3, 3)
