@@ -90,7 +90,7 @@ def _load_backend(name: str | None) -> Namespace:
 def cost(
     model: str, groups: str | None, batches: tuple[int, ...], measure: bool, backend: str | None, as_json: bool
 ) -> None:
-    r"""Count the parameters, multiply-adds (MACs), activations and memory of MODEL, layer by layer.
+    """Count the parameters, multiply-adds (MACs), activations and memory of MODEL, layer by layer.
 
     MODEL is alexnet, lenet5 or residual. Counting needs no arrays: --backend is only checked.
 
@@ -99,7 +99,7 @@ def cost(
     refconv cost alexnet --groups 1    the same network without groups
     refconv cost alexnet --groups log:3 --json
     refconv cost alexnet --batch 32 --batch 128 --measure
-    """
+    """  # noqa: D301
     from refconv.cost import model_cost
     from refconv.experiments.measure import MeasureError, measure_step
 
@@ -335,7 +335,7 @@ def train(
     as_json: bool,
     **given: Any,
 ) -> None:
-    r"""Train MODEL (residual, lenet5 or alexnet) on DATA, with checkpoints to go on from.
+    """Train MODEL (residual, lenet5 or alexnet) on DATA, with checkpoints to go on from.
 
     What stops it, kill -9 or a power failure, costs at most what came after the last checkpoint, and the resumed
     training ends with the same bits as one that was never stopped. Ctrl-C saves first. Needs the extra refconv[train].
@@ -345,7 +345,7 @@ def train(
     refconv train residual --groups log:3
     refconv train lenet5 --epochs 20 --out lenet
     refconv train lenet5 --epochs 20 --out lenet --resume
-    """
+    """  # noqa: D301
     from rich.console import Console
 
     from refconv.experiments.catalogue import find_model
@@ -457,7 +457,7 @@ def compare(
     as_json: bool,
     **recipe: Any,
 ) -> None:
-    r"""Compare dense, uniform and logarithmic groups at equal numbers of parameters, seed by seed.
+    """Compare dense, uniform and logarithmic groups at equal numbers of parameters, seed by seed.
 
     A small residual network is trained with every grouping, budget and seed. The tables give mean and standard
     deviation over the seeds, and the mean difference from the first grouping with its 95 % interval: where that holds
@@ -468,7 +468,7 @@ def compare(
     refconv compare
     refconv compare --data digits --groups dense,log:4 --budgets 7000 --seeds 20 --out log4
     refconv compare --data digits --groups dense,log:4 --budgets 7000 --seeds 20 --out log4 --resume
-    """
+    """  # noqa: D301
     from rich.console import Console
 
     from refconv.experiments.compare import InterruptedComparisonError, run_comparison

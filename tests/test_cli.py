@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import refconv
-from refconv.cli import main
+from refconv.cli import cli, main
 
 
 def run(capsys: Any, *arguments: str) -> tuple[int, str, str]:
@@ -168,6 +168,15 @@ def test_missing_packages_are_one_line_that_says_what_to_install(
     assert (code, out) == (2, "")
     assert err == "refconv: the tour needs scikit-image: pip install 'refconv[tour]'\n"
     assert not any(tmp_path.iterdir())
+
+
+def test_examples_in_help_keep_their_lines(capsys: Any) -> None:
+    for command in cli.commands:
+        code, out, _ = run(capsys, command, "--help")
+        assert code == 0
+        assert "\\b" not in out
+    _, out, _ = run(capsys, "cost", "--help")
+    assert "\n  refconv cost alexnet --groups log:3 --json\n" in out
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["cost", "--help"], ["tour", "--help"]])

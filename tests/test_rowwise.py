@@ -76,8 +76,10 @@ def test_each_tap_finds_its_rows(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5), (0, 2, 1, 3, 4, 5)], ids=["as they are", "turned"])
-def test_kernels_are_split_by_the_first_tap_and_joined_again(order: tuple[int, ...]) -> None:
-    kernels = np.arange(2 * 3 * 4 * 5 * 2 * 3).reshape(2, 3, 4, 5, 2, 3).transpose(order)[..., ::-1, ::-1, ::-1]
+@pytest.mark.parametrize("channels", [(3, 4), (1, 1), (1, 4), (3, 1)])
+def test_kernels_are_split_by_the_first_tap_and_joined_again(order: tuple[int, ...], channels: tuple[int, int]) -> None:
+    shape = (2, *channels, 5, 2, 3)
+    kernels = np.arange(np.prod(shape)).reshape(shape).transpose(order)[..., ::-1, ::-1, ::-1]
     count, K, C = kernels.shape[:3]
     parts = rowwise.split_kernels(np, kernels)
     for first, part in enumerate(parts):
