@@ -33,6 +33,9 @@ cache between being written as columns and being multiplied."""
 TASK_BYTES = 2**22
 """Small samples and groups are gathered up to this size: what amounts to no more is not worth a thread."""
 
+CHANNELS = 64
+"""Image channels that a gradient takes together if it can, although it could take them one by one."""
+
 DEFAULT_WORKSPACE = 64 * 2**20
 """Scratch bytes of one call, and the aim of one tile where tiles are not spread over CPU threads."""
 
@@ -188,8 +191,18 @@ def _plan(
         columns = image * copies * row_length
         return max(1, (columns + 2 * positions * row_length + image * padded_row) * item_bytes)
 
-    least = max((row_bytes(1 if split_channels else image, positions) for _, image, positions in blocks), default=1)
     halo = geo.spans[0] // geo.stride[0]  # rows of the padded input that tiles of rows read twice
+
+    def least_row_bytes(most: int) -> int:
+        """Scratch bytes for one output row of the largest group, or of its share of image channels."""
+        return max((row_bytes(min(image, most), positions) for _, image, positions in blocks), default=1)
+
+    together = max((image for _, image, _ in blocks), default=1)
+    if split_channels:  # few channels make poor products, and few rows are read twice: half the channels for more rows
+        together = min(together, CHANNELS)
+        while together > 1 and tile // least_row_bytes(together) <= min(row_count, 4 * halo):
+            together //= 2
+    least = least_row_bytes(together)
     rows = row_count
     if cut_rows and row_count * least > tile:
         rows = max(1, tile // least - halo, min(halo, tile // least))

@@ -477,10 +477,13 @@ def test_a_plan_by_hand(monkeypatch, tile, workspace, options, samples, rows, pi
     [
         # a group of 7 image and 3 position channels: with i of the first a row takes 296·i + 216 bytes
         (29 * (296 * 7 + 216), 29, 7),
-        (29 * (296 * 7 + 216) - 1, 29, 4),  # not 6 and 1: pieces of about one size
-        (29 * (296 * 3 + 216), 29, 3),
-        (29 * (296 + 216), 29, 1),
-        (29 * (296 + 216) - 1, 26, 1),
+        # rows are cut first, but the two that neighbours share
+        (29 * (296 * 7 + 216) - 1, 26, 7),
+        (29 * (296 * 3 + 216), 11, 7),
+        # where no more than 4·2 rows of all channels fit, half of these, and so on; pieces are of about one size
+        (9 * (296 * 7 + 216), 7, 7),
+        (9 * (296 * 7 + 216) - 1, 16, 3),
+        (29 * (296 + 216), 11, 3),
         (10 * (296 + 216), 8, 1),  # 5120 // 8 − 216 = 424 bytes for channels of 296
         (2 * (296 + 216), 2, 1),
         (1, 1, 1),
