@@ -701,7 +701,8 @@ def bench(
     """Time refconv against the peers that are installed; each runs in its own process, in turn.
 
     WORKLOAD is one of alexnet (the default), alexnet-dense, resnext, depthwise, logarithmic, pointwise, small, batch,
-    channels, groups and kernel. Ratios below 1 say that refconv is faster. --backend numpy alone is timed here.
+    channels, groups, kernel and threads. Ratios below 1 say that refconv is faster. --backend numpy alone is timed
+    here.
     """
     from refconv.bench.peers import PEERS
     from refconv.bench.run import BenchError, Settings, run_bench
@@ -744,14 +745,21 @@ def _print_bench(record: dict[str, Any]) -> None:
         for peer in timed:
             table.add_column(peer, justify="right")
         layers = dict.fromkeys(result["layer"] for result in results)
+        untimed: list[str] = []
         for layer in layers:
             of = {result["peer"]: result for result in results if result["layer"] == layer}
+            if "median" not in of["refconv"]:
+                untimed.append(layer)
+                continue
             ratios = (f"{of[peer]['ratio']:.2f}" if "ratio" in of[peer] else "" for peer in timed)
             table.add_row(layer, f"{1e3 * of['refconv']['median']:.2f}", *ratios)
-        if len(layers) > 1:
-            mean = (f"{means[workload][peer]:.2f}" if peer in means.get(workload, {}) else "" for peer in timed)
+        if len(layers) > 1 and workload in means:
+            mean = (f"{means[workload][peer]:.2f}" if peer in means[workload] else "" for peer in timed)
             table.add_row("geometric mean", "", *mean)
         console.print(table)
+        if untimed:
+            reason = next(result["reason"] for result in results if result["layer"] == untimed[0])
+            console.print(f"{', '.join(untimed)}: not timed, {reason}", style="dim")
         for peer in (peer for peer in peers if peer not in timed):
             reason = next(result["reason"] for result in results if result["peer"] == peer)
             console.print(f"{peer}: not timed, {reason}", style="dim")

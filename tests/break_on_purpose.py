@@ -215,6 +215,8 @@ BREAKS = {
     "turned-infinities-spread": ("conv.py", "if adjoint and all(map(all_finite, (positions, *kernels))):", "if adjoint:"),
     "calls-remembered-by-equality": ("shapes.py", "lru_cache(maxsize=256, typed=True)", "lru_cache(maxsize=256)"),
     "bench-ratio-upside-down": ("bench/run.py", '"ratio": own / median', '"ratio": median / own'),
+    "bench-roofs-the-lowest": ("bench/run.py", "max(found[name] for found in roofs)", "min(found[name] for found in roofs)"),
+    "bench-threads-not-set": ("bench/worker.py", "with threads(peer, layer):", "with threads(peer, WORKLOADS['small'][0]):"),
     "forget-keeps-the-children": ("nn/base.py", "            child.forget()\n", "            pass\n"),
     "width-never-below-the-budget": ("experiments/widths.py", "widths[max(above - 1, 0) : above + 1]", "widths[above : above + 1]"),
     "interval-of-the-normal-distribution": ("experiments/paired.py", "(1 + confidence) / 2, n - 1)", "(1 + confidence) / 2, 1e9)"),
@@ -261,6 +263,7 @@ def run(name: str) -> str | None:
         shutil.copytree(ROOT / "refconv", copy / "refconv", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / "docs", copy / "docs")
+        shutil.copytree(ROOT / "benchmarks", copy / "benchmarks", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", copy)
         target = copy / "refconv" / file
         text = target.read_text(encoding="utf-8")

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
+from refconv import tiling
 from refconv.bench import peers, run
-from refconv.bench.peers import PASSES, PEERS, can, operands
+from refconv.bench.peers import PASSES, PEERS, can, operands, threads
+from refconv.bench.roofs import roofs
 from refconv.bench.run import BenchError, Settings, run_bench, summary
-from refconv.bench.worker import median_seconds
+from refconv.bench.worker import measure, median_seconds
 from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.testing.definition import (
     definition_bias_grad,
@@ -22,9 +27,11 @@ from refconv.testing.definition import (
     definition_input_grad,
     definition_weight_grad,
 )
+from refconv.tiling import cores
 from tests.test_cli import run as run_command
 
 ROOT = Path(__file__).resolve().parents[1]
+ROOFS = {"gflops": 100.0, "gigabytes_per_second": 10.0}
 LAYERS = [
     Layer("dense", 2, 3, 7, 4, 3, stride=2, padding=1),
     Layer("uniform", 2, 4, 6, 8, 3, padding=1, spec="2"),
@@ -101,6 +108,50 @@ def test_what_cannot_be_timed_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> N
     assert can("scipy", layer, "float32", "training") == "it has no gradients"
     assert can("scipy", replace(layer, batch=10**6), "float32", "forward") == "it would take minutes"
     assert can("plain", layer, "float64", "training") is None
+    assert can("jax", replace(layer, threads=1), "float32", "forward") in (
+        "its threads cannot be set", "jax is not installed"
+    )  # fmt: skip
+    assert can("plain", replace(layer, threads=cores()), "float32", "forward") is None
+    assert can("plain", replace(layer, threads=cores() + 1), "float32", "forward") == f"there are {cores()} cores"
+
+
+def test_a_layer_says_how_many_threads_are_used() -> None:
+    one = replace(LAYERS[0], threads=1)
+    before = tiling._workers.get()
+    with threads("refconv", one):
+        assert tiling._workers.get() == 1
+    with threads("refconv", LAYERS[0]):
+        assert tiling._workers.get() == before
+    with threads("plain", one):
+        assert {pool["num_threads"] for pool in threadpool_info()} <= {1}
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        found = torch.get_num_threads()
+        with threads("torch", one):
+            assert torch.get_num_threads() == 1
+        torch.set_num_threads(found)
+    assert [layer.threads for layer in WORKLOADS["threads"]][:3] == [1, 2, 4]
+    assert {layer.macs for layer in WORKLOADS["threads"]} == {WORKLOADS["alexnet"][1].macs}
+
+
+def test_the_worker_sets_the_threads_of_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int | None] = []
+    watched = {"default": lambda: found.append(tiling._workers.get())}
+    monkeypatch.setitem(PEERS, "refconv", lambda layer, dtype, what: watched)
+    monkeypatch.setitem(WORKLOADS, "threads", WORKLOADS["threads"][:1])
+    assert measure("refconv", "threads", "float32", "forward", 0.0)["1"]["variant"] == "default"
+    assert set(found) == {1}
+
+
+def test_elements_are_of_input_weights_and_output() -> None:
+    assert LAYERS[1].elements == 2 * 4 * 36 + 8 * 2 * 9 + 2 * 8 * 36
+
+
+def test_roofs_are_rates() -> None:
+    found = roofs("float64", 0.0, side=64, copied=2**16)
+    assert list(found) == ["gflops", "gigabytes_per_second"]
+    assert all(0.001 < rate < 1e6 for rate in found.values())
 
 
 def test_the_median_is_of_repeated_calls() -> None:
@@ -119,13 +170,17 @@ def test_ratios_are_of_medians_over_rounds(monkeypatch: pytest.MonkeyPatch) -> N
             return {"1×3×8×8": {"reason": "torch is not installed"}}
         return {"1×3×8×8": {"seconds": next(times[peer]), "variant": "default"}}
 
+    peaks = iter([3.0, 5.0, 4.0])
     monkeypatch.setattr(run, "_measure", measured)
+    monkeypatch.setattr(run, "_roofs", lambda settings: {"gflops": next(peaks), "gigabytes_per_second": 2.0})
     monkeypatch.setattr(run, "_quiet", lambda: True)
     record = run_bench(Settings(("small",), ("plain", "torch"), rounds=3))
     assert order == ["refconv", "plain", "torch"] * 3
     assert record["busy_rounds"] == 0
+    assert record["roofs"] == {"gflops": 5.0, "gigabytes_per_second": 2.0}
     own, plain, torch = record["results"]
     assert (own["ratio"], own["median"]) == (1.0, 2.0)
+    assert (own["macs"], own["bytes"]) == (36 * 4 * 27, 4 * (3 * 64 + 4 * 27 + 4 * 36))
     assert (plain["ratio"], plain["median"], plain["smallest"], plain["largest"]) == (0.5, 4.0, 1.0, 8.0)
     assert torch["reason"] == "torch is not installed"
     assert summary(record) == {"small": {"plain": 0.5}}
@@ -135,6 +190,9 @@ def test_ratios_are_of_medians_over_rounds(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_peer_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run.sys, "executable", "false")
+    with pytest.raises(BenchError, match="measuring roofs failed: exit code 1"):
+        run_bench(Settings(("small",), (), rounds=1))
+    monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
     with pytest.raises(BenchError, match="refconv failed on small: exit code 1"):
         run_bench(Settings(("small",), (), rounds=1))
 
@@ -144,13 +202,33 @@ def test_the_command_times_for_real(capsys: Any, monkeypatch: pytest.MonkeyPatch
     arguments = ["bench", "small", "--peers", "plain", "--rounds", "1", "--seconds", "0.01"]
     code, out, err = run_command(capsys, *arguments, "--json", "--out", str(tmp_path / "record.json"))
     record = json.loads(out)
-    assert (code, err.splitlines()) == (0, ["round 1/1: small, refconv", "round 1/1: small, plain"])
+    steps = ["roofs", "small, refconv", "small, plain"]
+    assert (code, err.splitlines()) == (0, [f"round 1/1: {step}" for step in steps])
+    assert all(rate > 0 for rate in record["roofs"].values())
     assert [result["peer"] for result in record["results"]] == ["refconv", "plain"]
     assert all(result["median"] > 0 for result in record["results"])
     assert json.loads((tmp_path / "record.json").read_text()) == record
+    monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
     code, out, err = run_command(capsys, *arguments)
     assert code == 0
     assert "1×3×8×8" in out
+
+
+def test_layers_that_nobody_times_stand_below_the_table(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(peer: str, workload: str, settings: Settings) -> dict[str, Any]:
+        reason = {"reason": "there are 2 cores"}
+        return {
+            layer.name: {"seconds": 2.0, "variant": "default"} if layer.name in "12" else reason
+            for layer in WORKLOADS[workload]
+        }
+
+    monkeypatch.setattr(run, "_measure", measured)
+    monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
+    monkeypatch.setattr(run, "_quiet", lambda: True)
+    code, out, _ = run_command(capsys, "bench", "threads", "--peers", "plain", "--rounds", "1")
+    assert code == 0
+    assert "2000.00" in out
+    assert "4, 8, 16, 32, 64: not timed, there are 2 cores" in out
 
 
 @pytest.mark.parametrize(
@@ -174,10 +252,90 @@ def test_bad_usage_is_one_line_and_exit_code_2(capsys: Any, arguments: list[str]
     assert len(err.splitlines()) == 1
 
 
-def test_the_page_shows_the_records() -> None:
-    spec = importlib.util.spec_from_file_location("make_benchmarks", ROOT / "docs" / "make_benchmarks.py")
+def script(path: str) -> Any:
+    """Return a script of the repository as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.page() == (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    return module
+
+
+def made_up() -> dict[str, Any]:
+    """Return a record of workloads of all kinds, in which everything takes as long as its number of layers says."""
+    results: list[dict[str, Any]] = []
+    for workload in ("alexnet", "alexnet-dense", "batch", "threads"):
+        for seconds, layer in enumerate(WORKLOADS[workload], 1):
+            for peer in ("refconv", "plain"):
+                found: dict[str, Any] = {"workload": workload, "layer": layer.name, "peer": peer}
+                found |= {"macs": layer.macs, "bytes": 4096}
+                if (layer.threads or 1) < 4:
+                    found |= {"median": seconds * (1 + (workload == "alexnet-dense")), "ratio": 1.0}
+                results.append(found)
+    settings = {"dtype": "float32", "pass": "forward", "rounds": 1, "seconds": 1.0}
+    machine = {"processor": "abacus", "cores": 2}
+    told = {"date": "today", "machine": machine, "versions": {}, "settings": settings}
+    return {**told, "roofs": ROOFS, "results": results}
+
+
+def test_the_page_shows_the_records() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    assert script("docs/make_benchmarks.py").page() == page
+    named = re.findall(r"\]\((benchmarks/.*?\.png)\)", page)
+    assert sorted(named) == sorted(f"benchmarks/{path.name}" for path in (ROOT / "docs" / "benchmarks").iterdir())
+
+
+def test_a_record_is_shown_with_what_it_holds() -> None:
+    make = script("docs/make_benchmarks.py")
+    section = make.section("mine", made_up())
+    assert "layers is 0.50 of that without groups, with 0.62 of the multiply-adds" in section
+    assert re.findall(r"\((benchmarks/.*)\)", section) == [
+        f"benchmarks/{kind}_mine.png" for kind in ("time", "roofline", "scaling")
+    ]
+    assert "| threads | 2 |" in section
+    assert "| threads | 4 |" not in section
+    without = made_up()
+    del without["roofs"]
+    assert make.kinds(without) == ["time", "scaling"]
+    without["results"] = [result for result in without["results"] if result["workload"] == "alexnet"]
+    assert make.kinds(without) == ["time"]
+    assert "Two groups" not in make.section("mine", without)
+
+
+def test_figures_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    make = script("docs/make_benchmarks.py")
+    monkeypatch.setattr(make, "RESULTS", tmp_path)
+    (tmp_path / "bench_mine.json").write_text(json.dumps(made_up()), "utf-8")
+    images = make.draw_all()
+    assert list(images) == ["time_mine.png", "roofline_mine.png", "scaling_mine.png"]
+    assert all(image.startswith(b"\x89PNG") for image in images.values())
+    time, roofline, scaling = (make.KINDS[kind][0](made_up()) for kind in make.KINDS)
+    assert [len(line.get_xdata()) for line in time.axes[0].lines] == [16, 16]
+    assert [line.get_label() for line in roofline.axes[0].lines][-2:] == [
+        "matrix product,\n100 GFLOP/s",
+        "copying,\n10 GB/s",
+    ]
+    assert [axis.get_title() for axis in scaling.axes] == ["batch", "threads"]
+
+
+def test_every_marker_of_a_roofline_is_another() -> None:
+    make = script("docs/make_benchmarks.py")
+    markers = [mark["marker"] for mark in make.MARKS]
+    assert len(set(markers)) == len(markers) >= len(WORKLOADS) - 1
+
+
+def test_memory_is_what_lies_beyond_arguments_and_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = script("benchmarks/memory.py")
+    record = json.loads((ROOT / "benchmarks" / "results" / "memory.json").read_text("utf-8"))
+    assert list(record["extra_bytes"]) == list(memory.PASSES)
+    assert record["columns_bytes"] == memory.COLUMNS
+    assert all(
+        0 < found <= record["limit_bytes"] for extra in record["extra_bytes"].values() for found in extra.values()
+    )
+    monkeypatch.setattr(memory, "INPUT", (2, 64, 16, 16))
+    monkeypatch.setattr(memory.refconv, "conv", lambda x, weight, padding: 2 * x + 1)
+    allocated = memory.extra_bytes("forward")["allocated"]
+    tracemalloc.stop()
+    assert 4 * 2 * 64 * 16 * 16 <= allocated < 2**19  # the product, of the size of the result

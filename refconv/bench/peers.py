@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from refconv.bench.workloads import Layer
+from refconv.tiling import cores, set_workers
 
 Call = Callable[[], Any]
 Variants = dict[str, Call]
@@ -187,7 +189,9 @@ def _onnxruntime(layer: Layer, dtype: str, what: str) -> Variants:
         [onnx.numpy_helper.from_array(np.concatenate(weights), "w"), onnx.numpy_helper.from_array(bias, "b")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = layer.threads or 0  # 0: as many as it likes
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return {"default": lambda: session.run(None, {"x": x})}
 
 
@@ -223,6 +227,7 @@ PEERS: dict[str, Callable[[Layer, str, str], Variants]] = {
 
 _PACKAGES = {"torch": "torch", "jax": "jax", "onnxruntime": "onnxruntime", "scipy": "scipy"}
 _FORWARD_ONLY = ("onnxruntime", "scipy")
+_OWN_THREADS = ("jax", "scipy")
 
 
 def can(peer: str, layer: Layer, dtype: str, what: str) -> str | None:
@@ -232,6 +237,10 @@ def can(peer: str, layer: Layer, dtype: str, what: str) -> str | None:
         return f"{package} is not installed"
     if peer == "onnxruntime" and importlib.util.find_spec("onnx") is None:
         return "onnx is not installed"
+    if layer.threads is not None and peer in _OWN_THREADS:
+        return "its threads cannot be set"
+    if layer.threads is not None and layer.threads > cores():
+        return f"there are {cores()} cores"
     if peer in _FORWARD_ONLY and what == "training":
         return "it has no gradients"
     if peer == "onnxruntime" and (dtype != "float32" or not layer.groups.is_uniform):
@@ -239,3 +248,19 @@ def can(peer: str, layer: Layer, dtype: str, what: str) -> str | None:
     if peer == "scipy" and layer.macs > 10**8:
         return "it would take minutes"
     return None
+
+
+def threads(peer: str, layer: Layer) -> AbstractContextManager[object]:
+    """Return a context inside which a peer uses the layer's threads; ONNX Runtime's belong to its session."""
+    if layer.threads is not None and peer == "refconv":
+        return set_workers(layer.threads)
+    if layer.threads is not None and peer == "plain":
+        from threadpoolctl import threadpool_limits
+
+        limits: AbstractContextManager[object] = threadpool_limits(layer.threads)
+        return limits
+    if layer.threads is not None and peer == "torch":
+        import torch
+
+        torch.set_num_threads(layer.threads)
+    return nullcontext()

@@ -16,8 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from refconv.bench.peers import PASSES, PEERS
-from refconv.bench.workloads import WORKLOADS
+from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.integers import as_int, shown
 
 CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
@@ -78,7 +80,7 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
     """Time every workload with every peer that can run it, and return the record.
 
     In each round every peer runs once, one after the other, so that a slow spell of the machine meets them all. A round
-    begins when the machine is quiet, or when it was waited for long enough.
+    begins when the machine is quiet, or when it was waited for long enough, and with what the machine can do at most.
 
     Parameters
     ----------
@@ -90,10 +92,11 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
     Returns
     -------
     dict
-        What `json` can write: "date", "machine", "versions", "settings", "busy_rounds", and "results", a list with an
-        object for each layer and peer: its ratio of refconv's median time to the peer's, the median, smallest and
-        largest time of the rounds in seconds, the layer's multiply-adds, and the variant of the peer that was fastest;
-        or the reason why it was not timed.
+        What `json` can write: "date", "machine", "versions", "settings", "busy_rounds", "roofs", the highest of the
+        rounds as of :func:`refconv.bench.roofs.roofs`, and "results", a list with an object for each layer and peer:
+        its ratio of refconv's median time to the peer's, the median, smallest and largest time of the rounds in
+        seconds, the layer's multiply-adds, the bytes of its input, weights and output, and the variant of the peer
+        that was fastest; or the reason why it was not timed.
 
     Raises
     ------
@@ -103,10 +106,13 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
     peers = ("refconv", *(peer for peer in settings.peers if peer != "refconv"))
     times: dict[tuple[str, str, str], list[float]] = {}
     notes: dict[tuple[str, str, str], dict[str, Any]] = {}
+    roofs: list[dict[str, float]] = []
     patience, busy = PATIENCE, 0
     for number in range(1, settings.rounds + 1):
         patience = _wait_until_quiet(patience)
         busy += not _quiet()
+        say(f"round {number}/{settings.rounds}: roofs")
+        roofs.append(_roofs(settings))
         for workload in settings.workloads:
             for peer in peers:
                 say(f"round {number}/{settings.rounds}: {workload}, {peer}")
@@ -127,8 +133,9 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
             "cleared": [name for name in CLEARED if name in os.environ],
         },
         "busy_rounds": busy,
+        "roofs": {name: max(found[name] for found in roofs) for name in roofs[0]},
         "results": [
-            _result(workload, layer.name, layer.macs, peer, times, notes)
+            _result(workload, layer, settings.dtype, peer, times, notes)
             for workload in settings.workloads
             for layer in WORKLOADS[workload]
             for peer in peers
@@ -153,29 +160,39 @@ def summary(record: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def _result(
     workload: str,
-    layer: str,
-    macs: int,
+    layer: Layer,
+    dtype: str,
     peer: str,
     times: dict[tuple[str, str, str], list[float]],
     notes: dict[tuple[str, str, str], dict[str, Any]],
 ) -> dict[str, Any]:
-    key = (workload, layer, peer)
-    found: dict[str, Any] = {"workload": workload, "layer": layer, "peer": peer, "macs": macs, **notes[key]}
+    key = (workload, layer.name, peer)
+    found: dict[str, Any] = {"workload": workload, "layer": layer.name, "peer": peer, "macs": layer.macs}
+    found |= {"bytes": layer.elements * np.dtype(dtype).itemsize, **notes[key]}
     if key in times:
-        own = statistics.median(times[workload, layer, "refconv"])
+        own = statistics.median(times[workload, layer.name, "refconv"])
         median = statistics.median(times[key])
         found |= {"ratio": own / median, "median": median, "smallest": min(times[key]), "largest": max(times[key])}
     return found
 
 
 def _measure(peer: str, workload: str, settings: Settings) -> dict[str, Any]:
-    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    command = [sys.executable, "-m", "refconv.bench.worker"]
     arguments = [peer, workload, settings.dtype, settings.what, str(settings.seconds)]
-    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
+    return _run(f"{peer} failed on {workload}", "worker", *arguments)
+
+
+def _roofs(settings: Settings) -> dict[str, float]:
+    return _run("measuring roofs failed", "roofs", settings.dtype, str(settings.seconds))
+
+
+def _run(failure: str, module: str, *arguments: str) -> dict[str, Any]:
+    """Return what a module of this package prints, run in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
+    command = [sys.executable, "-m", f"refconv.bench.{module}", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise BenchError(f"{peer} failed on {workload}: {reason}")
+        raise BenchError(f"{failure}: {reason}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 
-from refconv.bench.peers import PEERS, Call, can
+from refconv.bench.peers import PEERS, Call, can, threads
 from refconv.bench.workloads import WORKLOADS
 
 LEAST, MOST = 5, 2000
@@ -35,8 +35,9 @@ def measure(peer: str, workload: str, dtype: str, what: str, seconds: float) -> 
         if reason is not None:
             found[layer.name] = {"reason": reason}
             continue
-        variants = PEERS[peer](layer, dtype, what)
-        times = {name: median_seconds(call, seconds / len(variants)) for name, call in variants.items()}
+        with threads(peer, layer):
+            variants = PEERS[peer](layer, dtype, what)
+            times = {name: median_seconds(call, seconds / len(variants)) for name, call in variants.items()}
         best = min(times, key=times.__getitem__)
         found[layer.name] = {"seconds": times[best], "variant": best}
     return found

@@ -22,6 +22,8 @@ class Layer:
         Output channels, and the window.
     spec : str
         Its groups, as of :func:`refconv.cost.parse_groups`.
+    threads : int, optional
+        How many threads a peer may use. Default: as many as it likes.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Layer:
     stride: int = 1
     padding: int = 0
     spec: str = "1"
+    threads: int | None = None
 
     @property
     def groups(self) -> ChannelGroups:
@@ -49,6 +52,12 @@ class Layer:
         """Multiply-adds of one forward pass of the batch."""
         weights = self.groups.parameter_count((self.kernel, self.kernel), bias=False)
         return self.batch * weights * self.output**2
+
+    @property
+    def elements(self) -> int:
+        """Numbers in the input, the weights and the output: what a forward pass has to read and write at least."""
+        weights = self.groups.parameter_count((self.kernel, self.kernel), bias=False)
+        return self.batch * (self.c_in * self.size**2 + self.c_out * self.output**2) + weights
 
 
 def _alexnet(groups: str, batch: int = 8) -> tuple[Layer, ...]:
@@ -77,5 +86,6 @@ WORKLOADS: dict[str, tuple[Layer, ...]] = {
         replace(_BASE, name=str(g), c_in=128, c_out=128, size=28, spec=str(g)) for g in (1, 2, 4, 8, 16, 32, 64, 128)
     ),
     "kernel": tuple(replace(_BASE, name=str(k), size=28, kernel=k, padding=k // 2) for k in (1, 3, 5, 7, 9, 11)),
+    "threads": tuple(replace(_alexnet("2")[1], name=str(n), threads=n) for n in (1, 2, 4, 8, 16, 32, 64)),
 }
 """Every workload by name: its layers."""

@@ -1,0 +1,113 @@
+"""Memory that a call takes beyond its arguments and its result: forward, input gradient and weight gradient.
+
+The input is (32, 64, 112, 112) float32, the weight 64 kernels of 3×3, padding 1. Each pass runs in a process of its
+own. "allocated" is the most that `tracemalloc` saw, "resident" how much the peak resident memory of the process grew in
+its first call, with what BLAS and the threads take for themselves; both less the result. The textbook's im2col would
+hold one column for every output position of the batch.
+
+    python benchmarks/memory.py [--json FILE]
+
+Exits with 1 if a pass takes more than 64 MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import refconv
+from refconv.experiments.measure import peak_bytes
+
+INPUT, WEIGHT = (32, 64, 112, 112), (64, 64, 3, 3)
+COLUMNS = 32 * 576 * 112 * 112 * 4
+"""Bytes of the columns of the whole batch."""
+
+LIMIT = 64 * 10**6
+PASSES = ("forward", "input gradient", "weight gradient")
+HIDDEN = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+"""Settings of the BLAS that a user's machine does not have: taken out of the environment of the measured processes."""
+
+
+def extra_bytes(what: str) -> dict[str, int]:
+    """Call one pass in this process, twice; return what it took beyond arguments and result."""
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal(shape, dtype=np.float32) for shape in (INPUT, WEIGHT))
+    grad = rng.standard_normal(INPUT, dtype=np.float32)  # the output is as large as the input
+
+    def call() -> Any:
+        if what == "forward":
+            return refconv.conv(x, weight, padding=1)
+        if what == "input gradient":
+            return refconv.conv_input_grad(grad, weight, x.shape, padding=1)
+        return refconv.conv_weight_grad(grad, x, weight.shape[2:], padding=1)
+
+    before = peak_bytes()
+    result = call()
+    resident = peak_bytes() - before - result.nbytes
+    del result
+    tracemalloc.start()
+    result = call()
+    return {"allocated": tracemalloc.get_traced_memory()[1] - result.nbytes, "resident": resident}
+
+
+def run(what: str) -> dict[str, int]:
+    """Measure one pass in a process of its own, with the BLAS settings a user's machine has: none."""
+    environment = {name: value for name, value in os.environ.items() if name not in HIDDEN}
+    command = [sys.executable, __file__, "--worker", what]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"the process of the {what} ended with code {done.returncode}:\n{done.stderr}")
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Measure, print and record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="also write the record to this file")
+    parser.add_argument("--worker", choices=PASSES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(extra_bytes(options.worker)))
+        return
+    extra = {what: run(what) for what in PASSES}
+    print(f"{'MB beyond arguments and result':<32}{'allocated':>10}{'resident':>10}{'columns / resident':>20}")
+    for what, found in extra.items():
+        allocated, resident = found["allocated"], found["resident"]
+        print(f"{what:<32}{allocated / 1e6:>10.1f}{resident / 1e6:>10.1f}{COLUMNS / resident:>20.0f}")
+    print(f"{'columns of the whole batch':<32}{COLUMNS / 1e6:>10.1f}")
+    if options.json:
+        record = {
+            "date": time.strftime("%Y-%m-%d"),
+            "command": "python benchmarks/memory.py",
+            "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+            "environment": f"without {' and '.join(HIDDEN)}",
+            "versions": {
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                "refconv": refconv.__version__,
+            },
+            "input_shape": INPUT,
+            "weight_shape": WEIGHT,
+            "columns_bytes": COLUMNS,
+            "limit_bytes": LIMIT,
+            "extra_bytes": extra,
+        }
+        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    most = max(max(found.values()) for found in extra.values())
+    if most > LIMIT:
+        sys.exit(f"{most:,} bytes are more than {LIMIT:,}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What the machine can do at most: ``python -m refconv.bench.roofs DTYPE SECONDS`` prints JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from refconv.bench.peers import Call
+from refconv.tiling import cores
+
+LEAST = 3
+"""Repetitions of one measurement."""
+
+
+def roofs(dtype: str, seconds: float, side: int = 2048, copied: int = 2**28) -> dict[str, float]:
+    """Return the highest rates of arithmetic and of memory that NumPy reaches here.
+
+    Parameters
+    ----------
+    dtype : str
+        "float32" or "float64".
+    seconds : float
+        For how long each is repeated; the fastest time counts.
+    side : int
+        Of the square matrices that are multiplied, with as many threads as BLAS likes.
+    copied : int
+        Bytes that are copied in all, by a thread on each core: more than caches hold.
+
+    Returns
+    -------
+    dict
+        "gflops": 10⁹ additions and multiplications a second; "gigabytes_per_second": 10⁹ bytes a second, where each
+        byte that is copied counts twice, as read and as written.
+    """
+    a, b = np.random.default_rng(0).standard_normal((2, side, side)).astype(dtype)
+    product = np.empty_like(a)
+    multiplied = _least_seconds(lambda: np.matmul(a, b, out=product), seconds)
+    source = np.ones(copied // a.itemsize, dtype)
+    target = np.zeros_like(source)
+    parts = list(zip(np.array_split(target, cores()), np.array_split(source, cores()), strict=True))
+    with ThreadPoolExecutor(len(parts)) as pool:
+        moved = _least_seconds(lambda: list(pool.map(lambda part: np.copyto(*part), parts)), seconds)
+    return {"gflops": 2e-9 * side**3 / multiplied, "gigabytes_per_second": 2e-9 * source.nbytes / moved}
+
+
+def _least_seconds(call: Call, seconds: float) -> float:
+    """Return the least time of a call that is repeated for about so many seconds, after it was warmed up."""
+    call()
+    times: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(times) < LEAST or time.perf_counter() < until:
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(roofs(sys.argv[1], float(sys.argv[2]))))
