@@ -294,6 +294,15 @@ def matmul(xp: Namespace, a: Array, b: Array, *, out: Array = None) -> Array:
     return xp.matmul(a, b)
 
 
+def add_to(xp: Namespace, total: Array, more: Array) -> None:
+    """Add to `total` in place, with no more warnings than a matrix product that sums it all."""
+    if xp is np:
+        with np.errstate(invalid="ignore"):
+            total += more
+    else:
+        total += more
+
+
 def all_finite(array: Array) -> bool:
     """Tell whether a NumPy array holds no infinity and no NaN."""
     return dtype_kind(dtype_of(array)) == "integer" or bool(np.isfinite(array).all())

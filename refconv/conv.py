@@ -23,7 +23,8 @@ conj(P), because ⟨g, w·im2col(P)⟩ = Σ conj(g)·w·im2col(P) = ⟨g·im2col
 itself (its x are the positions, its y the image), so its gradients are ``correlate`` with conj(w), and ``outer`` of
 conj(x) and g. Groups are a batch axis of each matrix product: no pass ever mixes two groups.
 
-Where it is faster, scatter is computed as a correlation with the kernel turned round (:mod:`refconv.adjoint`).
+Where it is faster, scatter is computed as a correlation with the kernel turned round (:mod:`refconv.adjoint`), and a
+product beside im2col as one for each tap of the first axis, along which columns need no copy (:mod:`refconv.rowwise`).
 
 Under every padding mode P = pad(x), so the gradient with respect to x is fold of the gradient with respect to P
 (:mod:`refconv.padding`). The passes below run on the slices that :mod:`refconv.tiling` cuts.
@@ -44,6 +45,7 @@ from refconv.arrays import (
     DTYPES,
     Array,
     Namespace,
+    add_to,
     all_finite,
     computing_dtype,
     conj,
@@ -255,7 +257,7 @@ class _Passes:
 
         def total(task: tuple[Piece, Sequence[slice]]) -> list[Array]:
             piece, batches = task
-            return _sum_lists(tile(batch, rows, piece) for batch in batches for rows in plan.rows)
+            return _sum_lists(xp, (tile(batch, rows, piece) for batch in batches for rows in plan.rows))
 
         def write(piece: Piece, matrices: list[Array]) -> None:
             kernel = kernels[piece.block][piece.groups, :, piece.channels, :]  # (G, K, C, T)
@@ -264,16 +266,15 @@ class _Passes:
             else:
                 kernel[...] = xp.reshape(xp.matrix_transpose(matrices[0]), kernel.shape)
 
-        if len(plan.pieces) >= 4:
+        if plan.parts == 1:
             spread(xp, lambda piece: write(piece, total((piece, plan.batches))), plan.pieces, plan.tile_bytes)
             return kernels
-        # Few pieces would leave threads idle: then parts of the batch are summed apart, how many by shape alone.
-        per_part = -(-len(plan.batches) // 4)
+        per_part = -(-len(plan.batches) // plan.parts)
         chunks = [plan.batches[i : i + per_part] for i in range(0, len(plan.batches), per_part)]
         tasks = [(piece, chunk) for piece in plan.pieces for chunk in chunks]
         totals = spread(xp, total, tasks, plan.tile_bytes)
         for piece in plan.pieces:
-            write(piece, _sum_lists(totals.pop(0) for _ in chunks))
+            write(piece, _sum_lists(xp, (totals.pop(0) for _ in chunks)))
         return kernels
 
     # --- Reading and writing slices ---
@@ -334,13 +335,13 @@ class _Passes:
         return total
 
 
-def _sum_lists(lists: Iterable[list[Array]]) -> list[Array]:
+def _sum_lists(xp: Namespace, lists: Iterable[list[Array]]) -> list[Array]:
     """Return the sum of lists of arrays, place by place, in the first one's arrays."""
     lists = iter(lists)
     sums = next(lists)
     for more in lists:
         for i, array in enumerate(more):
-            sums[i] += array
+            add_to(xp, sums[i], array)
     return sums
 
 

@@ -24,7 +24,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
-from refconv.arrays import Array, Namespace, matmul, windows
+from refconv.arrays import Array, Namespace, add_to, matmul, windows
 from refconv.shapes import Convolution, Geometry
 
 COPY, ADD, MULTIPLY, NARROW = 2.0, 1.0, 0.075, 30
@@ -32,9 +32,16 @@ COPY, ADD, MULTIPLY, NARROW = 2.0, 1.0, 0.075, 30
 multiply-add, which takes 1 + NARROW / rows times as long if the product has few rows: about so on one core of 2025."""
 
 
+LARGEST = 2**22
+"""Elements of a weight that is copied by its taps; a larger one stays as it is."""
+
+
 @functools.lru_cache(maxsize=256)
 def is_faster_for_images(call: Convolution) -> bool:
     """Tell whether columns of rows are the faster ones where the sum over all taps is wanted."""
+    weights = sum(block.count * block.in_size * block.out_size for block in call.groups.blocks)
+    if weights * math.prod(call.geometry.kernel) > LARGEST:
+        return False
     return _gain(call, lambda image, positions, taps: ADD * positions * taps)
 
 
@@ -121,7 +128,7 @@ def sum_of_products(
     product: Array | None = None
     for kernel, column in zip(kernels[1:], columns[1:], strict=True):
         product = matmul(xp, kernel, column, out=product)
-        total += product
+        add_to(xp, total, product)
     return total
 
 

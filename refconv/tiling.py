@@ -86,8 +86,9 @@ def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noq
     many samples, groups and threads are at work at once, and never changes the result. What is summed together is
     cut by shape alone, into tiles of at most 4 MiB (always 64 MiB for modules other than NumPy, which may sum
     in another order as soon as there are more or fewer samples), so a smaller budget can be exceeded by one such
-    tile; a tile by a single very wide row; and both by the input gradient of a padding mode other than zeros, which
-    takes whole channels, or of groups that share input channels, which takes whole samples.
+    tile; a tile by a single row of outputs, if the windows that it reads are large; and both by the input gradient of a
+    padding mode other than zeros, which takes whole channels, or of groups that share input channels, which takes whole
+    samples. Not counted is the weight, which the input gradient, and unless it is large the convolution, copies.
 
     Parameters
     ----------
@@ -128,6 +129,7 @@ class Plan:
     rows: tuple[tuple[int, int], ...]
     pieces: tuple[Piece, ...]
     tile_bytes: int
+    parts: int  # of the batch, which are summed apart
 
 
 def cut(length: int, size: int) -> tuple[slice, ...]:
@@ -164,7 +166,15 @@ def make_plan(
     apart = on_threads and not sums_batch  # other modules may sum each of a batch of products otherwise
     budget = min(TASK_BYTES, tile, _workspace.get()) if apart else tile
     return _plan(
-        call, item_bytes, split_channels, cut_rows, rowwise, tile, budget, on_threads, on_threads and sums_batch
+        call,
+        item_bytes,
+        split_channels,
+        cut_rows,
+        rowwise,
+        tile,
+        budget,
+        TASK_BYTES if on_threads else None,
+        sums_batch,
     )
 
 
@@ -177,7 +187,7 @@ def _plan(
     rowwise: bool,
     tile: int,
     budget: int,
-    on_threads: bool,
+    task: int | None,
     sums_batch: bool,
 ) -> Plan:
     geo = call.geometry
@@ -190,6 +200,11 @@ def _plan(
         """Scratch bytes for one output row: its columns, its positions twice, the padded rows it newly needs."""
         columns = image * copies * row_length
         return max(1, (columns + 2 * positions * row_length + image * padded_row) * item_bytes)
+
+    def more_bytes(image: int) -> int:
+        """Scratch bytes for columns of rows beyond those: of the rows that the last window spans."""
+        more = max(0, geo.spans[0] - geo.stride[0]) * _product(geo.kernel[1:]) * row_length
+        return image * more * item_bytes if rowwise else 0
 
     halo = geo.spans[0] // geo.stride[0]  # rows of the padded input that tiles of rows read twice
 
@@ -204,9 +219,11 @@ def _plan(
             together //= 2
     least = least_row_bytes(together)
     rows = row_count
-    if cut_rows and row_count * least > tile:
+    if cut_rows and row_count * least + more_bytes(together) > tile:
         rows = max(1, tile // least - halo, min(halo, tile // least))
-    sums = sum(count * image * taps * positions * item_bytes for count, image, positions in blocks) if sums_batch else 0
+    sums = sum(count * image * taps * positions * item_bytes for count, image, positions in blocks)
+    # Threads share sums over the batch: pieces of the channels where these are large, else parts of the batch.
+    share_channels = task is not None and sums_batch and sums > tile // 4
     shares = []  # of each block: how many groups at once, and how many image channels of each
     for count, image, positions in blocks:
         at_once, channels = count, image
@@ -214,7 +231,7 @@ def _plan(
             fixed = 2 * positions * row_length * item_bytes
             per_channel = max(1, (copies * row_length + padded_row) * item_bytes)
             channels = max(1, min(image, (tile // rows - fixed) // per_channel))
-        if split_channels and sums > tile // 4:  # at least four pieces, that threads can share
+        if split_channels and share_channels:  # at least four pieces, if there are as many channels
             per_channel, most = max(1, taps * positions * item_bytes), min(sums, tile) // 4
             channels = max(1, min(channels, most // per_channel))
             at_once = max(1, min(count, most // max(1, image * per_channel)))
@@ -222,15 +239,18 @@ def _plan(
             at_once, channels = 1, _even(image, channels)
         shares.append((at_once, channels))
     sides = zip(blocks, shares, strict=True)
-    whole = max((n * row_bytes(c, positions) * rows for (_, _, positions), (n, c) in sides), default=1)
+    whole = max(
+        (n * (row_bytes(c, positions) * rows + more_bytes(c)) for (_, _, positions), (n, c) in sides), default=1
+    )
     samples = max(1, min(call.batch, budget // whole))
-    if on_threads and sums <= tile // 4 and call.batch * whole > TASK_BYTES:
+    if task is not None and not share_channels and call.batch * whole > task:
         samples = min(samples, -(-call.batch // 4))  # a few slices at least, for threads to share
     samples = _even(call.batch, samples)
     pieces: list[Piece] = []
     image_start = positions_start = 0
     for index, ((count, image, positions), (at_once, channels)) in enumerate(zip(blocks, shares, strict=True)):
-        at_once = _even(count, max(1, min(at_once, budget // (row_bytes(image, positions) * rows * samples))))
+        group = row_bytes(image, positions) * rows + more_bytes(image)
+        at_once = _even(count, max(1, min(at_once, budget // (group * samples))))
         for groups in cut(count, at_once):
             for part in cut(image, max(1, channels)) or (slice(0, 0),):
                 split = part != slice(0, image)
@@ -256,13 +276,14 @@ def _plan(
         image = piece.image.stop - piece.image.start
         positions = piece.positions.stop - piece.positions.start
         partial = image * taps * blocks[piece.block][2] if split_channels else 0  # of a weight gradient
-        return samples * rows * row_bytes(image, positions) + partial * item_bytes
+        return samples * (rows * row_bytes(image, positions) + more_bytes(image)) + partial * item_bytes
 
     return Plan(
         batches=cut(call.batch, samples),
         rows=tuple((part.start, part.stop) for part in cut(row_count, rows)),
         pieces=tuple(pieces),
         tile_bytes=max(map(tile_bytes, pieces), default=1),
+        parts=4 if task is not None and sums_batch and not share_channels and len(pieces) < 4 else 1,
     )
 
 
@@ -331,19 +352,28 @@ def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], workers: 
     others: list[threading.Thread] = []
     try:
         for number in range(1, workers):
-            thread = threading.Thread(target=copy_context().run, args=(run,), name=f"refconv-{number}")
+            others.append(threading.Thread(target=copy_context().run, args=(run,), name=f"refconv-{number}"))
             try:
-                thread.start()
+                others[-1].start()
             except RuntimeError:  # no more threads here, as in a browser: those that there are do the work
                 break
-            others.append(thread)
         run()
-    finally:
-        todo.clear()  # does nothing unless this thread was interrupted
-        for thread in others:
-            thread.join()
+    except BaseException as error:  # this thread was interrupted between two tasks
+        todo.clear()
+        failures.append(error)
+    while others:  # however often it is interrupted now: no task may outlive the call
+        try:
+            if others[-1].ident is not None:
+                others[-1].join()
+            others.pop()
+        except KeyboardInterrupt as error:
+            todo.clear()
+            failures.append(error)
     if failures:
-        raise failures[0]
+        try:
+            raise next((error for error in failures if not isinstance(error, Exception)), failures[0])
+        finally:
+            failures.clear()  # the error holds this frame, and would be held by it
     return [results[index] for index in range(len(tasks))]
 
 
@@ -383,7 +413,7 @@ class _BlasLimit:
             if self._users == 0:
                 self._before = [library.num_threads for library in _blas_libraries()]
                 for library in _blas_libraries():
-                    library.set_num_threads(1)
+                    _set_blas_threads(library, 1)
             self._users += 1
 
     def __exit__(self, *_: object) -> None:
@@ -401,7 +431,15 @@ class _BlasLimit:
 
     def _restore(self) -> None:
         for library, threads in zip(_blas_libraries(), self._before, strict=True):
-            library.set_num_threads(threads)
+            _set_blas_threads(library, threads)
+
+
+def _set_blas_threads(library: Any, threads: int) -> None:
+    """Set the limit from whichever thread: threadpoolctl 3.7 and newer heeds only the one that asked first."""
+    release = getattr(library, "clear_controlling_thread", lambda force: None)
+    release(force=True)
+    library.set_num_threads(threads)
+    release(force=True)
 
 
 _blas_limit = _BlasLimit()

@@ -106,6 +106,7 @@ def call(x: Any, w: Any, **options: Any) -> Any:
         ),  # 33 rows instead of 363, summed eleven times
         (call((8, 128, 28, 28), (128, 4, 3, 3), padding=1, groups=32), True, True),
         (call((8, 1, 28, 28), (64, 1, 3, 3)), False, False),  # more sums than copies
+        (call((1, 1024, 28, 28), (1024, 1024, 3, 3)), False, True),  # a weight too large to be copied
         (call((8, 64, 28, 28), (64, 64, 1, 3)), False, False),  # one row of taps
         (call((8, 64, 28, 28), (64, 64, 3, 3), stride=3), False, False),  # windows that do not overlap
         (call((8, 16, 10, 5), (16, 64, 3, 3), transposed=True), True, True),
@@ -125,6 +126,15 @@ def test_an_infinity_reaches_only_the_windows_that_read_it(way: bool, bad: float
     expected = np.zeros(y.shape, bool)
     expected[:, :, 2, 3:5] = True  # rows 3…5 and columns 3, 4 of the padded input: 5 and 4 hold it
     np.testing.assert_array_equal(~np.isfinite(y), expected)
+
+
+def test_opposite_infinities_warn_of_nothing(way: bool) -> None:
+    x = np.zeros((1, 8, 9, 9), "f4")
+    x[0, 0, 4, 4], x[0, 0, 5, 4] = np.inf, -np.inf
+    with np.errstate(all="raise"):
+        y = refconv.conv(x, np.ones((4, 8, 3, 3), "f4"), padding=1)
+        refconv.conv_weight_grad(np.ones_like(y), x, 3, padding=1)
+    assert np.isnan(y[0, 0, 4, 4])
 
 
 def test_the_same_bits_for_any_number_of_workers_and_any_workspace(way: bool) -> None:

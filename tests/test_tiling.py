@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -185,6 +186,22 @@ def test_samples_at_once_fit_a_small_workspace():
                 lambda: refconv.conv_backward(grad, x, weight, padding=1, needs=("x",)),
             ):
                 assert peak_beyond_result(call) < budget + 2**17
+
+
+def test_a_few_rows_of_outputs_that_read_many_of_the_input_stay_within_the_budget():
+    x, weight = np.zeros((8, 16, 103, 130), "f4"), np.zeros((16, 16, 100, 3), "f4")
+    with set_workers(7), set_workspace(2**25):
+        y = refconv.conv(x, weight)
+        assert peak_beyond_result(lambda: refconv.conv(x, weight)) < 2**25
+        assert peak_beyond_result(lambda: refconv.conv_backward(y, x, weight, needs=("weight",))) < 2**25
+
+
+def test_a_large_weight_gradient_of_few_channels_is_not_held_several_times():
+    x, g = np.ones((8, 2, 40, 40)), np.ones((8, 512, 10, 10))
+    weight = np.ones((512, 2, 31, 31))  # 7.5 MiB
+    with set_workers(4):
+        extra = peak_beyond_result(lambda: refconv.conv_backward(g, x, weight, needs=("weight",)))
+    assert extra < 4 * weight.nbytes  # sums, products of one more tile, and their columns
 
 
 @pytest.mark.parametrize("need", ["x", "weight"])
@@ -659,6 +676,98 @@ def test_the_interrupted_thread_waits_for_the_others(monkeypatch):
     with set_workers(3), pytest.raises(KeyboardInterrupt):
         tiling.spread(np, work, range(1000), 8)
     assert threading.active_count() == before
+
+
+def test_an_interrupt_while_waiting_does_not_leave_threads_behind(monkeypatch):
+    monkeypatch.setattr(tiling, "TASK_BYTES", 1)
+    before, real, interrupted = threading.active_count(), threading.Thread.join, []
+
+    def join(self, *args):
+        if len(interrupted) < 3:
+            interrupted.append(self)
+            raise KeyboardInterrupt
+        real(self, *args)
+
+    monkeypatch.setattr(threading.Thread, "join", join)
+    with set_workers(2), pytest.raises(KeyboardInterrupt):
+        tiling.spread(np, lambda task: time.sleep(0.02), range(5), 8)
+    assert len(interrupted) == 3
+    assert threading.active_count() == before
+
+
+def test_an_interrupt_is_raised_rather_than_what_failed_before_it(monkeypatch):
+    monkeypatch.setattr(tiling, "TASK_BYTES", 1)
+    begun, failed = threading.Event(), threading.Event()
+
+    def work(task):
+        if threading.current_thread() is threading.main_thread():
+            begun.set()
+            failed.wait(5)
+            time.sleep(0.01)
+            raise KeyboardInterrupt
+        begun.wait(5)
+        failed.set()
+        raise MemoryError
+
+    with set_workers(2), pytest.raises(KeyboardInterrupt):
+        tiling.spread(np, work, range(9), 8)
+
+
+def test_a_failure_that_was_caught_holds_no_arrays(monkeypatch):
+    monkeypatch.setattr(tiling, "TASK_BYTES", 1)
+
+    class Scratch:
+        pass
+
+    def call():
+        scratch = Scratch()
+        held.append(weakref.ref(scratch))
+
+        def work(task):
+            raise MemoryError(scratch)
+
+        with set_workers(2):
+            tiling.spread(np, work, range(9), 8)
+
+    held = []
+    gc.disable()
+    try:
+        with pytest.raises(MemoryError) as caught:
+            call()
+        del caught
+        assert held[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_blas_is_held_to_one_thread_from_whichever_thread_the_call_comes():
+    """threadpoolctl heeds only the first thread that asks, unless that is undone."""
+    before, x, weight = blas_threads(), np.ones((2, 8, 20, 20), "f4"), np.ones((8, 8, 3, 3), "f4")
+    refconv.conv(x, weight)  # by the main thread first
+    inside = []
+
+    def call():
+        with tiling._blas_limit:
+            inside.append(blas_threads())
+
+    for _ in range(2):
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+        call()
+    assert inside == [[1] * len(before)] * 4
+    assert blas_threads() == before
+
+
+def test_a_call_from_another_thread_gives_the_same_bits():
+    rng, found = np.random.default_rng(0), []
+    x = rng.standard_normal((16, 32, 40, 40)).astype("f4")
+    weight = rng.standard_normal((32, 32, 3, 3)).astype("f4")
+    expected = refconv.conv(x, weight)
+    thread = threading.Thread(target=lambda: found.append(refconv.conv(x, weight)))
+    thread.start()
+    thread.join()
+    assert np.array_equal(found[0], expected)
 
 
 def test_where_no_thread_can_start_the_caller_does_all_the_work(monkeypatch):
