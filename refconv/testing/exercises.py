@@ -1,0 +1,228 @@
+"""Checks of exercises: a piece of a convolution that someone wrote, put among right pieces and given to `check_conv`.
+
+The rest of the convolution comes from the small correct one that the catalogue of mistakes is made of, so that a wrong
+piece gives exactly what the catalogue's mistake of that piece gives, and is called by its name.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refconv.testing.cases import Case
+from refconv.testing.check import check_conv
+from refconv.testing.definition import Array
+from refconv.testing.mutants import Conv, Steps, steps
+from refconv.testing.report import CheckReport, Diagnosis, Failure
+
+AXES = ("stride", "padding", "dilation")
+"""What a piece supports unless it is told otherwise."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check of an exercise found; print it.
+
+    Attributes
+    ----------
+    name : str
+        The function that was checked.
+    report : CheckReport
+        The whole report of the convolution that it is a piece of.
+    call : str
+        How the function was called in the smallest failing case, and what it returned; empty if that is not known.
+    """
+
+    name: str
+    report: CheckReport
+    call: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return self.report.passed
+
+    @property
+    def diagnoses(self) -> tuple[Diagnosis, ...]:
+        """Known mistakes that explain the smallest failing case."""
+        return () if self.passed else self.report.failures[0].diagnoses
+
+    def __str__(self) -> str:
+        if self.passed:
+            return f"passed: {self.name} is right in all {self.report.cases_run} cases"
+        failure = self.report.failures[0]
+        if failure.check == "call" and "NotImplementedError" in failure.message:
+            return f"FAILED: {self.name} is not written yet"
+        found, _, snippet = str(failure).partition("\nto reproduce:\n")
+        return "\n".join([f"FAILED: {self.name}", found, self.call or f"to reproduce:\n{snippet}"])
+
+
+def check_out_size(out_size: Callable[..., Any], supports: Sequence[str] = AXES) -> Verdict:
+    """Check ``out_size(n, k, stride, padding, dilation) -> int``, the number of windows along one axis.
+
+    Parameters
+    ----------
+    out_size : callable
+        Takes the input's size, the kernel's, and padding as zeros on each end.
+    supports : sequence of str
+        What it claims, as in :func:`refconv.testing.check_conv`; the rest stays at 1, the padding at 0.
+
+    Examples
+    --------
+    >>> def out_size(n, k, stride, padding, dilation):
+    ...     return (n + 2 * padding - dilation * (k - 1) - 1) // stride
+    >>> verdict = check_out_size(out_size)
+    >>> verdict.passed, verdict.diagnoses[0].name, verdict.call
+    (False, '+1 missing in the output size', 'out_size(1, 1, 1, 0, 1) returned 0')
+    >>> print(check_out_size(lambda n, k, s, p, d: (n + 2 * p - d * (k - 1) - 1) // s + 1))
+    passed: out_size is right in all 200 cases
+    """
+
+    class Own(Conv):
+        def outputs(self, size: Any, kernel: Any, p: Steps) -> tuple[int, ...]:
+            return tuple(operator.index(out_size(*axis)) for axis in _axes(size, kernel, p))
+
+    def call(failure: Failure) -> str:
+        case = failure.case
+        axes = _axes(case.x_shape[2:], case.weight_shape[2:], _steps(case))
+        wrong = [axis for axis in axes if out_size(*axis) != Conv().outputs(*_one_axis(*axis))[0]]
+        return "\n".join(f"out_size{axis} returned {out_size(*axis)}" for axis in dict.fromkeys(wrong))
+
+    return _verdict("out_size", check_conv(Own().forward, supports=supports), call)
+
+
+def check_im2col(im2col: Callable[..., Any], supports: Sequence[str] = AXES) -> Verdict:
+    """Check ``im2col(x, kernel, stride, padding, dilation) -> (N, C·k1·k2, L)`` of images x.
+
+    Parameters
+    ----------
+    im2col : callable
+        Takes x (N, C, H, W) and four pairs of ints, one int per axis; padding as zeros on each end of an axis.
+    supports : sequence of str
+        What it claims, as in :func:`refconv.testing.check_conv`.
+
+    Examples
+    --------
+    >>> def im2col(x, kernel, stride, padding, dilation):
+    ...     windows = np.lib.stride_tricks.sliding_window_view(x, kernel, axis=(2, 3))
+    ...     return windows.transpose(0, 4, 5, 1, 2, 3).reshape(len(x), -1, windows[0, 0, ..., 0, 0].size)
+    >>> check_im2col(im2col, supports=()).diagnoses[0].name
+    'weight rows taken taps first'
+    """
+
+    def forward(x: Array, weight: Array, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
+        columns = np.asarray(im2col(x, weight.shape[2:], stride, padding, dilation))
+        outputs = Conv().outputs(x.shape[2:], weight.shape[2:], steps(stride, padding, dilation, groups))
+        want = (len(x), weight[0].size, math.prod(outputs))
+        if columns.shape != want:
+            raise ValueError(f"im2col must return (N, C·k1·k2, L) = {want}; it returned shape {columns.shape}")
+        y: Array = weight.reshape(len(weight), -1) @ columns
+        return y.reshape(len(x), len(weight), *outputs)
+
+    def call(failure: Failure) -> str:
+        case = failure.case
+        arguments = (case.weight_shape[2:], case.stride, case.padding, case.dilation)
+        listed = ", ".join(map(str, arguments))
+        return f"im2col(x, {listed}) returned\n{np.asarray(im2col(case.x, *arguments))}"
+
+    return _verdict("im2col", check_conv(forward, supports=supports), call)
+
+
+def check_col2im(col2im: Callable[..., Any], supports: Sequence[str] = AXES) -> Verdict:
+    """Check ``col2im(columns, shape, kernel, stride, padding, dilation) -> (N, C, H, W)``, the adjoint of im2col.
+
+    Parameters
+    ----------
+    col2im : callable
+        Takes columns (N, C·k1·k2, L), the shape (N, C, H, W) and four pairs of ints as of :func:`check_im2col`.
+    supports : sequence of str
+        What it claims, as in :func:`refconv.testing.check_conv`.
+
+    Examples
+    --------
+    >>> def col2im(columns, shape, kernel, stride, padding, dilation):
+    ...     x, outputs = np.zeros(shape, columns.dtype), [n - k + 1 for n, k in zip(shape[2:], kernel)]
+    ...     columns = columns.reshape(*shape[:2], *kernel, *outputs)
+    ...     for i, j in np.ndindex(*kernel):
+    ...         x[:, :, i : i + outputs[0], j : j + outputs[1]] = columns[:, :, i, j]
+    ...     return x
+    >>> check_col2im(col2im, supports=()).diagnoses[0].name
+    'overlapping windows overwrite each other'
+    """
+
+    class Own(Conv):
+        def grad_x(self, g: Array, weight: Array, shape: Any, p: Steps) -> Any:
+            columns = weight.reshape(len(weight), -1).T @ g.reshape(*g.shape[:2], -1)
+            return col2im(columns, shape, weight.shape[2:], p.stride, tuple(b for b, _ in p.padding), p.dilation)
+
+    return _verdict("col2im", check_conv(Own().forward, Own().backward, supports=supports))
+
+
+def check_forward(forward: Callable[..., Any], supports: Sequence[str] = ()) -> Verdict:
+    """Check a whole forward pass, as :func:`refconv.testing.check_conv` does, and show the first failure only.
+
+    Parameters
+    ----------
+    forward : callable
+        ``forward(x, weight, bias, stride, padding, dilation, groups) -> y``.
+    supports : sequence of str
+        What it claims; nothing unless it is told so.
+
+    Examples
+    --------
+    >>> print(check_forward(lambda x, weight, bias, stride, padding, dilation, groups: 1 / 0))
+    FAILED: forward
+    call: forward raised ZeroDivisionError: division by zero ...
+    """
+    return _verdict("forward", check_conv(forward, supports=supports))
+
+
+def check_backward(backward: Callable[..., Any], supports: Sequence[str] = ()) -> Verdict:
+    """Check a whole backward pass beside a right forward pass, and show the first failure only.
+
+    Parameters
+    ----------
+    backward : callable
+        ``backward(grad_output, x, weight, stride, padding, dilation, groups) -> (grad_x, grad_weight, grad_bias)``.
+    supports : sequence of str
+        What it claims; nothing unless it is told so.
+
+    Examples
+    --------
+    >>> def backward(g, x, weight, stride, padding, dilation, groups):
+    ...     grad_x, grad_weight, grad_bias = Conv().backward(g, x, weight, stride, padding, dilation, groups)
+    ...     return -grad_x, grad_weight, grad_bias
+    >>> check_backward(backward).diagnoses[0].name
+    'sign of the input gradient wrong'
+    """
+    return _verdict("backward", check_conv(Conv().forward, backward, supports=supports))
+
+
+def _verdict(name: str, report: CheckReport, call: Callable[[Failure], str] | None = None) -> Verdict:
+    """Return the verdict, with the piece's own call in the smallest failing case if it can be made again."""
+    shown = ""
+    if report.failures and call is not None:
+        try:
+            shown = call(report.failures[0])
+        except Exception:  # the report says already what was raised
+            shown = ""
+    return Verdict(name, report, shown)
+
+
+def _axes(size: Any, kernel: Any, p: Steps) -> list[tuple[int, ...]]:
+    """Return (n, k, stride, padding, dilation) of each axis."""
+    pads = [before for before, _ in p.padding]
+    return list(zip(size, kernel, p.stride, pads, p.dilation, strict=True))
+
+
+def _one_axis(n: int, k: int, stride: int, padding: int, dilation: int) -> tuple[Any, Any, Steps]:
+    return (n,), (k,), steps((stride,), (padding,), (dilation,), 1)
+
+
+def _steps(case: Case) -> Steps:
+    return steps(*case.integers)
