@@ -43,6 +43,7 @@ def _refuse(self, address, _connect=_socket.socket.connect):
     return _connect(self, address)
 _socket.socket.connect = _refuse
 _warnings.simplefilter("error")
+_warnings.simplefilter("ignore", PendingDeprecationWarning)  # of the kernel, when it shuts down
 """
 
 
@@ -55,7 +56,7 @@ def folder() -> Path:
     here = Path(__file__).resolve().parent
     candidates = (here / "files", here.parent.parent / "notebooks")
     for candidate in candidates:
-        if (candidate / f"{next(iter(TITLES))}.ipynb").is_file():
+        if (candidate / f"{next(iter(TITLES))}.md").is_file():
             return candidate
     raise NotebookError(f"no notebooks in {candidates[0]}")
 
@@ -164,7 +165,13 @@ def execute(notebook: NotebookNode, *, backend: str = "numpy") -> float:
     environment["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
-    client = NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", record_timing=False)
+    client = NotebookClient(
+        notebook,
+        timeout=SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        extra_arguments=["--Application.log_level=50"],
+    )
     start = time.perf_counter()
     try:
         client.execute(env=environment)

@@ -175,11 +175,13 @@ def check_forward(forward: Callable[..., Any], supports: Sequence[str] = ()) -> 
 
     Examples
     --------
-    >>> print(check_forward(lambda x, weight, bias, stride, padding, dilation, groups: 1 / 0))
-    FAILED: forward
+    >>> def broken(x, weight, bias, stride, padding, dilation, groups):
+    ...     return 1 / 0
+    >>> print(check_forward(broken))
+    FAILED: broken
     call: forward raised ZeroDivisionError: division by zero ...
     """
-    return _verdict("forward", check_conv(forward, supports=supports))
+    return _verdict(_name(forward), check_conv(forward, supports=supports))
 
 
 def check_backward(backward: Callable[..., Any], supports: Sequence[str] = ()) -> Verdict:
@@ -200,7 +202,7 @@ def check_backward(backward: Callable[..., Any], supports: Sequence[str] = ()) -
     >>> check_backward(backward).diagnoses[0].name
     'sign of the input gradient wrong'
     """
-    return _verdict("backward", check_conv(Conv().forward, backward, supports=supports))
+    return _verdict(_name(backward), check_conv(Conv().forward, backward, supports=supports))
 
 
 def _verdict(name: str, report: CheckReport, call: Callable[[Failure], str] | None = None) -> Verdict:
@@ -212,6 +214,10 @@ def _verdict(name: str, report: CheckReport, call: Callable[[Failure], str] | No
         except Exception:  # the report says already what was raised
             shown = ""
     return Verdict(name, report, shown)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", "the function"))
 
 
 def _axes(size: Any, kernel: Any, p: Steps) -> list[tuple[int, ...]]:
