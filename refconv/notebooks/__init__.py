@@ -28,9 +28,8 @@ TITLES = {
     "04_channel_groups": "Channel groups",
 }
 """Every notebook by its file's name."""
-BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-"""Lines around a solution, as nbgrader has them."""
 STUB = "raise NotImplementedError  # your lines here"
+"""Stands in an open notebook in place of a solution."""
 SECONDS = 60
 """How long a notebook may take."""
 SLIDERS = "(Sliders: they appear when this cell is run.)"
@@ -97,16 +96,38 @@ def read(name: str) -> str:
 # --- From a text to a notebook ---------------------------------------------------------------------------------------
 
 
+def _without(word: str, source: str, stub: str = "") -> str:
+    """Return a source with `stub` in place of what stands between the marks of `word`."""
+    return re.sub(rf"(?ms)^([ ]*)### BEGIN {word}$.*?^ *### END {word}$\n?", stub and rf"\g<1>{stub}\n", source)
+
+
+def _unmarked(source: str) -> str:
+    return re.sub(r"(?m)^ *### (BEGIN|END) (SOLUTION|MISTAKE)$\n?", "", source).rstrip("\n")
+
+
 def opened(source: str) -> str:
-    """Return a cell's source with a stub in place of each solution.
+    r"""Return a cell's source as an exercise: each solution gives way to a mistake to mend, if there is one, or a stub.
 
     Examples
     --------
-    >>> print(opened("def f(x):\\n    ### BEGIN SOLUTION\\n    return 2 * x\\n    ### END SOLUTION"))
+    >>> print(opened("def f(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"))
     def f(x):
         raise NotImplementedError  # your lines here
+    >>> print(opened("### BEGIN MISTAKE\ny = x\n### END MISTAKE\n### BEGIN SOLUTION\ny = 2 * x\n### END SOLUTION"))
+    y = x
     """
-    return re.sub(rf"(?ms)^([ ]*){BEGIN}$.*?^ *{END}$", rf"\g<1>{STUB}", source)
+    return _unmarked(_without("SOLUTION", source, "" if "### BEGIN MISTAKE" in source else STUB))
+
+
+def solved_source(source: str) -> str:
+    r"""Return a cell's source with its solutions, and without mistakes to mend.
+
+    Examples
+    --------
+    >>> solved_source("### BEGIN MISTAKE\ny = x\n### END MISTAKE\n### BEGIN SOLUTION\ny = 2 * x\n### END SOLUTION")
+    'y = 2 * x'
+    """
+    return _unmarked(_without("MISTAKE", source))
 
 
 def build(name: str, *, solved: bool) -> NotebookNode:
@@ -120,8 +141,9 @@ def build(name: str, *, solved: bool) -> NotebookNode:
     try:
         import jupytext
     except ImportError as error:
-        raise NotebookError(f"this needs a package that is missing ({error}): pip install 'refconv[notebooks]'") from None
-    notebook = jupytext.read(folder() / f"{name}.md", fmt="md:myst")
+        advice = "pip install 'refconv[notebooks]'"
+        raise NotebookError(f"this needs a package that is missing ({error}): {advice}") from None
+    notebook: NotebookNode = jupytext.read(folder() / f"{name}.md", fmt="md:myst")
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -130,8 +152,7 @@ def build(name: str, *, solved: bool) -> NotebookNode:
     for number, cell in enumerate(notebook.cells, 1):
         cell.id = f"cell-{number}"
         if cell.cell_type == "code":
-            cell.source = re.sub(rf"(?m)^ *({BEGIN}|{END})\n?", "", cell.source) if solved else opened(cell.source)
-            cell.source = cell.source.rstrip("\n")
+            cell.source = solved_source(cell.source) if solved else opened(cell.source)
     return notebook
 
 
@@ -202,11 +223,8 @@ def _tidied(cell: NotebookNode) -> Iterator[NotebookNode]:
 
 def checks(notebook: NotebookNode) -> list[str]:
     """Return what the checks of a notebook's exercises printed: the cells that are tagged "check"."""
-    found = []
-    for cell in notebook.cells:
-        if "check" in cell.metadata.get("tags", []):
-            found.append("".join(output.get("text", "") for output in cell.outputs))
-    return found
+    tagged = [cell for cell in notebook.cells if "check" in cell.metadata.get("tags", [])]
+    return ["".join(output.get("text", "") for output in cell.outputs) for cell in tagged]
 
 
 # --- Comparing -------------------------------------------------------------------------------------------------------

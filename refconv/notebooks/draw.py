@@ -24,7 +24,13 @@ Array = Any
 DARK, LIGHT, PALE = "#20456b", "#e69f00", "#f4f4f4"
 """Blue and orange of Okabe and Ito's palette for the colour-blind, and the ground."""
 
-_STYLE = {"figure.dpi": 80, "font.size": 10.5, "axes.titlesize": 11, "figure.constrained_layout.use": True, "figure.max_open_warning": 0}
+_STYLE: Any = {
+    "axes.titlesize": 11,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 80,
+    "figure.max_open_warning": 0,
+    "font.size": 10.5,
+}
 
 
 def panels(count: int, *, width: float, height: float, ratios: Sequence[float] | None = None) -> tuple[Figure, Any]:

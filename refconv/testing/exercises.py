@@ -205,6 +205,37 @@ def check_backward(backward: Callable[..., Any], supports: Sequence[str] = ()) -
     return _verdict(_name(backward), check_conv(Conv().forward, backward, supports=supports))
 
 
+def check_answer(
+    function: Callable[..., Any], right: Callable[..., bool], cases: Sequence[tuple[Any, ...]] = ((),)
+) -> str:
+    """Check any function by a property of what it returns: ``right(result, *arguments)`` for each case's arguments.
+
+    Returns
+    -------
+    str
+        "passed: …", or "FAILED: …" with the first case that is not right.
+
+    Examples
+    --------
+    >>> def double(n):
+    ...     return n * n
+    >>> check_answer(double, lambda result, n: result == n + n, [(0,), (2,), (3,)])
+    'FAILED: double(3) returned 9, which is not right'
+    """
+    name = _name(function)
+    for arguments in cases:
+        try:
+            result = function(*arguments)
+            fine = right(result, *arguments)
+        except NotImplementedError:
+            return f"FAILED: {name} is not written yet"
+        except Exception as error:  # whatever an answer does wrong is for its author to read
+            return f"FAILED: {name}({', '.join(map(str, arguments))}): {type(error).__name__}: {error}"
+        if not fine:
+            return f"FAILED: {name}({', '.join(map(str, arguments))}) returned {result}, which is not right"
+    return f"passed: {name} is right"
+
+
 def _verdict(name: str, report: CheckReport, call: Callable[[Failure], str] | None = None) -> Verdict:
     """Return the verdict, with the piece's own call in the smallest failing case if it can be made again."""
     shown = ""
