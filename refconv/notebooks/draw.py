@@ -171,7 +171,7 @@ def film(draw: Callable[[int], Figure], count: int, *, milliseconds: int = 900) 
         with io.BytesIO() as file:
             figure.savefig(file, format="png")
             plt.close(figure)
-            frames.append(Pictures.open(io.BytesIO(file.getvalue())).convert("P", palette=Pictures.Palette.ADAPTIVE))
+            frames.append(Pictures.open(io.BytesIO(file.getvalue())).convert("RGB").quantize(32))
     with io.BytesIO() as file:
         durations = [milliseconds] * (count - 1) + [3 * milliseconds]
         frames[0].save(file, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0)
