@@ -87,6 +87,7 @@ def notebook_of(*sources: str) -> nbformat.NotebookNode:
         ("import urllib.request\nurllib.request.urlopen('http://192.0.2.1/', timeout=2)", "must not use the network"),
         ("import sys\nprint('oh', file=sys.stderr)", "standard error"),
         ("1 / 0", "ZeroDivisionError"),
+        ("from ipywidgets import interact\ninteract(lambda n: 1 / n, n=0);", "behind sliders: ZeroDivisionError"),
     ],
 )
 def test_what_a_notebook_must_not_do(source, message):
@@ -163,7 +164,9 @@ def test_command_writes_the_solved_notebooks(tmp_path):
     for name in NAMES:
         text = (tmp_path / f"{name}_solved.ipynb").read_text("utf-8")
         assert "NotImplementedError" not in "".join(
-            "".join(cell["source"]) for cell in json.loads(text)["cells"] if "exercise" in cell["metadata"].get("tags", [])
+            "".join(cell["source"])
+            for cell in json.loads(text)["cells"]
+            if "exercise" in cell["metadata"].get("tags", [])
         )
 
 

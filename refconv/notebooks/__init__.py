@@ -200,7 +200,7 @@ def execute(notebook: NotebookNode, *, backend: str = "numpy") -> float:
         raise NotebookError(str(error)) from error
     seconds = time.perf_counter() - start
     notebook.cells.remove(guard)
-    notebook.metadata.pop("widgets", None)
+    _refuse_errors_of_sliders(notebook.metadata.pop("widgets", {}))
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.execution_count -= 1
@@ -208,6 +208,15 @@ def execute(notebook: NotebookNode, *, backend: str = "numpy") -> float:
     if seconds > SECONDS:
         raise NotebookError(f"the notebook takes {seconds:.0f} s; it may take {SECONDS} s")
     return seconds
+
+
+def _refuse_errors_of_sliders(widgets: dict[str, Any]) -> None:
+    """Raise NotebookError if the function behind some sliders failed: it writes into their output, and goes on."""
+    for kind in widgets.values():
+        for widget in kind["state"].values():
+            for output in widget["state"].get("outputs", []):
+                if output["output_type"] == "error":
+                    raise NotebookError(f"behind sliders: {output['ename']}: {output['evalue']}")
 
 
 def _tidied(cell: NotebookNode) -> Iterator[NotebookNode]:

@@ -26,7 +26,9 @@ DARK, LIGHT, PALE = "#20456b", "#e69f00", "#f4f4f4"
 
 _STYLE: Any = {
     "axes.titlesize": 11,
+    "figure.constrained_layout.h_pad": 0.1,
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.08,
     "figure.dpi": 80,
     "figure.max_open_warning": 0,
     "font.size": 10.5,
@@ -140,7 +142,7 @@ def connections(axes: Axes, groups: ChannelGroups, title: str = "") -> None:
     """Draw which output channel reads which input channel: dark where there is a connection."""
     shades(axes, groups.connectivity(), title, ("output channel", "input channel"))
     for axis, count in ((axes.xaxis, groups.c_in), (axes.yaxis, groups.c_out)):
-        axis.set_ticks(sorted({*range(0, count, max(1, -(-count // 4))), count - 1}))
+        axis.set_ticks(range(0, count, max(1, count // 4)))
 
 
 def bars(axes: Axes, names: Sequence[str], pairs: Sequence[tuple[str, Sequence[float]]], label: str) -> None:
@@ -165,14 +167,18 @@ def film(draw: Callable[[int], Figure], count: int, *, milliseconds: int = 900) 
 
     Where animations are not shown, the first figure is.
     """
-    frames = []
+    shots = []
     for index in range(count):
         figure = draw(index)
         with io.BytesIO() as file:
             figure.savefig(file, format="png")
             plt.close(figure)
-            frames.append(Pictures.open(io.BytesIO(file.getvalue())).convert("RGB").quantize(32))
+            shots.append(np.asarray(Pictures.open(file).convert("RGB")))
+    # One palette of few colours for all frames makes the file several times smaller.
+    palette = Pictures.fromarray(np.concatenate(shots)).quantize(48)
+    none = Pictures.Dither.NONE
+    frames = [Pictures.fromarray(shot).quantize(palette=palette, dither=none) for shot in shots]
     with io.BytesIO() as file:
         durations = [milliseconds] * (count - 1) + [3 * milliseconds]
-        frames[0].save(file, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+        frames[0].save(file, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
         return Image(file.getvalue(), format="png")

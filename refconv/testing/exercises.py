@@ -59,7 +59,8 @@ class Verdict:
         if failure.check == "call" and "NotImplementedError" in failure.message:
             return f"FAILED: {self.name} is not written yet"
         found, _, snippet = str(failure).partition("\nto reproduce:\n")
-        snippet = snippet.replace(f"actual = {'forward' if failure.part == 'y' else 'backward'}(", f"actual = {self.name}(")
+        called = "forward" if failure.part == "y" else "backward"
+        snippet = snippet.replace(f"actual = {called}(", f"actual = {self.name}(")
         return "\n".join([f"FAILED: {self.name}", found, self.call or f"to reproduce:\n{snippet}"])
 
 
