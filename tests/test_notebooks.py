@@ -68,9 +68,16 @@ def test_open_notebook_runs_and_its_outputs_are_not_stale(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_solved_notebook_passes_its_checks(name):
+def test_solved_notebook_passes_its_checks_and_says_the_same_on_every_array_module(name, backend):
+    if backend.name == "readonly-numpy":
+        return  # a notebook makes its arrays itself, so that this is the same as NumPy
     solved = notebooks.build(name, solved=True)
-    notebooks.execute(solved)
+    notebooks.execute(solved, backend=backend.name)
+    lessons = [
+        [cell for cell in notebook.cells if not {"check", "exercise"} & {*cell.metadata.get("tags", [])}]
+        for notebook in (kept(name), solved)
+    ]
+    assert notebooks.stale(*(nbformat.v4.new_notebook(cells=cells) for cells in lessons)) == []
     found = notebooks.checks(solved)
     assert len(found) == len(code(solved, "check"))
     assert all(text.startswith("passed: ") for text in found), found
