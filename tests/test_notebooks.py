@@ -65,6 +65,7 @@ def test_open_notebook_runs_and_its_outputs_are_not_stale(name):
     found = notebooks.checks(fresh)
     assert found
     assert all(text.startswith("FAILED: ") for text in found), found
+    assert "*Answer" not in "".join(cell.source for cell in fresh.cells)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,7 +75,7 @@ def test_solved_notebook_passes_its_checks_and_says_the_same_on_every_array_modu
     solved = notebooks.build(name, solved=True)
     notebooks.execute(solved, backend=backend.name)
     lessons = [
-        [cell for cell in notebook.cells if not {"check", "exercise"} & {*cell.metadata.get("tags", [])}]
+        [cell for cell in notebook.cells if not {"check", "exercise", "solution"} & {*cell.metadata.get("tags", [])}]
         for notebook in (kept(name), solved)
     ]
     assert notebooks.stale(*(nbformat.v4.new_notebook(cells=cells) for cells in lessons)) == []
@@ -82,6 +83,7 @@ def test_solved_notebook_passes_its_checks_and_says_the_same_on_every_array_modu
     assert len(found) == len(code(solved, "check"))
     assert all(text.startswith("passed: ") for text in found), found
     assert "NotImplementedError" not in "".join(cell.source for cell in code(solved, "exercise"))
+    assert "*Answer" in "".join(cell.source for cell in solved.cells)
 
 
 def notebook_of(*sources: str) -> nbformat.NotebookNode:

@@ -149,6 +149,8 @@ def build(name: str, *, solved: bool) -> NotebookNode:
         "language_info": {"name": "python"},
     }
     notebook.nbformat, notebook.nbformat_minor = 4, 5
+    if not solved:
+        notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
     for number, cell in enumerate(notebook.cells, 1):
         cell.id = f"cell-{number}"
         if cell.cell_type == "code":
