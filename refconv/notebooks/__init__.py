@@ -193,6 +193,7 @@ def execute(notebook: NotebookNode, *, backend: str = "numpy") -> float:
         timeout=SECONDS,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,  # how a stream is cut into pieces is chance
         extra_arguments=["--Application.log_level=50"],
     )
     start = time.perf_counter()
