@@ -153,6 +153,8 @@ def build(name: str, *, solved: bool) -> NotebookNode:
         notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
     for number, cell in enumerate(notebook.cells, 1):
         cell.id = f"cell-{number}"
+        if "hide-input" in cell.metadata.get("tags", []):
+            cell.metadata["jupyter"] = {"source_hidden": True}  # Jupyter folds the code of a figure
         if cell.cell_type == "code":
             cell.source = solved_source(cell.source) if solved else opened(cell.source)
     return notebook

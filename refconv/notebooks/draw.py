@@ -176,7 +176,7 @@ def film(draw: Callable[[int], Figure], count: int, *, milliseconds: int = 900) 
             shots.append(np.asarray(Pictures.open(file).convert("RGB")))
     # One palette of few colours for all frames makes the file several times smaller.
     palette = Pictures.fromarray(np.concatenate(shots)).quantize(48)
-    palette.putpalette([255 if level > 250 else level for level in palette.getpalette() or []])
+    palette.putpalette([255 if level > 246 else level for level in palette.getpalette() or []])
     none = Pictures.Dither.NONE
     frames = [Pictures.fromarray(shot).quantize(palette=palette, dither=none) for shot in shots]
     with io.BytesIO() as file:
