@@ -107,7 +107,28 @@ def test_the_smallest_call_is_shown():
     def out_size(n, k, stride, padding, dilation):
         return -(-(n + 2 * padding - dilation * (k - 1) - 1) // stride) + 1
 
-    assert exercises.check_out_size(out_size).call == "out_size(2, 1, 2, 0, 1) returned 2"
+    assert exercises.check_out_size(out_size).call == "out_size(2, 1, 2, 0, 1) returned 2, not 1"
+
+
+def test_the_smallest_columns_are_shown_beside_the_right_ones():
+    wrong = written("02_im2col", "im2col", ("top, left = a * dilation[0], b * dilation[1]", "top, left = a, b"))
+    text = str(exercises.check_im2col(wrong))
+    shown = """
+        im2col(x, (1, 2), (1, 1), (0, 1), (1, 2)) returned
+        [[[0.]
+          [1.]]]
+        and should return
+        [[[0.]
+          [0.]]]"""
+    assert text.endswith(textwrap.dedent(shown)), text
+
+
+def test_the_smallest_col2im_is_shown_beside_the_right_one():
+    wrong = written("03_backward", "col2im", ("rows, cols] += columns", "rows, cols] = columns"))
+    text = str(exercises.check_col2im(wrong))
+    assert "columns =\n" in text
+    assert "\nand should return\n" in text
+    assert "to reproduce" not in text
 
 
 @pytest.mark.parametrize("value", [None, 2.0, "3", -1, 10**9])

@@ -40,11 +40,14 @@ class Verdict:
         The whole report of the convolution that it is a piece of.
     call : str
         How the function was called in the smallest failing case, and what it returned; empty if that is not known.
+    piece : bool
+        Whether the function is a piece of a convolution, and not a whole pass.
     """
 
     name: str
     report: CheckReport
     call: str = ""
+    piece: bool = False
 
     @property
     def passed(self) -> bool:
@@ -64,8 +67,10 @@ class Verdict:
             return f"FAILED: {self.name} is not written yet"
         found, _, snippet = str(failure).partition("\nto reproduce:\n")
         called = "forward" if failure.part == "y" else "backward"
+        if self.piece:
+            return "\n".join([f"FAILED: {self.name}", found, *([self.call] if self.call else [])])
         snippet = snippet.replace(f"actual = {called}(", f"actual = {self.name}(")
-        return "\n".join([f"FAILED: {self.name}", found, self.call or f"to reproduce:\n{snippet}"])
+        return f"FAILED: {self.name}\n{found}\nto reproduce:\n{snippet}"
 
 
 def check_out_size(out_size: Callable[..., Any], supports: Sequence[str] = AXES) -> Verdict:
@@ -84,7 +89,7 @@ def check_out_size(out_size: Callable[..., Any], supports: Sequence[str] = AXES)
     ...     return (n + 2 * padding - dilation * (k - 1) - 1) // stride
     >>> verdict = check_out_size(out_size)
     >>> verdict.passed, verdict.diagnoses[0].name, verdict.call
-    (False, '+1 missing in the output size', 'out_size(1, 1, 1, 0, 1) returned 0')
+    (False, '+1 missing in the output size', 'out_size(1, 1, 1, 0, 1) returned 0, not 1')
     >>> print(check_out_size(lambda n, k, s, p, d: (n + 2 * p - d * (k - 1) - 1) // s + 1))
     passed: out_size is right in all 200 cases
     """
@@ -96,8 +101,9 @@ def check_out_size(out_size: Callable[..., Any], supports: Sequence[str] = AXES)
     def call(failure: Failure) -> str:
         case = failure.case
         axes = _axes(case.x_shape[2:], case.weight_shape[2:], _steps(case))
-        wrong = [axis for axis in axes if out_size(*axis) != Conv().outputs(*_one_axis(*axis))[0]]
-        return "\n".join(f"out_size{axis} returned {out_size(*axis)}" for axis in dict.fromkeys(wrong))
+        right = {axis: Conv().outputs(*_one_axis(*axis))[0] for axis in axes}
+        wrong = [axis for axis in right if out_size(*axis) != right[axis]]
+        return "\n".join(f"out_size{axis} returned {out_size(*axis)}, not {right[axis]}" for axis in wrong)
 
     return _verdict("out_size", _report(Own().forward, None, supports), call)
 
@@ -133,8 +139,12 @@ def check_im2col(im2col: Callable[..., Any], supports: Sequence[str] = AXES) -> 
     def call(failure: Failure) -> str:
         case = failure.case
         arguments = (case.weight_shape[2:], case.stride, case.padding, case.dilation)
-        listed = ", ".join(map(str, arguments))
-        return f"im2col(x, {listed}) returned\n{np.asarray(im2col(case.x, *arguments))}"
+        # A kernel for each row of the columns, 1 at its tap and 0 elsewhere, makes a convolution write the columns.
+        taps = np.eye(case.weight[0].size, dtype=case.x.dtype).reshape(-1, *case.weight_shape[1:])
+        right = Conv().forward(case.x, taps, None, case.stride, case.padding, case.dilation, 1)
+        return _called(
+            f"im2col(x, {_listed(arguments)})", im2col(case.x, *arguments), right.reshape(*right.shape[:2], -1)
+        )
 
     return _verdict("im2col", _report(forward, None, supports), call)
 
@@ -166,7 +176,17 @@ def check_col2im(col2im: Callable[..., Any], supports: Sequence[str] = AXES) -> 
             columns = weight.reshape(len(weight), -1).T @ g.reshape(*g.shape[:2], -1)
             return col2im(columns, shape, weight.shape[2:], p.stride, tuple(b for b, _ in p.padding), p.dilation)
 
-    return _verdict("col2im", _report(Own().forward, Own().backward, supports))
+    def call(failure: Failure) -> str:
+        case = failure.case
+        g = case.grad_output.reshape(*case.grad_output.shape[:2], -1)
+        columns = case.weight.reshape(len(case.weight), -1).T @ g
+        arguments = (case.x_shape, case.weight_shape[2:], case.stride, case.padding, case.dilation)
+        right = Conv().grad_x(case.grad_output, case.weight, case.x_shape, _steps(case))
+        return f"columns =\n{columns}\n" + _called(
+            f"col2im(columns, {_listed(arguments)})", col2im(columns, *arguments), right
+        )
+
+    return _verdict("col2im", _report(Own().forward, Own().backward, supports), call)
 
 
 def check_forward(forward: Callable[..., Any], supports: Sequence[str] = ()) -> Verdict:
@@ -267,7 +287,15 @@ def _verdict(name: str, report: CheckReport, call: Callable[[Failure], str] | No
             shown = call(report.failures[0])
         except Exception:  # the report says already what was raised
             shown = ""
-    return Verdict(name, report, shown)
+    return Verdict(name, report, shown, piece=call is not None)
+
+
+def _listed(arguments: Sequence[Any]) -> str:
+    return ", ".join(map(str, arguments))
+
+
+def _called(call: str, actual: Any, right: Array) -> str:
+    return f"{call} returned\n{np.asarray(actual)}\nand should return\n{right}"
 
 
 def _name(function: Callable[..., Any]) -> str:
