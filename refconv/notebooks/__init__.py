@@ -13,6 +13,7 @@ import base64
 import io
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -183,6 +184,7 @@ def execute(notebook: NotebookNode, *, backend: str = "numpy") -> float:
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError
+    from traitlets.config import Config
 
     guard = nbformat.v4.new_code_cell(_GUARD)
     notebook.cells.insert(0, guard)
@@ -190,19 +192,26 @@ def execute(notebook: NotebookNode, *, backend: str = "numpy") -> float:
     environment["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
+    # Two kernels that start at once may take the same port of the machine; files in a folder of their own they cannot.
+    sockets = tempfile.TemporaryDirectory(prefix="refconv-")
+    channels = {} if os.name == "nt" else {"transport": "ipc", "ip": str(Path(sockets.name) / "kernel")}
     client = NotebookClient(
         notebook,
         timeout=SECONDS,
+        iopub_timeout=SECONDS,  # a busy machine must not lose outputs
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,  # how a stream is cut into pieces is chance
         extra_arguments=["--Application.log_level=50"],
+        config=Config({"KernelManager": channels}),
     )
     start = time.perf_counter()
     try:
         client.execute(env=environment)
     except (CellExecutionError, CellTimeoutError) as error:
         raise NotebookError(str(error)) from error
+    finally:
+        sockets.cleanup()
     seconds = time.perf_counter() - start
     notebook.cells.remove(guard)
     _refuse_errors_of_sliders(notebook.metadata.pop("widgets", {}))
