@@ -33,6 +33,8 @@ STUB = "raise NotImplementedError  # your lines here"
 """Stands in an open notebook in place of a solution."""
 SECONDS = 60
 """How long a notebook may take."""
+ATTEMPTS = 3
+"""How often a notebook is run if messages of its kernel get lost."""
 SLIDERS = "(Sliders: they appear when this cell is run.)"
 
 _GUARD = """
@@ -182,36 +184,19 @@ def execute(notebook: NotebookNode, *, backend: str = "numpy") -> float:
         If a cell raises an exception or writes to standard error, or all of them take too long.
     """
     import nbformat
-    from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError
-    from traitlets.config import Config
 
     guard = nbformat.v4.new_code_cell(_GUARD)
     notebook.cells.insert(0, guard)
-    environment = {**os.environ, "REFCONV_BACKEND": backend, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
-    # Two kernels that start at once may take the same port of the machine; files in a folder of their own they cannot.
-    sockets = tempfile.TemporaryDirectory(prefix="refconv-")
-    channels = {} if os.name == "nt" else {"transport": "ipc", "ip": str(Path(sockets.name) / "kernel")}
-    client = NotebookClient(
-        notebook,
-        timeout=SECONDS,
-        iopub_timeout=SECONDS,  # a busy machine must not lose outputs
-        kernel_name="python3",
-        record_timing=False,
-        coalesce_streams=True,  # how a stream is cut into pieces is chance
-        extra_arguments=["--Application.log_level=50"],
-        config=Config({"KernelManager": channels}),
-    )
-    start = time.perf_counter()
-    try:
-        client.execute(env=environment)
-    except (CellExecutionError, CellTimeoutError) as error:
-        raise NotebookError(str(error)) from error
-    finally:
-        sockets.cleanup()
+    for attempt in range(ATTEMPTS):
+        start = time.perf_counter()
+        try:
+            _run(notebook, backend)
+            break
+        except (CellExecutionError, CellTimeoutError) as error:
+            # A message of the kernel may get lost on its way. Then nothing is wrong with the notebook.
+            if "IOPub" not in str(error) or attempt == ATTEMPTS - 1:
+                raise NotebookError(str(error)) from error
     seconds = time.perf_counter() - start
     notebook.cells.remove(guard)
     _refuse_errors_of_sliders(notebook.metadata.pop("widgets", {}))
@@ -222,6 +207,34 @@ def execute(notebook: NotebookNode, *, backend: str = "numpy") -> float:
     if seconds > SECONDS:
         raise NotebookError(f"the notebook takes {seconds:.0f} s; it may take {SECONDS} s")
     return seconds
+
+
+def _run(notebook: NotebookNode, backend: str) -> None:
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
+    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "REFCONV_BACKEND": backend,
+    }
+    # Two kernels that start at once may take the same port of the machine; files in a folder of their own they cannot.
+    with tempfile.TemporaryDirectory(prefix="refconv-") as sockets:
+        channels = {} if os.name == "nt" else {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}
+        client = NotebookClient(
+            notebook,
+            timeout=SECONDS,
+            iopub_timeout=10,
+            raise_on_iopub_timeout=True,  # rather than to go on without the output
+            kernel_name="python3",
+            record_timing=False,
+            coalesce_streams=True,  # how a stream is cut into pieces is chance
+            extra_arguments=["--Application.log_level=50"],
+            config=Config({"KernelManager": channels}),
+        )
+        client.execute(env=environment)
 
 
 def _refuse_errors_of_sliders(widgets: dict[str, Any]) -> None:
