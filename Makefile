@@ -10,11 +10,11 @@ BIN := .venv/bin
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help tour test lint types site links mutation lock clean
+.PHONY: help tour test lint types notebooks site links mutation lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 	@echo 'PYTHON=python3.12 chooses the Python that a new .venv is made with.'
 
 tour: .venv/.tour ## set up .venv, then run `refconv tour` (ARGS="--help" lists its options)
@@ -29,6 +29,9 @@ lint: .venv/.dev ## ruff: rules and format
 
 types: .venv/.dev ## mypy, strict
 	$(BIN)/mypy
+
+notebooks: .venv/.dev ## make the notebooks anew from their texts, run them and keep the outputs (ARGS=02_im2col for one)
+	$(BIN)/python -m refconv.notebooks $(ARGS)
 
 site: .venv/.dev ## the documentation site in build/site; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html -c docs -d build/doctrees . build/site

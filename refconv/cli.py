@@ -765,6 +765,25 @@ def _print_bench(record: dict[str, Any]) -> None:
             console.print(f"{peer}: not timed, {reason}", style="dim")
 
 
+@cli.command()
+@click.option("--to", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where to.")
+@click.option("--solutions", is_flag=True, help="Write the notebooks with their exercises solved, without outputs.")
+def notebooks(to: Path, solutions: bool) -> None:
+    r"""Copy the notebooks that teach convolution and channel groups into DIR. No file there is overwritten.
+
+    \b
+    refconv notebooks --to learning
+    refconv notebooks --to learning --solutions
+    """
+    from refconv.notebooks import NotebookError, copy
+
+    try:
+        for path in copy(to, solved=solutions):
+            click.echo(path)
+    except NotebookError as error:
+        _stop(str(error), BAD_USAGE)
+
+
 def _terminate(number: int, _: object) -> NoReturn:
     """Leave as from an interruption, so that what was begun is cleaned up."""
     sys.exit(128 + number)

@@ -23,8 +23,9 @@ MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not
     "testing": {"testing", "arrays", "integers", "groups"},  # oracles share no code with what they judge
 }
 HEAVY = {
-    "PIL", "array_api_strict", "click", "cupy", "hypothesis", "jax", "jinja2", "matplotlib", "onnx", "onnxruntime",
-    "rich", "safetensors", "scipy", "skimage", "sklearn", "torch",
+    "IPython", "PIL", "array_api_strict", "click", "cupy", "hypothesis", "ipywidgets", "jax", "jinja2", "jupytext",
+    "matplotlib", "nbclient", "nbformat", "onnx", "onnxruntime", "rich", "safetensors", "scipy", "skimage", "sklearn",
+    "torch",
 }  # fmt: skip
 PICKLES = {"cPickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 

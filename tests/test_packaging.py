@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 OPTIONAL = (
-    "PIL", "array_api_strict", "click", "cupy", "hypothesis", "jinja2", "matplotlib", "rich", "safetensors", "scipy",
-    "skimage", "sklearn", "torch",
+    "IPython", "PIL", "array_api_strict", "click", "cupy", "hypothesis", "ipywidgets", "jinja2", "jupytext",
+    "matplotlib", "nbclient", "nbformat", "rich", "safetensors", "scipy", "skimage", "sklearn", "torch",
 )  # fmt: skip
 
 
@@ -62,8 +62,10 @@ def test_wheel_holds_the_package_and_nothing_else(built):
     info = f"refconv-{PROJECT['version']}.dist-info"
     assert {name.split("/")[0] for name in names} == {"refconv", info}
     source = [path for path in (ROOT / "refconv").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    lessons = [path for path in (ROOT / "notebooks").iterdir() if path.is_file()]
     assert {name for name in names if name.startswith("refconv/")} == {
-        path.relative_to(ROOT).as_posix() for path in source
+        *(path.relative_to(ROOT).as_posix() for path in source),
+        *(f"refconv/notebooks/files/{path.name}" for path in lessons),
     }
     assert "refconv/py.typed" in names
     assert f"{info}/licenses/LICENSE" in names
@@ -101,6 +103,18 @@ def test_command_is_installed(installed):
         command.load()()
     """
     assert "tour" in run(sys.executable, "-c", dedent(code), PYTHONPATH=str(installed))
+
+
+def test_installed_command_copies_the_notebooks(installed, tmp_path):
+    code = f"""
+        import sys
+        sys.modules.update(dict.fromkeys(set({OPTIONAL}) - {{"click", "rich"}}))
+        from refconv.cli import main
+        main(["notebooks", "--to", {str(tmp_path / "copies")!r}])
+    """
+    run(sys.executable, "-c", dedent(code), PYTHONPATH=str(installed))
+    copies = {path.name: path.read_bytes() for path in (tmp_path / "copies").iterdir()}
+    assert copies == {path.name: path.read_bytes() for path in (ROOT / "notebooks").glob("*.ipynb")}
 
 
 def test_core_layers_and_definition_need_numpy_only():
@@ -148,7 +162,7 @@ def test_constraints_are_plain_pins():
 def test_every_requirement_of_the_two_commands_is_pinned():
     pinned = {canonicalize_name(name): version for name, version in pins().items()}
     wanted = list(PROJECT["dependencies"])
-    for extra in ("tour", "train", "testing", "strict", "docs", "dev"):
+    for extra in ("tour", "train", "testing", "strict", "notebooks", "docs", "dev"):
         wanted += PROJECT["optional-dependencies"][extra]
     for requirement in map(Requirement, wanted):
         if requirement.name != PROJECT["name"]:

@@ -1,0 +1,185 @@
+"""The pictures of the notebooks. They read the same in grey and to the colour-blind: marks differ in lightness too.
+
+Axes of grids count as arrays do: rows downwards from 0, columns to the right.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Image
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from PIL import Image as Pictures
+
+from refconv.groups import ChannelGroups
+
+Array = Any
+DARK, LIGHT, PALE = "#20456b", "#e69f00", "#f4f4f4"
+"""Blue and orange of Okabe and Ito's palette for the colour-blind, and the ground."""
+
+_STYLE: Any = {
+    "axes.titlesize": 11,
+    "figure.constrained_layout.h_pad": 0.1,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.dpi": 80,
+    "figure.max_open_warning": 0,
+    "font.size": 10.5,
+}
+
+
+def panels(count: int, *, width: float, height: float, ratios: Sequence[float] | None = None) -> tuple[Figure, Any]:
+    """Return a figure with `count` axes side by side, and the axes (one alone if count is 1)."""
+    plt.rcParams.update(_STYLE)
+    figure, axes = plt.subplots(1, count, figsize=(width, height), width_ratios=ratios)
+    return figure, axes
+
+
+def grid(
+    axes: Axes,
+    values: Array,
+    title: str = "",
+    *,
+    marked: Any = None,
+    hatched: Any = None,
+    box: tuple[float, float, float, float] | None = None,
+    labels: tuple[str, str] | None = ("row", "column"),
+    names: tuple[Sequence[Any] | None, Sequence[Any] | None] = (None, None),
+    size: float = 11,
+) -> None:
+    """Draw a matrix as a grid of numbers.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw.
+    values : array (rows, columns)
+        NaN leaves a cell empty; letters and numbers are written as they are.
+    title : str
+        The title.
+    marked, hatched : array of bool, optional
+        Cells on orange ground, and cells with hatching (padding).
+    box : (top, left, height, width), optional
+        A thick frame, in cells.
+    labels : (str, str) or None
+        Of the rows and columns.
+    names : pair of sequences
+        What stands at the rows and columns in place of their numbers.
+    size : float
+        Of the numbers; 0 leaves them out.
+    """
+    table = np.asarray(values)
+    rows, columns = table.shape
+    marked = np.zeros(table.shape, bool) if marked is None else np.broadcast_to(marked, table.shape)
+    hatched = np.zeros(table.shape, bool) if hatched is None else np.broadcast_to(hatched, table.shape)
+    for i, j in np.ndindex(rows, columns):
+        ground = LIGHT if marked[i, j] else PALE if hatched[i, j] else "white"
+        pattern = "////" if hatched[i, j] else None
+        edge = "#9a9a9a"
+        axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=ground, edgecolor=edge, hatch=pattern, lw=0.8))
+        text = _text(table[i, j])
+        if size and text:
+            back = {"facecolor": ground, "edgecolor": "none", "pad": 1.0} if pattern else None
+            axes.text(j, i, text, ha="center", va="center", fontsize=size, bbox=back)
+    if box is not None:
+        top, left, height, width = box
+        frame = Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=DARK, lw=3.2, zorder=5)
+        axes.add_patch(frame)
+    axes.set(xlim=(-0.6, columns - 0.4), ylim=(rows - 0.4, -0.6), aspect="equal")
+    axes.set_title(title)
+    for axis, count, named in ((axes.yaxis, rows, names[0]), (axes.xaxis, columns, names[1])):
+        axis.set_ticks(range(count), [str(n) for n in (range(count) if named is None else named)])
+        axis.set_tick_params(length=0)
+    if labels is not None:
+        axes.set(ylabel=labels[0], xlabel=labels[1])
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if np.isnan(value) else f"{value:g}".replace("-", "−")
+
+
+def shades(axes: Axes, matrix: Array, title: str = "", labels: tuple[str, str] = ("row", "column")) -> None:
+    """Draw a matrix in shades of grey, 0 white and the largest dark."""
+    table = np.asarray(matrix)
+    axes.imshow(table, cmap="Greys", vmin=0, vmax=1.25 * max(1e-12, float(table.max())), interpolation="nearest")
+    axes.set(title=title, ylabel=labels[0], xlabel=labels[1])
+    _whole_ticks(axes)
+
+
+def picture(axes: Axes, image: Array, title: str = "") -> None:
+    """Draw an image by its brightness, 0 black and the largest number white."""
+    axes.imshow(np.asarray(image), cmap="Greys_r", vmin=0, interpolation="nearest")
+    axes.set(title=title, ylabel="row", xlabel="column")
+    _whole_ticks(axes)
+
+
+def signed(axes: Axes, image: Array, title: str = "") -> None:
+    """Draw an image, 0 in the middle grey, so that the sign is seen without colour."""
+    table = np.asarray(image)
+    most = max(1e-12, float(np.abs(table).max()))
+    axes.imshow(table, cmap="Greys_r", vmin=-most, vmax=most, interpolation="nearest")
+    axes.set(title=title, ylabel="row", xlabel="column")
+    _whole_ticks(axes)
+
+
+def _whole_ticks(axes: Axes) -> None:
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def connections(axes: Axes, groups: ChannelGroups, title: str = "") -> None:
+    """Draw which output channel reads which input channel: dark where there is a connection."""
+    shades(axes, groups.connectivity(), title, ("output channel", "input channel"))
+    for axis, count in ((axes.xaxis, groups.c_in), (axes.yaxis, groups.c_out)):
+        axis.set_ticks(range(0, count, max(1, count // 4)))
+
+
+def bars(axes: Axes, names: Sequence[str], pairs: Sequence[tuple[str, Sequence[float]]], label: str) -> None:
+    """Draw one or two series of horizontal bars, the second one hatched, with their values beside them."""
+    height = 0.8 / len(pairs)
+    for index, (name, values) in enumerate(pairs):
+        places = [i + (index - (len(pairs) - 1) / 2) * height for i in range(len(names))]
+        style: dict[str, Any] = {"color": DARK} if index == 0 else {"color": LIGHT, "hatch": "//", "edgecolor": "white"}
+        drawn = axes.barh(places, list(values), height * 0.92, label=name, **style)
+        axes.bar_label(drawn, [f"{value:.3g}" for value in values], padding=3, fontsize=9)
+    axes.set_yticks(range(len(names)), list(names))
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    axes.margins(x=0.14)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(pairs) > 1:
+        axes.legend(frameon=False)
+
+
+def film(draw: Callable[[int], Figure], count: int, *, milliseconds: int = 900) -> Image:
+    """Return an animation of figures ``draw(0)``, …, ``draw(count − 1)`` that needs no kernel: an animated PNG.
+
+    Where animations are not shown, the first figure is.
+    """
+    shots = []
+    for index in range(count):
+        figure = draw(index)
+        with io.BytesIO() as file:
+            figure.savefig(file, format="png")
+            plt.close(figure)
+            shots.append(np.asarray(Pictures.open(file).convert("RGB")))
+    # One palette of few colours for all frames makes the file several times smaller.
+    palette = Pictures.fromarray(np.concatenate(shots)).quantize(48)
+    palette.putpalette([255 if level > 246 else level for level in palette.getpalette() or []])
+    none = Pictures.Dither.NONE
+    frames = [Pictures.fromarray(shot).quantize(palette=palette, dither=none) for shot in shots]
+    with io.BytesIO() as file:
+        durations = [milliseconds] * (count - 1) + [3 * milliseconds]
+        frames[0].save(file, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
+        return Image(file.getvalue(), format="png")

@@ -1,0 +1,316 @@
+"""Checks of exercises: a piece of a convolution that someone wrote, put among right pieces and given to `check_conv`.
+
+The rest of the convolution comes from the small correct one that the catalogue of mistakes is made of, so that a wrong
+piece gives exactly what the catalogue's mistake of that piece gives, and is called by its name.
+
+An exercise is about convolution: a batch of no images, which :func:`refconv.testing.check_conv` tries too, is not asked
+for.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refconv.testing.cases import Case
+from refconv.testing.check import check_conv
+from refconv.testing.definition import Array
+from refconv.testing.mutants import Conv, Steps, steps
+from refconv.testing.report import CheckReport, Diagnosis, Failure
+
+AXES = ("stride", "padding", "dilation")
+"""What a piece supports unless it is told otherwise."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check of an exercise found; print it.
+
+    Attributes
+    ----------
+    name : str
+        The function that was checked.
+    report : CheckReport
+        The whole report of the convolution that it is a piece of.
+    call : str
+        How the function was called in the smallest failing case, and what it returned; empty if that is not known.
+    piece : bool
+        Whether the function is a piece of a convolution, and not a whole pass.
+    """
+
+    name: str
+    report: CheckReport
+    call: str = ""
+    piece: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return self.report.passed
+
+    @property
+    def diagnoses(self) -> tuple[Diagnosis, ...]:
+        """Known mistakes that explain the smallest failing case."""
+        return () if self.passed else self.report.failures[0].diagnoses
+
+    def __str__(self) -> str:
+        if self.passed:
+            return f"passed: {self.name} is right in all {self.report.cases_run} cases"
+        failure = self.report.failures[0]
+        if failure.check == "call" and "NotImplementedError" in failure.message:
+            return f"FAILED: {self.name} is not written yet"
+        found, _, snippet = str(failure).partition("\nto reproduce:\n")
+        called = "forward" if failure.part == "y" else "backward"
+        if self.piece:
+            return "\n".join([f"FAILED: {self.name}", found, *([self.call] if self.call else [])])
+        snippet = snippet.replace(f"actual = {called}(", f"actual = {self.name}(")
+        return f"FAILED: {self.name}\n{found}\nto reproduce:\n{snippet}"
+
+
+def check_out_size(out_size: Callable[..., Any], supports: Sequence[str] = AXES) -> Verdict:
+    """Check ``out_size(n, k, stride, padding, dilation) -> int``, the number of windows along one axis.
+
+    Parameters
+    ----------
+    out_size : callable
+        Takes the input's size, the kernel's, and padding as zeros on each end.
+    supports : sequence of str
+        What it claims, as in :func:`refconv.testing.check_conv`; the rest stays at 1, the padding at 0.
+
+    Examples
+    --------
+    >>> def out_size(n, k, stride, padding, dilation):
+    ...     return (n + 2 * padding - dilation * (k - 1) - 1) // stride
+    >>> verdict = check_out_size(out_size)
+    >>> verdict.passed, verdict.diagnoses[0].name, verdict.call
+    (False, '+1 missing in the output size', 'out_size(1, 1, 1, 0, 1) returned 0, not 1')
+    >>> print(check_out_size(lambda n, k, s, p, d: (n + 2 * p - d * (k - 1) - 1) // s + 1))
+    passed: out_size is right in all 200 cases
+    """
+
+    class Own(Conv):
+        def outputs(self, size: Any, kernel: Any, p: Steps) -> tuple[int, ...]:
+            return tuple(operator.index(out_size(*axis)) for axis in _axes(size, kernel, p))
+
+    def call(failure: Failure) -> str:
+        case = failure.case
+        axes = _axes(case.x_shape[2:], case.weight_shape[2:], _steps(case))
+        right = {axis: Conv().outputs(*_one_axis(*axis))[0] for axis in axes}
+        wrong = [axis for axis in right if out_size(*axis) != right[axis]]
+        return "\n".join(f"out_size{axis} returned {out_size(*axis)}, not {right[axis]}" for axis in wrong)
+
+    return _verdict("out_size", _report(Own().forward, None, supports), call)
+
+
+def check_im2col(im2col: Callable[..., Any], supports: Sequence[str] = AXES) -> Verdict:
+    """Check ``im2col(x, kernel, stride, padding, dilation) -> (N, C·k1·k2, L)`` of images x.
+
+    Parameters
+    ----------
+    im2col : callable
+        Takes x (N, C, H, W) and four pairs of ints, one int per axis; padding as zeros on each end of an axis.
+    supports : sequence of str
+        What it claims, as in :func:`refconv.testing.check_conv`.
+
+    Examples
+    --------
+    >>> def im2col(x, kernel, stride, padding, dilation):
+    ...     windows = np.lib.stride_tricks.sliding_window_view(x, kernel, axis=(2, 3))
+    ...     return windows.transpose(0, 4, 5, 1, 2, 3).reshape(len(x), -1, windows[0, 0, ..., 0, 0].size)
+    >>> check_im2col(im2col, supports=()).diagnoses[0].name
+    'weight rows taken taps first'
+    """
+
+    def forward(x: Array, weight: Array, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
+        outputs = Conv().outputs(x.shape[2:], weight.shape[2:], steps(stride, padding, dilation, groups))
+        want = (len(x), weight[0].size, math.prod(outputs))
+        columns = np.asarray(im2col(x, weight.shape[2:], stride, padding, dilation))
+        if columns.shape != want:
+            raise ValueError(f"im2col must return (N, C·k1·k2, L) = {want}; it returned shape {columns.shape}")
+        y: Array = weight.reshape(len(weight), -1) @ columns
+        return y.reshape(len(x), len(weight), *outputs)
+
+    def call(failure: Failure) -> str:
+        case = failure.case
+        arguments = (case.weight_shape[2:], case.stride, case.padding, case.dilation)
+        # A kernel for each row of the columns, 1 at its tap and 0 elsewhere, makes a convolution write the columns.
+        taps = np.eye(case.weight[0].size, dtype=case.x.dtype).reshape(-1, *case.weight_shape[1:])
+        right = Conv().forward(case.x, taps, None, case.stride, case.padding, case.dilation, 1)
+        return _called(
+            f"im2col(x, {_listed(arguments)})", im2col(case.x, *arguments), right.reshape(*right.shape[:2], -1)
+        )
+
+    return _verdict("im2col", _report(forward, None, supports), call)
+
+
+def check_col2im(col2im: Callable[..., Any], supports: Sequence[str] = AXES) -> Verdict:
+    """Check ``col2im(columns, shape, kernel, stride, padding, dilation) -> (N, C, H, W)``, the adjoint of im2col.
+
+    Parameters
+    ----------
+    col2im : callable
+        Takes columns (N, C·k1·k2, L), the shape (N, C, H, W) and four pairs of ints as of :func:`check_im2col`.
+    supports : sequence of str
+        What it claims, as in :func:`refconv.testing.check_conv`.
+
+    Examples
+    --------
+    >>> def col2im(columns, shape, kernel, stride, padding, dilation):
+    ...     x, outputs = np.zeros(shape, columns.dtype), [n - k + 1 for n, k in zip(shape[2:], kernel)]
+    ...     columns = columns.reshape(*shape[:2], *kernel, *outputs)
+    ...     for i, j in np.ndindex(*kernel):
+    ...         x[:, :, i : i + outputs[0], j : j + outputs[1]] = columns[:, :, i, j]
+    ...     return x
+    >>> check_col2im(col2im, supports=()).diagnoses[0].name
+    'overlapping windows overwrite each other'
+    """
+
+    class Own(Conv):
+        def grad_x(self, g: Array, weight: Array, shape: Any, p: Steps) -> Any:
+            columns = weight.reshape(len(weight), -1).T @ g.reshape(*g.shape[:2], -1)
+            return col2im(columns, shape, weight.shape[2:], p.stride, tuple(b for b, _ in p.padding), p.dilation)
+
+    def call(failure: Failure) -> str:
+        case = failure.case
+        g = case.grad_output.reshape(*case.grad_output.shape[:2], -1)
+        columns = case.weight.reshape(len(case.weight), -1).T @ g
+        arguments = (case.x_shape, case.weight_shape[2:], case.stride, case.padding, case.dilation)
+        right = Conv().grad_x(case.grad_output, case.weight, case.x_shape, _steps(case))
+        return f"columns =\n{columns}\n" + _called(
+            f"col2im(columns, {_listed(arguments)})", col2im(columns, *arguments), right
+        )
+
+    return _verdict("col2im", _report(Own().forward, Own().backward, supports), call)
+
+
+def check_forward(forward: Callable[..., Any], supports: Sequence[str] = ()) -> Verdict:
+    """Check a whole forward pass, as :func:`refconv.testing.check_conv` does, and show the first failure only.
+
+    Parameters
+    ----------
+    forward : callable
+        ``forward(x, weight, bias, stride, padding, dilation, groups) -> y``.
+    supports : sequence of str
+        What it claims; nothing unless it is told so.
+
+    Examples
+    --------
+    >>> def broken(x, weight, bias, stride, padding, dilation, groups):
+    ...     return 1 / 0
+    >>> print(check_forward(broken))
+    FAILED: broken
+    call: forward raised ZeroDivisionError: division by zero ...
+    """
+    return _verdict(_name(forward), _report(forward, None, supports))
+
+
+def check_backward(backward: Callable[..., Any], supports: Sequence[str] = ()) -> Verdict:
+    """Check a whole backward pass beside a right forward pass, and show the first failure only.
+
+    Parameters
+    ----------
+    backward : callable
+        ``backward(grad_output, x, weight, stride, padding, dilation, groups) -> (grad_x, grad_weight, grad_bias)``.
+    supports : sequence of str
+        What it claims; nothing unless it is told so.
+
+    Examples
+    --------
+    >>> def backward(g, x, weight, stride, padding, dilation, groups):
+    ...     grad_x, grad_weight, grad_bias = Conv().backward(g, x, weight, stride, padding, dilation, groups)
+    ...     return -grad_x, grad_weight, grad_bias
+    >>> check_backward(backward).diagnoses[0].name
+    'sign of the input gradient wrong'
+    """
+    return _verdict(_name(backward), _report(Conv().forward, backward, supports))
+
+
+def check_answer(
+    function: Callable[..., Any], right: Callable[..., bool], cases: Sequence[tuple[Any, ...]] = ((),)
+) -> str:
+    """Check any function by a property of what it returns: ``right(result, *arguments)`` for each case's arguments.
+
+    Returns
+    -------
+    str
+        "passed: …", or "FAILED: …" with the first case that is not right.
+
+    Examples
+    --------
+    >>> def double(n):
+    ...     return n * n
+    >>> check_answer(double, lambda result, n: result == n + n, [(0,), (2,), (3,)])
+    'FAILED: double(3) returned 9, which is not right'
+    """
+    name = _name(function)
+    for arguments in cases:
+        try:
+            result = function(*arguments)
+            fine = right(result, *arguments)
+        except NotImplementedError:
+            return f"FAILED: {name} is not written yet"
+        except Exception as error:  # whatever an answer does wrong is for its author to read
+            return f"FAILED: {name}({', '.join(map(str, arguments))}): {type(error).__name__}: {error}"
+        if not fine:
+            return f"FAILED: {name}({', '.join(map(str, arguments))}) returned {result}, which is not right"
+    return f"passed: {name} is right"
+
+
+def _report(forward: Callable[..., Any], backward: Callable[..., Any] | None, supports: Sequence[str]) -> CheckReport:
+    """Check what was written, but for batches of no images, where a right convolution stands in."""
+    right = Conv()
+    checked = None if backward is None else _with_stand_in(backward, right.backward, 1)
+    return check_conv(_with_stand_in(forward, right.forward, 0), checked, supports=supports)
+
+
+def _with_stand_in(written: Callable[..., Any], right: Callable[..., Any], where: int) -> Callable[..., Any]:
+    """Return a function that calls the right one where x, the argument in that place, is empty."""
+
+    @functools.wraps(written)
+    def function(*arguments: Any) -> Any:
+        return (written if len(arguments[where]) else right)(*arguments)
+
+    return function
+
+
+def _verdict(name: str, report: CheckReport, call: Callable[[Failure], str] | None = None) -> Verdict:
+    """Return the verdict, with the piece's own call in the smallest failing case if it can be made again."""
+    shown = ""
+    if report.failures and call is not None:
+        try:
+            shown = call(report.failures[0])
+        except Exception:  # the report says already what was raised
+            shown = ""
+    return Verdict(name, report, shown, piece=call is not None)
+
+
+def _listed(arguments: Sequence[Any]) -> str:
+    return ", ".join(map(str, arguments))
+
+
+def _called(call: str, actual: Any, right: Array) -> str:
+    return f"{call} returned\n{np.asarray(actual)}\nand should return\n{right}"
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", "the function"))
+
+
+def _axes(size: Any, kernel: Any, p: Steps) -> list[tuple[int, ...]]:
+    """Return (n, k, stride, padding, dilation) of each axis."""
+    pads = [before for before, _ in p.padding]
+    return list(zip(size, kernel, p.stride, pads, p.dilation, strict=True))
+
+
+def _one_axis(n: int, k: int, stride: int, padding: int, dilation: int) -> tuple[Any, Any, Steps]:
+    return (n,), (k,), steps((stride,), (padding,), (dilation,), 1)
+
+
+def _steps(case: Case) -> Steps:
+    return steps(*case.integers)

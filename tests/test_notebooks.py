@@ -1,0 +1,190 @@
+"""The notebooks: none is missing, all are what their texts say, run, and are what they were when they last ran."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from refconv import notebooks
+from refconv.cli import cli
+
+pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
+nbformat = pytest.importorskip("nbformat")
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "notebooks"
+NAMES = list(notebooks.TITLES)
+
+
+def kept(name: str) -> nbformat.NotebookNode:
+    return nbformat.reads(notebooks.read(name), as_version=4)
+
+
+def code(notebook: nbformat.NotebookNode, tag: str = "") -> list[nbformat.NotebookNode]:
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell for cell in cells if not tag or tag in cell.metadata.get("tags", [])]
+
+
+# --- The set of notebooks --------------------------------------------------------------------------------------------
+
+
+def test_folder_holds_every_notebook_and_no_other():
+    assert notebooks.folder() == FOLDER
+    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == NAMES
+    assert sorted(path.stem for path in FOLDER.glob("*.md") if path.name != "README.md") == NAMES
+
+
+def test_readme_lists_every_notebook():
+    listed = re.findall(r"^\| \[(\d)\. (.+)\]\((.+)\.ipynb\)", (FOLDER / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert {name: title for _, title, name in listed} == notebooks.TITLES
+    assert [int(number) for number, _, _ in listed] == [int(name[:2]) for name in NAMES]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_has_its_title_its_aim_and_exercises(name):
+    notebook = kept(name)
+    first = notebook.cells[0].source
+    assert first.startswith(f"# {int(name[:2])}. ")
+    assert "After this notebook you can" in first
+    headings = re.findall(r"(?m)^## (.+)$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"))
+    assert headings[-1] == "Exercises"
+    assert len(code(notebook, "exercise")) == len(code(notebook, "check")) >= 3
+
+
+# --- Running ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_open_notebook_runs_and_its_outputs_are_not_stale(name):
+    fresh = notebooks.build(name, solved=False)
+    seconds = notebooks.execute(fresh)
+    assert seconds < notebooks.SECONDS
+    assert notebooks.stale(kept(name), fresh) == []
+    found = notebooks.checks(fresh)
+    assert found
+    assert all(text.startswith("FAILED: ") for text in found), found
+    assert "*Answer" not in "".join(cell.source for cell in fresh.cells)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_solved_notebook_passes_its_checks_and_says_the_same_on_every_array_module(name, backend):
+    if backend.name == "readonly-numpy":
+        return  # a notebook makes its arrays itself, so that this is the same as NumPy
+    solved = notebooks.build(name, solved=True)
+    notebooks.execute(solved, backend=backend.name)
+    lessons = [
+        [cell for cell in notebook.cells if not {"check", "exercise", "solution"} & {*cell.metadata.get("tags", [])}]
+        for notebook in (kept(name), solved)
+    ]
+    assert notebooks.stale(*(nbformat.v4.new_notebook(cells=cells) for cells in lessons)) == []
+    found = notebooks.checks(solved)
+    assert len(found) == len(code(solved, "check"))
+    assert all(text.startswith("passed: ") for text in found), found
+    assert "NotImplementedError" not in "".join(cell.source for cell in code(solved, "exercise"))
+    assert "*Answer" in "".join(cell.source for cell in solved.cells)
+
+
+def notebook_of(*sources: str) -> nbformat.NotebookNode:
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import warnings\nwarnings.warn('old')", "UserWarning"),
+        ("import urllib.request\nurllib.request.urlopen('http://192.0.2.1/', timeout=2)", "must not use the network"),
+        ("import sys\nprint('oh', file=sys.stderr)", "standard error"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("from ipywidgets import interact\ninteract(lambda n: 1 / n, n=0);", "behind sliders: ZeroDivisionError"),
+    ],
+)
+def test_what_a_notebook_must_not_do(source, message):
+    with pytest.raises(notebooks.NotebookError, match=message):
+        notebooks.execute(notebook_of(source))
+
+
+# --- Stale outputs are seen ------------------------------------------------------------------------------------------
+
+
+def test_the_same_notebook_is_not_stale():
+    for name in NAMES:
+        assert notebooks.stale(kept(name), kept(name)) == []
+
+
+def with_picture(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    return next(o for cell in code(notebook) for o in cell.outputs if "image/png" in o.get("data", {}))
+
+
+def other_text(notebook):
+    next(o for cell in code(notebook) for o in cell.outputs if o.output_type == "stream").text += "1"
+
+
+def other_source(notebook):
+    code(notebook)[1].source += "\npass"
+
+
+def lost_cell(notebook):
+    del notebook.cells[-1]
+
+
+def lost_tags(notebook):
+    code(notebook, "check")[0].metadata = {}
+
+
+def lost_output(notebook):
+    next(cell for cell in code(notebook) if cell.outputs).outputs = []
+
+
+def other_picture(notebook):
+    pictures = [o.data for cell in code(notebook) for o in cell.outputs if "image/png" in o.get("data", {})]
+    pictures[0]["image/png"] = pictures[-1]["image/png"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("change", [other_text, other_source, lost_cell, lost_tags, lost_output, other_picture])
+def test_a_change_makes_a_notebook_stale(name, change):
+    changed = copy.deepcopy(kept(name))
+    change(changed)
+    assert notebooks.stale(changed, kept(name)) != []
+
+
+# --- Copying ---------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    from click.testing import CliRunner
+
+    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    return result.exit_code, result.output
+
+
+def test_command_copies_the_open_notebooks(tmp_path):
+    status, output = run("notebooks", "--to", tmp_path / "new" / "folder")
+    assert status == 0, output
+    assert [Path(line).stem for line in output.splitlines()] == NAMES
+    for name in NAMES:
+        assert (tmp_path / "new" / "folder" / f"{name}.ipynb").read_text("utf-8") == notebooks.read(name)
+
+
+def test_command_writes_the_solved_notebooks(tmp_path):
+    status, output = run("notebooks", "--to", tmp_path, "--solutions")
+    assert status == 0, output
+    for name in NAMES:
+        text = (tmp_path / f"{name}_solved.ipynb").read_text("utf-8")
+        assert "NotImplementedError" not in "".join(
+            "".join(cell["source"])
+            for cell in json.loads(text)["cells"]
+            if "exercise" in cell["metadata"].get("tags", [])
+        )
+
+
+def test_command_never_overwrites_work(tmp_path):
+    work = tmp_path / f"{NAMES[-1]}.ipynb"
+    work.write_text("a night's work", "utf-8")
+    status, output = run("notebooks", "--to", tmp_path)
+    assert status == 2
+    assert "is there already" in output
+    assert [path.name for path in tmp_path.iterdir()] == [work.name]
+    assert work.read_text("utf-8") == "a night's work"
