@@ -4,7 +4,6 @@ The source folder is the root of the repository, so a link from one file to anot
 and in the repository. What the pages load comes out of installed packages: the site is complete without a network.
 """
 
-import logging
 from importlib.metadata import version as installed_version
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +17,7 @@ author = "The refconv developers"
 version = release = installed_version("refconv")
 
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md"]
+include_patterns = ["docs/**.md", "notebooks/*.ipynb", "notebooks/README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
 exclude_patterns = [".*", "benchmarks", "build", "dist", "mutants", "refconv", "tests", "**/.ipynb_checkpoints"]
 extensions = [
     "myst_nb",
@@ -36,10 +35,6 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
 nb_ipywidgets_js: dict[str, object] = {}
-if not any(ROOT.glob("notebooks/*.ipynb")):  # then the list on the tutorials page may be empty
-    logging.getLogger("sphinx.sphinx.directives.other").addFilter(
-        lambda record: getattr(record, "subtype", None) != "empty_glob"
-    )
 
 # Docstrings.
 autodoc_member_order = "bysource"

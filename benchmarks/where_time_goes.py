@@ -1,0 +1,99 @@
+"""Say where the time of AlexNet's five layers goes: matrix products, copies (im2col, padding), and everything else.
+
+Each pass runs on one thread under Python's profiler, so that its functions can be told apart.
+
+    python benchmarks/where_time_goes.py [--dtype float32] [--repeat 10] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import refconv
+from refconv.bench.run import CLEARED, machine, versions
+from refconv.bench.workloads import WORKLOADS
+
+KINDS = {"matmul": "matrix products", "reshape": "copies", "pad": "copies", "add_to": "sums", "write_by_tap": "copies"}
+PASSES = ("forward", "input gradient", "weight gradient")
+
+
+def measure(dtype: str, repeat: int) -> dict[str, Any]:
+    """Return the milliseconds of each pass, all layers together, and the share of each kind of work."""
+    found: dict[str, Any] = {}
+    for what in PASSES:
+        profile, count = cProfile.Profile(), 0
+        for layer in WORKLOADS["alexnet"]:
+            rng = np.random.default_rng(0)
+            x = rng.standard_normal((layer.batch, layer.c_in, layer.size, layer.size)).astype(dtype)
+            groups = int(layer.spec)
+            w = rng.standard_normal((layer.c_out, layer.c_in // groups, layer.kernel, layer.kernel)).astype(dtype)
+            options: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": groups}
+            with refconv.set_workers(1):
+                y = refconv.conv(x, w, **options)
+                needs = {"input gradient": ("x",), "weight gradient": ("weight",)}.get(what)
+                for run in range(repeat + 1):
+                    if run:  # the first one warms up
+                        profile.enable()
+                    if needs is None:
+                        refconv.conv(x, w, **options)
+                    else:
+                        refconv.conv_backward(y, x, w, needs=needs, **options)
+                    profile.disable()
+            count += layer.macs
+        own: dict[str, float] = {}
+        stats: Any = pstats.Stats(profile)
+        for (_, _, name), (_, _, seconds, _, _) in stats.stats.items():
+            kind = next((kind for word, kind in KINDS.items() if word in name.split()[-1] or word in name), "the rest")
+            own[kind] = own.get(kind, 0.0) + seconds / repeat
+        total = sum(own.values())
+        found[what] = {
+            "milliseconds": 1e3 * total,
+            "share": {kind: seconds / total for kind, seconds in sorted(own.items(), key=lambda item: -item[1])},
+            "gflops_of_matrix_products": 2e-9 * count / own["matrix products"],
+        }
+    return found
+
+
+def main() -> None:
+    """Measure in a process whose BLAS is at its best, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--repeat", type=int, default=10)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker:
+        print(json.dumps(measure(given.dtype, given.repeat)))
+        return
+    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
+    command = [sys.executable, __file__, "--worker", "--dtype", given.dtype, "--repeat", str(given.repeat)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    record = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": f"python benchmarks/where_time_goes.py --dtype {given.dtype} --repeat {given.repeat}",
+        "machine": machine(),
+        "versions": versions(("numpy",)),
+        "passes": json.loads(done.stdout),
+    }
+    print("| pass | ms on one core | matrix products | copies | sums | the rest | GFLOP/s of the products |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for what, of in record["passes"].items():
+        shares = [f"{of['share'].get(kind, 0):.0%}" for kind in ("matrix products", "copies", "sums", "the rest")]
+        print(f"| {what} | {of['milliseconds']:.0f} | {' | '.join(shares)} | {of['gflops_of_matrix_products']:.0f} |")
+    if given.json is not None:
+        given.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
