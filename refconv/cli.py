@@ -769,12 +769,12 @@ def _print_bench(record: dict[str, Any]) -> None:
 @click.option("--to", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where to.")
 @click.option("--solutions", is_flag=True, help="Write the notebooks with their exercises solved, without outputs.")
 def notebooks(to: Path, solutions: bool) -> None:
-    r"""Copy the notebooks that teach convolution and channel groups into DIR. No file there is overwritten.
+    """Copy the notebooks that teach convolution and channel groups into DIR. No file there is overwritten.
 
     \b
     refconv notebooks --to learning
     refconv notebooks --to learning --solutions
-    """
+    """  # noqa: D301
     from refconv.notebooks import NotebookError, copy
 
     try:

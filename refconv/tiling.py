@@ -84,7 +84,7 @@ def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noq
 
     The budget covers what one call needs beyond its arguments and its result, over all its threads. It decides how
     many samples, groups and threads are at work at once, and never changes the result. What is summed together is
-    cut by shape alone, into tiles of at most 4 MiB (always 64 MiB for modules other than NumPy, which may sum
+    cut by shape alone, into tiles of at most 4 MiB (8 of many small groups; always 64 for modules other than NumPy, which may sum
     in another order as soon as there are more or fewer samples), so a smaller budget can be exceeded by one such
     tile; a tile by a single row of outputs, if the windows that it reads are large; and both by the input gradient of a
     padding mode other than zeros, which takes whole channels, or of groups that share input channels, which takes whole
@@ -164,7 +164,10 @@ def make_plan(
     on_threads = runs_on_cpu_threads(xp)
     tile = (TILE_BYTES if cut_rows else 8 * TILE_BYTES) if on_threads else DEFAULT_WORKSPACE
     apart = on_threads and not sums_batch  # other modules may sum each of a batch of products otherwise
-    budget = min(TASK_BYTES, tile, _workspace.get()) if apart else tile
+    # Threads that make many small products wait for one another's interpreter lock: larger tasks, fewer waits.
+    many = all(block.count >= 16 and max(block.in_size, block.out_size) <= 16 for block in call.groups.blocks)
+    budget = 2 * TASK_BYTES if many and on_threads else min(TASK_BYTES, tile) if apart else tile
+    budget = min(budget, _workspace.get()) if apart else budget
     return _plan(
         call,
         item_bytes,

@@ -536,6 +536,18 @@ def test_a_large_weight_gradient_is_cut_into_at_least_four_pieces():
     assert plan.rows == ((0, 13),)
 
 
+def test_many_small_groups_are_gathered_in_larger_tasks():
+    """Of 16 groups of one channel a sample takes 29·16·4·(74 + 18) bytes, so that 24 fit 4 MiB and 49 fit 8 MiB."""
+    sample = 29 * 16 * 4 * (74 + 18)
+    assert 24 * sample < tiling.TASK_BYTES < 25 * sample
+    assert 49 * sample < 2 * tiling.TASK_BYTES < 50 * sample
+    with set_workspace(2**40):
+        assert plan_of(16, 16, 16, batch=49 * 8, **FORWARD).batches == tiling.cut(49 * 8, 49)
+        assert plan_of(15, 15, 15, batch=49 * 8, **FORWARD).batches != tiling.cut(49 * 8, 49)
+    with set_workspace(sample):
+        assert plan_of(16, 16, 16, batch=49 * 8, **FORWARD).batches == tiling.cut(49 * 8, 1)
+
+
 def test_a_plan_of_unequal_groups_by_hand(monkeypatch):
     """Blocks of two groups 1→2 and one group 3→1; the rows are cut for the larger, samples and groups for each."""
     groups = ChannelGroups.from_sizes([1, 1, 3], [2, 2, 1])
