@@ -84,11 +84,12 @@ def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noq
 
     The budget covers what one call needs beyond its arguments and its result, over all its threads. It decides how
     many samples, groups and threads are at work at once, and never changes the result. What is summed together is
-    cut by shape alone, into tiles of at most 4 MiB (8 of many small groups; always 64 for modules other than NumPy, which
-    may sum in another order as soon as there are more or fewer samples), so a smaller budget can be exceeded by one
-    such tile; a tile by a single row of outputs, if the windows that it reads are large; and both by the input gradient of a
-    padding mode other than zeros, which takes whole channels, or of groups that share input channels, which takes whole
-    samples. Not counted is the weight, which the input gradient, and unless it is large the convolution, copies.
+    cut by shape alone, into tiles of at most 4 MiB (8 of many small groups; always 64 for modules other than NumPy,
+    which may sum in another order as soon as there are more or fewer samples), so a smaller budget can be exceeded by
+    one such tile; a tile by a single row of outputs, if the windows that it reads are large; and both by the input
+    gradient of a padding mode other than zeros, which takes whole channels, or of groups that share input channels,
+    which takes whole samples. Not counted is the weight, which the input gradient, and unless it is large the
+    convolution, copies.
 
     Parameters
     ----------
