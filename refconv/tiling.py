@@ -31,7 +31,8 @@ TILE_BYTES = 2**22
 cache between being written as columns and being multiplied."""
 
 TASK_BYTES = 2**22
-"""Small samples and groups are gathered up to this size: what amounts to no more is not worth a thread."""
+"""Small samples and groups are gathered up to this size, many small groups up to twice this: what amounts to no more
+than this is not worth a thread."""
 
 CHANNELS = 64
 """Image channels that a gradient takes together if it can, although it could take them one by one."""
