@@ -93,7 +93,7 @@ def notebook_of(*sources: str) -> nbformat.NotebookNode:
 
 
 def test_a_notebook_must_keep_to_its_time():
-    with pytest.raises(notebooks.NotebookError, match="it may take 0.5 s"):
+    with pytest.raises(notebooks.NotebookError, match=r"it may take 0\.5 s"):
         notebooks.execute(notebook_of("import time\ntime.sleep(0.6)"), limit=0.5)
 
 

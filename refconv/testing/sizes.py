@@ -105,9 +105,9 @@ def broken_rule(sizes: Sizes, division: Division) -> str:
         off = c - sum(sizes)
         what = f"{off} left over" if off > 0 else f"{-off} too many"
         return f"the sizes do not add up: their sum is {sum(sizes)}, not {c} ({what})"
+    if min(sizes) < 1:
+        return f"size {sizes.index(min(sizes)) + 1} is {min(sizes)}: an empty group"
     for place, (size, ideal) in enumerate(zip(sizes, division.ideals, strict=True), 1):
-        if size < 1:
-            return f"size {place} is {size}: an empty group"
         if division.is_exact and size != ideal:
             return f"size {place} is {size}, and must be {ideal}: {base}^{n - 1} divides {c}"
         if abs(size - ideal) > 1:
