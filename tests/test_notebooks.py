@@ -166,7 +166,7 @@ def measured(*sources: str) -> nbformat.NotebookNode:
     return notebook
 
 
-DRAW = "import matplotlib.pyplot as plt; plt.plot([0, {0}]);"
+DRAW = "import matplotlib.pyplot as plt; plt.imshow([[0, {0}]]);"
 
 
 @pytest.fixture(scope="module")
