@@ -1,12 +1,20 @@
 """Wrong answers to the notebooks' exercises: each fails, and is called by its name. Right ones pass."""
 
+import itertools
+import math
+import re
 import textwrap
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import refconv
 from refconv import notebooks
 from refconv.testing import exercises
+from refconv.testing.sizes import MISTAKES, Division, broken_rule, right_sizes
 
 pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 
@@ -21,8 +29,6 @@ def written(name: str, function: str, *changes: tuple[str, str]):
     for old, new in changes:
         assert old in text, old
         text = text.replace(old, new)
-    import refconv
-
     names = {"np": np, "refconv": refconv}
     for source in [*sources[: sources.index(next(s for s in sources if s.startswith(f"def {function}(")))], text]:
         exec(textwrap.dedent(source), names)
@@ -144,6 +150,171 @@ def test_absurd_columns_are_a_failure_and_no_traceback(check, value):
     verdict = check(lambda *arguments: value)
     assert not verdict.passed
     assert str(verdict).startswith("FAILED: ")
+
+
+# --- Logarithmic sizes -----------------------------------------------------------------------------------------------
+
+
+def ideal_sizes(c, n, base):
+    return [Fraction(c * (base - 1), base**i) for i in range(1, n)] + [Fraction(c, base ** (n - 1))]
+
+
+def rest_in_one(place, rounding):
+    """Round all sizes but one, and give that one what is left."""
+
+    def sizes(c, n, base):
+        found = [rounding(size) for size in ideal_sizes(c, n, base)]
+        found[place] = 0
+        found[place] = c - sum(found)
+        return found
+
+    return sizes
+
+
+def uneven_shares(c, n, base):
+    """Let each group take its share of what is left, rounded down."""
+    left = [-(-c // base**i) for i in range(n)]
+    return [*(before - after for before, after in itertools.pairwise(left)), left[-1]]
+
+
+def library(c, n, base=2):
+    return refconv.logarithmic_groups(c, c, n, base).in_sizes
+
+
+SOLUTION = written("06_logarithmic_groups", "logarithmic_sizes")
+WRONG_SIZES = [
+    ("last size missing", lambda c, n, base: [c * (base - 1) // base**i for i in range(1, n)]),
+    ("last size missing", lambda c, n, base: SOLUTION(c, n, base)[:-1]),
+    ("divided on to the end", lambda c, n, base: [c * (base - 1) // base**i for i in range(1, n + 1)]),
+    ("divided on to the end", lambda c, n, base: np.asarray([round(c / 2**i) for i in range(1, n + 1)])),
+    ("first size skipped a division", lambda c, n, base: [c * (base - 1) // base**i for i in range(n)]),
+    (
+        "first size skipped a division",
+        lambda c, n, base: [c * (base - 1) // base**i for i in range(n - 1)] + [c // base ** (n - 1)],
+    ),
+    (
+        "last size a copy of the one before",
+        lambda c, n, base: [c * (base - 1) // base ** min(i, n - 1) for i in range(1, n + 1)],
+    ),
+    ("factor b − 1 forgotten", lambda c, n, base: [c // base ** min(i, n - 1) for i in range(1, n + 1)]),
+    (
+        "factor b − 1 forgotten",
+        lambda c, n, base: [*(s := [c // base**i for i in range(1, n)]), c - sum(s)],
+    ),
+    ("base ignored", lambda c, n, base: SOLUTION(c, n, 2)),
+    ("base ignored", lambda c, n, base: library(c, n)),
+    ("order reversed", lambda c, n, base: SOLUTION(c, n, base)[::-1]),
+    ("order reversed", lambda c, n, base: library(c, n, base)[::-1]),
+    ("equal groups", lambda c, n, base: [c // n + (i < c % n) for i in range(n)]),
+    ("one group too many", lambda c, n, base: SOLUTION(c, n + 1, base)),
+    ("one group too few", lambda c, n, base: SOLUTION(c, n - 1, base)),
+    ("each size rounded for itself", lambda c, n, base: [math.floor(s) for s in ideal_sizes(c, n, base)]),
+    ("each size rounded for itself", lambda c, n, base: [math.ceil(s) for s in ideal_sizes(c, n, base)]),
+    ("each size rounded for itself", lambda c, n, base: [round(s) for s in ideal_sizes(c, n, base)]),
+    ("last group gets what the roundings leave", rest_in_one(-1, math.floor)),
+    ("last group gets what the roundings leave", rest_in_one(-1, math.ceil)),
+    ("last group gets what the roundings leave", rest_in_one(-1, round)),
+    ("last group gets what the roundings leave", uneven_shares),
+    ("first group gets what the roundings leave", rest_in_one(0, math.floor)),
+]
+
+
+@pytest.mark.parametrize(("name", "wrong"), WRONG_SIZES)
+def test_wrong_sizes_are_called_by_their_mistake_and_no_other(name, wrong):
+    verdict = exercises.check_logarithmic_sizes(wrong)
+    assert not verdict.passed
+    assert [mistake.name for mistake in verdict.diagnoses] == [name], str(verdict)
+    first, call, message, *rest = str(verdict).splitlines()
+    assert first == f"FAILED: {wrong.__name__}"
+    assert re.match(re.escape(wrong.__name__) + r"\(\d+, \d+, \d+\) returned ", call)
+    assert "; right is (" in message
+    assert rest[0].startswith(f"consistent with: {name}. ")
+
+
+def test_every_mistake_has_a_wrong_answer():
+    assert {mistake.name for mistake, _ in MISTAKES} == {name for name, _ in WRONG_SIZES}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shown"),
+    [
+        ([1, 0], "the sizes do not add up: their sum is 1, not 2 (1 left over)"),
+        ([2, 1], "the sizes do not add up: their sum is 3, not 2 (1 too many)"),
+        ([2, 0], "size 2 is 0: an empty group"),
+        ([2], "there must be n = 2 sizes, not 1"),
+    ],
+)
+def test_the_smallest_division_that_is_wrong_is_shown(wrong, shown):
+    verdict = exercises.check_logarithmic_sizes(lambda c, n, base: wrong)
+    assert (verdict.call, verdict.message) == (f"<lambda>(2, 2, 2) returned {wrong}", f"{shown}; right is (1, 1)")
+
+
+def one_wrong(division, sizes):
+    """Return sizes that are right but for one division."""
+    return lambda *asked: sizes if asked == division else SOLUTION(*asked)
+
+
+@pytest.mark.parametrize(
+    ("division", "sizes", "message"),
+    [
+        ((8, 2, 2), (5, 3), "size 1 is 5, and must be 4: 2^1 divides 8"),
+        ((7, 3, 2), (5, 1, 1), "size 1 is 5, more than one channel from 7/2"),
+        ((5, 3, 2), (2, 1, 2), "size 3 is 2, larger than the one before it, 1"),
+        ((9, 1, 2), (8,), "the sizes do not add up: their sum is 8, not 9 (1 left over)"),
+    ],
+)
+def test_each_part_of_the_rule_is_checked(division, sizes, message):
+    verdict = exercises.check_logarithmic_sizes(one_wrong(division, sizes))
+    assert verdict.message.startswith(f"{message}; right is "), str(verdict)
+    assert verdict.call.endswith(f"{division} returned {sizes}")
+
+
+@pytest.mark.parametrize(
+    ("division", "sizes"),
+    [((7, 3, 2), (3, 2, 2)), ((7, 3, 2), (4, 2, 1)), ((6, 3, 2), (4, 1, 1)), ((5, 3, 2), (2, 2, 1))],
+)
+def test_all_sizes_that_obey_the_rule_are_right(division, sizes):
+    assert exercises.check_logarithmic_sizes(one_wrong(division, sizes)).passed
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.asarray, iter])
+@pytest.mark.parametrize("right", [SOLUTION, library, lambda *division: right_sizes(Division(*division))])
+def test_right_sizes_pass(right, kind):
+    verdict = exercises.check_logarithmic_sizes(lambda c, n, base: kind(right(c, n, base)))
+    assert re.fullmatch(r"passed: <lambda> is right in all \d{3} cases", str(verdict))
+
+
+@given(st.integers(2, 12), st.data())
+def test_the_library_and_the_oracle_obey_the_rule_everywhere(base, data):
+    c = data.draw(st.integers(1, 10**6))
+    n = data.draw(st.integers(1, next(k for k in itertools.count(1) if base**k > c)))
+    for sizes in (library(c, n, base), right_sizes(Division(c, n, base)), tuple(SOLUTION(c, n, base))):
+        assert broken_rule(sizes, Division(c, n, base)) == ""
+
+
+@pytest.mark.parametrize("value", [None, 3, "sizes", [1.0, 1.0], [True, True], [[1], [1]], {1: 1, 2: 2}.items()])
+def test_absurd_sizes_are_a_failure_and_no_traceback(value):
+    verdict = exercises.check_logarithmic_sizes(lambda c, n, base: value)
+    assert verdict.message == "it must return a sequence of ints; right is (1, 1)"
+    assert verdict.diagnoses == ()
+
+
+def test_endless_sizes_are_not_waited_for():
+    verdict = exercises.check_logarithmic_sizes(lambda c, n, base: itertools.count(1))
+    assert verdict.message == "there must be n = 2 sizes, not 4; right is (1, 1)"
+
+
+def test_sizes_that_raise():
+    def broken(c, n, base):
+        return [c][n]
+
+    text = str(exercises.check_logarithmic_sizes(broken))
+    assert text.startswith("FAILED: broken\nbroken(2, 2, 2) raised IndexError: list index out of range\n"), text
+
+    def unwritten(c, n, base):
+        raise NotImplementedError
+
+    assert str(exercises.check_logarithmic_sizes(unwritten)) == "FAILED: unwritten is not written yet"
 
 
 def test_an_answer_that_raises():

@@ -12,6 +12,8 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import reprlib
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +24,8 @@ from refconv.testing.cases import Case
 from refconv.testing.check import check_conv
 from refconv.testing.definition import Array
 from refconv.testing.mutants import Conv, Steps, steps
-from refconv.testing.report import CheckReport, Diagnosis, Failure
+from refconv.testing.report import WIDTH, CheckReport, Diagnosis, Failure
+from refconv.testing.sizes import DIVISIONS, Division, Sizes, as_sizes, broken_rule, diagnoses, right_sizes
 
 AXES = ("stride", "padding", "dilation")
 """What a piece supports unless it is told otherwise."""
@@ -229,6 +232,101 @@ def check_backward(backward: Callable[..., Any], supports: Sequence[str] = ()) -
     'sign of the input gradient wrong'
     """
     return _verdict(_name(backward), _report(Conv().forward, backward, supports))
+
+
+@dataclass(frozen=True)
+class SizesVerdict:
+    """What :func:`check_logarithmic_sizes` found; print it.
+
+    Attributes
+    ----------
+    name : str
+        The function that was checked.
+    call : str
+        The smallest case of the simplest kind that failed, and what came of it; empty if none failed.
+    message : str
+        Which part of the rule that breaks, and sizes that obey it.
+    diagnoses : tuple of Diagnosis
+        Known mistakes that explain the answers.
+    """
+
+    name: str
+    call: str = ""
+    message: str = ""
+    diagnoses: tuple[Diagnosis, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether no case failed."""
+        return not self.call
+
+    def __str__(self) -> str:
+        if self.passed:
+            return f"passed: {self.name} is right in all {len(DIVISIONS)} cases"
+        if "raised NotImplementedError" in self.call:
+            return f"FAILED: {self.name} is not written yet"
+        lines = [f"FAILED: {self.name}", self.call, self.message]
+        for mistake in self.diagnoses:
+            text = f"consistent with: {mistake.name}. {mistake.explanation} {mistake.hint}"
+            lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ")
+        return "\n".join(lines)
+
+
+def check_logarithmic_sizes(logarithmic_sizes: Callable[..., Any]) -> SizesVerdict:
+    """Check ``logarithmic_sizes(c, n, base)``, which divides c channels into n sizes that shrink by the factor `base`.
+
+    With base b they are near c·(b−1)/b^i for i = 1 … n−1, then c/b^(n−1): exactly there where b^(n−1) divides c, else
+    at most one channel away. They sum to c, none is 0, and none is larger than the one before. All sizes that obey
+    this are right.
+
+    Parameters
+    ----------
+    logarithmic_sizes : callable
+        Returns n ints. It is called with base ≥ 2 and base^(n−1) ≤ c only.
+
+    Examples
+    --------
+    >>> def logarithmic_sizes(c, n, base):
+    ...     return [c * (base - 1) // base**i for i in range(1, n + 1)]
+    >>> print(check_logarithmic_sizes(logarithmic_sizes))
+    FAILED: logarithmic_sizes
+    logarithmic_sizes(2, 2, 2) returned [1, 0]
+    the sizes do not add up: their sum is 1, not 2 (1 left over); right is (1, 1)
+    consistent with: divided on to the end. The sizes c·(b−1)/b^i for i = 1 … n do not add up: c/b^n channels are
+        left over. The last size is c/b^(n−1), all that is left: for b = 2 the last size must come twice.
+    >>> def logarithmic_sizes(c, n, base):
+    ...     return [c * (base - 1) // base**i for i in range(1, n)] + [c // base ** (n - 1)]
+    >>> verdict = check_logarithmic_sizes(logarithmic_sizes)
+    >>> verdict.call, verdict.diagnoses[0].name
+    ('logarithmic_sizes(3, 2, 2) returned [1, 1]', 'each size rounded for itself')
+
+    Divisions in which nothing is rounded come first, and of these the ones with base 2: the call that is shown is the
+    smallest of the simplest kind that fails.
+    """
+    name = _name(logarithmic_sizes)
+    answers: dict[Division, Sizes | None] = {}
+    call, message = "", ""
+    for division in DIVISIONS:
+        sizes, happened, broken = _sizes_of(logarithmic_sizes, division)
+        answers[division] = sizes
+        if broken and not call:
+            call = f"{name}({_listed(division)}) {happened}"
+            message = f"{broken}; right is {right_sizes(division)}"
+    return SizesVerdict(name, call, message, diagnoses(answers) if call else ())
+
+
+def _sizes_of(function: Callable[..., Any], division: Division) -> tuple[Sizes | None, str, str]:
+    """Call a function; return its sizes, or None if they are none, what happened, and which rule that breaks."""
+    try:
+        answer = function(*division)
+    except Exception as error:  # whatever an answer does wrong is for its author to read
+        return None, f"raised {type(error).__name__}: {error}", "it must return sizes"
+    happened = f"returned {reprlib.repr(answer)}"
+    try:
+        sizes = as_sizes(answer, most=division.n + 2)
+    except Exception:  # also what an answer's own iteration raises
+        return None, happened, "it must return a sequence of ints"
+    return sizes, happened, broken_rule(sizes, division)
 
 
 def check_answer(
