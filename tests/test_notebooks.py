@@ -113,12 +113,14 @@ def test_the_same_notebook_is_not_stale():
         assert notebooks.stale(kept(name), kept(name)) == []
 
 
-def with_picture(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    return next(o for cell in code(notebook) for o in cell.outputs if "image/png" in o.get("data", {}))
+def compared(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """Return the outputs that must stay the same."""
+    cells = [cell for cell in code(notebook) if "measured" not in cell.metadata.get("tags", [])]
+    return [output for cell in cells for output in cell.outputs]
 
 
 def other_text(notebook):
-    next(o for cell in code(notebook) for o in cell.outputs if o.output_type == "stream").text += "1"
+    next(o for o in compared(notebook) if o.output_type == "stream").text += "1"
 
 
 def other_source(notebook):
@@ -138,7 +140,7 @@ def lost_output(notebook):
 
 
 def other_picture(notebook):
-    pictures = [o.data for cell in code(notebook) for o in cell.outputs if "image/png" in o.get("data", {})]
+    pictures = [o.data for o in compared(notebook) if "image/png" in o.get("data", {})]
     pictures[0]["image/png"] = pictures[-1]["image/png"]
 
 
@@ -148,6 +150,57 @@ def test_a_change_makes_a_notebook_stale(name, change):
     changed = copy.deepcopy(kept(name))
     change(changed)
     assert notebooks.stale(changed, kept(name)) != []
+
+
+def measured(*sources: str) -> nbformat.NotebookNode:
+    notebook = notebook_of(*sources)
+    for cell in notebook.cells:
+        cell.metadata["tags"] = ["measured"]
+    return notebook
+
+
+DRAW = "import matplotlib.pyplot as plt; plt.plot([0, {0}]);"
+
+
+@pytest.fixture(scope="module")
+def measurements() -> dict[str, nbformat.NotebookNode]:
+    """One notebook for each kind of output, all of the same source as far as the comparison can tell."""
+    made = {
+        "text": measured("print(1)"),
+        "other text": measured("print(2, 3)"),
+        "picture": measured(DRAW.format(1)),
+        "other picture": measured(DRAW.format(-1)),
+        "both": measured("print(1);" + DRAW.format(1)),
+        "none": measured("a = 1"),
+    }
+    for notebook in made.values():
+        notebooks.execute(notebook)
+        notebook.cells[0].source = "measure()"
+    return made
+
+
+@pytest.mark.parametrize(("old", "new"), [("text", "other text"), ("picture", "other picture")])
+def test_measurements_may_differ(measurements, old, new):
+    assert notebooks.stale(measurements[old], measurements[new]) == []
+    assert notebooks.stale(measurements[new], measurements[old]) == []
+    plain = [copy.deepcopy(measurements[kind]) for kind in (old, new)]
+    for notebook in plain:
+        notebook.cells[0].metadata = {}
+    assert notebooks.stale(*plain) != []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("text", "none"), ("none", "text"), ("none", "none"), ("text", "picture"), ("picture", "both"), ("both", "text")],
+)
+def test_measurements_must_be_there_and_of_the_same_kind(measurements, old, new):
+    assert notebooks.stale(measurements[old], measurements[new]) != []
+
+
+def test_a_measurement_without_its_tag_is_stale(measurements):
+    untagged = copy.deepcopy(measurements["text"])
+    untagged.cells[0].metadata = {}
+    assert notebooks.stale(measurements["text"], untagged) != []
 
 
 # --- Copying ---------------------------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ TITLES = {
     "02_im2col": "im2col",
     "03_backward": "Backward",
     "04_channel_groups": "Channel groups",
+    "07_break_it": "Break it",
+    "08_same_code_on_a_gpu": "Same code on a GPU",
 }
 """Every notebook by its file's name."""
 STUB = "raise NotImplementedError  # your lines here"
@@ -270,7 +272,8 @@ def stale(kept: NotebookNode, fresh: NotebookNode) -> list[str]:
     """Return what differs between two runs of a notebook: none if the outputs that are kept are still right.
 
     Text must be equal. Pictures must have nearly the same size and look nearly alike, because the bytes of a picture
-    depend on the versions of the libraries that draw it.
+    depend on the versions of the libraries that draw it. Of a cell tagged "measured" there must be outputs, of the same
+    kinds, and no more is asked: they are measurements, or depend on what is installed.
     """
     found = []
     if [c.source for c in kept.cells] != [c.source for c in fresh.cells]:
@@ -278,6 +281,10 @@ def stale(kept: NotebookNode, fresh: NotebookNode) -> list[str]:
     for number, (old, new) in enumerate(zip(kept.cells, fresh.cells, strict=True), 1):
         if old.cell_type != new.cell_type or old.metadata != new.metadata:
             found.append(f"cell {number}: kind or tags differ")
+        elif "measured" in old.metadata.get("tags", []):
+            kinds = _kinds(old), _kinds(new)
+            if not kinds[0] or kinds[0] != kinds[1]:
+                found.append(f"cell {number}: kept {kinds[0]}, now {kinds[1]}")
         elif old.cell_type == "code":
             texts, pictures = (_texts(old), _texts(new)), (_pictures(old), _pictures(new))
             if texts[0] != texts[1]:
@@ -285,6 +292,11 @@ def stale(kept: NotebookNode, fresh: NotebookNode) -> list[str]:
             if len(pictures[0]) != len(pictures[1]) or not all(map(_alike, *pictures)):
                 found.append(f"cell {number}: another picture")
     return found
+
+
+def _kinds(cell: NotebookNode) -> list[str]:
+    """Return which of "picture" and "text" a code cell's outputs are."""
+    return ["picture"] * bool(_pictures(cell)) + ["text"] * bool(_texts(cell))
 
 
 def _texts(cell: NotebookNode) -> list[str]:
