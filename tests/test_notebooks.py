@@ -159,7 +159,7 @@ def measured(*sources: str) -> nbformat.NotebookNode:
     return notebook
 
 
-DRAW = "import matplotlib.pyplot as plt; plt.plot([0, {0}]);"
+DRAW = "import matplotlib.pyplot as plt; plt.imshow([[{0}]], vmin=0, vmax=1);"
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def measurements() -> dict[str, nbformat.NotebookNode]:
         "text": measured("print(1)"),
         "other text": measured("print(2, 3)"),
         "picture": measured(DRAW.format(1)),
-        "other picture": measured(DRAW.format(-1)),
+        "other picture": measured(DRAW.format(0)),
         "both": measured("print(1);" + DRAW.format(1)),
         "none": measured("a = 1"),
     }
