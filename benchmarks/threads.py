@@ -1,0 +1,137 @@
+"""Say what a second thread gains, and what it costs that a second process does not.
+
+A call is forward and all gradients of one layer. It is repeated in a process with one worker; in two such processes at
+once, which share the machine but no interpreter and no BLAS; and in a process with two workers. Of each: the time of a
+call, the processor time that it took, and how often one of its threads slept to wait (voluntary context switches).
+
+If two processes are as fast as one, memory and caches suffice for both cores. What two workers take longer than half
+of one worker's time is then lost within the process: work that is done by one thread, and waits for the interpreter's
+lock or for BLAS's.
+
+    python benchmarks/threads.py [--seconds 0.5] [--rounds 5] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from refconv import set_workers
+from refconv.bench.peers import PEERS
+from refconv.bench.run import CLEARED, machine, versions
+from refconv.bench.workloads import WORKLOADS
+
+WORKLOAD_NAMES = ("alexnet", "resnext", "depthwise", "logarithmic")
+SET_UPS = {"one worker": (1, 1), "two processes": (2, 1), "two workers": (1, 2)}
+"""How many processes at once, and how many workers in each."""
+QUANTITIES = ("seconds", "processor_seconds", "waits")
+"""What is measured of one call."""
+
+
+def usage() -> tuple[float, float, int]:
+    """Return the wall clock, this process's processor time, and how often its threads slept to wait."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return time.perf_counter(), used.ru_utime + used.ru_stime, used.ru_nvcsw
+
+
+def serve(workers: int) -> None:
+    """Read "WORKLOAD LAYER DTYPE SECONDS" from each line of standard input, and answer with what one call took."""
+    for line in sys.stdin:
+        workload, layer, dtype, seconds = line.split()
+        call = PEERS["refconv"](WORKLOADS[workload][int(layer)], dtype, "training")["default"]
+        with set_workers(workers):
+            call()
+            print("ready", flush=True)
+            sys.stdin.readline()  # all processes of a set-up begin together
+            start, calls = usage(), 0
+            while time.perf_counter() - start[0] < float(seconds):
+                call()
+                calls += 1
+            print(
+                json.dumps([(after - before) / calls for before, after in zip(start, usage(), strict=True)]), flush=True
+            )
+
+
+def measure(processes: list[Any], task: str) -> list[list[float]]:
+    """Let processes do the same at once; return seconds, processor seconds and waits of a call of each."""
+    for process in processes:
+        print(task, file=process.stdin, flush=True)
+    for process in processes:
+        process.stdout.readline()
+    for process in processes:
+        print("go", file=process.stdin, flush=True)
+    return [json.loads(process.stdout.readline()) for process in processes]
+
+
+def start(workers: int) -> Any:
+    """Start a process that serves."""
+    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
+    command = [sys.executable, __file__, "--serve", str(workers)]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def main() -> None:
+    """Measure every layer in every set-up, in turns, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--seconds", type=float, default=0.5, help="how long a call is repeated")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        serve(given.serve)
+        return
+    layers = []
+    for workload in WORKLOAD_NAMES:
+        for number, layer in enumerate(WORKLOADS[workload]):
+            servers = {name: [start(workers) for _ in range(count)] for name, (count, workers) in SET_UPS.items()}
+            task = f"{workload} {number} {given.dtype} {given.seconds}"
+            found: dict[str, list[list[float]]] = {name: [] for name in SET_UPS}
+            for _ in range(given.rounds):
+                for name, processes in servers.items():
+                    found[name] += measure(processes, task)
+            for processes in servers.values():
+                for process in processes:
+                    process.stdin.close()
+                    process.wait()
+            medians = {
+                name: {quantity: statistics.median(run[i] for run in runs) for i, quantity in enumerate(QUANTITIES)}
+                for name, runs in found.items()
+            }
+            layers.append({"workload": workload, "layer": layer.name, **medians})
+    record = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": f"python benchmarks/threads.py --dtype {given.dtype} --seconds {given.seconds} "
+        f"--rounds {given.rounds}",
+        "machine": machine(),
+        "versions": versions(("numpy",)),
+        "layers": layers,
+    }
+    print("| layer | one worker, ms | two processes | two workers | their processor time | their waits a call |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for layer in layers:
+        one, processes, workers = (layer[name] for name in SET_UPS)
+        ratios = [
+            processes["seconds"] / one["seconds"],
+            workers["seconds"] / one["seconds"],
+            workers["processor_seconds"] / one["processor_seconds"],
+        ]
+        name = f"{layer['workload']} {layer['layer']}" if layer["workload"] == "alexnet" else layer["layer"]
+        cells = [f"{1e3 * one['seconds']:.1f}", *(f"{ratio:.2f}" for ratio in ratios), f"{workers['waits']:.0f}"]
+        print(f"| {name} | {' | '.join(cells)} |")
+    if given.json is not None:
+        given.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
