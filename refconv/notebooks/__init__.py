@@ -28,6 +28,7 @@ TITLES = {
     "02_im2col": "im2col",
     "03_backward": "Backward",
     "04_channel_groups": "Channel groups",
+    "05_alexnet": "AlexNet",
     "06_logarithmic_groups": "Logarithmic groups",
     "07_break_it": "Break it",
     "08_same_code_on_a_gpu": "Same code on a GPU",
