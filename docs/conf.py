@@ -25,10 +25,11 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
+    "sphinx_click",
     "sphinx_copybutton",
 ]
 nitpicky = True
-nitpick_ignore = [("py:obj", "lenet5_c3_groups")]  # has no page
+smartquotes_action = "qe"  # an option keeps both its dashes
 
 # Pages, and notebooks with the outputs that they were saved with.
 myst_enable_extensions = ["dollarmath"]

@@ -25,7 +25,7 @@ from refconv.conv import (
     conv_transpose_backward,
     conv_weight_grad,
 )
-from refconv.groups import ChannelGroups, depthwise_groups, logarithmic_groups, uniform_groups
+from refconv.groups import ChannelGroups, depthwise_groups, lenet5_c3_groups, logarithmic_groups, uniform_groups
 from refconv.im2col import col2im, im2col
 from refconv.tiling import set_workers, set_workspace
 
@@ -52,6 +52,7 @@ __all__ = [
     "conv_weight_grad",
     "depthwise_groups",
     "im2col",
+    "lenet5_c3_groups",
     "load_backend",
     "logarithmic_groups",
     "set_workers",
