@@ -80,7 +80,7 @@ def start(workers: int) -> Any:
 
 
 def main() -> None:
-    """Measure every layer in every set-up, in turns, and print a table."""
+    """Measure every layer in every set-up, in turns; print and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long a call is repeated")
@@ -109,6 +109,15 @@ def main() -> None:
                 for name, runs in found.items()
             }
             layers.append({"workload": workload, "layer": layer.name, **medians})
+            one, processes, workers = (medians[name] for name in SET_UPS)
+            print(
+                f"{workload}, {layer.name}: one worker {1e3 * one['seconds']:.1f} ms; "
+                f"two processes {processes['seconds'] / one['seconds']:.2f} times that; "
+                f"two workers {workers['seconds'] / one['seconds']:.2f}, "
+                f"processor time {workers['processor_seconds'] / one['processor_seconds']:.2f}, "
+                f"{workers['waits']:.0f} waits a call",
+                flush=True,
+            )
     record = {
         "date": datetime.now(UTC).date().isoformat(),
         "command": f"python benchmarks/threads.py --dtype {given.dtype} --seconds {given.seconds} "
@@ -117,18 +126,6 @@ def main() -> None:
         "versions": versions(("numpy",)),
         "layers": layers,
     }
-    print("| layer | one worker, ms | two processes | two workers | their processor time | their waits a call |")
-    print("|---|--:|--:|--:|--:|--:|")
-    for layer in layers:
-        one, processes, workers = (layer[name] for name in SET_UPS)
-        ratios = [
-            processes["seconds"] / one["seconds"],
-            workers["seconds"] / one["seconds"],
-            workers["processor_seconds"] / one["processor_seconds"],
-        ]
-        name = f"{layer['workload']} {layer['layer']}" if layer["workload"] == "alexnet" else layer["layer"]
-        cells = [f"{1e3 * one['seconds']:.1f}", *(f"{ratio:.2f}" for ratio in ratios), f"{workers['waits']:.0f}"]
-        print(f"| {name} | {' | '.join(cells)} |")
     if given.json is not None:
         given.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 

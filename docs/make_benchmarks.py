@@ -1,7 +1,8 @@
 """Write the tables and figures of docs/benchmarks.md from benchmarks/results: ``python docs/make_benchmarks.py``.
 
 ``refconv bench … --out benchmarks/results/bench_NAME.json`` makes a record of times, and ``python benchmarks/memory.py
---json benchmarks/results/memory.json`` that of memory. Figures stand in docs/benchmarks; those no longer named go.
+--json benchmarks/results/memory.json`` that of memory, as ``threads.py`` that of threads. Figures stand in
+docs/benchmarks; those no longer named go.
 """
 
 from __future__ import annotations
@@ -96,6 +97,27 @@ def memory(record: Record) -> str:
     for what, extra in record["extra_bytes"].items():
         allocated, resident = extra["allocated"], extra["resident"]
         lines.append(f"| {what} | {allocated / 1e6:.1f} | {resident / 1e6:.1f} | {columns / resident:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def threads(record: Record) -> str:
+    """Return the record of threads as how it was made, and a table of ratios to one worker."""
+    lines = [
+        f"`{record['command']}`, {record['date']}, {record['machine']['cores']} cores, NumPy "
+        f"{record['versions']['numpy']}; float32, forward and all gradients.\n",
+        "| layer | one worker, ms | two processes, each | two workers | their processor time | their waits a call |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for layer in record["layers"]:
+        one, processes, workers = (layer[name] for name in ("one worker", "two processes", "two workers"))
+        cells = [
+            f"{1e3 * one['seconds']:.1f}",
+            f"{processes['seconds'] / one['seconds']:.2f}",
+            f"{workers['seconds'] / one['seconds']:.2f}",
+            f"{workers['processor_seconds'] / one['processor_seconds']:.2f}",
+            f"{workers['waits']:.0f}",
+        ]
+        lines.append(f"| {layer['workload']}, {layer['layer']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -263,6 +285,7 @@ def page() -> str:
     text = PAGE.read_text("utf-8")
     parts = {
         "tables": "\n".join(section(name, record) for name, record in records().items()),
+        "threads": threads(json.loads((RESULTS / "threads.json").read_text("utf-8"))),
         "memory": memory(json.loads((RESULTS / "memory.json").read_text("utf-8"))),
     }
     for name, part in parts.items():
