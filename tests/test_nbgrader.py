@@ -1,0 +1,274 @@
+"""The notebooks for nbgrader: what it is told is right, solved ones run, and in unsolved ones every check raises.
+
+The last tests let nbgrader itself make the students' versions and grade them; `make grading` installs it and runs them.
+"""
+
+import copy
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from refconv import notebooks
+from refconv.cli import cli
+from refconv.notebooks import nbgrader
+
+pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
+nbformat = pytest.importorskip("nbformat")
+
+NAMES = list(notebooks.TITLES)
+SEEN = ("grade", "locked", "solution", "task")
+
+
+def told(notebook, kind: str = ""):
+    """Return the cells that nbgrader is told something about, of one kind or of all: its metadata says what it is."""
+    kinds = {
+        "answer": (False, False, True),
+        "check": (True, True, False),
+        "words": (True, False, True),
+    }
+    cells = [cell for cell in notebook.cells if "nbgrader" in cell.metadata]
+    facts = [(cell, tuple(cell.metadata["nbgrader"][name] for name in SEEN[:3])) for cell in cells]
+    assert all(seen in kinds.values() for _, seen in facts), facts
+    return [cell for cell, seen in facts if not kind or seen == kinds[kind]]
+
+
+def student_version(notebook):
+    """Return what a student gets: a stub in place of what is between the marks, as nbgrader documents it."""
+    found = copy.deepcopy(notebook)
+    for cell in told(found):
+        stub = notebooks.STUB if cell.cell_type == "code" else "YOUR ANSWER HERE"
+        kept, inside = [], False
+        for line in cell.source.split("\n"):
+            if "### BEGIN SOLUTION" in line:
+                assert not inside
+                inside = True
+                kept.append(line[: len(line) - len(line.lstrip())] + stub)
+            elif "### END SOLUTION" in line:
+                inside = False
+            elif not inside:
+                kept.append(line)
+        assert not inside
+        cell.source = "\n".join(kept)
+    return found
+
+
+def solve(release, source):
+    """Put the solutions into a student's version."""
+    answers = {cell.metadata["nbgrader"]["grade_id"]: cell.source for cell in told(source)}
+    for cell in told(release):
+        if not cell.metadata["nbgrader"]["locked"]:
+            cell.source = answers[cell.metadata["nbgrader"]["grade_id"]]
+    return release
+
+
+def error(cell) -> str:
+    """Return what a cell raised, or nothing."""
+    return next((f"{o.ename}: {o.evalue}" for o in cell.outputs if o.output_type == "error"), "")
+
+
+# --- What nbgrader is told -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_nbgrader_is_told_is_complete(name):
+    source, lesson = nbgrader.build(name), notebooks.build_source(name)
+    nbformat.validate(source)
+    for cell in told(source):
+        facts = cell.metadata["nbgrader"]
+        assert facts["schema_version"] == 3
+        assert facts["task"] is False
+        assert ("points" in facts) == facts["grade"]
+        assert facts.get("points", 1) > 0
+        assert isinstance(facts.get("points", 1), int)
+    ids = [cell.metadata["nbgrader"]["grade_id"] for cell in told(source)]
+    assert len(ids) == len(set(ids))
+
+    def tagged(tag):
+        return [cell for cell in lesson.cells if tag in cell.metadata.get("tags", [])]
+
+    assert len(told(source, "check")) == len(tagged("check")) >= 3
+    words = [cell for cell in tagged("solution") if cell.cell_type == "markdown"]
+    assert len(told(source, "words")) == len(words)
+    assert len(told(source, "answer")) == len(tagged("exercise")) + len(tagged("solution")) - len(words)
+    assert all("### BEGIN SOLUTION" in cell.source for cell in told(source) if cell not in told(source, "check"))
+    marks = [cell for cell in source.cells if "### BEGIN" in cell.source]
+    assert all(cell in told(source) for cell in marks)
+    assert "### BEGIN MISTAKE" not in "".join(cell.source for cell in source.cells)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_exercise_has_its_number_and_title(name):
+    found = nbgrader.grades(name)
+    assert all(one.number >= 1 and one.title for one in found), found
+    assert [one.number for one in found] == sorted(one.number for one in found)
+    assert {one.number for one in found} == set(range(1, found[-1].number + 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_student_version_holds_no_solution_and_shows_the_mistakes_to_mend(name):
+    student, source = student_version(nbgrader.build(name)), nbgrader.build(name)
+    text = "\n".join(cell.source for cell in student.cells)
+    assert "### " not in "\n".join(cell.source for cell in told(student))
+    assert "*Answer" not in text
+    assert text.count(notebooks.STUB) == len(told(source, "answer"))
+    for cell in notebooks.build(name, solved=False).cells:
+        if "exercise" in cell.metadata.get("tags", []) and notebooks.STUB not in cell.source:
+            assert cell.source in text  # a mistake to mend stands there as in the open notebook
+
+
+# --- Running ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_check_raises_for_a_stub_and_passes_for_the_solution(name):
+    student, source = student_version(nbgrader.build(name)), nbgrader.build(name)
+    answers = {cell.metadata["nbgrader"]["grade_id"]: cell for cell in told(source) if cell.cell_type == "code"}
+    cells, before, after, waiting = [], [], [], []
+    for cell in student.cells:  # below each check: the solutions of what it checks, and the check again
+        cells.append(cell)
+        if cell.cell_type == "code" and cell in told(student, "answer"):
+            waiting.append(copy.deepcopy(answers[cell.metadata["nbgrader"]["grade_id"]]))
+        elif cell in told(student, "check"):
+            again = copy.deepcopy(cell)
+            cells += [*waiting, again]
+            before.append(cell)
+            after += [*waiting, again]
+            waiting = []
+    for number, cell in enumerate(cells, 1):
+        cell.id = f"cell-{number}"
+    assert waiting == []
+    notebooks.execute(nbformat.v4.new_notebook(cells=cells), go_on=True)
+
+    assert len(before) == len(told(source, "check")) >= 3
+    assert all(error(cell).startswith("AssertionError: FAILED: ") for cell in before), [*map(error, before)]
+    assert [error(cell) for cell in after if error(cell)] == []
+    checked = [cell for cell in after if "must_pass(" in cell.source]
+    verdicts = ["".join(output.get("text", "") for output in cell.outputs) for cell in checked]
+    assert len(verdicts) == len(before)
+    assert all(text.startswith("passed: ") for text in verdicts), verdicts
+    lesson = [cell for cell in cells if cell.cell_type == "code" and "nbgrader" not in cell.metadata]
+    assert [error(cell) for cell in lesson if error(cell)] == []
+
+
+def test_check_without_a_verdict_is_an_error():
+    with pytest.raises(notebooks.NotebookError, match="no print"):
+        nbgrader.checked("verdict = check_im2col(im2col)")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("right = len\nprint(check_answer(f, right))", "check_answer, must_pass\n\nright = len\nmust_pass(check_answer(f, right))"),
+        ("verdict = check_im2col(f)\nprint(verdict)", "check_im2col, must_pass\n\nverdict = check_im2col(f)\nmust_pass(verdict)"),
+        ("for f in fs:\n    print(check_im2col(f))", "check_im2col, must_pass\n\nfor f in fs:\n    must_pass(check_im2col(f))"),
+        ("é = 1; print(check_im2col(é))", "check_im2col, must_pass\n\né = 1; must_pass(check_im2col(é))"),
+    ],
+)  # fmt: skip
+def test_verdicts_are_found(source, expected):
+    assert nbgrader.checked(source) == f"from refconv.testing.exercises import {expected}"
+
+
+# --- The command -----------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    from click.testing import CliRunner
+
+    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    return result.exit_code, result.output
+
+
+def test_command_writes_a_course_and_never_overwrites_one(tmp_path):
+    status, output = run("notebooks", "--to", tmp_path, "--nbgrader")
+    assert status == 0, output
+    written = [Path(line).relative_to(tmp_path).as_posix() for line in output.splitlines()]
+    assert written == [*(f"source/{name}/{name}.ipynb" for name in NAMES), "nbgrader_config.py"]
+    for name in NAMES:
+        kept = nbformat.read(tmp_path / "source" / name / f"{name}.ipynb", as_version=4)
+        assert [cell.source for cell in kept.cells] == [cell.source for cell in nbgrader.build(name).cells]
+    compile((tmp_path / "nbgrader_config.py").read_text("utf-8"), "nbgrader_config.py", "exec")
+    (tmp_path / "nbgrader_config.py").unlink()
+    status, output = run("notebooks", "--to", tmp_path, "--nbgrader")
+    assert status == 2
+    assert "is there already" in output
+    assert not (tmp_path / "nbgrader_config.py").exists()
+
+
+def test_command_writes_one_kind_at_a_time(tmp_path):
+    status, output = run("notebooks", "--to", tmp_path / "new", "--nbgrader", "--solutions")
+    assert status == 2
+    assert "choose one" in output
+    assert not (tmp_path / "new").exists()
+
+
+# --- nbgrader itself -------------------------------------------------------------------------------------------------
+
+
+def mend_above(release, source) -> set[str]:
+    """Mend each given mistake in its own cell, leave the cell for it alone, and return the checks that then pass."""
+    numbers = set()
+    for given, cell in itertools.pairwise(release.cells):
+        facts = cell.metadata.get("nbgrader", {})
+        if cell.source.startswith(nbgrader.MENDED):
+            (answer,) = (one for one in told(source) if one.metadata["nbgrader"]["grade_id"] == facts["grade_id"])
+            given.source = "\n".join(line for line in answer.source.split("\n") if not line.startswith("#"))
+            numbers.add(facts["grade_id"].replace("exercise", "check"))
+    return numbers
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A course whose assignments nbgrader itself has made, and graded for three students.
+
+    Ada solved everything, Bob nothing; Cyd only mended the mistakes, where they stand.
+    """
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed: make grading")
+    root = tmp_path_factory.mktemp("course")
+    nbgrader.write(root)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it starts alembic by name
+
+    def tool(*arguments: str):
+        command = [sys.executable, "-m", "nbgrader", *arguments]
+        environment = os.environ | {"PATH": path}
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    for name in NAMES:
+        tool("generate_assignment", name)
+        release = nbformat.read(root / "release" / name / f"{name}.ipynb", as_version=4)
+        source = nbformat.read(root / "source" / name / f"{name}.ipynb", as_version=4)
+        mended = copy.deepcopy(release)
+        mend_above(mended, source)
+        handed_in = {"ada": solve(copy.deepcopy(release), source), "bob": release, "cyd": mended}
+        for student, notebook in handed_in.items():
+            folder = root / "submitted" / student / name
+            folder.mkdir(parents=True)
+            nbformat.write(notebook, folder / f"{name}.ipynb")
+        tool("autograde", name)
+    return root
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nbgrader_makes_the_students_version(course, name):
+    release = nbformat.read(course / "release" / name / f"{name}.ipynb", as_version=4)
+    expected = student_version(nbgrader.build(name))
+    assert [cell.source for cell in release.cells] == [cell.source for cell in expected.cells]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nbgrader_gives_all_points_for_the_solutions_and_none_for_nothing(course, name):
+    from nbgrader.api import Gradebook
+
+    grades = nbgrader.grades(name)
+    mended = mend_above(student_version(nbgrader.build(name)), nbgrader.build(name))
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+        ada, bob, cyd = (book.find_submission(name, student) for student in ("ada", "bob", "cyd"))
+        assert ada.max_score == bob.max_score == sum(one.points for one in grades)
+        assert ada.score == sum(one.points for one in grades if not one.by_hand)
+        assert bob.score == 0
+        assert cyd.score == sum(one.points for one in grades if one.grade_id in mended)
+        assert ada.needs_manual_grade == any(one.by_hand for one in grades)
