@@ -69,7 +69,8 @@ def build(to: Path, packages: Sequence[Path], pyodide: Path | None = None) -> No
         extensions = Path(sys.prefix) / "share" / "jupyter" / "labextensions"
         options += [f"--LiteBuildConfig.federated_extensions={extensions / name}" for name in EXTENSIONS]
         options += [part for path in packages for part in ("--piplite-wheels", path)]
-        options += ["--pyodide", pyodide] if pyodide else []
+        if pyodide:
+            shutil.copytree(pyodide, Path(folder) / "static" / "pyodide")  # where JupyterLite looks for it
         run("jupyterlite_core", "build", "--lite-dir", folder, *options, where=folder)
 
 

@@ -2,8 +2,8 @@
 
 Each notebook is written once, as ``notebooks/NAME.md``, with the solutions of its exercises between two marks. Out of
 it come two notebooks: the open one, whose exercises are still to be solved, which stands beside the text as
-``NAME.ipynb`` with its outputs; and the solved one, which is made when it is asked for. :mod:`refconv.notebooks.nbgrader`
-makes a third, for nbgrader.
+``NAME.ipynb`` with its outputs; and the solved one, which is made when it is asked for. A third, for nbgrader, is made
+by :mod:`refconv.notebooks.nbgrader`.
 
 Copying needs nothing; the rest needs the extra ``notebooks``.
 """

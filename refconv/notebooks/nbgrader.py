@@ -40,13 +40,25 @@ c.ExecutePreprocessor.timeout = 60  # seconds a cell may take; nbgrader allows 3
 
 @dataclass(frozen=True)
 class Graded:
-    """An exercise that is worth points: its number and title in the notebook, and what grades it."""
+    """An exercise that is worth points.
+
+    Attributes
+    ----------
+    notebook, number, title
+        Where it stands.
+    points : int
+        What it is worth.
+    checks : tuple of str
+        The functions of :mod:`refconv.testing.exercises` that check it; none if it is graded by hand.
+    grade_id : str
+        What nbgrader calls it.
+    """
 
     notebook: str
     number: int
     title: str
     points: int
-    by_hand: bool
+    checks: tuple[str, ...]
     grade_id: str
 
 
@@ -99,7 +111,8 @@ def grades(name: str) -> list[Graded]:
         facts = cell.metadata.get("nbgrader", {})
         if facts.get("grade"):
             number, title = _lead(cells[:index])
-            found.append(Graded(name, number, title, facts["points"], facts["solution"], facts["grade_id"]))
+            checks = () if facts["solution"] else tuple(sorted(_names(ast.parse(cell.source)) & _CHECKS))
+            found.append(Graded(name, number, title, facts["points"], checks, facts["grade_id"]))
     return found
 
 
