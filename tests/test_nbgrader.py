@@ -101,7 +101,7 @@ def test_cells_of_one_exercise_get_different_names(monkeypatch):
     for _ in range(2):
         cells.append(nbformat.v4.new_code_cell("pass", metadata={"tags": ["exercise"]}))
         cells.append(nbformat.v4.new_code_cell("print(check_im2col(f))", metadata={"tags": ["check"]}))
-    monkeypatch.setattr(nbgrader, "build_source", lambda name: nbformat.v4.new_notebook(cells=cells))
+    monkeypatch.setattr(nbgrader, "build_source", lambda name: nbformat.v4.new_notebook(cells=copy.deepcopy(cells)))
     ids = [cell.metadata["nbgrader"]["grade_id"] for cell in told(nbgrader.build("any"))]
     assert ids == ["exercise-1", "check-1", "exercise-1-part-2", "check-1-part-2"]
     assert [(one.number, one.title, one.points) for one in nbgrader.grades("any")] == [(1, "Twice", 2)] * 2
