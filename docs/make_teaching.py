@@ -13,6 +13,7 @@ from pathlib import Path
 from refconv.notebooks import TITLES
 from refconv.notebooks.nbgrader import Graded, grades
 from refconv.testing.mutants import CATALOGUE
+from refconv.testing.sizes import MISTAKES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "teaching.md"
@@ -40,14 +41,16 @@ def points() -> Iterator[str]:
 def mistakes() -> Iterator[str]:
     """Return the table of mistakes in answers, and what the checker calls them."""
     sys.path.insert(0, str(ROOT))
-    from tests.test_exercises import WRONG
+    from tests.test_exercises import WRONG, WRONG_SIZES
 
     explanations = {mutant.name: mutant.explanation for mutant in CATALOGUE}
+    explanations |= {mistake.name: mistake.explanation for mistake, _ in MISTAKES}
+    made = [(notebook, function, name) for _, notebook, function, _, answers in WRONG for _, name in answers]
+    made += [("06_logarithmic_groups", "logarithmic_sizes", name) for name, _ in WRONG_SIZES]
     yield "| notebook | function | the checker's name | what is wrong |"
     yield "|---|---|---|---|"
-    for _, notebook, function, _, answers in WRONG:
-        for _, name in answers:
-            yield f"| {int(notebook[:2])} | `{function}` | {name} | {explanations[name].replace('|', chr(92) + '|')} |"
+    for notebook, function, name in sorted(dict.fromkeys(made), key=lambda row: row[0]):
+        yield f"| {int(notebook[:2])} | `{function}` | {name} | {explanations[name]} |"
 
 
 def page() -> str:

@@ -146,7 +146,7 @@ def without_what_no_exercise_reads(cells):
     """Leave out the cells of a lesson that no exercise depends on: they are run in test_notebooks.py."""
     wanted: set[str] = set()
     kept = []
-    for cell in reversed(cells):
+    for cell in reversed([cell for cell in cells if "once" not in cell.metadata.get("tags", [])]):
         bound, read = names(cell.source)
         if "nbgrader" in cell.metadata or bound & wanted:
             wanted |= read

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refconv.notebooks import STUB, TITLES, NotebookError, build_source, opened, solved_source, to_json
+from refconv.notebooks import SECONDS, STUB, TITLES, NotebookError, build_source, opened, solved_source, to_json
 from refconv.testing import exercises
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ CONFIG = f'''"""nbgrader's settings for this course; see the teacher's guide of 
 c = get_config()
 c.CourseDirectory.course_id = "refconv"
 c.ClearSolutions.code_stub = {{"python": "{STUB}"}}
-c.ExecutePreprocessor.timeout = 60  # seconds a cell may take; nbgrader allows 30
+c.ExecutePreprocessor.timeout = {max(SECONDS.values())}  # seconds a cell may take; nbgrader allows 30
 '''
 
 
