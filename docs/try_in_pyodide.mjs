@@ -4,7 +4,8 @@
 //
 // PYODIDE is a folder with Pyodide's distribution, NumPy and Matplotlib included; SITE what `make lite` wrote, for its
 // wheels. A cell that raises is an error, and so is one that prints something else than what the notebook was saved
-// with. (Notebooks from `refconv notebooks --solutions` are saved with nothing; of them the checks must say "passed: ".)
+// with, unless that depends on the machine (tag "measured"). Notebooks from `refconv notebooks --solutions` are saved
+// with nothing; of them the checks must say "passed: ".
 
 import { readFileSync, readdirSync } from "node:fs";
 import { resolve } from "node:path";
@@ -37,9 +38,10 @@ def run(text):
             wrong.append(f"{result.error_before_exec or result.error_in_exec!r} in\\n{source}")
         printed = out.getvalue()
         kept = "".join("".join(o["text"]) for o in cell["outputs"] if o["output_type"] == "stream")
-        if saved and result.success and printed != kept:
+        tags = cell["metadata"].get("tags", [])
+        if saved and result.success and printed != kept and "measured" not in tags:
             wrong.append(f"printed {printed!r}, was {kept!r}")
-        if "check" in cell["metadata"].get("tags", []):
+        if "check" in tags:
             checks.append(printed)
             if not saved and not printed.startswith("passed: "):
                 wrong.append(printed)
