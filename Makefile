@@ -45,7 +45,7 @@ lite: .venv/.dev ## the notebooks to run in a browser, in build/lite (PYODIDE=DI
 	$(BIN)/python docs/make_lite.py $(if $(PYODIDE),--pyodide $(PYODIDE))
 	@echo '==> $(BIN)/python -m http.server -d build/lite, then open its lab/index.html'
 
-grading: .venv/.dev ## let nbgrader itself make and grade the assignments (it brings some 60 packages; two minutes)
+grading: .venv/.dev ## let nbgrader itself make and grade the assignments (some 60 packages more, and about ten minutes)
 	$(PIP_INSTALL) -e '.[grading]'
 	$(BIN)/python -m pytest -n 0 tests/test_nbgrader.py
 
