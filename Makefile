@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help tour test lint types notebooks site links mutation lock clean
+.PHONY: help tour test lint types notebooks site links lite grading mutation lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -39,6 +39,15 @@ site: .venv/.dev ## the documentation site in build/site; a warning is an error
 
 links: .venv/.dev ## try the links that lead out of the site (needs a network)
 	$(BIN)/sphinx-build -q -b linkcheck -c docs -d build/doctrees . build/links
+
+lite: .venv/.dev ## the notebooks to run in a browser, in build/lite (PYODIDE=DIR: a copy of Pyodide, else its network)
+	$(PIP_INSTALL) -e '.[lite]'
+	$(BIN)/python docs/make_lite.py $(if $(PYODIDE),--pyodide $(PYODIDE))
+	@echo '==> $(BIN)/python -m http.server -d build/lite, then open its lab/index.html'
+
+grading: .venv/.dev ## let nbgrader itself make and grade the assignments (some 60 packages more, and about ten minutes)
+	$(PIP_INSTALL) -e '.[grading]'
+	$(BIN)/python -m pytest -n 0 tests/test_nbgrader.py
 
 mutation: .venv/.dev ## mutate the core and count what the tests do not notice (over an hour; see docs/mutation-testing.md)
 	$(PIP_INSTALL) -e '.[mutation]'

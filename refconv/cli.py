@@ -768,17 +768,22 @@ def _print_bench(record: dict[str, Any]) -> None:
 @cli.command()
 @click.option("--to", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where to.")
 @click.option("--solutions", is_flag=True, help="Write the notebooks with their exercises solved, without outputs.")
-def notebooks(to: Path, solutions: bool) -> None:
+@click.option("--nbgrader", is_flag=True, help="Write a course folder for nbgrader, an assignment for each notebook.")
+def notebooks(to: Path, solutions: bool, nbgrader: bool) -> None:
     """Copy the notebooks that teach convolution and channel groups into DIR. No file there is overwritten.
 
     \b
     refconv notebooks --to learning
     refconv notebooks --to learning --solutions
+    refconv notebooks --to course --nbgrader
     """  # noqa: D301
     from refconv.notebooks import NotebookError, copy
+    from refconv.notebooks.nbgrader import write
 
+    if solutions and nbgrader:
+        _stop("choose one of --solutions and --nbgrader: a course for nbgrader holds the solutions", BAD_USAGE)
     try:
-        for path in copy(to, solved=solutions):
+        for path in write(to) if nbgrader else copy(to, solved=solutions):
             click.echo(path)
     except NotebookError as error:
         _stop(str(error), BAD_USAGE)

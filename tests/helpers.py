@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
+import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -202,3 +204,13 @@ def inner(a: Any, b: Any) -> Any:
 def arange(shape: Sequence[int], dtype: Any = "float32", start: int = 1) -> Any:
     """Return whole numbers start, start + 1, … in a shape: every element differs from every other."""
     return np.arange(start, start + int(np.prod(shape))).reshape(shape).astype(dtype)
+
+
+def script(path: str) -> ModuleType:
+    """Return a script of the repository, outside the package, as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, Path(__file__).parent.parent / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

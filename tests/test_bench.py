@@ -28,6 +28,7 @@ from refconv.testing.definition import (
     definition_weight_grad,
 )
 from refconv.tiling import cores
+from tests.helpers import script
 from tests.test_cli import run as run_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -250,16 +251,6 @@ def test_bad_usage_is_one_line_and_exit_code_2(capsys: Any, arguments: list[str]
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
-
-
-def script(path: str) -> Any:
-    """Return a script of the repository as a module."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def made_up() -> dict[str, Any]:

@@ -109,6 +109,18 @@ def test_a_right_answer_passes(check, notebook, function, supports):
     assert str(verdict) == f"passed: {function} is right in all 200 cases"
 
 
+def test_what_did_not_pass_is_an_error_for_a_grader(capsys):
+    def out_size(n, k, stride, padding, dilation):
+        return (n + 2 * padding - dilation * (k - 1) - 1) // stride
+
+    verdict = exercises.check_out_size(out_size)
+    with pytest.raises(AssertionError, match=r"^FAILED: out_size$"):
+        exercises.must_pass(verdict)
+    assert capsys.readouterr().out == f"{verdict}\n"
+    exercises.must_pass("passed: out_size is right")
+    assert capsys.readouterr().out == "passed: out_size is right\n"
+
+
 def test_the_smallest_call_is_shown():
     def out_size(n, k, stride, padding, dilation):
         return -(-(n + 2 * padding - dilation * (k - 1) - 1) // stride) + 1

@@ -2,7 +2,8 @@
 
 Each notebook is written once, as ``notebooks/NAME.md``, with the solutions of its exercises between two marks. Out of
 it come two notebooks: the open one, whose exercises are still to be solved, which stands beside the text as
-``NAME.ipynb`` with its outputs; and the solved one, which is made when it is asked for.
+``NAME.ipynb`` with its outputs; and the solved one, which is made when it is asked for. A third, for nbgrader, is made
+by :mod:`refconv.notebooks.nbgrader`.
 
 Copying needs nothing; the rest needs the extra ``notebooks``.
 """
@@ -138,8 +139,8 @@ def solved_source(source: str) -> str:
     return _unmarked(_without("MISTAKE", source))
 
 
-def build(name: str, *, solved: bool) -> NotebookNode:
-    """Make a notebook, without outputs, from its text.
+def build_source(name: str) -> NotebookNode:
+    """Make a notebook, without outputs, from its text, with all that is between marks in it.
 
     Raises
     ------
@@ -157,6 +158,18 @@ def build(name: str, *, solved: bool) -> NotebookNode:
         "language_info": {"name": "python"},
     }
     notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def build(name: str, *, solved: bool) -> NotebookNode:
+    """Make a notebook, without outputs, from its text.
+
+    Raises
+    ------
+    NotebookError
+        If jupytext is missing.
+    """
+    notebook = build_source(name)
     if not solved:
         notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
     for number, cell in enumerate(notebook.cells, 1):

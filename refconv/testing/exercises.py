@@ -360,6 +360,27 @@ def check_answer(
     return f"passed: {name} is right"
 
 
+def must_pass(verdict: object) -> None:
+    """Print what a check found, and raise unless it passed: for a grader that wants to see an error.
+
+    Raises
+    ------
+    AssertionError
+        With the first line of what was found.
+
+    Examples
+    --------
+    >>> must_pass(check_out_size(lambda n, k, stride, padding, dilation: 0))
+    Traceback (most recent call last):
+        ...
+    AssertionError: FAILED: out_size
+    """
+    print(verdict)  # noqa: T201
+    found = str(verdict)
+    if not found.startswith("passed: "):
+        raise AssertionError(found.split("\n", 1)[0])
+
+
 def _report(forward: Callable[..., Any], backward: Callable[..., Any] | None, supports: Sequence[str]) -> CheckReport:
     """Check what was written, but for batches of no images, where a right convolution stands in."""
     right = Conv()

@@ -1,0 +1,98 @@
+"""Build the notebooks as a JupyterLite site, which runs them in the browser: ``make lite``.
+
+The site is files only. It holds JupyterLab, the notebooks, refconv's own wheel and the wheels that Pyodide, Python for
+the browser, lacks. Pyodide itself is loaded from its network when a notebook is opened, unless a copy is given with
+``--pyodide``; then the site needs nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+
+from refconv import notebooks
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "build" / "lite"
+LACKING = ("array-api-compat", "comm", "ipywidgets", "jupyterlab-widgets")
+"""What the notebooks or their kernel import, is written in Python alone, and is not in Pyodide's distribution."""
+NEEDED = ("ipywidgets", "matplotlib", "pillow")
+"""What the notebooks import besides refconv and what it requires."""
+
+EXTENSIONS = ("@jupyterlite/pyodide-kernel-extension", "@jupyter-widgets/jupyterlab-manager")
+"""Parts of JupyterLab: the kernel in the browser, and sliders."""
+
+
+def lesson(name: str) -> nbformat.NotebookNode:
+    """Return an open notebook, with its outputs, whose first cell installs what it needs in the browser."""
+    notebook = nbformat.reads(notebooks.read(name), as_version=4)
+    text = "\n".join(cell.source for cell in notebook.cells)
+    trains = re.search(r"\brefconv\.(nn|experiments)\b|\b(skimage|sklearn|scipy)\b", text)
+    wanted = ["refconv[train]" if trains else "refconv", *NEEDED]
+    cell = nbformat.v4.new_code_cell(f"%pip install -q {' '.join(wanted)}", id="install")
+    notebook.cells.insert(0, cell)
+    return notebook
+
+
+def wheels(to: Path) -> list[Path]:
+    """Build refconv's wheel, and fetch those that Pyodide lacks in the pinned versions."""
+    own_wheel(to)
+    fetch = ["pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
+    run(*fetch, "--constraint", ROOT / "constraints.txt", "--dest", to, *LACKING)
+    return sorted(to.glob("*.whl"))
+
+
+def own_wheel(to: Path) -> Path:
+    """Build refconv's wheel."""
+    run("build", "--wheel", "--no-isolation", "--outdir", to, ROOT)
+    (wheel,) = to.glob("refconv-*.whl")
+    return wheel
+
+
+def build(to: Path, packages: Sequence[Path], pyodide: Path | None = None) -> None:
+    """Write the site, with these wheels; what was there before is removed."""
+    shutil.rmtree(to, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        contents = Path(folder) / "contents"
+        contents.mkdir()
+        for name in notebooks.TITLES:
+            nbformat.write(lesson(name), contents / f"{name}.ipynb")
+        options = ["--contents", contents, "--output-dir", to, "--no-sourcemaps", "--ignore-sys-prefix"]
+        extensions = Path(sys.prefix) / "share" / "jupyter" / "labextensions"
+        options += [f"--LiteBuildConfig.federated_extensions={extensions / name}" for name in EXTENSIONS]
+        options += [part for path in packages for part in ("--piplite-wheels", path)]
+        if pyodide:
+            shutil.copytree(pyodide, Path(folder) / "static" / "pyodide")  # where JupyterLite looks for it
+        run("jupyterlite_core", "build", "--lite-dir", folder, *options, where=folder)
+
+
+def run(module: str, *arguments: object, where: str | Path = ROOT) -> None:
+    """Run a module of this Python, and print what it says only if it fails."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def main() -> None:
+    """Build the site in build/lite."""
+    parser = argparse.ArgumentParser(description="Build the notebooks as a JupyterLite site.")
+    parser.add_argument("--to", type=Path, default=SITE, help="the site's folder; what is in it is removed")
+    parser.add_argument("--pyodide", type=Path, help="a folder with Pyodide's distribution, to be part of the site")
+    arguments = parser.parse_args()
+    if arguments.pyodide and not (arguments.pyodide / "pyodide-lock.json").is_file():
+        raise SystemExit(f"no pyodide-lock.json in {arguments.pyodide}: it is not Pyodide's distribution")
+    with tempfile.TemporaryDirectory() as folder:
+        build(arguments.to, wheels(Path(folder)), arguments.pyodide and arguments.pyodide.resolve())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""The notebooks for nbgrader: what it is told is right, solved ones run, and in unsolved ones every check raises.
+
+The last tests let nbgrader itself make the students' versions and grade them; `make grading` installs it and runs them.
+"""
+
+import ast
+import copy
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from refconv import notebooks
+from refconv.cli import cli
+from refconv.notebooks import nbgrader
+
+pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
+nbformat = pytest.importorskip("nbformat")
+
+NAMES = list(notebooks.TITLES)
+SEEN = ("grade", "locked", "solution", "task")
+
+
+def told(notebook, kind: str = ""):
+    """Return the cells that nbgrader is told something about, of one kind or of all: its metadata says what it is."""
+    kinds = {
+        "answer": (False, False, True),
+        "check": (True, True, False),
+        "words": (True, False, True),
+    }
+    cells = [cell for cell in notebook.cells if "nbgrader" in cell.metadata]
+    facts = [(cell, tuple(cell.metadata["nbgrader"][name] for name in SEEN[:3])) for cell in cells]
+    assert all(seen in kinds.values() for _, seen in facts), facts
+    return [cell for cell, seen in facts if not kind or seen == kinds[kind]]
+
+
+def student_version(notebook):
+    """Return what a student gets: a stub in place of what is between the marks, as nbgrader documents it."""
+    found = copy.deepcopy(notebook)
+    for cell in told(found):
+        stub = notebooks.STUB if cell.cell_type == "code" else "YOUR ANSWER HERE"
+        kept, inside = [], False
+        for line in cell.source.split("\n"):
+            if "### BEGIN SOLUTION" in line:
+                assert not inside
+                inside = True
+                kept.append(line[: len(line) - len(line.lstrip())] + stub)
+            elif "### END SOLUTION" in line:
+                inside = False
+            elif not inside:
+                kept.append(line)
+        assert not inside
+        cell.source = "\n".join(kept)
+    return found
+
+
+def solve(release, source):
+    """Put the solutions into a student's version."""
+    answers = {cell.metadata["nbgrader"]["grade_id"]: cell.source for cell in told(source)}
+    for cell in told(release):
+        if not cell.metadata["nbgrader"]["locked"]:
+            cell.source = answers[cell.metadata["nbgrader"]["grade_id"]]
+    return release
+
+
+# --- What nbgrader is told -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_nbgrader_is_told_is_complete(name):
+    source, lesson = nbgrader.build(name), notebooks.build_source(name)
+    nbformat.validate(source)
+    for cell in told(source):
+        facts = cell.metadata["nbgrader"]
+        assert facts["schema_version"] == 3
+        assert facts["task"] is False
+        assert ("points" in facts) == facts["grade"]
+        assert facts.get("points", 1) > 0
+        assert isinstance(facts.get("points", 1), int)
+    ids = [cell.metadata["nbgrader"]["grade_id"] for cell in told(source)]
+    assert len(ids) == len(set(ids))
+
+    def tagged(tag):
+        return [cell for cell in lesson.cells if tag in cell.metadata.get("tags", [])]
+
+    assert len(told(source, "check")) == len(tagged("check")) >= 3
+    words = [cell for cell in tagged("solution") if cell.cell_type == "markdown"]
+    assert len(told(source, "words")) == len(words)
+    assert len(told(source, "answer")) == len(tagged("exercise")) + len(tagged("solution")) - len(words)
+    assert all("### BEGIN SOLUTION" in cell.source for cell in told(source) if cell not in told(source, "check"))
+    marks = [cell for cell in source.cells if "### BEGIN" in cell.source]
+    assert all(cell in told(source) for cell in marks)
+    assert "### BEGIN MISTAKE" not in "".join(cell.source for cell in source.cells)
+
+
+def test_cells_of_one_exercise_get_different_names(monkeypatch):
+    cells = [nbformat.v4.new_markdown_cell("**1. Twice.** Two functions.")]
+    for _ in range(2):
+        cells.append(nbformat.v4.new_code_cell("pass", metadata={"tags": ["exercise"]}))
+        cells.append(nbformat.v4.new_code_cell("print(check_im2col(f))", metadata={"tags": ["check"]}))
+    monkeypatch.setattr(nbgrader, "build_source", lambda name: nbformat.v4.new_notebook(cells=copy.deepcopy(cells)))
+    ids = [cell.metadata["nbgrader"]["grade_id"] for cell in told(nbgrader.build("any"))]
+    assert ids == ["exercise-1", "check-1", "exercise-1-part-2", "check-1-part-2"]
+    assert [(one.number, one.title, one.points) for one in nbgrader.grades("any")] == [(1, "Twice", 2)] * 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_exercise_has_its_number_and_title(name):
+    found = nbgrader.grades(name)
+    assert all(one.number >= 1 and one.title for one in found), found
+    assert [one.number for one in found] == sorted(one.number for one in found)
+    assert {one.number for one in found} == set(range(1, found[-1].number + 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_student_version_holds_no_solution_and_shows_the_mistakes_to_mend(name):
+    student, source = student_version(nbgrader.build(name)), nbgrader.build(name)
+    text = "\n".join(cell.source for cell in student.cells)
+    assert "### " not in "\n".join(cell.source for cell in told(student))
+    assert "*Answer" not in text
+    assert text.count(notebooks.STUB) == len(told(source, "answer"))
+    for cell in notebooks.build(name, solved=False).cells:
+        if "exercise" in cell.metadata.get("tags", []) and notebooks.STUB not in cell.source:
+            assert cell.source in text  # a mistake to mend stands there as in the open notebook
+
+
+# --- Running ---------------------------------------------------------------------------------------------------------
+
+
+def names(source: str) -> tuple[set[str], set[str]]:
+    """Return the names that a cell binds, or may change what they stand for, and those it reads."""
+    nodes = list(ast.walk(ast.parse(source)))
+    read = {node.id for node in nodes if isinstance(node, ast.Name)}
+    bound = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    bound |= {(node.asname or node.name).split(".")[0] for node in nodes if isinstance(node, ast.alias)}
+    changed = [node for node in nodes if isinstance(node, ast.Subscript | ast.Attribute)]
+    changed = [node.value for node in changed if isinstance(node.ctx, ast.Store)]
+    return bound | {node.id for node in changed if isinstance(node, ast.Name)}, read
+
+
+def without_what_no_exercise_reads(cells):
+    """Leave out the cells of a lesson that no exercise depends on: they are run in test_notebooks.py."""
+    wanted: set[str] = set()
+    kept = []
+    for cell in reversed([cell for cell in cells if "once" not in cell.metadata.get("tags", [])]):
+        bound, read = names(cell.source)
+        if "nbgrader" in cell.metadata or bound & wanted:
+            wanted |= read
+            kept.insert(0, cell)
+    return kept
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_check_raises_for_a_stub_and_passes_for_the_solution(name):
+    student, source = student_version(nbgrader.build(name)), nbgrader.build(name)
+    answers = {cell.metadata["nbgrader"]["grade_id"]: cell for cell in told(source, "answer")}
+    cells, before, after, waiting = [], [], [], []
+    for cell in student.cells:  # below each check: the solutions of what it checks, and the check again
+        if cell.cell_type != "code":
+            continue
+        cells.append(cell)
+        if cell in told(student, "answer"):
+            cell.metadata.tags.append("raises-exception")  # nbclient goes on after it
+            waiting.append(copy.deepcopy(answers[cell.metadata["nbgrader"]["grade_id"]]))
+        elif cell in told(student, "check"):
+            again = copy.deepcopy(cell)
+            cell.metadata.tags.append("raises-exception")
+            cells += [*waiting, again]
+            before.append(cell)
+            after.append(again)
+            waiting = []
+    assert waiting == []
+    cells = without_what_no_exercise_reads(cells)
+    for number, cell in enumerate(cells, 1):
+        cell.id = f"cell-{number}"
+    notebooks.execute(
+        nbformat.v4.new_notebook(cells=cells)
+    )  # an error of the solutions, or of the lesson, ends it here
+
+    assert len(before) == len(told(source, "check")) >= 3
+    raised = [next((o for o in cell.outputs if o.output_type == "error"), None) for cell in before]
+    assert all(error and f"{error.ename}: {error.evalue}".startswith("AssertionError: FAILED: ") for error in raised)
+    verdicts = ["".join(output.get("text", "") for output in cell.outputs) for cell in after]
+    assert all(text.startswith("passed: ") for text in verdicts), verdicts
+
+
+def test_check_without_a_verdict_is_an_error():
+    with pytest.raises(notebooks.NotebookError, match="no print"):
+        nbgrader.checked("verdict = check_im2col(im2col)")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "right = len\nPRINT(check_answer(f, right))",
+        "verdict = check_answer(f)\nPRINT(verdict)",
+        "for f in fs:\n    PRINT(check_answer(f))",
+        "é = 1; PRINT(check_answer(é))",
+        "print(1, 2)\nPRINT(check_answer(f))",
+    ],
+)
+def test_verdicts_are_found(source):
+    found = nbgrader.checked(source.replace("PRINT", "print"))
+    imported = "from refconv.testing.exercises import check_answer, must_pass\n\n"
+    assert found == imported + source.replace("PRINT", "must_pass")
+
+
+# --- The command -----------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    from click.testing import CliRunner
+
+    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    return result.exit_code, result.output
+
+
+def test_command_writes_a_course_and_never_overwrites_one(tmp_path):
+    status, output = run("notebooks", "--to", tmp_path, "--nbgrader")
+    assert status == 0, output
+    written = [Path(line).relative_to(tmp_path).as_posix() for line in output.splitlines()]
+    assert written == [*(f"source/{name}/{name}.ipynb" for name in NAMES), "nbgrader_config.py"]
+    for name in NAMES:
+        kept = nbformat.read(tmp_path / "source" / name / f"{name}.ipynb", as_version=4)
+        assert [cell.source for cell in kept.cells] == [cell.source for cell in nbgrader.build(name).cells]
+    compile((tmp_path / "nbgrader_config.py").read_text("utf-8"), "nbgrader_config.py", "exec")
+    (tmp_path / "nbgrader_config.py").unlink()
+    status, output = run("notebooks", "--to", tmp_path, "--nbgrader")
+    assert status == 2
+    assert "is there already" in output
+    assert not (tmp_path / "nbgrader_config.py").exists()
+
+
+def test_command_writes_one_kind_at_a_time(tmp_path):
+    status, output = run("notebooks", "--to", tmp_path / "new", "--nbgrader", "--solutions")
+    assert status == 2
+    assert "choose one" in output
+    assert not (tmp_path / "new").exists()
+
+
+# --- nbgrader itself -------------------------------------------------------------------------------------------------
+
+
+def mend_above(release, source) -> set[str]:
+    """Mend each given mistake in its own cell, leave the cell for it alone, and return the checks that then pass."""
+    numbers = set()
+    for given, cell in itertools.pairwise(release.cells):
+        facts = cell.metadata.get("nbgrader", {})
+        if cell.source.startswith(nbgrader.MENDED):
+            (answer,) = (one for one in told(source) if one.metadata["nbgrader"]["grade_id"] == facts["grade_id"])
+            given.source = "\n".join(line for line in answer.source.split("\n") if not line.startswith("#"))
+            numbers.add(facts["grade_id"].replace("exercise", "check"))
+    return numbers
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A course whose assignments nbgrader itself has made, and graded for three students.
+
+    Ada solved everything, Bob nothing; Cyd only mended the mistakes, where they stand.
+    """
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed: make grading")
+    root = tmp_path_factory.mktemp("course")
+    nbgrader.write(root)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it starts alembic by name
+
+    def tool(*arguments: str):
+        command = [sys.executable, "-m", "nbgrader", *arguments]
+        environment = os.environ | {"PATH": path}
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    for name in NAMES:
+        tool("generate_assignment", name)
+        release = nbformat.read(root / "release" / name / f"{name}.ipynb", as_version=4)
+        source = nbformat.read(root / "source" / name / f"{name}.ipynb", as_version=4)
+        mended = copy.deepcopy(release)
+        mend_above(mended, source)
+        handed_in = {"ada": solve(copy.deepcopy(release), source), "bob": release, "cyd": mended}
+        for student, notebook in handed_in.items():
+            folder = root / "submitted" / student / name
+            folder.mkdir(parents=True)
+            nbformat.write(notebook, folder / f"{name}.ipynb")
+        tool("autograde", name)
+    return root
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nbgrader_makes_the_students_version(course, name):
+    release = nbformat.read(course / "release" / name / f"{name}.ipynb", as_version=4)
+    expected = student_version(nbgrader.build(name))
+    assert [cell.source for cell in release.cells] == [cell.source for cell in expected.cells]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nbgrader_gives_all_points_for_the_solutions_and_none_for_nothing(course, name):
+    from nbgrader.api import Gradebook
+
+    grades = nbgrader.grades(name)
+    mended = mend_above(student_version(nbgrader.build(name)), nbgrader.build(name))
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+        ada, bob, cyd = (book.find_submission(name, student) for student in ("ada", "bob", "cyd"))
+        assert ada.max_score == bob.max_score == sum(one.points for one in grades)
+        assert ada.score == sum(one.points for one in grades if one.checks)
+        assert bob.score == 0
+        assert cyd.score == sum(one.points for one in grades if one.grade_id in mended)
+        assert ada.needs_manual_grade == any(not one.checks for one in grades)
