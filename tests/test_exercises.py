@@ -304,6 +304,14 @@ def test_endless_sizes_are_not_waited_for():
     assert verdict.message == "there must be n = 2 sizes, not 4; right is (1, 1)"
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("zeros", [100, 5000])
+def test_sizes_too_large_to_be_written_are_a_failure_and_no_traceback(sign, zeros):
+    verdict = exercises.check_logarithmic_sizes(lambda c, n, base: [sign * 10**zeros] * n)
+    assert verdict.call.startswith("<lambda>(2, 2, 2) returned ")
+    assert verdict.message == "it must return a sequence of ints, and none absurdly large; right is (1, 1)"
+
+
 def test_sizes_that_raise():
     def broken(c, n, base):
         return [c][n]
@@ -316,9 +324,48 @@ def test_sizes_that_raise():
 
     assert str(exercises.check_logarithmic_sizes(unwritten)) == "FAILED: unwritten is not written yet"
 
+    def written(c, n, base):
+        raise ValueError("raised NotImplementedError")
+
+    assert "is not written yet" not in str(exercises.check_logarithmic_sizes(written))
+
 
 def test_an_answer_that_raises():
     def wrong(n):
         return n[0]
 
     assert exercises.check_answer(wrong, lambda result, n: True, [(3,)]).startswith("FAILED: wrong(3): TypeError: ")
+
+
+def test_an_answer_that_cannot_be_judged():
+    def nothing(n):
+        return None
+
+    text = exercises.check_answer(nothing, lambda result, n: sum(result) == n, [(3,)])
+    assert text == "FAILED: nothing(3) returned None, which is not right (TypeError: 'NoneType' object is not iterable)"
+
+    def array():
+        return np.ones(2, bool)
+
+    text = exercises.check_answer(array, lambda result: result == [True, True])
+    assert text.startswith("FAILED: array() returned [ True  True], which is not right (ValueError: ")
+
+
+def test_an_answer_that_is_not_written():
+    def unwritten():
+        raise NotImplementedError
+
+    assert exercises.check_answer(unwritten, lambda result: True) == "FAILED: unwritten is not written yet"
+
+
+def test_an_exception_that_cannot_be_printed():
+    class MuteError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def mute(*arguments):
+        raise MuteError
+
+    shown = "MuteError, which cannot be printed"
+    assert exercises.check_answer(mute, lambda result: True) == f"FAILED: mute(): {shown}"
+    assert exercises.check_logarithmic_sizes(mute).call == f"mute(2, 2, 2) raised {shown}"
