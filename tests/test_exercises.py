@@ -23,15 +23,21 @@ AXES = ("stride", "padding", "dilation")
 
 def written(name: str, function: str, *changes: tuple[str, str]):
     """Return a solution out of a notebook, with some of its text changed."""
-    cells = notebooks.build(name, solved=True).cells
-    sources = [cell.source for cell in cells if "exercise" in cell.metadata.get("tags", [])]
-    (text,) = (source for source in sources if source.startswith(f"def {function}("))
+    cells = [cell for cell in notebooks.build(name, solved=True).cells if cell.cell_type == "code"]
+    (own,) = (
+        number
+        for number, cell in enumerate(cells)
+        if "exercise" in cell.metadata.get("tags", []) and cell.source.startswith(f"def {function}(")
+    )
+    text = cells[own].source
     for old, new in changes:
         assert old in text, old
         text = text.replace(old, new)
     names = {"np": np, "refconv": refconv}
-    for source in [*sources[: sources.index(next(s for s in sources if s.startswith(f"def {function}(")))], text]:
-        exec(textwrap.dedent(source), names)
+    for cell in cells[:own]:
+        if "exercise" in cell.metadata.get("tags", []) or cell.source.startswith("def padded("):
+            exec(cell.source, names)  # what the answer may call
+    exec(text, names)
     return names[function]
 
 
@@ -85,6 +91,21 @@ WRONG = [
     ]),
     ("check_backward", "04_channel_groups", "grouped_backward", (*AXES, "groups"), [
         ([("x[:, ins], weight[outs]", "x[:, :c], weight[outs]")], "weight gradient reads the first group's input"),
+    ]),
+    ("check_forward", "07_break_it", "my_forward", ("bias", *AXES, "groups"), [
+        ([("d * (k - 1) + 1", "d * k")], "d·k for d·(k−1)+1"),
+        ([("y + bias[:, None, None]", "y")], "bias ignored"),
+        ([(":: stride[0], :: stride[1]", ":: stride[1], :: stride[0]")], "strides of the axes exchanged"),
+        ([("[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]", "[:, :, :: stride[0], :: stride[1]]"),
+          ("spans = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]",
+           "spans = weight.shape[2:]")], "dilation ignored altogether"),
+    ]),
+    ("check_backward", "07_break_it", "both", ("stride", "padding"), [
+        ([("grad_output, P[where]", "grad_output[-1:], P[where][-1:]")], "weight gradient of the last sample only"),
+        ([("grad_weight[(..., *t)] =", "where = reads(t, out, (1, 1), (1, 1))\n        grad_weight[(..., *t)] =")],
+         "stride ignored in the weight gradient"),
+        ([("grad_P[where] +=", "grad_P[where] =")], "overlapping windows overwrite each other"),
+        ([("p : p + H, q : q + W", "p:-p, q:-q")], "[p:-p] is empty where p is 0"),
     ]),
 ]  # fmt: skip
 CASES = [
