@@ -23,15 +23,21 @@ AXES = ("stride", "padding", "dilation")
 
 def written(name: str, function: str, *changes: tuple[str, str]):
     """Return a solution out of a notebook, with some of its text changed."""
-    cells = notebooks.build(name, solved=True).cells
-    sources = [cell.source for cell in cells if "exercise" in cell.metadata.get("tags", [])]
-    (text,) = (source for source in sources if source.startswith(f"def {function}("))
+    cells = [cell for cell in notebooks.build(name, solved=True).cells if cell.cell_type == "code"]
+    (own,) = (
+        number
+        for number, cell in enumerate(cells)
+        if "exercise" in cell.metadata.get("tags", []) and cell.source.startswith(f"def {function}(")
+    )
+    text = cells[own].source
     for old, new in changes:
         assert old in text, old
         text = text.replace(old, new)
     names = {"np": np, "refconv": refconv}
-    for source in [*sources[: sources.index(next(s for s in sources if s.startswith(f"def {function}(")))], text]:
-        exec(textwrap.dedent(source), names)
+    for cell in cells[:own]:
+        if "exercise" in cell.metadata.get("tags", []) or cell.source.startswith("def padded("):
+            exec(cell.source, names)  # what the answer may call
+    exec(text, names)
     return names[function]
 
 
@@ -85,6 +91,21 @@ WRONG = [
     ]),
     ("check_backward", "04_channel_groups", "grouped_backward", (*AXES, "groups"), [
         ([("x[:, ins], weight[outs]", "x[:, :c], weight[outs]")], "weight gradient reads the first group's input"),
+    ]),
+    ("check_forward", "07_break_it", "my_forward", ("bias", *AXES, "groups"), [
+        ([("d * (k - 1) + 1", "d * k")], "d·k for d·(k−1)+1"),
+        ([("y + bias[:, None, None]", "y")], "bias ignored"),
+        ([(":: stride[0], :: stride[1]", ":: stride[1], :: stride[0]")], "strides of the axes exchanged"),
+        ([("[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]", "[:, :, :: stride[0], :: stride[1]]"),
+          ("spans = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]",
+           "spans = weight.shape[2:]")], "dilation ignored altogether"),
+    ]),
+    ("check_backward", "07_break_it", "both", ("stride", "padding"), [
+        ([("grad_output, P[where]", "grad_output[-1:], P[where][-1:]")], "weight gradient of the last sample only"),
+        ([("grad_weight[(..., *t)] =", "where = reads(t, out, (1, 1), (1, 1))\n        grad_weight[(..., *t)] =")],
+         "stride ignored in the weight gradient"),
+        ([("grad_P[where] +=", "grad_P[where] =")], "overlapping windows overwrite each other"),
+        ([("p : p + H, q : q + W", "p:-p, q:-q")], "[p:-p] is empty where p is 0"),
     ]),
 ]  # fmt: skip
 CASES = [
@@ -316,6 +337,14 @@ def test_endless_sizes_are_not_waited_for():
     assert verdict.message == "there must be n = 2 sizes, not 4; right is (1, 1)"
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("zeros", [100, 5000])
+def test_sizes_too_large_to_be_written_are_a_failure_and_no_traceback(sign, zeros):
+    verdict = exercises.check_logarithmic_sizes(lambda c, n, base: [sign * 10**zeros] * n)
+    assert verdict.call.startswith("<lambda>(2, 2, 2) returned ")
+    assert verdict.message == "it must return a sequence of ints, and none absurdly large; right is (1, 1)"
+
+
 def test_sizes_that_raise():
     def broken(c, n, base):
         return [c][n]
@@ -328,9 +357,48 @@ def test_sizes_that_raise():
 
     assert str(exercises.check_logarithmic_sizes(unwritten)) == "FAILED: unwritten is not written yet"
 
+    def written(c, n, base):
+        raise ValueError("raised NotImplementedError")
+
+    assert "is not written yet" not in str(exercises.check_logarithmic_sizes(written))
+
 
 def test_an_answer_that_raises():
     def wrong(n):
         return n[0]
 
     assert exercises.check_answer(wrong, lambda result, n: True, [(3,)]).startswith("FAILED: wrong(3): TypeError: ")
+
+
+def test_an_answer_that_cannot_be_judged():
+    def nothing(n):
+        return None
+
+    text = exercises.check_answer(nothing, lambda result, n: sum(result) == n, [(3,)])
+    assert text == "FAILED: nothing(3) returned None, which is not right (TypeError: 'NoneType' object is not iterable)"
+
+    def array():
+        return np.ones(2, bool)
+
+    text = exercises.check_answer(array, lambda result: result == [True, True])
+    assert text.startswith("FAILED: array() returned [ True  True], which is not right (ValueError: ")
+
+
+def test_an_answer_that_is_not_written():
+    def unwritten():
+        raise NotImplementedError
+
+    assert exercises.check_answer(unwritten, lambda result: True) == "FAILED: unwritten is not written yet"
+
+
+def test_an_exception_that_cannot_be_printed():
+    class MuteError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def mute(*arguments):
+        raise MuteError
+
+    shown = "MuteError, which cannot be printed"
+    assert exercises.check_answer(mute, lambda result: True) == f"FAILED: mute(): {shown}"
+    assert exercises.check_logarithmic_sizes(mute).call == f"mute(2, 2, 2) raised {shown}"

@@ -263,7 +263,7 @@ class SizesVerdict:
     def __str__(self) -> str:
         if self.passed:
             return f"passed: {self.name} is right in all {len(DIVISIONS)} cases"
-        if "raised NotImplementedError" in self.call:
+        if self.call.partition(" raised ")[2].startswith("NotImplementedError: "):
             return f"FAILED: {self.name} is not written yet"
         lines = [f"FAILED: {self.name}", self.call, self.message]
         for mistake in self.diagnoses:
@@ -320,10 +320,15 @@ def _sizes_of(function: Callable[..., Any], division: Division) -> tuple[Sizes |
     try:
         answer = function(*division)
     except Exception as error:  # whatever an answer does wrong is for its author to read
-        return None, f"raised {type(error).__name__}: {error}", "it must return sizes"
-    happened = f"returned {reprlib.repr(answer)}"
+        return None, f"raised {_raised(error)}", "it must return sizes"
+    try:
+        happened = f"returned {reprlib.repr(answer)}"
+    except Exception:  # ints of thousands of digits cannot be written
+        happened = f"returned a {type(answer).__name__} that cannot be printed"
     try:
         sizes = as_sizes(answer, most=division.n + 2)
+    except OverflowError:
+        return None, happened, "it must return a sequence of ints, and none absurdly large"
     except Exception:  # also what an answer's own iteration raises
         return None, happened, "it must return a sequence of ints"
     return sizes, happened, broken_rule(sizes, division)
@@ -337,7 +342,8 @@ def check_answer(
     Returns
     -------
     str
-        "passed: …", or "FAILED: …" with the first case that is not right.
+        "passed: …", or "FAILED: …" with the first case that is not right. A result that `right` cannot judge, because
+        it raises an exception, is not right.
 
     Examples
     --------
@@ -345,18 +351,25 @@ def check_answer(
     ...     return n * n
     >>> check_answer(double, lambda result, n: result == n + n, [(0,), (2,), (3,)])
     'FAILED: double(3) returned 9, which is not right'
+    >>> check_answer(lambda: None, lambda result: sum(result) == 3)
+    "FAILED: <lambda>() returned None, which is not right (TypeError: 'NoneType' object is not iterable)"
     """
     name = _name(function)
     for arguments in cases:
+        call = f"{name}({_listed(arguments)})"
         try:
             result = function(*arguments)
-            fine = right(result, *arguments)
         except NotImplementedError:
             return f"FAILED: {name} is not written yet"
         except Exception as error:  # whatever an answer does wrong is for its author to read
-            return f"FAILED: {name}({', '.join(map(str, arguments))}): {type(error).__name__}: {error}"
+            return f"FAILED: {call}: {_raised(error)}"
+        why = ""
+        try:
+            fine = bool(right(result, *arguments))
+        except Exception as error:  # of a kind that was not asked for
+            fine, why = False, f" ({_raised(error)})"
         if not fine:
-            return f"FAILED: {name}({', '.join(map(str, arguments))}) returned {result}, which is not right"
+            return f"FAILED: {call} returned {result}, which is not right{why}"
     return f"passed: {name} is right"
 
 
@@ -415,6 +428,14 @@ def _listed(arguments: Sequence[Any]) -> str:
 
 def _called(call: str, actual: Any, right: Array) -> str:
     return f"{call} returned\n{np.asarray(actual)}\nand should return\n{right}"
+
+
+def _raised(error: Exception) -> str:
+    """Return an exception in words, also if it cannot be written."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__}, which cannot be printed"
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -79,12 +79,17 @@ def as_sizes(answer: Any, most: int) -> Sizes:
     ------
     TypeError
         If it is none.
+    OverflowError
+        If a size has more than a hundred digits.
     """
     sizes = []
-    for size in islice(iter(answer), most):
-        if isinstance(size, bool):
+    for item in islice(iter(answer), most):
+        if isinstance(item, bool):
             raise TypeError("a bool is no size")
-        sizes.append(operator.index(size))
+        size = operator.index(item)
+        if abs(size) >= 10**100:
+            raise OverflowError("too large to be a number of channels")
+        sizes.append(size)
     return tuple(sizes)
 
 
