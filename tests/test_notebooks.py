@@ -1,5 +1,6 @@
 """The notebooks: none is missing, all are what their texts say, run, and are what they were when they last ran."""
 
+import asyncio
 import copy
 import json
 import re
@@ -110,6 +111,34 @@ def test_a_notebook_must_keep_to_its_time():
 def test_what_a_notebook_must_not_do(source, message):
     with pytest.raises(notebooks.NotebookError, match=message):
         notebooks.execute(notebook_of(source))
+
+
+@pytest.mark.parametrize(("kind", "arrives"), [("Channel", True), ("AsyncZMQSocketChannel", False)])
+def test_a_reply_that_comes_while_a_slider_sends_is_not_missed(kind, arrives):
+    """The channel of jupyter_client misses it, or nothing would be tested here."""
+    zmq = pytest.importorskip("zmq")
+    from jupyter_client.session import Session
+
+    from refconv.notebooks import client
+
+    async def wait_for_reply():
+        with zmq.asyncio.Context() as context, zmq.Context(context).socket(zmq.PAIR) as kernel:
+            kernel.bind("inproc://kernel")
+            session, socket = Session(), context.socket(zmq.PAIR)
+            socket.connect("inproc://kernel")
+            channel = getattr(client, kind)(socket, session)
+            waiting = asyncio.create_task(channel.get_msg(timeout=60))
+            await asyncio.sleep(0.1)
+            session.send(kernel, "execute_reply")
+            channel.send(session.msg("comm_msg"))
+            try:
+                return (await asyncio.wait_for(waiting, 3))["msg_type"] == "execute_reply"
+            except TimeoutError:
+                return False
+            finally:
+                socket.close(0)
+
+    assert asyncio.run(wait_for_reply()) is arrives
 
 
 # --- Stale outputs are seen ------------------------------------------------------------------------------------------

@@ -39,8 +39,6 @@ STUB = "raise NotImplementedError  # your lines here"
 """Stands in an open notebook in place of a solution."""
 SECONDS = dict.fromkeys(TITLES, 60) | {"06_logarithmic_groups": 180}
 """How long each notebook may take."""
-ATTEMPTS = 3
-"""How often a notebook is run if messages of its kernel get lost."""
 SLIDERS = "(Sliders: they appear when this cell is run.)"
 
 _GUARD = """
@@ -206,15 +204,11 @@ def execute(notebook: NotebookNode, *, backend: str = "numpy", limit: float = 60
 
     guard = nbformat.v4.new_code_cell(_GUARD)
     notebook.cells.insert(0, guard)
-    for attempt in range(ATTEMPTS):
-        start = time.perf_counter()
-        try:
-            _run(notebook, backend, limit)
-            break
-        except (CellExecutionError, CellTimeoutError) as error:
-            # A message of the kernel may get lost on its way. Then nothing is wrong with the notebook.
-            if "IOPub" not in str(error) or attempt == ATTEMPTS - 1:
-                raise NotebookError(str(error)) from error
+    start = time.perf_counter()
+    try:
+        _run(notebook, backend, limit)
+    except (CellExecutionError, CellTimeoutError) as error:
+        raise NotebookError(str(error)) from error
     seconds = time.perf_counter() - start
     notebook.cells.remove(guard)
     _refuse_errors_of_sliders(notebook.metadata.pop("widgets", {}))
@@ -250,7 +244,7 @@ def _run(notebook: NotebookNode, backend: str, limit: float) -> None:
             record_timing=False,
             coalesce_streams=True,  # how a stream is cut into pieces is chance
             extra_arguments=["--Application.log_level=50"],
-            config=Config({"KernelManager": channels}),
+            config=Config({"KernelManager": {**channels, "client_factory": "refconv.notebooks.client.Client"}}),
         )
         client.execute(env=environment)
 
