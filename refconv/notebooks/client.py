@@ -22,7 +22,7 @@ EVERY = 0.5
 class Channel(AsyncZMQSocketChannel):
     """A channel that looks again and again for a message, whether or not it was told of one."""
 
-    async def get_msg(self, timeout: float | None = None) -> Any:
+    async def get_msg(self, timeout: float | None = None) -> Any:  # type: ignore[override]  # as its parent's own
         """Return the next message; raise `queue.Empty` if none comes within so many seconds."""
         until = None if timeout is None else monotonic() + timeout
         while True:
