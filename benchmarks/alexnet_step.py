@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def crops(batch: int, seed: int = 0) -> Any:
 
 
 def refconv_steps(batch: int, steps: int) -> dict[str, Any]:
-    """Take steps on new batches; return the seconds of each phase and the peak."""
+    """Take steps on new batches; return the seconds of each phase, the peak, and what fresh memory costs a step."""
     from refconv.nn import SGD, SoftmaxCrossEntropy, alexnet
 
     next_batch = crops(batch)
@@ -51,7 +52,10 @@ def refconv_steps(batch: int, steps: int) -> dict[str, Any]:
     model = alexnet(rng=rng, dropout_rng=rng)
     optimiser, loss = SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005), SoftmaxCrossEntropy()
     seconds: dict[str, list[float]] = {"batch": [], "forward": [], "backward": [], "step": []}
-    for _ in range(steps):
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    for step in range(steps):
+        if step == min(1, steps - 1):  # the first one warms up
+            usage = resource.getrusage(resource.RUSAGE_SELF)
         clock = [time.perf_counter()]
         images, labels = next_batch()
         clock.append(time.perf_counter())
@@ -64,7 +68,14 @@ def refconv_steps(batch: int, steps: int) -> dict[str, Any]:
         clock.append(time.perf_counter())
         for name, start, stop in zip(seconds, clock, clock[1:], strict=False):
             seconds[name].append(stop - start)
-    return {"seconds": seconds, "peak": peak_bytes(), "peak_of_step": peak_bytes() - before}
+    after, counted = resource.getrusage(resource.RUSAGE_SELF), max(1, steps - 1)
+    return {
+        "seconds": seconds,
+        "peak": peak_bytes(),
+        "peak_of_step": peak_bytes() - before,
+        "page_faults": (after.ru_minflt - usage.ru_minflt) / counted,
+        "system_seconds": (after.ru_stime - usage.ru_stime) / counted,
+    }
 
 
 def falling_loss(batch: int, steps: int) -> dict[str, Any]:
@@ -168,6 +179,13 @@ def main() -> None:
     print(f"AlexNet, groups=2, float32, batch {options.batch}, {os.cpu_count()} cores, refconv {refconv.__version__}")
     print("  median seconds: " + ", ".join(f"{name} {seconds:.2f}" for name, seconds in phases.items()))
     print(f"  a step without making its batch: {step:.2f} s")
+    fresh = {
+        name: statistics.median(one[name] for one in runs["refconv"]) for name in ("page_faults", "system_seconds")
+    }
+    print(
+        f"  processor time in the system, for fresh memory and waits: {fresh['system_seconds']:.3f} s a step, "
+        f"{fresh['page_faults']:,.0f} page faults"
+    )
     print(
         f"  peak resident memory of the process: {peak / 2**30:.2f} GiB, of which the step {measured / 2**30:.2f} GiB"
     )
@@ -182,6 +200,7 @@ def main() -> None:
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "refconv": refconv.__version__},
         "median_seconds": {**phases, "step_in_all": step},
         "seconds": [one["seconds"] for one in runs["refconv"]],
+        "fresh_memory": fresh,
         "peak_bytes": {"process": peak, "step": measured, "predicted": predicted},
         "losses_at_batch_16": losses,
     }
