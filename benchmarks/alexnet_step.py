@@ -44,8 +44,9 @@ def crops(batch: int, seed: int = 0) -> Any:
 
 def refconv_steps(batch: int, steps: int) -> dict[str, Any]:
     """Take steps on new batches; return the seconds of each phase, the peak, and what fresh memory costs a step."""
-    from refconv.nn import SGD, SoftmaxCrossEntropy, alexnet
+    from refconv.nn import SGD, SoftmaxCrossEntropy, alexnet, keep_memory
 
+    keep_memory()  # as `refconv train` does
     next_batch = crops(batch)
     rng = np.random.default_rng(0)
     before = peak_bytes()
@@ -98,6 +99,10 @@ def torch_steps(batch: int, steps: int) -> dict[str, Any]:
     """Take the same steps in PyTorch, with its own parts: the same layers and shapes."""
     import torch
     from torch import nn
+
+    from refconv.nn import keep_memory
+
+    keep_memory()  # it serves PyTorch as well
 
     class GroupedNorm(nn.Module):
         """The paper's normalisation, on the halves of the channels; PyTorch divides alpha by 5."""

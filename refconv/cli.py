@@ -351,8 +351,10 @@ def train(
     from refconv.experiments.catalogue import find_model
     from refconv.experiments.progress import ConsoleObserver
     from refconv.experiments.train import InterruptedTrainingError, TrainError, TrainSettings, run_training
+    from refconv.nn import keep_memory
 
     _load_backend(backend)
+    keep_memory()
     chosen = {name: value for name, value in given.items() if value is not None}
     try:
         recipe = find_model(model).recipe

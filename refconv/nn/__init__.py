@@ -20,6 +20,7 @@ from refconv.nn.data import DataError, Split, load_dataset, load_digits_split
 from refconv.nn.dropout import Dropout
 from refconv.nn.layers import ChannelShuffle, Conv, Flatten, Linear, ReLU, Scale, Tanh
 from refconv.nn.loss import SoftmaxCrossEntropy
+from refconv.nn.memory import keep_memory
 from refconv.nn.models import alexnet, alexnet_towers, lenet5, residual_network, tower_state
 from refconv.nn.normalisation import BatchNorm, LocalResponseNorm
 from refconv.nn.optim import SGD
@@ -60,6 +61,7 @@ __all__ = [
     "alexnet",
     "alexnet_towers",
     "fit",
+    "keep_memory",
     "lenet5",
     "load_checkpoint",
     "load_dataset",
