@@ -6,6 +6,8 @@ third runs the same network there, alternating with the first, so that a slow sp
 
     python benchmarks/alexnet_step.py [--batch 128] [--steps 3] [--rounds 3] [--json FILE]
 
+With the environment variable FRESH_MEMORY set, no process keeps freed memory for its next step.
+
 Needs the extra refconv[train]. Exits with 1 if the peak reaches 4 GiB or the loss does not fall.
 """
 
@@ -46,7 +48,8 @@ def refconv_steps(batch: int, steps: int) -> dict[str, Any]:
     """Take steps on new batches; return the seconds of each phase, the peak, and what fresh memory costs a step."""
     from refconv.nn import SGD, SoftmaxCrossEntropy, alexnet, keep_memory
 
-    keep_memory()  # as `refconv train` does
+    if "FRESH_MEMORY" not in os.environ:
+        keep_memory()  # as `refconv train` does
     next_batch = crops(batch)
     rng = np.random.default_rng(0)
     before = peak_bytes()
@@ -102,7 +105,8 @@ def torch_steps(batch: int, steps: int) -> dict[str, Any]:
 
     from refconv.nn import keep_memory
 
-    keep_memory()  # it serves PyTorch as well
+    if "FRESH_MEMORY" not in os.environ:
+        keep_memory()  # it serves PyTorch as well
 
     class GroupedNorm(nn.Module):
         """The paper's normalisation, on the halves of the channels; PyTorch divides alpha by 5."""
