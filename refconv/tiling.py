@@ -249,7 +249,8 @@ def _plan(
     )
     samples = max(1, min(call.batch, budget // whole))
     if task is not None and not share_channels and call.batch * whole > task:
-        samples = min(samples, -(-call.batch // 4))  # a few slices at least, for threads to share
+        slices = 4 if len(blocks) == 1 else 2  # at least, for threads to share: the tasks of each block are others
+        samples = min(samples, -(-call.batch // slices))
     samples = _even(call.batch, samples)
     pieces: list[Piece] = []
     image_start = positions_start = 0
