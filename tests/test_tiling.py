@@ -563,12 +563,12 @@ def test_a_plan_of_unequal_groups_by_hand(monkeypatch):
         tiling.Piece(1, groups=slice(0, 1), channels=slice(0, 3), image=slice(2, 5), positions=slice(4, 5)),
     )
     assert plan.tile_bytes == 6 * large
-    monkeypatch.setattr(tiling, "TILE_BYTES", 8 * 29 * large)
-    monkeypatch.setattr(tiling, "TASK_BYTES", 8 * 29 * large)
+    monkeypatch.setattr(tiling, "TILE_BYTES", 4 * 29 * large)
+    monkeypatch.setattr(tiling, "TASK_BYTES", 4 * 29 * large)
     with set_workspace(2**40):
-        # More fit, but threads would share: two slices of each of the two blocks, or four of a single one.
+        # Four fit, but threads would share: two slices of each of the two blocks, or four of a single one.
         assert plan_of(5, 5, groups, **FORWARD).batches == tiling.cut(5, 3)
-        assert plan_of(5, 5, 1, **FORWARD).batches == tiling.cut(5, 2)
+        assert plan_of(3, 1, 1, **FORWARD).batches == tiling.cut(5, 2)
     with set_workspace(29 * 2 * small):
         plan = plan_of(5, 5, groups, **FORWARD)
     assert plan.batches == tiling.cut(5, 1)
