@@ -21,6 +21,7 @@ MODEL_TESTS = ["test_cost.py", "test_models.py", "test_nn.py", "test_measure.py"
 SUITES = {  # the tests that a break must turn red, by the first of these that its file begins with
     "nn/data/": ["test_data.py"],
     **dict.fromkeys(["nn/models/", "nn/towers", "cost", "experiments/measure"], MODEL_TESTS),
+    "nn/memory": ["test_nn_memory.py"],
     "nn/": ["test_nn.py", "test_nn_pooling.py", "test_nn_normalisation.py", "test_nn_layers.py", "test_nn_state.py",
             "test_checkpoint.py", "test_training.py"],
     "bench/": ["test_bench.py"],
@@ -269,6 +270,9 @@ BREAKS = {
     "nbgrader-check-that-only-prints": ("notebooks/nbgrader.py", 'line[:start] + b"must_pass" + line[start', 'line[:start] + b"print" + line[start'),
     "nbgrader-course-over-another": ("notebooks/nbgrader.py", "if path.exists():", "if path.is_dir():"),
     "nbgrader-two-cells-of-one-name": ("notebooks/nbgrader.py", 'facts["grade_id"] += f"-part-{count}"', "pass"),
+    "memory-in-mappings-of-its-own": ("nn/memory.py", "bool(mallopt(_MMAP_MAX, 0)) and ", ""),
+    "four-slices-of-every-block": ("tiling.py", "4 if len(blocks) == 1 else 2", "4"),
+    "reply-looked-for-once": ("notebooks/client.py", "min(EVERY, until - monotonic())", "until - monotonic()"),
     "grader-accepts-anything": ("testing/exercises.py", 'if not found.startswith("passed: "):', "if not found:"),
     "exercise-accepts-anything": ("testing/exercises.py", "(written if len(arguments[where]) else right)", "right"),
     "exercise-asks-for-an-empty-batch": ("testing/exercises.py", "(written if len(arguments[where]) else right)", "written"),
