@@ -4,9 +4,9 @@ Batches are the paper's augmented crops of the bundled photographs, labelled 0 â
 steps of batch 128; another takes ten of batch 16 on one batch, whose loss must fall. With PyTorch installed, a
 third runs the same network there, alternating with the first, so that a slow spell of the machine meets both.
 
-    python benchmarks/alexnet_step.py [--batch 128] [--steps 3] [--rounds 3] [--json FILE]
+    python benchmarks/alexnet_step.py [--batch 128] [--steps 3] [--rounds 3] [--fresh-memory] [--json FILE]
 
-With the environment variable FRESH_MEMORY set, no process keeps freed memory for its next step.
+Every process keeps freed memory for its next step, as `refconv train` does; with --fresh-memory none does.
 
 Needs the extra refconv[train]. Exits with 1 if the peak reaches 4 GiB or the loss does not fall.
 """
@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 
 import refconv
+from refconv.bench.run import CLEARED
 from refconv.cost import alexnet as alexnet_cost
 from refconv.experiments.measure import peak_bytes
+from refconv.nn import keep_memory
 
 LIMIT = 4 * 2**30
-HIDDEN = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-"""Settings of the BLAS that a user's machine does not have: taken out of the environment of the timed processes."""
 
 
 def crops(batch: int, seed: int = 0) -> Any:
@@ -46,10 +46,8 @@ def crops(batch: int, seed: int = 0) -> Any:
 
 def refconv_steps(batch: int, steps: int) -> dict[str, Any]:
     """Take steps on new batches; return the seconds of each phase, the peak, and what fresh memory costs a step."""
-    from refconv.nn import SGD, SoftmaxCrossEntropy, alexnet, keep_memory
+    from refconv.nn import SGD, SoftmaxCrossEntropy, alexnet
 
-    if "FRESH_MEMORY" not in os.environ:
-        keep_memory()  # as `refconv train` does
     next_batch = crops(batch)
     rng = np.random.default_rng(0)
     before = peak_bytes()
@@ -103,11 +101,6 @@ def torch_steps(batch: int, steps: int) -> dict[str, Any]:
     import torch
     from torch import nn
 
-    from refconv.nn import keep_memory
-
-    if "FRESH_MEMORY" not in os.environ:
-        keep_memory()  # it serves PyTorch as well
-
     class GroupedNorm(nn.Module):
         """The paper's normalisation, on the halves of the channels; PyTorch divides alpha by 5."""
 
@@ -143,10 +136,10 @@ def torch_steps(batch: int, steps: int) -> dict[str, Any]:
 WORKERS = {"refconv": refconv_steps, "loss": falling_loss, "torch": torch_steps}
 
 
-def run(worker: str, batch: int, steps: int) -> dict[str, Any]:
+def run(worker: str, batch: int, steps: int, *options: str) -> dict[str, Any]:
     """Run a worker in a process of its own, with the BLAS settings a user's machine has: none."""
-    environment = {name: value for name, value in os.environ.items() if name not in HIDDEN}
-    command = [sys.executable, __file__, "--worker", worker, "--batch", str(batch), "--steps", str(steps)]
+    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
+    command = [sys.executable, __file__, "--worker", worker, "--batch", str(batch), "--steps", str(steps), *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"the {worker} worker ended with code {done.returncode}:\n{done.stderr}")
@@ -160,10 +153,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=3, help="steps of each process, of which the first warms up")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each library, in turns")
+    parser.add_argument("--fresh-memory", action="store_true", help="do not keep freed memory for the next step")
     parser.add_argument("--json", type=Path, help="also write the record to this file")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
+        if not options.fresh_memory:
+            keep_memory()  # it serves PyTorch as well
         print(json.dumps(WORKERS[options.worker](options.batch, options.steps)))
         return
     try:
@@ -172,10 +168,11 @@ def main() -> None:
         peer = ["torch"]
     except ImportError:
         peer = []
+    fresh_memory = ["--fresh-memory"] if options.fresh_memory else []
     runs: dict[str, list[dict[str, Any]]] = {"refconv": [], **{name: [] for name in peer}}
     for _ in range(options.rounds):
         for library, found in runs.items():
-            found.append(run(library, options.batch, options.steps))
+            found.append(run(library, options.batch, options.steps, *fresh_memory))
     phases = {
         name: statistics.median(s for one in runs["refconv"] for s in one["seconds"][name][1:])
         for name in runs["refconv"][0]["seconds"]
@@ -203,9 +200,9 @@ def main() -> None:
     record: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "command": f"python benchmarks/alexnet_step.py --batch {options.batch} --steps {options.steps} "
-        f"--rounds {options.rounds}",
+        f"--rounds {options.rounds}{' --fresh-memory' if options.fresh_memory else ''}",
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
-        "environment": f"without {' and '.join(HIDDEN)}",
+        "environment": f"without {' and '.join(CLEARED)}",
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "refconv": refconv.__version__},
         "median_seconds": {**phases, "step_in_all": step},
         "seconds": [one["seconds"] for one in runs["refconv"]],

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 import refconv
+from refconv.bench.run import CLEARED
 from refconv.experiments.measure import peak_bytes
 
 INPUT, WEIGHT = (32, 64, 112, 112), (64, 64, 3, 3)
@@ -34,8 +35,6 @@ COLUMNS = 32 * 576 * 112 * 112 * 4
 
 LIMIT = 64 * 10**6
 PASSES = ("forward", "input gradient", "weight gradient")
-HIDDEN = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-"""Settings of the BLAS that a user's machine does not have: taken out of the environment of the measured processes."""
 
 
 def extra_bytes(what: str) -> dict[str, int]:
@@ -62,7 +61,7 @@ def extra_bytes(what: str) -> dict[str, int]:
 
 def run(what: str) -> dict[str, int]:
     """Measure one pass in a process of its own, with the BLAS settings a user's machine has: none."""
-    environment = {name: value for name, value in os.environ.items() if name not in HIDDEN}
+    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
     command = [sys.executable, __file__, "--worker", what]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -91,7 +90,7 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d"),
             "command": "python benchmarks/memory.py",
             "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
-            "environment": f"without {' and '.join(HIDDEN)}",
+            "environment": f"without {' and '.join(CLEARED)}",
             "versions": {
                 "python": platform.python_version(),
                 "numpy": np.__version__,
