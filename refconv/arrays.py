@@ -232,8 +232,13 @@ def dtype_name(dtype: DType) -> str:
     if isinstance(dtype, str):
         return dtype
     if isinstance(dtype, np.dtype | type):
-        return np.dtype(dtype).name
+        return _numpy_name(dtype)
     return str(dtype).rpartition(".")[2]
+
+
+@functools.lru_cache(maxsize=256)
+def _numpy_name(dtype: DType) -> str:
+    return str(np.dtype(dtype).name)  # worked out anew at every mention, which takes microseconds
 
 
 def dtype_of(array: Array) -> str:

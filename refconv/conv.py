@@ -80,7 +80,7 @@ from refconv.shapes import (
     describe,
     per_axis,
 )
-from refconv.tiling import Piece, make_plan, row_window, spread
+from refconv.tiling import Job, Piece, cut, make_plan, row_window, run
 
 Parts = Iterable[tuple[slice, Array]]
 """Tiles, and the listed channels that they are."""
@@ -95,6 +95,20 @@ class ConvGrads(NamedTuple):
     x: Array | None
     weight: Weight | None
     bias: Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """A pass that is about to be computed: its job, and how its result is had when that is done."""
+
+    job: Job
+    result: Callable[[], Any]
+
+
+def _compute(xp: Namespace, *works: _Work) -> list[Any]:
+    """Do passes side by side and return their results."""
+    run(xp, *(work.job for work in works))
+    return [work.result() for work in works]
 
 
 # --- The three passes -----------------------------------------------------------------------------------------------
@@ -123,32 +137,62 @@ class _Passes:
         return get_dtype(self.xp, self.accumulate)
 
     def correlate(
-        self, image: Array, kernels: Sequence[Array], bias: Array | None = None, adjoint: Adjoint | None = None
-    ) -> Array:
+        self,
+        image: Array,
+        kernels: Sequence[Array],
+        bias: Array | None = None,
+        adjoint: Adjoint | None = None,
+        unless_finite: Callable[[], Array] | None = None,
+    ) -> _Work:
         """Image (N, C, D1, …, Dd) -> positions (N, K, o1, …, od): y[n] = w · im2col(P[n]).
 
-        With `adjoint`, whose call this is, the result is what the scatter pass would return.
+        With `adjoint`, whose call this is, the result is what the scatter pass would return, or what `unless_finite`
+        does where infinities or NaNs were met.
         """
         xp, geo = self.xp, self.call.geometry
         side, size = (adjoint.side, adjoint.size) if adjoint else (self.position_side, geo.output)
         out = self._empty(side, size)
         if 0 in out.shape:
-            return out
+            return _Work(Job((), 1), lambda: out)
         by_rows = runs_on_cpu_threads(xp) and rowwise.is_faster_for_images(self.call)
-        blocks = [_matrices(xp, kernel, geo, by_rows) for kernel in kernels]
+        over_batch = runs_on_cpu_threads(xp) and _joins_samples(self.call)
+        blocks, preparations, infinite = [], [], []
+
+        def watch(array: Array) -> None:
+            if unless_finite is not None and not all_finite(array):
+                infinite.append(True)
+
+        for kernel in kernels:
+            matrices, copy, source = _matrices(xp, kernel, geo, by_rows)
+            blocks.append(matrices)
+            preparations += _copy_in_parts(copy, source, watch)
         plan = make_plan(
-            xp, self.call, item_bytes(self.accumulate), split_channels=False, sums_batch=False, rowwise=by_rows
+            xp,
+            self.call,
+            item_bytes(self.accumulate),
+            split_channels=False,
+            sums_batch=False,
+            over_batch=over_batch,
+            rowwise=by_rows,
         )
 
         def tile(batch: slice, rows: tuple[int, int], piece: Piece, into: Array | None = None) -> Array:
             part = _rows(geo, *rows)
             padded = self._padded(image, batch, piece.image, row_window(geo, *rows))  # (N, G·C, P1, …, Pd)
-            groups = piece.groups.stop - piece.groups.start
-            gather = rowwise.gather_row_columns if by_rows else gather_columns
-            columns = gather(xp, padded, part, groups)  # (N, G, C·T, L)
+            watch(padded)
+            count, groups = padded.shape[0], piece.groups.stop - piece.groups.start
             kernel = [matrix[piece.groups, ...] for matrix in blocks[piece.block]]  # (G, K, C·T)
-            positions = rowwise.sum_of_products(xp, kernel, columns if by_rows else [columns], into)  # (N, G, K, L)
-            return xp.reshape(positions, (padded.shape[0], groups * kernel[0].shape[1], *part.output))
+            listed = groups * kernel[0].shape[1]
+            if by_rows:
+                columns = rowwise.gather_row_columns(xp, padded, part, groups, over_batch=over_batch)
+            else:
+                columns = [(gather_columns_over_batch if over_batch else gather_columns)(xp, padded, part, groups)]
+            positions = rowwise.sum_of_products(xp, kernel, columns, into)  # (N, G, K, L); or (G, K, L of all)
+            if not over_batch:
+                return xp.reshape(positions, (count, listed, *part.output))
+            where = 2 if by_rows else 1  # of the batch among the columns
+            sizes = (listed, *part.output[: where - 1], count, *part.output[where - 1 :])
+            return xp.moveaxis(xp.reshape(positions, sizes), where, 0)
 
         def work(task: tuple[slice, tuple[int, int], tuple[Piece, ...]]) -> None:
             batch, rows, pieces = task
@@ -169,24 +213,41 @@ class _Passes:
             runs_on_cpu_threads(xp)
             and side.is_contiguous
             and self.dtype == self.accumulate
+            and not over_batch
             and (adjoint is None or max(adjoint.stride) == 1)
         )
         groups = _independent(plan.pieces, side)
-        tasks = [(batch, rows, pieces) for batch in plan.batches for rows in plan.rows for pieces in groups]
-        spread(xp, work_in_place if in_place else work, tasks, plan.tile_bytes * len(groups[0]))
-        return out
+        tasks = [
+            functools.partial(work_in_place if in_place else work, (batch, rows, pieces))
+            for batch in plan.batches
+            for rows in plan.rows
+            for pieces in groups
+        ]
+        job = Job(tasks, plan.tile_bytes * len(groups[0]), preparations)
+        return _Work(job, lambda: unless_finite() if unless_finite is not None and infinite else out)
 
-    def scatter(self, positions: Array, kernels: Sequence[Array], bias: Array | None = None) -> Array:
+    def scatter(self, positions: Array, kernels: Sequence[Array], bias: Array | None = None) -> _Work:
         """Positions (N, K, o1, …, od) -> image (N, C, D1, …, Dd): P[n] = col2im(wᵀ · y[n])."""
-        xp, geo, side = self.xp, self.call.geometry, self.image_side
+        xp = self.xp
         adjoint = as_correlation(self.call) if runs_on_cpu_threads(xp) else None
-        # Where a correlation multiplies by the zeros of padding, an infinity would make NaN that col2im does not.
-        if adjoint and all(map(all_finite, (positions, *kernels))):
-            turned = dataclasses.replace(self, call=adjoint.call)
-            return turned.correlate(positions, [adjoint.kernels(xp, kernel) for kernel in kernels], bias, adjoint)
+        if adjoint is None:
+            return self._scatter_columns(positions, kernels, bias)
+
+        # Where a correlation multiplies by the zeros of padding, an infinity makes NaN that col2im does not.
+        def unless_finite() -> Any:
+            return _compute(xp, self._scatter_columns(positions, kernels, bias))[0]
+
+        turned = dataclasses.replace(self, call=adjoint.call)
+        return turned.correlate(
+            positions, [adjoint.kernels(xp, kernel) for kernel in kernels], bias, adjoint, unless_finite
+        )
+
+    def _scatter_columns(self, positions: Array, kernels: Sequence[Array], bias: Array | None) -> _Work:
+        """Scatter as the textbook does, by col2im."""
+        xp, geo, side = self.xp, self.call.geometry, self.image_side
         out = self._empty(side, geo.size)
         if 0 in out.shape:
-            return out
+            return _Work(Job((), 1), lambda: out)
         plan = make_plan(
             xp, self.call, item_bytes(self.accumulate), split_channels=True, sums_batch=False, cut_rows=_cuts_rows(geo)
         )
@@ -213,11 +274,15 @@ class _Passes:
 
         groups = _independent(plan.pieces, side)
         image_rows = _image_rows(geo, plan.rows)
-        tasks = [(batch, rows, pieces) for batch in plan.batches for rows in image_rows for pieces in groups]
-        spread(xp, work, tasks, plan.tile_bytes * len(groups[0]))
-        return out
+        tasks = [
+            functools.partial(work, (batch, rows, pieces))
+            for batch in plan.batches
+            for rows in image_rows
+            for pieces in groups
+        ]
+        return _Work(Job(tasks, plan.tile_bytes * len(groups[0])), lambda: out)
 
-    def outer(self, positions: Array, image: Array, *, conj_image: bool) -> list[Array]:
+    def outer(self, positions: Array, image: Array, *, conj_image: bool) -> _Work:
         """Positions and image -> kernels (G, K, C·T) of each block: w = Σ_n y[n] · im2col(P[n])ᵀ.
 
         Of complex numbers, the image is conjugated, or else the positions.
@@ -230,13 +295,13 @@ class _Passes:
             for count, K, rows in _kernel_shapes(self.call)
         ]
         if all(0 in kernel.shape for kernel in kernels) or self.call.batch == 0:
-            return kernels
+            return _Work(Job((), 1), lambda: kernels)
         by_rows = runs_on_cpu_threads(xp) and rowwise.is_faster_for_kernels(self.call)
         plan = make_plan(
             xp, self.call, item_bytes(self.accumulate), split_channels=True, sums_batch=True, rowwise=by_rows
         )
 
-        def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> list[Array]:
+        def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
             groups = piece.groups.stop - piece.groups.start
             part = _rows(geo, *rows)
             padded = self._padded(image, batch, piece.image, row_window(geo, *rows))
@@ -248,34 +313,48 @@ class _Passes:
                 columns = rowwise.gather_row_columns(xp, padded, part, groups, over_batch=True)  # (G, T'·C, o1·N·L')
                 order = (1, 2, 0, *range(3, listed.ndim))
             else:
-                columns = [gather_columns_over_batch(xp, padded, part, groups)]  # (G, C·T, N·L)
+                columns = gather_columns_over_batch(xp, padded, part, groups)[None, ...]  # (G, C·T, N·L)
                 order = (1, 0, *range(2, listed.ndim))
-            listed = xp.reshape(
-                xp.permute_dims(listed, order), (groups, listed.shape[1] // groups, columns[0].shape[2])
-            )  # (G, K, o1·N·L') or (G, K, N·L)
-            return [matmul(xp, matrix, xp.matrix_transpose(listed)) for matrix in columns]  # (G, C·T, K)
+            shape = (groups, listed.shape[1] // groups, listed.shape[0] * elements(part.output))
+            listed = xp.reshape(xp.permute_dims(listed, order), shape)  # (G, K, o1·N·L') or (G, K, N·L)
+            return rowwise.products_by_tap(xp, columns, xp.matrix_transpose(listed))  # (k1 or 1, G, C·T' or C·T, K)
 
-        def total(task: tuple[Piece, Sequence[slice]]) -> list[Array]:
-            piece, batches = task
-            return _sum_lists(xp, (tile(batch, rows, piece) for batch in batches for rows in plan.rows))
-
-        def write(piece: Piece, matrices: list[Array]) -> None:
+        def write(piece: Piece, products: Array) -> None:
             kernel = kernels[piece.block][piece.groups, :, piece.channels, :]  # (G, K, C, T)
             if by_rows:
-                rowwise.write_by_tap(xp, kernel, matrices)
+                rowwise.write_by_tap(xp, kernel, products)
             else:
-                kernel[...] = xp.reshape(xp.matrix_transpose(matrices[0]), kernel.shape)
+                kernel[...] = xp.reshape(xp.matrix_transpose(products[0, ...]), kernel.shape)
 
-        if plan.parts == 1:
-            spread(xp, lambda piece: write(piece, total((piece, plan.batches))), plan.pieces, plan.tile_bytes)
-            return kernels
         per_part = -(-len(plan.batches) // plan.parts)
-        chunks = [plan.batches[i : i + per_part] for i in range(0, len(plan.batches), per_part)]
-        tasks = [(piece, chunk) for piece in plan.pieces for chunk in chunks]
-        totals = spread(xp, total, tasks, plan.tile_bytes)
+        parts = [plan.batches[i : i + per_part] for i in range(0, len(plan.batches), per_part)]
+
+        def work(piece: Piece, part: int, totals: list[Any], left: list[bool]) -> None:
+            totals[part] = _sum(xp, (tile(batch, rows, piece) for batch in parts[part] for rows in plan.rows))
+            if left.pop():  # the part that is done last sums them all, in their order
+                write(piece, _sum(xp, totals))
+
+        tasks = []
         for piece in plan.pieces:
-            write(piece, _sum_lists(xp, (totals.pop(0) for _ in chunks)))
-        return kernels
+            totals: list[Any] = [None] * len(parts)
+            left = [True, *[False] * (len(parts) - 1)]
+            tasks += [functools.partial(work, piece, part, totals, left) for part in range(len(parts))]
+        return _Work(Job(tasks, plan.tile_bytes), lambda: kernels)
+
+    def channel_sums(self, grad: Array) -> _Work:
+        """Σ over batch and positions: the gradient of a bias, which adds 1·bias[k] to each element of channel k."""
+        xp, dtype = self.xp, get_dtype(self.xp, self.dtype)
+        axes = (0, *range(2, grad.ndim))
+        out = xp.empty(grad.shape[1], dtype=dtype, device=self.device)
+
+        def work(channels: slice) -> None:
+            total = xp.sum(grad[:, channels, ...], axis=axes, dtype=self._accumulate_dtype)
+            out[channels] = xp.astype(total, dtype, copy=False)
+
+        channel_bytes = max(1, elements(grad.shape) // max(1, grad.shape[1]) * item_bytes(self.dtype))
+        size = max(1, SUM_BYTES // channel_bytes) if runs_on_cpu_threads(xp) else max(1, grad.shape[1])
+        tasks = [functools.partial(work, channels) for channels in cut(grad.shape[1], size)]
+        return _Work(Job(tasks, size * channel_bytes), lambda: out)
 
     # --- Reading and writing slices ---
 
@@ -335,25 +414,43 @@ class _Passes:
         return total
 
 
-def _sum_lists(xp: Namespace, lists: Iterable[list[Array]]) -> list[Array]:
-    """Return the sum of lists of arrays, place by place, in the first one's arrays."""
-    lists = iter(lists)
-    sums = next(lists)
-    for more in lists:
-        for i, array in enumerate(more):
-            add_to(xp, sums[i], array)
-    return sums
+def _sum(xp: Namespace, arrays: Iterable[Array]) -> Array:
+    """Return the sum of arrays, in the first one."""
+    arrays = iter(arrays)
+    total = next(arrays)
+    for more in arrays:
+        add_to(xp, total, more)
+    return total
 
 
-def _matrices(xp: Namespace, kernels: Array, geo: Geometry, by_rows: bool) -> list[Array]:
-    """Turn kernels (G, K, C·T) or (G, K, C, k1, …, kd) into one matrix (G, K, C·T), or one for each row of taps."""
+def _matrices(xp: Namespace, kernels: Array, geo: Geometry, by_rows: bool) -> tuple[list[Array], Array, Array]:
+    """Turn kernels (G, K, C·T) or (G, K, C, k1, …, kd) into one matrix (G, K, C·T), or one for each row of taps.
+
+    Returned after them are an array that is still to be filled, and with what.
+    """
     count, K, *columns = kernels.shape
     if by_rows:
         C = elements(columns) // elements(geo.kernel)
         return rowwise.split_kernels(xp, xp.reshape(kernels, (count, K, C, *geo.kernel)))
     if len(columns) > 1:  # turned round, and BLAS does not take a view with negative strides
-        return [xp.reshape(kernels, (count, K, elements(columns)), copy=True)]
-    return [kernels]
+        copy = xp.empty(kernels.shape, dtype=kernels.dtype)
+        return [xp.reshape(copy, (count, K, elements(columns)))], copy, kernels
+    return [kernels], kernels, kernels
+
+
+def _copy_in_parts(to: Array, source: Array, watch: Callable[[Array], None]) -> list[Callable[[], None]]:
+    """Return calls that together fill an array, so that threads can share them; each shows `watch` what it copied."""
+    if to is source:
+        return []
+    axis = max(range(to.ndim - 1), key=lambda axis: to.shape[axis])
+    size = -(-to.shape[axis] // max(1, elements(to.shape) // COPIED_AT_ONCE))
+
+    def copy(part: slice) -> None:
+        where = (*[slice(None)] * axis, part)
+        to[where] = source[where]
+        watch(to[where])
+
+    return [functools.partial(copy, part) for part in cut(to.shape[axis], size)]
 
 
 def _rows(geo: Geometry, start: int, stop: int) -> Geometry:
@@ -366,6 +463,24 @@ def _rows(geo: Geometry, start: int, stop: int) -> Geometry:
 def _independent(pieces: tuple[Piece, ...], side: ChannelSide) -> list[tuple[Piece, ...]]:
     """Return the pieces that can be written apart: each alone, unless they must be summed onto shared channels."""
     return [(piece,) for piece in pieces] if side.is_contiguous else [pieces]
+
+
+SUM_BYTES = 2**20
+"""A thread sums channels of about this size at once."""
+
+COPIED_AT_ONCE = 2**17
+"""Elements of a weight that a thread lays out anew at once."""
+
+NARROW, WIDE = 400, 2**13
+"""Columns of one sample up to which, and weights of a group from which, a matrix product takes several samples: for
+each product BLAS lays out the weight anew, which is felt where it is large and the columns are few."""
+
+
+def _joins_samples(call: Convolution) -> bool:
+    """Tell whether products of several samples' columns, which lie otherwise than the result, are the faster ones."""
+    taps, columns = elements(call.geometry.kernel), elements(call.geometry.output)
+    weights = max((block.in_size * block.out_size * taps for block in call.groups.blocks), default=0)
+    return call.batch > 1 and columns <= NARROW and weights >= WIDE
 
 
 def _cuts_rows(geo: Geometry) -> bool:
@@ -442,6 +557,10 @@ def _from_kernels(p: _Passes, kernels: list[Array]) -> Weight:
             return xp.reshape(kernel, p.call.stacked_weight_shape)
         grads += [xp.reshape(kernel[g, ...], shape) for g in range(block.count)]
     return tuple(grads)
+
+
+def _conjugate_kernels(p: _Passes, weight: Weight) -> list[Array]:
+    return [conj(p.xp, kernel) for kernel in _to_kernels(p, weight)]
 
 
 # --- Checking and layout ---------------------------------------------------------------------------------------------
@@ -540,11 +659,16 @@ def _check_needs(needs: Any) -> tuple[str, ...]:
     return tuple(needs)
 
 
-def _bias_grad(p: _Passes, grad: Array) -> Array:
-    """Σ over batch and positions: the bias adds 1·bias[k] to each element of channel k."""
-    axes = (0, *range(2, grad.ndim))
-    total = p.xp.sum(grad, axis=axes, dtype=get_dtype(p.xp, p.accumulate))
-    return p.xp.astype(total, get_dtype(p.xp, p.dtype), copy=False)
+def _gradients(p: _Passes, needs: Sequence[str], **passes: Callable[[], _Work]) -> ConvGrads:
+    """Compute those gradients that are needed, side by side."""
+    # The weight's first: its tasks are the largest.
+    works = {name: passes[name]() for name in ("weight", "x", "bias") if name in needs}
+    grads: dict[str, Any] = dict(zip(works, _compute(p.xp, *works.values()), strict=True))
+    if "x" in grads:
+        grads["x"] = _from_first(p, grads["x"])
+    if "weight" in grads:
+        grads["weight"] = _from_kernels(p, grads["weight"])
+    return ConvGrads(*map(grads.get, ConvGrads._fields))
 
 
 # --- Public functions ------------------------------------------------------------------------------------------------
@@ -640,7 +764,8 @@ def conv(
     )
     _check_bias(bias, call)
     p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
-    return _from_first(p, p.correlate(_to_first(p, x), _to_kernels(p, weight), bias))
+    (y,) = _compute(xp, p.correlate(_to_first(p, x), _to_kernels(p, weight), bias))
+    return _from_first(p, y)
 
 
 def conv_backward(
@@ -714,20 +839,13 @@ def conv_backward(
     _check_grad(grad_output, call)
     p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
     grad, image = _to_first(p, grad_output), _to_first(p, x)
-    return ConvGrads(
-        x=_conv_input_grad(p, grad, weight) if "x" in needs else None,
-        weight=_conv_weight_grad(p, grad, image) if "weight" in needs else None,
-        bias=_bias_grad(p, grad) if "bias" in needs else None,
+    return _gradients(
+        p,
+        needs,
+        x=lambda: p.scatter(grad, _conjugate_kernels(p, weight)),
+        weight=lambda: p.outer(grad, image, conj_image=True),
+        bias=lambda: p.channel_sums(grad),
     )
-
-
-def _conv_input_grad(p: _Passes, grad: Array, weight: Weight) -> Array:
-    kernels = [conj(p.xp, kernel) for kernel in _to_kernels(p, weight)]
-    return _from_first(p, p.scatter(grad, kernels))
-
-
-def _conv_weight_grad(p: _Passes, grad: Array, image: Array) -> Weight:
-    return _from_kernels(p, p.outer(grad, image, conj_image=True))
 
 
 def conv_input_grad(
@@ -790,7 +908,8 @@ def conv_input_grad(
     )
     _check_grad(grad_output, call)
     p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
-    return _conv_input_grad(p, _to_first(p, grad_output), weight)
+    (grad_x,) = _compute(xp, p.scatter(_to_first(p, grad_output), _conjugate_kernels(p, weight)))
+    return _from_first(p, grad_x)
 
 
 def conv_weight_grad(
@@ -864,7 +983,8 @@ def conv_weight_grad(
     )
     _check_grad(grad_output, call)
     p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
-    return _conv_weight_grad(p, _to_first(p, grad_output), _to_first(p, x))
+    (kernels,) = _compute(xp, p.outer(_to_first(p, grad_output), _to_first(p, x), conj_image=True))
+    return _from_kernels(p, kernels)
 
 
 def conv_transpose(
@@ -942,7 +1062,8 @@ def conv_transpose(
     )
     _check_bias(bias, call)
     p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
-    return _from_first(p, p.scatter(_to_first(p, x), _to_kernels(p, weight), bias))
+    (y,) = _compute(xp, p.scatter(_to_first(p, x), _to_kernels(p, weight), bias))
+    return _from_first(p, y)
 
 
 def conv_transpose_backward(
@@ -1016,13 +1137,13 @@ def conv_transpose_backward(
     _check_grad(grad_output, call)
     p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
     grad, positions = _to_first(p, grad_output), _to_first(p, x)
-    grad_x = grad_weight = None
-    if "x" in needs:
-        kernels = [conj(xp, kernel) for kernel in _to_kernels(p, weight)]
-        grad_x = _from_first(p, p.correlate(grad, kernels))
-    if "weight" in needs:
-        grad_weight = _from_kernels(p, p.outer(positions, grad, conj_image=False))
-    return ConvGrads(grad_x, grad_weight, _bias_grad(p, grad) if "bias" in needs else None)
+    return _gradients(
+        p,
+        needs,
+        x=lambda: p.correlate(grad, _conjugate_kernels(p, weight)),
+        weight=lambda: p.outer(positions, grad, conj_image=False),
+        bias=lambda: p.channel_sums(grad),
+    )
 
 
 def conv_output_shape(

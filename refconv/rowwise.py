@@ -27,9 +27,10 @@ from collections.abc import Callable, Sequence
 from refconv.arrays import Array, Namespace, add_to, matmul, windows
 from refconv.shapes import Convolution, Geometry
 
-COPY, ADD, MULTIPLY, NARROW = 2.0, 1.0, 0.075, 30
+COPY, ADD, MULTIPLY, NARROW, CALL = 2.0, 1.0, 0.075, 30, 10_000
 """Relative times for an element that im2col copies, for one of a product that is added to a sum, and for a
-multiply-add, which takes 1 + NARROW / rows times as long if the product has few rows: about so on one core of 2025."""
+multiply-add, which takes 1 + NARROW / rows times as long if the product has few rows; and for a product apart, however
+small: about so on one core of 2025."""
 
 
 LARGEST = 2**22
@@ -62,37 +63,42 @@ def _gain(call: Convolution, cost: Callable[[int, int, int], float]) -> bool:
     for block in call.groups.blocks:
         image, positions = (block.out_size, block.in_size) if call.transposed else (block.in_size, block.out_size)
         gain += block.count * (COPY * image * saved - cost(image, positions, geo.kernel[0]))
-    return gain > 0
+    return gain * call.batch * math.prod(geo.output) > CALL * (geo.kernel[0] - 1)
 
 
-def split_kernels(xp: Namespace, kernels: Array) -> list[Array]:
-    """Turn kernels (G, K, C, k1, …, kd) into one array (G, K, T'·C) for each tap of the first axis."""
+def split_kernels(xp: Namespace, kernels: Array) -> tuple[list[Array], Array, Array]:
+    """Turn kernels (G, K, C, k1, …, kd) into one array (G, K, T'·C) for each tap of the first axis, still to be filled.
+
+    Returned after them are where, and with what: two views of one shape (k1, G, …).
+    """
     count, K, C, k1, *k = kernels.shape
     others, rows = range(4, kernels.ndim), math.prod(k) * C
     # A copy, since BLAS takes no negative strides, in the order of what lies close together: BLAS transposes it.
     if 1 in (K, C) or kernels.strides[2] <= kernels.strides[1]:
-        by_tap = xp.reshape(xp.permute_dims(kernels, (3, 0, 1, *others, 2)), (k1, count, K, rows), copy=True)
+        ordered = xp.permute_dims(kernels, (3, 0, 1, *others, 2))
+        by_tap = xp.empty(ordered.shape, dtype=kernels.dtype)
+        matrices = xp.reshape(by_tap, (k1, count, K, rows))
     else:
-        by_tap = xp.reshape(xp.permute_dims(kernels, (3, 0, *others, 2, 1)), (k1, count, rows, K), copy=True)
-        by_tap = xp.matrix_transpose(by_tap)
-    return list(by_tap)
+        ordered = xp.permute_dims(kernels, (3, 0, *others, 2, 1))
+        by_tap = xp.empty(ordered.shape, dtype=kernels.dtype)
+        matrices = xp.matrix_transpose(xp.reshape(by_tap, (k1, count, rows, K)))
+    return list(matrices), by_tap, ordered
 
 
-def write_by_tap(xp: Namespace, kernels: Array, parts: Sequence[Array]) -> None:
-    """Write one array (G, T'·C, K) for each tap of the first axis to kernels (G, K, C, T)."""
-    C = kernels.shape[2]
-    taps = kernels.shape[3] // len(parts)
-    for tap in range(kernels.shape[3]):
-        first, other = divmod(tap, taps)
-        kernels[..., tap] = xp.matrix_transpose(parts[first][:, other * C : (other + 1) * C, :])
+def write_by_tap(xp: Namespace, kernels: Array, products: Array) -> None:
+    """Write products (k1, G, T'·C, K), one for each tap of the first axis, to kernels (G, K, C, T)."""
+    count, K, C, taps = kernels.shape
+    k1 = products.shape[0]
+    by_tap = xp.permute_dims(xp.reshape(products, (k1, count, taps // k1, C, K)), (1, 4, 3, 0, 2))
+    xp.reshape(kernels, by_tap.shape, copy=False)[...] = by_tap
 
 
 def gather_row_columns(
     xp: Namespace, padded: Array, geo: Geometry, groups: int = 1, *, over_batch: bool = False
-) -> list[Array]:
+) -> Array | list[Array]:
     """Turn padded input (N, G·C, P1, …, Pd) into columns (N, G, T'·C, L) for each tap of the first axis.
 
-    With `over_batch` they are (G, T'·C, o1·N·L'): the batch is more columns.
+    With `over_batch` they are (G, T'·C, o1·N·L'): the batch is more columns. They are one array if the stride is 1.
     """
     d, step = len(geo.kernel), geo.stride[0]
     batch, channels = padded.shape[0], padded.shape[1] // groups
@@ -111,17 +117,31 @@ def gather_row_columns(
         view = xp.reshape(view, (batch, groups, channels, *geo.kernel[1:], rows, *geo.output[1:]))
         taps, places = range(3, d + 2), range(d + 3, 2 * d + 2)
         order = (1, *taps, 2, d + 2, 0, *places) if over_batch else (0, 1, *taps, 2, d + 2, *places)
-        shape = (*lead, math.prod(geo.kernel[1:]) * channels, rows * row)
+        shape = (math.prod(lead), math.prod(geo.kernel[1:]) * channels, rows * row)
         phases.append(xp.reshape(xp.permute_dims(view, order), shape))
+    shape = (*lead, phases[0].shape[1], geo.output[0] * row)
+    if step == 1:
+        view = windows(xp, phases[0], geo.kernel[:1], (1,), (geo.dilation[0] * row,), shape[-1:])
+        return xp.reshape(xp.moveaxis(view, 2, 0), (geo.kernel[0], *shape))
     columns = []
     for tap in range(geo.kernel[0]):
         first, phase = divmod(tap * geo.dilation[0], step)
-        columns.append(phases[phase][..., first * row : (first + geo.output[0]) * row])
+        columns.append(xp.reshape(phases[phase][..., first * row : (first + geo.output[0]) * row], shape))
     return columns
 
 
+def products_by_tap(xp: Namespace, columns: Array | list[Array], other: Array) -> Array:
+    """Return the products of all columns with another matrix, (k1, …).
+
+    Of one array in one call: NumPy holds the interpreter's lock where a call gives fewer than 500 numbers.
+    """
+    if isinstance(columns, list):
+        return xp.stack([matmul(xp, column, other) for column in columns])
+    return matmul(xp, columns, other)
+
+
 def sum_of_products(
-    xp: Namespace, kernels: Sequence[Array], columns: Sequence[Array], into: Array | None = None
+    xp: Namespace, kernels: Sequence[Array], columns: Array | Sequence[Array], into: Array | None = None
 ) -> Array:
     """Return Σ_i kernels[i] · columns[i]; written to `into`, on NumPy alone."""
     total = matmul(xp, kernels[0], columns[0], out=into)

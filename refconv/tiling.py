@@ -24,7 +24,6 @@ from refconv.integers import as_int
 from refconv.shapes import Convolution, Geometry
 
 Task = TypeVar("Task")
-Result = TypeVar("Result")
 
 TILE_BYTES = 2**22
 """A CPU tile is not cut by rows or channels up to this size: smaller matrix products are slower, larger ones leave the
@@ -85,12 +84,12 @@ def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noq
 
     The budget covers what one call needs beyond its arguments and its result, over all its threads. It decides how
     many samples, groups and threads are at work at once, and never changes the result. What is summed together is
-    cut by shape alone, into tiles of at most 4 MiB (8 of many small groups; always 64 for modules other than NumPy,
-    which may sum in another order as soon as there are more or fewer samples), so a smaller budget can be exceeded by
-    one such tile; a tile by a single row of outputs, if the windows that it reads are large; and both by the input
-    gradient of a padding mode other than zeros, which takes whole channels, or of groups that share input channels,
-    which takes whole samples. Not counted is the weight, which the input gradient, and unless it is large the
-    convolution, copies.
+    cut by shape alone, into tiles of at most 4 MiB (8 of many small groups, or of small images; always 64 for modules
+    other than NumPy, which may sum in another order as soon as there are more or fewer samples), so a smaller budget
+    can be exceeded by one such tile; a tile by a single row of outputs, if the windows that it reads are large; and
+    both by the input gradient of a padding mode other than zeros, which takes whole channels, or of groups that share
+    input channels, which takes whole samples. Not counted is the weight, which the input gradient, and unless it is
+    large the convolution, copies.
 
     Parameters
     ----------
@@ -151,13 +150,15 @@ def make_plan(
     split_channels: bool,
     sums_batch: bool,
     cut_rows: bool = True,
+    over_batch: bool = False,
     rowwise: bool = False,
 ) -> Plan:
     """Cut a pass into tiles that fit the workspace, in a way that no workspace changes the result.
 
     What could change the order of a sum, and so its last bit, is cut by shape alone, into tiles of at most
-    TILE_BYTES: rows, image channels, and the batch where the pass sums over it (`sums_batch`). Samples and groups
-    are matrix products apart, so the workspace decides how many of them a tile takes.
+    TILE_BYTES: rows, image channels, and the batch where the pass sums over it (`sums_batch`) or a matrix product takes
+    the columns of several samples (`over_batch`). Otherwise samples and groups are products apart, so the workspace
+    decides how many of them a tile takes.
 
     With `split_channels` (the gradients, where image channels are independent) a group too large for a tile is
     cut by channels; without it (the forward sum over channels) by rows. Where rows cannot be cut, tiles are larger.
@@ -165,10 +166,10 @@ def make_plan(
     """
     on_threads = runs_on_cpu_threads(xp)
     tile = (TILE_BYTES if cut_rows else 8 * TILE_BYTES) if on_threads else DEFAULT_WORKSPACE
-    apart = on_threads and not sums_batch  # other modules may sum each of a batch of products otherwise
+    apart = on_threads and not sums_batch and not over_batch  # others may sum one of many products otherwise
     # Threads that make many small products wait for one another's interpreter lock: larger tasks, fewer waits.
     many = all(block.count >= 16 and max(block.in_size, block.out_size) <= 16 for block in call.groups.blocks)
-    budget = 2 * TASK_BYTES if many and on_threads else min(TASK_BYTES, tile) if apart else tile
+    budget = 2 * TASK_BYTES if (many or over_batch) and on_threads else min(TASK_BYTES, tile) if apart else tile
     budget = min(budget, _workspace.get()) if apart else budget
     return _plan(
         call,
@@ -318,69 +319,129 @@ def row_window(geo: Geometry, start: int, stop: int) -> tuple[int, int]:
     return start * geo.stride[0], (stop - 1) * geo.stride[0] + geo.spans[0]
 
 
-def spread(xp: Namespace, work: Callable[[Task], Result], tasks: Sequence[Task], tile_bytes: int) -> list[Result]:
-    """Return work(task) for every task, computed by as many threads as workers and workspace allow.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What threads share of one computation: tasks in any order, each begun when all preparations are done."""
+
+    tasks: Sequence[Callable[[], object]]
+    tile_bytes: int  # that one task takes
+    preparations: Sequence[Callable[[], object]] = ()
+
+
+def run(xp: Namespace, *jobs: Job) -> None:
+    """Do jobs side by side, by as many threads as workers and workspace allow.
 
     The calling thread is one of them; the others work in copies of its context, so that ``numpy.errstate`` and the
     settings here reach them.
     """
-    if not runs_on_cpu_threads(xp):
-        return list(map(work, tasks))
-    workers = min(len(tasks), max(1, _workspace.get() // max(1, tile_bytes)))
-    if workers > 1:
-        workers = min(workers, _workers.get() or cores())
-    # Also for one thread: a BLAS with another number of threads may sum in another order.
-    with _blas_limit:
+    tasks = sum(len(job.tasks) for job in jobs)
+    workers = 1
+    if tasks > 1 and runs_on_cpu_threads(xp):
+        most = max(job.tile_bytes for job in jobs if job.tasks)
         # What amounts to one tile, cut only because its groups differ, is done before a thread would have started.
-        if workers == 1 or len(tasks) * tile_bytes <= TASK_BYTES:
-            return list(map(work, tasks))
-        return _in_threads(work, tasks, workers)
+        if sum(len(job.tasks) * job.tile_bytes for job in jobs) > TASK_BYTES:
+            workers = min(tasks, max(1, _workspace.get() // max(1, most)), _workers.get() or cores())
+    # Also for one thread: a BLAS with another number of threads may sum in another order.
+    with _blas_limit if runs_on_cpu_threads(xp) else contextlib.nullcontext():
+        if workers > 1:
+            _in_threads(jobs, workers)
+            return
+        for job in jobs:
+            for work in (*job.preparations, *job.tasks):
+                work()
 
 
-def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> list[Result]:
-    """Return work(task) for every task; each thread takes the next one when it is done with its last."""
-    todo = deque(enumerate(tasks))
-    results: dict[int, Result] = {}
+def spread(xp: Namespace, work: Callable[[Task], object], tasks: Sequence[Task], tile_bytes: int) -> None:
+    """Call work(task) for every task, by as many threads as workers and workspace allow."""
+    run(xp, Job([functools.partial(work, task) for task in tasks], tile_bytes))
+
+
+class _Gate:
+    """Opens when so many preparations are done."""
+
+    def __init__(self, preparations: int) -> None:
+        self._left = [True, *[False] * (preparations - 1)]  # the last one taken tells that it is the last
+        self.open = threading.Event()
+
+    def one_is_done(self) -> None:
+        if self._left.pop():
+            self.open.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A preparation, which opens a gate with others, or a task, which may wait for one."""
+
+    work: Callable[[], object]
+    waits_for: _Gate | None = None
+    opens: _Gate | None = None
+
+
+def _steps(jobs: Sequence[Job]) -> Iterator[_Step]:
+    """Yield preparations, tasks that wait for none, and the other tasks."""
+    prepared = [(job, _Gate(len(job.preparations))) for job in jobs if job.preparations]
+    for job, gate in prepared:
+        yield from (_Step(work, opens=gate) for work in job.preparations)
+    for job in jobs:
+        if not job.preparations:
+            yield from map(_Step, job.tasks)
+    for job, gate in prepared:
+        yield from (_Step(work, waits_for=gate) for work in job.tasks)
+
+
+def _in_threads(jobs: Sequence[Job], workers: int) -> None:
+    """Do all jobs; each thread takes the next step when it is done with its last."""
+    steps = list(_steps(jobs))
+    todo = deque(steps)
     failures: list[BaseException] = []
 
-    def run() -> None:
+    def stop(error: BaseException) -> None:
+        failures.append(error)
+        todo.clear()
+        for step in steps:
+            if step.opens is not None:  # nobody waits for what will not be done
+                step.opens.open.set()
+
+    def work() -> None:
         while todo:
             try:
-                index, task = todo.popleft()
+                step = todo.popleft()
             except IndexError:  # another thread took the last one
                 return
             try:
-                results[index] = work(task)
+                if step.waits_for is not None:  # for others that are at work on it: all come before
+                    step.waits_for.open.wait()
+                    if failures:
+                        return
+                step.work()
+                if step.opens is not None:
+                    step.opens.one_is_done()
             except BaseException as error:  # raised by the calling thread, when all have stopped
-                todo.clear()
-                failures.append(error)
+                stop(error)
 
     others: list[threading.Thread] = []
     try:
         for number in range(1, workers):
-            others.append(threading.Thread(target=copy_context().run, args=(run,), name=f"refconv-{number}"))
+            others.append(threading.Thread(target=copy_context().run, args=(work,), name=f"refconv-{number}"))
             try:
                 others[-1].start()
             except RuntimeError:  # no more threads here, as in a browser: those that there are do the work
                 break
-        run()
-    except BaseException as error:  # this thread was interrupted between two tasks
-        todo.clear()
-        failures.append(error)
-    while others:  # however often it is interrupted now: no task may outlive the call
+        work()
+    except BaseException as error:  # this thread was interrupted between two steps
+        stop(error)
+    while others:  # however often it is interrupted now: no step may outlive the call
         try:
             if others[-1].ident is not None:
                 others[-1].join()
             others.pop()
         except KeyboardInterrupt as error:
-            todo.clear()
-            failures.append(error)
+            stop(error)
     if failures:
         try:
             raise next((error for error in failures if not isinstance(error, Exception)), failures[0])
         finally:
             failures.clear()  # the error holds this frame, and would be held by it
-    return [results[index] for index in range(len(tasks))]
 
 
 def spread_rows(xp: Namespace, work: Callable[[slice], None], count: int, row_bytes: int) -> None:
