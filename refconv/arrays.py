@@ -313,14 +313,6 @@ def all_finite(array: Array) -> bool:
     return dtype_kind(dtype_of(array)) == "integer" or bool(np.isfinite(array).all())
 
 
-def put_sum(xp: Namespace, out: Array, where: Any, a: Array, b: Array) -> None:
-    """Write a + b to out[where], rounded once to its data type; on NumPy without an array in between."""
-    if xp is np:
-        np.add(a, b, out=out[where], casting="same_kind")
-    else:
-        out[where] = xp.astype(a + b, out.dtype, copy=False)
-
-
 def masked(xp: Namespace, array: Array, kept: Array) -> Array:
     """Return `array` where `kept` is true, else 0.
 

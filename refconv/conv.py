@@ -58,7 +58,6 @@ from refconv.arrays import (
     matmul,
     namespace_of,
     plain,
-    put_sum,
     runs_on_cpu_threads,
 )
 from refconv.groups import ChannelGroups, ChannelSide
@@ -394,12 +393,10 @@ class _Passes:
         if not side.is_contiguous:
             parts = [(slice(0, side.channels), self._to_channels(side, [part for _, part in parts]))]
         for channels, part in parts:
-            where = (batch, channels, slice(*rows), ...)
-            if bias is None:
-                out[where] = self.xp.astype(part, out.dtype, copy=False)
-            else:
+            if bias is not None:
                 shift = self.xp.astype(bias[channels], self._accumulate_dtype, copy=False)
-                put_sum(self.xp, out, where, part, self.xp.reshape(shift, (-1, *(1,) * (part.ndim - 2))))
+                add_to(self.xp, part, self.xp.reshape(shift, (-1, *(1,) * (part.ndim - 2))))
+            out[batch, channels, slice(*rows), ...] = self.xp.astype(part, out.dtype, copy=False)
 
     def _to_channels(self, side: ChannelSide, parts: list[Array]) -> Array:
         """Sum listed channels onto channels: the adjoint of reading them, by gathering, since no index repeats."""
