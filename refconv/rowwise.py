@@ -24,7 +24,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
-from refconv.arrays import Array, Namespace, add_to, matmul, windows
+from refconv.arrays import Array, Namespace, add_to, matmul, sum_axis, windows
 from refconv.shapes import Convolution, Geometry
 
 COPY, ADD, MULTIPLY, NARROW, CALL = 2.0, 1.0, 0.075, 30, 10_000
@@ -35,6 +35,10 @@ small: about so on one core of 2025."""
 
 LARGEST = 2**22
 """Elements of a weight that is copied by its taps; a larger one stays as it is."""
+
+
+LOCKED = 500
+"""NumPy holds the interpreter's lock, on which other threads wait, in a call that gives fewer elements than this."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -131,13 +135,22 @@ def gather_row_columns(
 
 
 def products_by_tap(xp: Namespace, columns: Array | list[Array], other: Array) -> Array:
-    """Return the products of all columns with another matrix, (k1, …).
-
-    Of one array in one call: NumPy holds the interpreter's lock where a call gives fewer than 500 numbers.
-    """
+    """Return the products of columns (G, R, L), of each tap in turn, with another matrix (G, L, K): (k1, G, R, K)."""
     if isinstance(columns, list):
-        return xp.stack([matmul(xp, column, other) for column in columns])
-    return matmul(xp, columns, other)
+        return xp.stack([_product(xp, column, other) for column in columns])
+    return _product(xp, columns, other)
+
+
+def _product(xp: Namespace, a: Array, b: Array) -> Array:
+    """Return a·b; if it has few elements as a sum of several products, for which NumPy lets other threads work."""
+    few, length = math.prod(a.shape[:-1]) * b.shape[-1], a.shape[-1]
+    parts = next((n for n in range(1, LOCKED + 1) if n * few >= LOCKED and length % n == 0), 1)
+    if parts == 1:
+        return matmul(xp, a, b)
+    length //= parts
+    a = xp.moveaxis(xp.reshape(a, (*a.shape[:-1], parts, length)), -2, -3)
+    b = xp.reshape(b, (*b.shape[:-2], parts, length, b.shape[-1]))
+    return sum_axis(xp, matmul(xp, a, b), -3)
 
 
 def sum_of_products(

@@ -229,7 +229,8 @@ def _plan(
         rows = max(1, tile // least - halo, min(halo, tile // least))
     sums = sum(count * image * taps * positions * item_bytes for count, image, positions in blocks)
     # Threads share sums over the batch: pieces of the channels where these are large, else parts of the batch.
-    share_channels = task is not None and sums_batch and sums > tile // 4
+    # In single precision products of few channels are slower, in double those of many.
+    share_channels = task is not None and sums_batch and sums > (tile if item_bytes <= 4 else tile // 4)
     shares = []  # of each block: how many groups at once, and how many image channels of each
     for count, image, positions in blocks:
         at_once, channels = count, image

@@ -81,13 +81,43 @@ def test_kernels_are_split_by_the_first_tap_and_joined_again(order: tuple[int, .
     shape = (2, *channels, 5, 2, 3)
     kernels = np.arange(np.prod(shape)).reshape(shape).transpose(order)[..., ::-1, ::-1, ::-1]
     count, K, C = kernels.shape[:3]
-    parts = rowwise.split_kernels(np, kernels)
+    parts, to, source = rowwise.split_kernels(np, kernels)
+    assert to.shape == source.shape
+    to[...] = source
     for first, part in enumerate(parts):
         np.testing.assert_array_equal(part.reshape(count, K, 2, 3, C), np.moveaxis(kernels[:, :, :, first], 2, -1))
         assert min(part.strides) > 0  # BLAS takes no others
     joined = np.full((count, K, C, 30), -1)
-    rowwise.write_by_tap(np, joined, [np.swapaxes(part, 1, 2) for part in parts])
+    rowwise.write_by_tap(np, joined, np.stack([np.swapaxes(part, 1, 2) for part in parts]))
     np.testing.assert_array_equal(joined, kernels.reshape(count, K, C, 30))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [8, 64, 200])
+def test_no_product_of_a_weight_gradient_is_so_small_that_other_threads_wait(stride: int, groups: int) -> None:
+    """Integers, so that parts of a sum may be summed in any order."""
+    rng = np.random.default_rng(0)
+    x, g = (rng.integers(-4, 5, (2, groups, size, 12)).astype("f4") for size in (8 * stride, 8))
+    made = []
+    real = rowwise.matmul
+
+    def matmul(xp: Any, a: Any, b: Any, **options: Any) -> Any:
+        made.append(real(xp, a, b, **options))
+        return made[-1]
+
+    with mock.patch.object(rowwise, "matmul", matmul), mock.patch.object(rowwise, CHOICES[1], return_value=True):
+        found = refconv.conv_weight_grad(g, x, (3, 1), stride=(stride, 1), padding=(1, 0), groups=groups)
+    assert made
+    assert all(product.size >= rowwise.LOCKED for product in made)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    for tap in range(3):
+        rows = padded[:, :, tap : tap + 7 * stride + 1 : stride]
+        np.testing.assert_array_equal(found[:, 0, tap, 0], (rows * g).sum(axis=(0, 2, 3)))
+
+
+def test_a_product_of_a_prime_number_of_columns_is_one() -> None:
+    a, b = np.arange(2 * 3 * 1009.0).reshape(2, 3, 1009), np.ones((2, 1009, 1))
+    np.testing.assert_array_equal(rowwise.products_by_tap(np, a, b), a.sum(-1, keepdims=True))
 
 
 def call(x: Any, w: Any, **options: Any) -> Any:

@@ -1,6 +1,7 @@
 """Tiles and threads: the same bits for any number of workers, within the workspace, safe under threads and fork."""
 
 import contextlib
+import functools
 import gc
 import multiprocessing
 import os
@@ -527,13 +528,26 @@ def test_a_plan_that_cuts_channels_by_hand(monkeypatch, tile, rows, channels):
     assert plan.tile_bytes == rows * (296 * channels + 216) + channels * 6 * 3 * 4
 
 
-def test_a_large_weight_gradient_is_cut_into_at_least_four_pieces():
-    """AlexNet's third layer has 3.4 MiB of weights: pieces of 64 channels, of six samples at most."""
+def test_a_large_weight_gradient_is_shared_by_parts_of_the_batch_or_pieces_of_the_channels():
+    """AlexNet's third layer has 3.4 MiB of weights in single precision: more than a tile in double."""
     call = describe((8, 256, 13, 13), (384, 256, 3, 3), stride=1, padding=1, dilation=1, groups=1, channels_last=False)
-    plan = tiling.make_plan(np, call, 4, rowwise=True, **WEIGHT)
-    assert [piece.channels for piece in plan.pieces] == list(tiling.cut(256, 64))
-    assert plan.batches == tiling.cut(8, 4)  # not six and two
-    assert plan.rows == ((0, 13),)
+    single = tiling.make_plan(np, call, 4, rowwise=True, **WEIGHT)
+    assert [piece.channels for piece in single.pieces] == [slice(0, 256)]
+    assert (single.batches, single.parts) == (tiling.cut(8, 2), 4)
+    double = tiling.make_plan(np, call, 8, rowwise=True, **WEIGHT)
+    assert [piece.channels for piece in double.pieces] == list(tiling.cut(256, 37))  # a quarter of a tile each
+    assert (double.batches, double.parts) == (tiling.cut(8, 3), 1)
+    assert single.rows == double.rows == ((0, 13),)
+
+
+def test_samples_of_one_product_are_gathered_whatever_the_workspace():
+    """A sample takes 29·4·(74·4 + 18·6) bytes, of which 8 MiB hold 178; fewer are cut into four slices."""
+    sample = 29 * 4 * (74 * 4 + 18 * 6)
+    assert 178 * sample < 2 * tiling.TASK_BYTES < 179 * sample
+    for workspace in (1, 2**40):
+        with set_workspace(workspace):
+            assert plan_of(4, 6, 1, batch=100, over_batch=True, **FORWARD).batches == tiling.cut(100, 25)
+            assert plan_of(4, 6, 1, batch=178 * 8, over_batch=True, **FORWARD).batches == tiling.cut(178 * 8, 178)
 
 
 def test_many_small_groups_are_gathered_in_larger_tasks():
@@ -795,6 +809,82 @@ def test_where_no_thread_can_start_the_caller_does_all_the_work(monkeypatch):
     with set_workers(3):
         tiling.spread(np, done.append, range(9), 8)
     assert done == list(range(9))
+
+
+def jobs_of(log, *counts, pause=0.0):
+    """Return jobs of so many preparations and tasks, which log themselves when they are done."""
+
+    def step(job, kind, number):
+        time.sleep(pause)
+        log.append((job, kind, number))
+
+    return [
+        tiling.Job(
+            [functools.partial(step, job, "task", n) for n in range(tasks)],
+            8,
+            [functools.partial(step, job, "preparation", n) for n in range(preparations)],
+        )
+        for job, (preparations, tasks) in enumerate(counts)
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("counts", [[(0, 3)], [(3, 4)], [(0, 2), (4, 3), (1, 1)], [(7, 2), (2, 7)], [(0, 0), (2, 2)]])
+def test_every_step_of_every_job_once_and_preparations_before_their_tasks(monkeypatch, workers, counts):
+    monkeypatch.setattr(tiling, "TASK_BYTES", 1)
+    for _ in range(20):
+        log = []
+        with set_workers(workers):
+            tiling.run(np, *jobs_of(log, *counts, pause=0.0002))
+        assert sorted(log) == sorted(
+            (job, kind, n)
+            for job, numbers in enumerate(counts)
+            for kind, count in zip(("preparation", "task"), numbers, strict=True)
+            for n in range(count)
+        )
+        for job in range(len(counts)):
+            kinds = [kind for number, kind, _ in log if number == job]
+            assert kinds == sorted(kinds)
+
+
+def test_other_modules_do_jobs_in_order():
+    strict, log = pytest.importorskip("array_api_strict"), []
+    tiling.run(strict, *jobs_of(log, (1, 2), (0, 1)))
+    assert log == [(0, "preparation", 0), (0, "task", 0), (0, "task", 1), (1, "task", 0)]
+
+
+def test_a_task_waits_for_preparations_of_its_own_job_alone(monkeypatch):
+    monkeypatch.setattr(tiling, "TASK_BYTES", 1)
+    free, log = threading.Event(), []
+
+    def prepare():
+        assert free.wait(5)  # until the other job's task was done
+        time.sleep(0.05)
+        log.append("prepared")
+
+    dependent = tiling.Job([lambda: log.append("dependent")] * 3, 8, [prepare])
+    other = tiling.Job([lambda: (log.append("other"), free.set())], 8)
+    with set_workers(3):
+        tiling.run(np, dependent, other)
+    assert log == ["other", "prepared", *["dependent"] * 3]
+
+
+@pytest.mark.parametrize("failure", [ArithmeticError, KeyboardInterrupt])
+@pytest.mark.parametrize("by_main", [True, False])
+def test_nobody_waits_for_a_preparation_that_failed(monkeypatch, failure, by_main):
+    monkeypatch.setattr(tiling, "TASK_BYTES", 1)
+    begun, log, before = threading.Barrier(2, timeout=5), [], threading.active_count()
+
+    def prepare():
+        begun.wait()
+        if (threading.current_thread() is threading.main_thread()) is by_main:
+            time.sleep(0.05)  # the other thread waits by now
+            raise failure
+
+    with set_workers(2), pytest.raises(failure):
+        tiling.run(np, tiling.Job([lambda: log.append("task")] * 2, 8, [prepare] * 2))
+    assert not log
+    assert threading.active_count() == before
 
 
 def test_cores_are_those_this_process_may_use(monkeypatch):
