@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
 from refconv.bench.peers import PEERS
@@ -47,11 +48,14 @@ def table(record: Record) -> str:
     )
     versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items() if name in ("numpy", *peers))
     machine = record["machine"]
+    heads = [f"/ {peer}" for peer in peers]
+    if "torch" in peers and "roofs" in record:
+        heads.append("at the roof / torch")
     lines = [
         f"### {settings['dtype']}, {settings['pass']}\n",
         f"{record['date']}, {machine['processor']}, {machine['cores']} cores; {versions}. `{command}`\n",
-        f"| workload | layer | refconv, ms | {' | '.join(f'/ {peer}' for peer in peers)} |",
-        f"|---|---|--:|{'--:|' * len(peers)}",
+        f"| workload | layer | refconv, ms | {' | '.join(heads)} |",
+        f"|---|---|--:|{'--:|' * len(heads)}",
     ]
     for workload in workloads:
         mine = [result for result in results if result["workload"] == workload]
@@ -61,11 +65,26 @@ def table(record: Record) -> str:
             if "median" not in of["refconv"]:  # more threads than there are cores
                 continue
             ratios = [f"{of[peer]['ratio']:.2f}" if "ratio" in of[peer] else "" for peer in peers]
+            if len(heads) > len(peers):
+                ratios.append(f"{at_the_roof(record, of['torch']):.2f}" if "median" in of["torch"] else "")
             lines.append(f"| {workload} | {layer} | {1e3 * of['refconv']['median']:.2f} | {' | '.join(ratios)} |")
         if len(layers) > 1 and workload in means:
             mean = [f"{means[workload][peer]:.2f}" if peer in means[workload] else "" for peer in peers]
+            if len(heads) > len(peers):
+                mean.append(f"{geometric_mean(at_the_roof(record, r) for r in mine if is_torch(r)):.2f}")
             lines.append(f"| {workload} | geometric mean | | {' | '.join(mean)} |")
     return "\n".join(lines) + "\n"
+
+
+def is_torch(result: Record) -> bool:
+    """Tell whether a result is a time of PyTorch."""
+    return result["peer"] == "torch" and "median" in result
+
+
+def at_the_roof(record: Record, result: Record) -> float:
+    """Return the ratio to a peer's time of one in which all multiply-adds run at the highest rate that was measured."""
+    passes = {"forward": 1, "training": 3}[record["settings"]["pass"]]
+    return float(2e-9 * passes * result["macs"] / record["roofs"]["gflops"] / result["median"])
 
 
 def two_groups(record: Record) -> str:

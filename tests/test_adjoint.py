@@ -60,7 +60,11 @@ def test_an_infinity_reaches_only_what_reads_it(way: bool, bad: float) -> None:
     expected = np.zeros((1, 1, 7, 6), bool)
     expected[0, 0, 1:4, 2:4] = True
     np.testing.assert_array_equal(~np.isfinite(grad), expected)
-    w[0, 0, 0, 0] = bad
+    w[0, 0, 0, 0] = bad  # lands at every window's first row and column
+    grad = refconv.conv_backward(np.ones((1, 1, 5, 5)), x, w).x
+    expected = np.zeros((1, 1, 7, 6), bool)
+    expected[0, 0, :5, :5] = True
+    np.testing.assert_array_equal(~np.isfinite(grad), expected)
     y = refconv.conv_transpose(np.ones((1, 1, 2, 2)), w, stride=3)
     expected = np.zeros((1, 1, 6, 5), bool)
     expected[0, 0, ::3, ::3] = True
