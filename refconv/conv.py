@@ -59,6 +59,7 @@ from refconv.arrays import (
     namespace_of,
     plain,
     runs_on_cpu_threads,
+    sum_axis,
 )
 from refconv.groups import ChannelGroups, ChannelSide
 from refconv.im2col import (
@@ -79,7 +80,7 @@ from refconv.shapes import (
     describe,
     per_axis,
 )
-from refconv.tiling import Job, Piece, cut, make_plan, row_window, run
+from refconv.tiling import TILE_BYTES, Job, Piece, Plan, cut, make_plan, row_window, run
 
 Parts = Iterable[tuple[slice, Array]]
 """Tiles, and the listed channels that they are."""
@@ -108,6 +109,13 @@ def _compute(xp: Namespace, *works: _Work) -> list[Any]:
     """Do passes side by side and return their results."""
     run(xp, *(work.job for work in works))
     return [work.result() for work in works]
+
+
+class _Layout(NamedTuple):
+    """How columns lie: by rows of taps or for all taps, each sample's apart or those of several side by side."""
+
+    by_rows: bool
+    over_batch: bool
 
 
 # --- The three passes -----------------------------------------------------------------------------------------------
@@ -141,57 +149,35 @@ class _Passes:
         kernels: Sequence[Array],
         bias: Array | None = None,
         adjoint: Adjoint | None = None,
-        unless_finite: Callable[[], Array] | None = None,
     ) -> _Work:
         """Image (N, C, D1, …, Dd) -> positions (N, K, o1, …, od): y[n] = w · im2col(P[n]).
 
-        With `adjoint`, whose call this is, the result is what the scatter pass would return, or what `unless_finite`
-        does where infinities or NaNs were met.
+        With `adjoint`, whose call this is, the result is what the scatter pass would return, or None if infinities or
+        NaNs were met.
         """
         xp, geo = self.xp, self.call.geometry
         side, size = (adjoint.side, adjoint.size) if adjoint else (self.position_side, geo.output)
         out = self._empty(side, size)
         if 0 in out.shape:
             return _Work(Job((), 1), lambda: out)
-        by_rows = runs_on_cpu_threads(xp) and rowwise.is_faster_for_images(self.call)
-        over_batch = runs_on_cpu_threads(xp) and _joins_samples(self.call)
-        blocks, preparations, infinite = [], [], []
-
-        def watch(array: Array) -> None:
-            if unless_finite is not None and not all_finite(array):
-                infinite.append(True)
-
-        for kernel in kernels:
-            matrices, copy, source = _matrices(xp, kernel, geo, by_rows)
-            blocks.append(matrices)
-            preparations += _copy_in_parts(copy, source, watch)
+        layout = self._layout_for_images()
+        watch = _Watch(adjoint is not None)
+        blocks, preparations = _lay_out(xp, kernels, geo, layout, watch)
         plan = make_plan(
             xp,
             self.call,
             item_bytes(self.accumulate),
             split_channels=False,
             sums_batch=False,
-            over_batch=over_batch,
-            rowwise=by_rows,
+            over_batch=layout.over_batch,
+            rowwise=layout.by_rows,
         )
 
         def tile(batch: slice, rows: tuple[int, int], piece: Piece, into: Array | None = None) -> Array:
-            part = _rows(geo, *rows)
-            padded = self._padded(image, batch, piece.image, row_window(geo, *rows))  # (N, G·C, P1, …, Pd)
+            padded = self._padded(image, batch, piece.image, row_window(geo, *rows))
             watch(padded)
-            count, groups = padded.shape[0], piece.groups.stop - piece.groups.start
-            kernel = [matrix[piece.groups, ...] for matrix in blocks[piece.block]]  # (G, K, C·T)
-            listed = groups * kernel[0].shape[1]
-            if by_rows:
-                columns = rowwise.gather_row_columns(xp, padded, part, groups, over_batch=over_batch)
-            else:
-                columns = [(gather_columns_over_batch if over_batch else gather_columns)(xp, padded, part, groups)]
-            positions = rowwise.sum_of_products(xp, kernel, columns, into)  # (N, G, K, L); or (G, K, L of all)
-            if not over_batch:
-                return xp.reshape(positions, (count, listed, *part.output))
-            where = 2 if by_rows else 1  # of the batch among the columns
-            sizes = (listed, *part.output[: where - 1], count, *part.output[where - 1 :])
-            return xp.moveaxis(xp.reshape(positions, sizes), where, 0)
+            columns = _columns(xp, padded, _rows(geo, *rows), piece, layout)
+            return self._positions(blocks, columns, batch, rows, piece, layout, into)
 
         def work(task: tuple[slice, tuple[int, int], tuple[Piece, ...]]) -> None:
             batch, rows, pieces = task
@@ -202,9 +188,7 @@ class _Passes:
         def work_in_place(task: tuple[slice, tuple[int, int], tuple[Piece, ...]]) -> None:
             batch, rows, (piece,) = task
             into = out[batch, piece.positions, slice(*rows), ...]
-            groups = piece.groups.stop - piece.groups.start
-            shape = (into.shape[0], groups, into.shape[1] // groups, elements(into.shape[2:]))
-            tile(batch, rows, piece, xp.reshape(into, shape, copy=False))
+            tile(batch, rows, piece, _by_group(xp, into, piece, copy=False))
             if bias is not None:
                 into += xp.reshape(bias[piece.positions], (-1, *(1,) * len(geo.output)))
 
@@ -212,7 +196,7 @@ class _Passes:
             runs_on_cpu_threads(xp)
             and side.is_contiguous
             and self.dtype == self.accumulate
-            and not over_batch
+            and not layout.over_batch
             and (adjoint is None or max(adjoint.stride) == 1)
         )
         groups = _independent(plan.pieces, side)
@@ -223,7 +207,7 @@ class _Passes:
             for pieces in groups
         ]
         job = Job(tasks, plan.tile_bytes * len(groups[0]), preparations)
-        return _Work(job, lambda: unless_finite() if unless_finite is not None and infinite else out)
+        return _Work(job, lambda: None if watch.found else out)
 
     def scatter(self, positions: Array, kernels: Sequence[Array], bias: Array | None = None) -> _Work:
         """Positions (N, K, o1, …, od) -> image (N, C, D1, …, Dd): P[n] = col2im(wᵀ · y[n])."""
@@ -231,15 +215,15 @@ class _Passes:
         adjoint = as_correlation(self.call) if runs_on_cpu_threads(xp) else None
         if adjoint is None:
             return self._scatter_columns(positions, kernels, bias)
-
-        # Where a correlation multiplies by the zeros of padding, an infinity makes NaN that col2im does not.
-        def unless_finite() -> Any:
-            return _compute(xp, self._scatter_columns(positions, kernels, bias))[0]
-
         turned = dataclasses.replace(self, call=adjoint.call)
-        return turned.correlate(
-            positions, [adjoint.kernels(xp, kernel) for kernel in kernels], bias, adjoint, unless_finite
-        )
+        work = turned.correlate(positions, [adjoint.kernels(xp, kernel) for kernel in kernels], bias, adjoint)
+
+        def result() -> Array:
+            found = work.result()
+            # Where a correlation multiplies by the zeros of padding, an infinity makes NaN that col2im does not.
+            return _compute(xp, self._scatter_columns(positions, kernels, bias))[0] if found is None else found
+
+        return _Work(work.job, result)
 
     def _scatter_columns(self, positions: Array, kernels: Sequence[Array], bias: Array | None) -> _Work:
         """Scatter as the textbook does, by col2im."""
@@ -287,58 +271,24 @@ class _Passes:
         Of complex numbers, the image is conjugated, or else the positions.
         """
         xp, geo = self.xp, self.call.geometry
-        taps = elements(geo.kernel)
-        make = xp.zeros if self.call.batch == 0 else xp.empty
-        kernels = [
-            make((count, K, rows // taps, taps), dtype=self._accumulate_dtype, device=self.device)
-            for count, K, rows in _kernel_shapes(self.call)
-        ]
+        kernels = self._empty_kernels()
         if all(0 in kernel.shape for kernel in kernels) or self.call.batch == 0:
             return _Work(Job((), 1), lambda: kernels)
-        by_rows = runs_on_cpu_threads(xp) and rowwise.is_faster_for_kernels(self.call)
+        layout = _Layout(runs_on_cpu_threads(xp) and rowwise.is_faster_for_kernels(self.call), over_batch=True)
         plan = make_plan(
-            xp, self.call, item_bytes(self.accumulate), split_channels=True, sums_batch=True, rowwise=by_rows
+            xp, self.call, item_bytes(self.accumulate), split_channels=True, sums_batch=True, rowwise=layout.by_rows
         )
 
         def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
-            groups = piece.groups.stop - piece.groups.start
-            part = _rows(geo, *rows)
             padded = self._padded(image, batch, piece.image, row_window(geo, *rows))
             padded = conj(xp, padded) if conj_image else padded
             listed = self._read(positions, self.position_side, batch, piece.positions, slice(*rows))
             listed = listed if conj_image else conj(xp, listed)
             listed = xp.astype(listed, self._accumulate_dtype, copy=False)
-            if by_rows:
-                columns = rowwise.gather_row_columns(xp, padded, part, groups, over_batch=True)  # (G, T'·C, o1·N·L')
-                order = (1, 2, 0, *range(3, listed.ndim))
-            else:
-                columns = gather_columns_over_batch(xp, padded, part, groups)[None, ...]  # (G, C·T, N·L)
-                order = (1, 0, *range(2, listed.ndim))
-            shape = (groups, listed.shape[1] // groups, listed.shape[0] * elements(part.output))
-            listed = xp.reshape(xp.permute_dims(listed, order), shape)  # (G, K, o1·N·L') or (G, K, N·L)
-            return rowwise.products_by_tap(xp, columns, xp.matrix_transpose(listed))  # (k1 or 1, G, C·T' or C·T, K)
+            columns = _columns(xp, padded, _rows(geo, *rows), piece, layout)  # (G, C·T, L of all)
+            return rowwise.products_by_tap(xp, columns, xp.matrix_transpose(_joined(xp, listed, piece, layout)))
 
-        def write(piece: Piece, products: Array) -> None:
-            kernel = kernels[piece.block][piece.groups, :, piece.channels, :]  # (G, K, C, T)
-            if by_rows:
-                rowwise.write_by_tap(xp, kernel, products)
-            else:
-                kernel[...] = xp.reshape(xp.matrix_transpose(products[0, ...]), kernel.shape)
-
-        per_part = -(-len(plan.batches) // plan.parts)
-        parts = [plan.batches[i : i + per_part] for i in range(0, len(plan.batches), per_part)]
-
-        def work(piece: Piece, part: int, totals: list[Any], left: list[bool]) -> None:
-            totals[part] = _sum(xp, (tile(batch, rows, piece) for batch in parts[part] for rows in plan.rows))
-            if left.pop():  # the part that is done last sums them all, in their order
-                write(piece, _sum(xp, totals))
-
-        tasks = []
-        for piece in plan.pieces:
-            totals: list[Any] = [None] * len(parts)
-            left = [True, *[False] * (len(parts) - 1)]
-            tasks += [functools.partial(work, piece, part, totals, left) for part in range(len(parts))]
-        return _Work(Job(tasks, plan.tile_bytes), lambda: kernels)
+        return _Work(Job(self._sum_tasks(plan, tile, kernels, layout), plan.tile_bytes), lambda: kernels)
 
     def channel_sums(self, grad: Array) -> _Work:
         """Σ over batch and positions: the gradient of a bias, which adds 1·bias[k] to each element of channel k."""
@@ -355,11 +305,149 @@ class _Passes:
         tasks = [functools.partial(work, channels) for channels in cut(grad.shape[1], size)]
         return _Work(Job(tasks, size * channel_bytes), lambda: out)
 
+    def correlate_and_outer(
+        self,
+        image: Array,
+        kernels: Sequence[Array],
+        positions: Array,
+        weights: Sequence[Array],
+    ) -> _Work:
+        """Return correlate(image, kernels); from the same columns, write outer(conj(positions), image) to `weights`.
+
+        For contiguous groups, on NumPy alone. The result is None if infinities or NaNs were met.
+        """
+        xp, geo = self.xp, self.call.geometry
+        out = self._empty(self.position_side, geo.output)
+        layout, watch = self._layout_for_images(), _Watch()
+        blocks, preparations = _lay_out(xp, kernels, geo, layout, watch)
+        plan = make_plan(
+            xp, self.call, item_bytes(self.accumulate), split_channels=False, sums_batch=True, rowwise=layout.by_rows
+        )
+        in_place = self.dtype == self.accumulate and not layout.over_batch
+
+        def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
+            padded = self._padded(image, batch, piece.image, row_window(geo, *rows))
+            listed = positions[batch, piece.positions, slice(*rows), ...]
+            watch(padded)
+            watch(listed)
+            columns = _columns(xp, padded, _rows(geo, *rows), piece, layout)
+            into = out[batch, piece.positions, slice(*rows), ...]
+            if in_place:
+                into = _by_group(xp, into, piece, copy=False)
+                self._positions(blocks, columns, batch, rows, piece, layout, into)
+            else:
+                into[...] = self._positions(blocks, columns, batch, rows, piece, layout)
+            listed = xp.astype(conj(xp, listed), self._accumulate_dtype, copy=False)
+            if layout.over_batch:
+                return rowwise.products_by_tap(xp, columns, xp.matrix_transpose(_joined(xp, listed, piece, layout)))
+            products = rowwise.products_by_tap(xp, columns, xp.matrix_transpose(_by_group(xp, listed, piece)))
+            return sum_axis(xp, products, 1)
+
+        tasks = self._sum_tasks(plan, tile, weights, layout)
+        return _Work(Job(tasks, plan.tile_bytes, preparations), lambda: None if watch.found else out)
+
+    def gradients(self, grad: Array, image: Array, kernels: Sequence[Array]) -> _Work | None:
+        """Return scatter(grad, kernels) and outer(grad, conj(image)) from the same columns, those of grad.
+
+        None if there is no such way, or it is no faster.
+        """
+        xp = self.xp
+        adjoint = as_correlation(self.call) if runs_on_cpu_threads(xp) and self.call.batch else None
+        if adjoint is None or max(adjoint.stride) > 1 or not _shares_columns(self.call, item_bytes(self.accumulate)):
+            return None
+        if min(map(min, adjoint.call.geometry.pads)) < 0:  # windows in the padding alone, which the columns leave out
+            return None
+
+        weights = self._empty_kernels()
+        turned_weights = []
+        for weight in weights:  # the same memory, seen as the weight of the turned call
+            count, K, C, taps = weight.shape
+            view = adjoint.kernels(xp, xp.reshape(weight, (count, K, C * taps), copy=False))
+            turned_weights.append(xp.reshape(view, (count, C, K, taps), copy=False))
+        turned = dataclasses.replace(self, call=adjoint.call)
+        turned_kernels = [adjoint.kernels(xp, kernel) for kernel in kernels]
+        work = turned.correlate_and_outer(grad, turned_kernels, image, turned_weights)
+
+        def result() -> Sequence[Any]:
+            found = work.result()
+            if found is not None:
+                return found, weights
+            return _compute(xp, self._scatter_columns(grad, kernels, None), self.outer(grad, image, conj_image=True))
+
+        return _Work(work.job, result)
+
+    def _sum_tasks(
+        self,
+        plan: Plan,
+        tile: Callable[[slice, tuple[int, int], Piece], Array],
+        weights: Sequence[Array],
+        layout: _Layout,
+    ) -> list[Callable[[], None]]:
+        """Return tasks that sum tiles (k1, G, C·T', K) or (1, G, C·T, K) over batch and rows to (G, K, C, T)."""
+        xp = self.xp
+
+        def write(piece: Piece, products: Array) -> None:
+            kernel = weights[piece.block][piece.groups, :, piece.channels, :]  # (G, K, C, T)
+            if layout.by_rows:
+                rowwise.write_by_tap(xp, kernel, products)
+            else:
+                kernel[...] = xp.reshape(xp.matrix_transpose(products[0, ...]), kernel.shape)
+
+        per_part = -(-len(plan.batches) // plan.parts)
+        parts = [plan.batches[i : i + per_part] for i in range(0, len(plan.batches), per_part)]
+
+        def work(piece: Piece, part: int, totals: list[Any], left: list[bool]) -> None:
+            totals[part] = _sum(xp, (tile(batch, rows, piece) for batch in parts[part] for rows in plan.rows))
+            if left.pop():  # the part that is done last sums them all, in their order
+                write(piece, _sum(xp, totals))
+
+        tasks: list[Callable[[], None]] = []
+        for piece in plan.pieces:
+            totals: list[Any] = [None] * len(parts)
+            left = [True, *[False] * (len(parts) - 1)]
+            tasks += [functools.partial(work, piece, part, totals, left) for part in range(len(parts))]
+        return tasks
+
+    def _positions(
+        self,
+        blocks: Sequence[Sequence[Array]],
+        columns: Array | list[Array],
+        batch: slice,
+        rows: tuple[int, int],
+        piece: Piece,
+        layout: _Layout,
+        into: Array | None = None,
+    ) -> Array:
+        """Multiply columns with kernels that were laid out: (N, G·K, o1, …), written to `into` (N, G, K, L)."""
+        xp, output = self.xp, (rows[1] - rows[0], *self.call.geometry.output[1:])
+        kernel = [matrix[piece.groups, ...] for matrix in blocks[piece.block]]  # (G, K, C·T)
+        listed, count = kernel[0].shape[0] * kernel[0].shape[1], batch.stop - batch.start
+        found = rowwise.sum_of_products(xp, kernel, columns, into)  # (N, G, K, L); or (G, K, L of all)
+        if not layout.over_batch:
+            return xp.reshape(found, (count, listed, *output))
+        where = 2 if layout.by_rows else 1  # of the batch among the columns
+        sizes = (listed, *output[: where - 1], count, *output[where - 1 :])
+        return xp.moveaxis(xp.reshape(found, sizes), where, 0)
+
     # --- Reading and writing slices ---
 
     def _empty(self, side: ChannelSide, size: Shape) -> Array:
         shape = (self.call.batch, side.channels, *size)
         return self.xp.empty(shape, dtype=get_dtype(self.xp, self.dtype), device=self.device)
+
+    def _empty_kernels(self) -> list[Array]:
+        """Return (G, K, C, T) of each block, to be filled from a batch; of zeros if it is empty."""
+        make, taps = self.xp.empty if self.call.batch else self.xp.zeros, elements(self.call.geometry.kernel)
+        return [
+            make((count, K, rows // taps, taps), dtype=self._accumulate_dtype, device=self.device)
+            for count, K, rows in _kernel_shapes(self.call)
+        ]
+
+    def _layout_for_images(self) -> _Layout:
+        """Return the layout of columns that is the fastest for a sum over all taps."""
+        if not runs_on_cpu_threads(self.xp):
+            return _Layout(by_rows=False, over_batch=False)
+        return _Layout(rowwise.is_faster_for_images(self.call), _joins_samples(self.call))
 
     def _read(self, array: Array, side: ChannelSide, batch: slice, listed: slice, rows: slice) -> Array:
         """Return some of a side's listed channels, and some rows: (N, listed, rows, …)."""
@@ -435,6 +523,55 @@ def _matrices(xp: Namespace, kernels: Array, geo: Geometry, by_rows: bool) -> tu
     return [kernels], kernels, kernels
 
 
+class _Watch:
+    """Notes whether arrays that it is shown hold an infinity or a NaN."""
+
+    def __init__(self, awake: bool = True) -> None:
+        self.awake = awake
+        self.found = False
+
+    def __call__(self, array: Array) -> None:
+        if self.awake and not all_finite(array):
+            self.found = True
+
+
+def _lay_out(
+    xp: Namespace, kernels: Sequence[Array], geo: Geometry, layout: _Layout, watch: _Watch
+) -> tuple[list[list[Array]], list[Callable[[], None]]]:
+    """Return the matrices of each block of kernels, and the calls that fill them."""
+    blocks: list[list[Array]] = []
+    preparations: list[Callable[[], None]] = []
+    for kernel in kernels:
+        matrices, copy, source = _matrices(xp, kernel, geo, layout.by_rows)
+        blocks.append(matrices)
+        preparations += _copy_in_parts(copy, source, watch)
+    return blocks, preparations
+
+
+def _columns(xp: Namespace, padded: Array, geo: Geometry, piece: Piece, layout: _Layout) -> Array | list[Array]:
+    """Turn padded input (N, G·C, P1, …, Pd) into columns (N, G, C·T, L) or (G, C·T, L of all), for each row of taps."""
+    groups = piece.groups.stop - piece.groups.start
+    if layout.by_rows:
+        return rowwise.gather_row_columns(xp, padded, geo, groups, over_batch=layout.over_batch)
+    gather = gather_columns_over_batch if layout.over_batch else gather_columns
+    return gather(xp, padded, geo, groups)[None, ...]
+
+
+def _joined(xp: Namespace, listed: Array, piece: Piece, layout: _Layout) -> Array:
+    """Turn positions (N, G·K, o1, …) into (G, K, o1·N·L') or (G, K, N·L), as columns over the batch are."""
+    groups = piece.groups.stop - piece.groups.start
+    order = (1, 2, 0, *range(3, listed.ndim)) if layout.by_rows else (1, 0, *range(2, listed.ndim))
+    shape = (groups, listed.shape[1] // groups, listed.shape[0] * elements(listed.shape[2:]))
+    return xp.reshape(xp.permute_dims(listed, order), shape)
+
+
+def _by_group(xp: Namespace, listed: Array, piece: Piece, *, copy: bool | None = None) -> Array:
+    """Turn positions (N, G·K, o1, …) into (N, G, K, L)."""
+    groups = piece.groups.stop - piece.groups.start
+    shape = (listed.shape[0], groups, listed.shape[1] // groups, elements(listed.shape[2:]))
+    return xp.reshape(listed, shape, copy=copy)
+
+
 def _copy_in_parts(to: Array, source: Array, watch: Callable[[Array], None]) -> list[Callable[[], None]]:
     """Return calls that together fill an array, so that threads can share them; each shows `watch` what it copied."""
     if to is source:
@@ -478,6 +615,16 @@ def _joins_samples(call: Convolution) -> bool:
     taps, columns = elements(call.geometry.kernel), elements(call.geometry.output)
     weights = max((block.in_size * block.out_size * taps for block in call.groups.blocks), default=0)
     return call.batch > 1 and columns <= NARROW and weights >= WIDE
+
+
+def _shares_columns(call: Convolution, item_bytes: int) -> bool:
+    """Tell whether both gradients from one set of columns are the faster ones: their sums must be small enough to hold.
+
+    The weight's are products with the columns of y instead of those of x: poor ones if there are few channels of x.
+    """
+    geo, blocks = call.geometry, call.groups.blocks
+    weights = sum(block.count * block.in_size * block.out_size for block in blocks) * elements(geo.kernel)
+    return weights * item_bytes <= TILE_BYTES and all(4 * block.in_size >= block.out_size for block in blocks)
 
 
 def _cuts_rows(geo: Geometry) -> bool:
@@ -656,11 +803,21 @@ def _check_needs(needs: Any) -> tuple[str, ...]:
     return tuple(needs)
 
 
-def _gradients(p: _Passes, needs: Sequence[str], **passes: Callable[[], _Work]) -> ConvGrads:
-    """Compute those gradients that are needed, side by side."""
-    # The weight's first: its tasks are the largest.
-    works = {name: passes[name]() for name in ("weight", "x", "bias") if name in needs}
+def _gradients(
+    p: _Passes,
+    needs: Sequence[str],
+    *,
+    both: Callable[[], _Work | None] = lambda: None,
+    **passes: Callable[[], _Work],
+) -> ConvGrads:
+    """Compute those gradients that are needed, side by side: that of x and the weight by `both`, if it can."""
+    together = both() if {"x", "weight"} <= set(needs) else None
+    works = {"both": together} if together is not None else {}
+    # The weight's before that of x: its tasks are larger.
+    works |= {n: passes[n]() for n in ("weight", "x", "bias") if n in needs and (n == "bias" or together is None)}
     grads: dict[str, Any] = dict(zip(works, _compute(p.xp, *works.values()), strict=True))
+    if together is not None:
+        grads["x"], grads["weight"] = grads.pop("both")
     if "x" in grads:
         grads["x"] = _from_first(p, grads["x"])
     if "weight" in grads:
@@ -839,6 +996,7 @@ def conv_backward(
     return _gradients(
         p,
         needs,
+        both=lambda: p.gradients(grad, image, _conjugate_kernels(p, weight)),
         x=lambda: p.scatter(grad, _conjugate_kernels(p, weight)),
         weight=lambda: p.outer(grad, image, conj_image=True),
         bias=lambda: p.channel_sums(grad),

@@ -154,9 +154,11 @@ def _product(xp: Namespace, a: Array, b: Array) -> Array:
 
 
 def sum_of_products(
-    xp: Namespace, kernels: Sequence[Array], columns: Array | Sequence[Array], into: Array | None = None
+    xp: Namespace, kernels: Sequence[Array], columns: Array | list[Array], into: Array | None = None
 ) -> Array:
     """Return Σ_i kernels[i] · columns[i]; written to `into`, on NumPy alone."""
+    if not isinstance(columns, list):
+        columns = [columns[tap, ...] for tap in range(columns.shape[0])]
     total = matmul(xp, kernels[0], columns[0], out=into)
     product: Array | None = None
     for kernel, column in zip(kernels[1:], columns[1:], strict=True):

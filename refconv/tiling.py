@@ -230,7 +230,9 @@ def _plan(
     sums = sum(count * image * taps * positions * item_bytes for count, image, positions in blocks)
     # Threads share sums over the batch: pieces of the channels where these are large, else parts of the batch.
     # In single precision products of few channels are slower, in double those of many.
-    share_channels = task is not None and sums_batch and sums > (tile if item_bytes <= 4 else tile // 4)
+    share_channels = (
+        task is not None and sums_batch and split_channels and sums > (tile if item_bytes <= 4 else tile // 4)
+    )
     shares = []  # of each block: how many groups at once, and how many image channels of each
     for count, image, positions in blocks:
         at_once, channels = count, image
@@ -283,7 +285,7 @@ def _plan(
     def tile_bytes(piece: Piece) -> int:
         image = piece.image.stop - piece.image.start
         positions = piece.positions.stop - piece.positions.start
-        partial = image * taps * blocks[piece.block][2] if split_channels else 0  # of a weight gradient
+        partial = image * taps * blocks[piece.block][2] if sums_batch else 0  # of a weight gradient
         return samples * (rows * row_bytes(image, positions) + more_bytes(image)) + partial * item_bytes
 
     return Plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ def cut_into(tile_bytes: int) -> Iterator[None]:
     """Cut calls into tiles this small, on every backend, so that small problems are tiled as large ones are."""
     with (
         mock.patch.multiple(tiling, TILE_BYTES=tile_bytes, TASK_BYTES=tile_bytes, DEFAULT_WORKSPACE=tile_bytes),
+        mock.patch.multiple(sys.modules["refconv.conv"], SUM_BYTES=tile_bytes, COPIED_AT_ONCE=-(-tile_bytes // 8)),
         refconv.set_workspace(tile_bytes),
     ):
         yield

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import refconv
-from refconv import adjoint
+from refconv import adjoint, rowwise
 from refconv.adjoint import as_correlation
 from refconv.shapes import describe
-from refconv.testing.problems import definition_results
+from refconv.testing.problems import Operands, Problem, definition_results
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import assert_results, cut_into, load, run
+
+CONV = sys.modules["refconv.conv"]  # the module; refconv.conv is its function
 
 
 @pytest.fixture(params=[True, False], ids=["correlation", "scatter"])
@@ -69,6 +73,91 @@ def test_an_infinity_reaches_only_what_reads_it(way: bool, bad: float) -> None:
     expected = np.zeros((1, 1, 6, 5), bool)
     expected[0, 0, ::3, ::3] = True
     np.testing.assert_array_equal(~np.isfinite(y), expected)
+
+
+@pytest.fixture(params=[True, False], ids=["shared", "apart"])
+def shared(request: Any) -> Any:
+    """Let both gradients use the same columns, or columns of their own."""
+    with mock.patch.object(CONV, "_shares_columns", return_value=request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize("joins", [True, False])
+@pytest.mark.parametrize("tile", [1, 1 << 12, 1 << 20])
+def test_gradients_from_the_same_columns_equal_the_definition(way: bool, shared: bool, joins: bool, tile: int) -> None:
+    numpy, taken = load("numpy"), []
+    real = CONV._Passes.correlate_and_outer
+
+    def correlate_and_outer(self: Any, *arguments: Any) -> Any:
+        taken.append(self)
+        return real(self, *arguments)
+
+    @settings(max_examples=80)
+    @given(conv_problems(dtypes=("float16", "float32", "complex64", "int16")), st.booleans())
+    def check(case: ConvProblem, by_rows: bool) -> None:
+        with cut_into(tile), mock.patch.object(rowwise, "is_faster_for_images", return_value=by_rows):
+            assert_results(numpy, run(numpy, *case), definition_results(*case))
+
+    with (
+        mock.patch.object(CONV._Passes, "correlate_and_outer", correlate_and_outer),
+        mock.patch.object(CONV, "_joins_samples", return_value=joins),
+    ):
+        check()
+    assert bool(taken) is (way and shared)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+@pytest.mark.parametrize("of", ["x", "weight", "grad_output"])
+def test_both_gradients_hold_an_infinity_where_the_definition_does(
+    way: bool, shared: bool, bad: float, of: str
+) -> None:
+    x, w = np.ones((2, 2, 6, 5)), np.ones((2, 1, 3, 2))
+    g = np.ones((2, 2, 5, 5))  # the first column of x is cropped
+    options: dict[str, Any] = {"padding": ((1, 0), (-1, 2)), "groups": 2}
+    problem = Problem(
+        batch=2, c_in=2, c_out=2, size=(6, 5), kernel=(3, 2), stride=(1, 1), dilation=(1, 1),
+        padding=options["padding"], groups=2, padding_mode="zeros", output_padding=(), transposed=False,
+        channels_last=False, bias=False,
+    )  # fmt: skip
+    for place in [(0, 0, 0, 0), (1, 1, 0, 1), (1, 0, 2, 1), (0, 1, -1, -1)]:
+        arrays = {"x": x.copy(), "weight": w.copy(), "grad_output": g.copy()}
+        where = tuple(i % n for i, n in zip(place, arrays[of].shape, strict=True))
+        arrays[of][where] = bad
+        found = refconv.conv_backward(**arrays, **options)
+        expected = definition_results(problem, Operands(arrays["x"], arrays["weight"], None, arrays["grad_output"]))
+        np.testing.assert_array_equal(found.x, expected.grad_x)
+        np.testing.assert_array_equal(found.weight, expected.grad_weight)
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_gradients_from_the_same_columns_have_the_same_bits(way: bool, shared: bool, joins: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, w, g = rng.normal(size=(7, 8, 21, 20)), rng.normal(size=(6, 4, 3, 5)), rng.normal(size=(7, 6, 21, 20))
+    options: dict[str, Any] = {"padding": (1, 2), "groups": 2}
+    found = set()
+    with cut_into(1 << 14), mock.patch.object(CONV, "_joins_samples", return_value=joins):
+        for workers in (1, 2, 3):
+            for workspace in (1, 1 << 16, 1 << 26):
+                with refconv.set_workers(workers), refconv.set_workspace(workspace):
+                    found.add(b"".join(a.tobytes() for a in refconv.conv_backward(g, x, w, **options)))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("c_in", "c_out", "size", "bytes_each", "shares"),
+    [
+        (32, 32, 3, 4, True),
+        (32, 128, 3, 4, True),
+        (32, 132, 3, 4, False),  # too few channels of x
+        (1024, 512, 2, 2, True),  # 4 MiB of weights
+        (1024, 513, 2, 2, False),
+    ],
+)
+def test_columns_are_shared_where_x_has_channels_enough(
+    c_in: int, c_out: int, size: int, bytes_each: int, shares: bool
+) -> None:
+    described = call((8, c_in, 9, 9), (c_out, c_in, size, size))
+    assert CONV._shares_columns(described, bytes_each) is shares
 
 
 def call(x: Any, w: Any, **options: Any) -> Any:

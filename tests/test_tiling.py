@@ -461,8 +461,8 @@ ROW = 4 * (74 * 2 + 18 * 3)  # of one of two groups that read 2 and write 3 chan
         (2 * ROW - 1, 10**6, FORWARD, 1, 1, 2, ROW),
         (1, 10**6, FORWARD, 1, 1, 2, ROW),
         # where rows cannot be cut a tile may be eight times as large, but no more is gathered in it
-        (29 * 9 * ROW // 8, 10**6, INPUT | {"cut_rows": False}, 1, 29, 2, 29 * ROW + 2 * 6 * 3 * 4),
-        (29 * ROW // 8 + 1, 10**6, INPUT | {"cut_rows": False}, 1, 29, 2, 29 * ROW + 2 * 6 * 3 * 4),
+        (29 * 9 * ROW // 8, 10**6, INPUT | {"cut_rows": False}, 1, 29, 2, 29 * ROW),
+        (29 * ROW // 8 + 1, 10**6, INPUT | {"cut_rows": False}, 1, 29, 2, 29 * ROW),
         # a sum over the batch is cut by the tile alone; a weight gradient of 2·6·3 numbers a group goes with it
         (10**6, 1, WEIGHT, 5, 29, 1, 5 * 29 * 2 * ROW + 2 * 2 * 6 * 3 * 4),
         (2 * 29 * 2 * ROW, 1, WEIGHT, 2, 29, 1, 2 * 29 * 2 * ROW + 2 * 2 * 6 * 3 * 4),
