@@ -35,6 +35,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -149,15 +150,16 @@ class _Passes:
         kernels: Sequence[Array],
         bias: Array | None = None,
         adjoint: Adjoint | None = None,
+        out: Array | None = None,
     ) -> _Work:
         """Image (N, C, D1, …, Dd) -> positions (N, K, o1, …, od): y[n] = w · im2col(P[n]).
 
-        With `adjoint`, whose call this is, the result is what the scatter pass would return, or None if infinities or
-        NaNs were met.
+        With `adjoint`, whose call this is, the result, in `out`, is what the scatter pass would return, or None if
+        infinities or NaNs were met.
         """
         xp, geo = self.xp, self.call.geometry
         side, size = (adjoint.side, adjoint.size) if adjoint else (self.position_side, geo.output)
-        out = self._empty(side, size)
+        out = self._empty(side, size) if out is None else out
         if 0 in out.shape:
             return _Work(Job((), 1), lambda: out)
         layout = self._layout_for_images()
@@ -180,17 +182,21 @@ class _Passes:
             return self._positions(blocks, columns, batch, rows, piece, layout, into)
 
         def work(task: tuple[slice, tuple[int, int], tuple[Piece, ...]]) -> None:
+            if watch.found:
+                return
             batch, rows, pieces = task
             parts = ((p.positions, tile(batch, rows, p)) for p in pieces)
             where, placed = adjoint.place(xp, rows, parts) if adjoint else (rows, parts)
             self._write(out, batch, where, side, placed, bias)
 
         def work_in_place(task: tuple[slice, tuple[int, int], tuple[Piece, ...]]) -> None:
+            if watch.found:
+                return
             batch, rows, (piece,) = task
             into = out[batch, piece.positions, slice(*rows), ...]
             tile(batch, rows, piece, _by_group(xp, into, piece, copy=False))
             if bias is not None:
-                into += xp.reshape(bias[piece.positions], (-1, *(1,) * len(geo.output)))
+                add_to(xp, into, xp.reshape(bias[piece.positions], (-1, *(1,) * len(geo.output))))
 
         in_place = (
             runs_on_cpu_threads(xp)
@@ -213,22 +219,23 @@ class _Passes:
         """Positions (N, K, o1, …, od) -> image (N, C, D1, …, Dd): P[n] = col2im(wᵀ · y[n])."""
         xp = self.xp
         adjoint = as_correlation(self.call) if runs_on_cpu_threads(xp) else None
+        out = self._empty(self.image_side, self.call.geometry.size)
         if adjoint is None:
-            return self._scatter_columns(positions, kernels, bias)
+            return self._scatter_columns(positions, kernels, bias, out)
         turned = dataclasses.replace(self, call=adjoint.call)
-        work = turned.correlate(positions, [adjoint.kernels(xp, kernel) for kernel in kernels], bias, adjoint)
+        work = turned.correlate(positions, [adjoint.kernels(xp, kernel) for kernel in kernels], bias, adjoint, out)
 
         def result() -> Array:
-            found = work.result()
             # Where a correlation multiplies by the zeros of padding, an infinity makes NaN that col2im does not.
-            return _compute(xp, self._scatter_columns(positions, kernels, bias))[0] if found is None else found
+            if work.result() is None:
+                _compute(xp, self._scatter_columns(positions, kernels, bias, out))
+            return out
 
         return _Work(work.job, result)
 
-    def _scatter_columns(self, positions: Array, kernels: Sequence[Array], bias: Array | None) -> _Work:
-        """Scatter as the textbook does, by col2im."""
+    def _scatter_columns(self, positions: Array, kernels: Sequence[Array], bias: Array | None, out: Array) -> _Work:
+        """Scatter as the textbook does, by col2im, to `out`."""
         xp, geo, side = self.xp, self.call.geometry, self.image_side
-        out = self._empty(side, geo.size)
         if 0 in out.shape:
             return _Work(Job((), 1), lambda: out)
         plan = make_plan(
@@ -265,13 +272,15 @@ class _Passes:
         ]
         return _Work(Job(tasks, plan.tile_bytes * len(groups[0])), lambda: out)
 
-    def outer(self, positions: Array, image: Array, *, conj_image: bool) -> _Work:
-        """Positions and image -> kernels (G, K, C·T) of each block: w = Σ_n y[n] · im2col(P[n])ᵀ.
+    def outer(
+        self, positions: Array, image: Array, *, conj_image: bool, kernels: Sequence[Array] | None = None
+    ) -> _Work:
+        """Positions and image -> `kernels` (G, K, C, T) of each block: w = Σ_n y[n] · im2col(P[n])ᵀ.
 
         Of complex numbers, the image is conjugated, or else the positions.
         """
         xp, geo = self.xp, self.call.geometry
-        kernels = self._empty_kernels()
+        kernels = self._empty_kernels() if kernels is None else kernels
         if all(0 in kernel.shape for kernel in kernels) or self.call.batch == 0:
             return _Work(Job((), 1), lambda: kernels)
         layout = _Layout(runs_on_cpu_threads(xp) and rowwise.is_faster_for_kernels(self.call), over_batch=True)
@@ -303,21 +312,21 @@ class _Passes:
         channel_bytes = max(1, elements(grad.shape) // max(1, grad.shape[1]) * item_bytes(self.dtype))
         size = max(1, SUM_BYTES // channel_bytes) if runs_on_cpu_threads(xp) else max(1, grad.shape[1])
         tasks = [functools.partial(work, channels) for channels in cut(grad.shape[1], size)]
-        return _Work(Job(tasks, size * channel_bytes), lambda: out)
+        return _Work(Job(tasks, min(size * channel_bytes, SUM_BYTES)), lambda: out)
 
     def correlate_and_outer(
         self,
         image: Array,
         kernels: Sequence[Array],
         positions: Array,
+        out: Array,
         weights: Sequence[Array],
     ) -> _Work:
-        """Return correlate(image, kernels); from the same columns, write outer(conj(positions), image) to `weights`.
+        """Write correlate(image, kernels) to `out`, outer(conj(positions), image) from the same columns to `weights`.
 
-        For contiguous groups, on NumPy alone. The result is None if infinities or NaNs were met.
+        For contiguous groups, on NumPy alone. The result is False if infinities or NaNs were met.
         """
         xp, geo = self.xp, self.call.geometry
-        out = self._empty(self.position_side, geo.output)
         layout, watch = self._layout_for_images(), _Watch()
         blocks, preparations = _lay_out(xp, kernels, geo, layout, watch)
         plan = make_plan(
@@ -344,7 +353,7 @@ class _Passes:
             return sum_axis(xp, products, 1)
 
         tasks = self._sum_tasks(plan, tile, weights, layout)
-        return _Work(Job(tasks, plan.tile_bytes, preparations), lambda: None if watch.found else out)
+        return _Work(Job(tasks, plan.tile_bytes, preparations), lambda: not watch.found)
 
     def gradients(self, grad: Array, image: Array, kernels: Sequence[Array]) -> _Work | None:
         """Return scatter(grad, kernels) and outer(grad, conj(image)) from the same columns, those of grad.
@@ -358,7 +367,7 @@ class _Passes:
         if min(map(min, adjoint.call.geometry.pads)) < 0:  # windows in the padding alone, which the columns leave out
             return None
 
-        weights = self._empty_kernels()
+        out, weights = self._empty(self.image_side, self.call.geometry.size), self._empty_kernels()
         turned_weights = []
         for weight in weights:  # the same memory, seen as the weight of the turned call
             count, K, C, taps = weight.shape
@@ -366,13 +375,13 @@ class _Passes:
             turned_weights.append(xp.reshape(view, (count, C, K, taps), copy=False))
         turned = dataclasses.replace(self, call=adjoint.call)
         turned_kernels = [adjoint.kernels(xp, kernel) for kernel in kernels]
-        work = turned.correlate_and_outer(grad, turned_kernels, image, turned_weights)
+        work = turned.correlate_and_outer(grad, turned_kernels, image, out, turned_weights)
 
-        def result() -> Sequence[Any]:
-            found = work.result()
-            if found is not None:
-                return found, weights
-            return _compute(xp, self._scatter_columns(grad, kernels, None), self.outer(grad, image, conj_image=True))
+        def result() -> tuple[Array, list[Array]]:
+            if not work.result():
+                scatter = self._scatter_columns(grad, kernels, None, out)
+                _compute(xp, scatter, self.outer(grad, image, conj_image=True, kernels=weights))
+            return out, weights
 
         return _Work(work.job, result)
 
@@ -396,16 +405,13 @@ class _Passes:
         per_part = -(-len(plan.batches) // plan.parts)
         parts = [plan.batches[i : i + per_part] for i in range(0, len(plan.batches), per_part)]
 
-        def work(piece: Piece, part: int, totals: list[Any], left: list[bool]) -> None:
-            totals[part] = _sum(xp, (tile(batch, rows, piece) for batch in parts[part] for rows in plan.rows))
-            if left.pop():  # the part that is done last sums them all, in their order
-                write(piece, _sum(xp, totals))
+        def work(piece: Piece, part: int, total: _SumInOrder) -> None:
+            total.add(part, _sum(xp, (tile(batch, rows, piece) for batch in parts[part] for rows in plan.rows)))
 
         tasks: list[Callable[[], None]] = []
         for piece in plan.pieces:
-            totals: list[Any] = [None] * len(parts)
-            left = [True, *[False] * (len(parts) - 1)]
-            tasks += [functools.partial(work, piece, part, totals, left) for part in range(len(parts))]
+            total = _SumInOrder(xp, len(parts), functools.partial(write, piece))
+            tasks += [functools.partial(work, piece, part, total) for part in range(len(parts))]
         return tasks
 
     def _positions(
@@ -508,10 +514,10 @@ def _sum(xp: Namespace, arrays: Iterable[Array]) -> Array:
     return total
 
 
-def _matrices(xp: Namespace, kernels: Array, geo: Geometry, by_rows: bool) -> tuple[list[Array], Array, Array]:
+def _matrices(xp: Namespace, kernels: Array, geo: Geometry, by_rows: bool) -> tuple[list[Array], Array | None, Array]:
     """Turn kernels (G, K, C·T) or (G, K, C, k1, …, kd) into one matrix (G, K, C·T), or one for each row of taps.
 
-    Returned after them are an array that is still to be filled, and with what.
+    Returned after them are an array that is still to be filled, if there is one, and with what.
     """
     count, K, *columns = kernels.shape
     if by_rows:
@@ -520,7 +526,33 @@ def _matrices(xp: Namespace, kernels: Array, geo: Geometry, by_rows: bool) -> tu
     if len(columns) > 1:  # turned round, and BLAS does not take a view with negative strides
         copy = xp.empty(kernels.shape, dtype=kernels.dtype)
         return [xp.reshape(copy, (count, K, elements(columns)))], copy, kernels
-    return [kernels], kernels, kernels
+    return [kernels], None, kernels
+
+
+class _SumInOrder:
+    """Adds arrays up in their order, whatever the order in which they come, and hands the sum of all on."""
+
+    def __init__(self, xp: Namespace, count: int, then: Callable[[Array], None]) -> None:
+        self._xp, self._count, self._then = xp, count, then
+        self._lock = threading.Lock()
+        self._early: dict[int, Array] = {}
+        self._added = 0
+        self._total: Array | None = None
+
+    def add(self, place: int, array: Array) -> None:
+        """Add what comes at this place; what came too early stays until all before it have come."""
+        with self._lock:
+            self._early[place] = array
+            while self._added in self._early:
+                array = self._early.pop(self._added)
+                if self._total is None:
+                    self._total = array
+                else:
+                    add_to(self._xp, self._total, array)
+                self._added += 1
+            if self._added == self._count:
+                self._then(self._total)
+                self._total = None
 
 
 class _Watch:
@@ -544,7 +576,8 @@ def _lay_out(
     for kernel in kernels:
         matrices, copy, source = _matrices(xp, kernel, geo, layout.by_rows)
         blocks.append(matrices)
-        preparations += _copy_in_parts(copy, source, watch)
+        if copy is not None:
+            preparations += _copy_in_parts(copy, source, watch)
     return blocks, preparations
 
 
@@ -572,10 +605,8 @@ def _by_group(xp: Namespace, listed: Array, piece: Piece, *, copy: bool | None =
     return xp.reshape(listed, shape, copy=copy)
 
 
-def _copy_in_parts(to: Array, source: Array, watch: Callable[[Array], None]) -> list[Callable[[], None]]:
+def _copy_in_parts(to: Array, source: Array, watch: _Watch) -> list[Callable[[], None]]:
     """Return calls that together fill an array, so that threads can share them; each shows `watch` what it copied."""
-    if to is source:
-        return []
     axis = max(range(to.ndim - 1), key=lambda axis: to.shape[axis])
     size = -(-to.shape[axis] // max(1, elements(to.shape) // COPIED_AT_ONCE))
 

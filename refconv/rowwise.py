@@ -24,7 +24,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
-from refconv.arrays import Array, Namespace, add_to, matmul, sum_axis, windows
+from refconv.arrays import Array, Namespace, add_to, matmul, runs_on_cpu_threads, sum_axis, windows
 from refconv.shapes import Convolution, Geometry
 
 COPY, ADD, MULTIPLY, NARROW, CALL = 2.0, 1.0, 0.075, 30, 10_000
@@ -145,7 +145,7 @@ def _product(xp: Namespace, a: Array, b: Array) -> Array:
     """Return a·b; if it has few elements as a sum of several products, for which NumPy lets other threads work."""
     few, length = math.prod(a.shape[:-1]) * b.shape[-1], a.shape[-1]
     parts = next((n for n in range(1, LOCKED + 1) if n * few >= LOCKED and length % n == 0), 1)
-    if parts == 1:
+    if parts == 1 or not runs_on_cpu_threads(xp):
         return matmul(xp, a, b)
     length //= parts
     a = xp.moveaxis(xp.reshape(a, (*a.shape[:-1], parts, length)), -2, -3)

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar, copy_context
@@ -30,8 +31,8 @@ TILE_BYTES = 2**22
 cache between being written as columns and being multiplied."""
 
 TASK_BYTES = 2**22
-"""Small samples and groups are gathered up to this size, many small groups up to twice this: what amounts to no more
-than this is not worth a thread."""
+"""Small samples and groups are gathered up to this size, many small groups and samples of one product up to twice this:
+what amounts to no more than this is not worth a thread."""
 
 CHANNELS = 64
 """Image channels that a gradient takes together if it can, although it could take them one by one."""
@@ -88,7 +89,8 @@ def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noq
     other than NumPy, which may sum in another order as soon as there are more or fewer samples), so a smaller budget
     can be exceeded by one such tile; a tile by a single row of outputs, if the windows that it reads are large; and
     both by the input gradient of a padding mode other than zeros, which takes whole channels, or of groups that share
-    input channels, which takes whole samples. Not counted is the weight, which the input gradient, and unless it is
+    input channels, which takes whole samples, and by the gradient of a weight of up to 4 MiB, of which there are
+    several sums until the last one is made. Not counted is the weight, which the input gradient, and unless it is
     large the convolution, copies.
 
     Parameters
@@ -285,7 +287,7 @@ def _plan(
     def tile_bytes(piece: Piece) -> int:
         image = piece.image.stop - piece.image.start
         positions = piece.positions.stop - piece.positions.start
-        partial = image * taps * blocks[piece.block][2] if sums_batch else 0  # of a weight gradient
+        partial = 2 * image * taps * blocks[piece.block][2] if sums_batch else 0  # sums of a weight gradient, and more
         return samples * (rows * row_bytes(image, positions) + more_bytes(image)) + partial * item_bytes
 
     return Plan(
@@ -327,7 +329,7 @@ class Job:
     """What threads share of one computation: tasks in any order, each begun when all preparations are done."""
 
     tasks: Sequence[Callable[[], object]]
-    tile_bytes: int  # that one task takes
+    tile_bytes: int  # of scratch memory that one task takes, or of memory that it goes through if it takes next to none
     preparations: Sequence[Callable[[], object]] = ()
 
 
@@ -360,15 +362,27 @@ def spread(xp: Namespace, work: Callable[[Task], object], tasks: Sequence[Task],
 
 
 class _Gate:
-    """Opens when so many preparations are done."""
+    """Opens when so many preparations are done.
+
+    A bare lock, because nothing else opens in one step that an interrupt cannot divide.
+    """
 
     def __init__(self, preparations: int) -> None:
         self._left = [True, *[False] * (preparations - 1)]  # the last one taken tells that it is the last
-        self.open = threading.Event()
+        self._closed = threading.Lock()
+        self._closed.acquire()
+        self.is_open = False
 
     def one_is_done(self) -> None:
         if self._left.pop():
-            self.open.set()
+            self.is_open = True
+            self._closed.release()
+
+    def wait(self, failures: Sequence[BaseException]) -> None:
+        """Wait until it is open, or something failed that it would wait for."""
+        while not self.is_open and not failures:
+            if self._closed.acquire(timeout=0.02):
+                self._closed.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,49 +411,52 @@ def _in_threads(jobs: Sequence[Job], workers: int) -> None:
     steps = list(_steps(jobs))
     todo = deque(steps)
     failures: list[BaseException] = []
+    finished: list[int] = []
 
-    def stop(error: BaseException) -> None:
-        failures.append(error)
-        todo.clear()
-        for step in steps:
-            if step.opens is not None:  # nobody waits for what will not be done
-                step.opens.open.set()
-
-    def work() -> None:
-        while todo:
-            try:
-                step = todo.popleft()
-            except IndexError:  # another thread took the last one
-                return
-            try:
-                if step.waits_for is not None:  # for others that are at work on it: all come before
-                    step.waits_for.open.wait()
+    def work(number: int = 0) -> None:
+        try:
+            while todo and not failures:
+                try:
+                    step = todo.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                if step.waits_for is not None:  # for others that are at work on it: they all come before
+                    step.waits_for.wait(failures)
                     if failures:
                         return
                 step.work()
                 if step.opens is not None:
                     step.opens.one_is_done()
-            except BaseException as error:  # raised by the calling thread, when all have stopped
-                stop(error)
+        except BaseException as error:  # raised by the calling thread, when all have stopped
+            failures.append(error)
+        finally:
+            finished.append(number)
 
     others: list[threading.Thread] = []
+    interrupted = False
     try:
         for number in range(1, workers):
-            others.append(threading.Thread(target=copy_context().run, args=(work,), name=f"refconv-{number}"))
+            context = copy_context()
+            others.append(threading.Thread(target=context.run, args=(work, number), name=f"refconv-{number}"))
             try:
                 others[-1].start()
             except RuntimeError:  # no more threads here, as in a browser: those that there are do the work
+                others.pop()
                 break
         work()
     except BaseException as error:  # this thread was interrupted between two steps
-        stop(error)
-    while others:  # however often it is interrupted now: no step may outlive the call
+        failures.append(error)
+    while True:  # however often it is interrupted now: no step may outlive the call
         try:
-            if others[-1].ident is not None:
-                others[-1].join()
-            others.pop()
+            for number, thread in enumerate(others, start=1):
+                while interrupted and thread.ident is not None and number not in finished:
+                    time.sleep(0.001)  # a join that was interrupted may take the thread for one that has ended
+                if thread.ident is not None:
+                    thread.join()
+            break
         except KeyboardInterrupt as error:
-            stop(error)
+            failures.append(error)
+            interrupted = True
     if failures:
         try:
             raise next((error for error in failures if not isinstance(error, Exception)), failures[0])

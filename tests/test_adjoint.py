@@ -108,12 +108,13 @@ def test_gradients_from_the_same_columns_equal_the_definition(way: bool, shared:
 
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
 @pytest.mark.parametrize("of", ["x", "weight", "grad_output"])
+@pytest.mark.parametrize("after", [1, 2])  # of two columns of padding a window reads nothing else
 def test_both_gradients_hold_an_infinity_where_the_definition_does(
-    way: bool, shared: bool, bad: float, of: str
+    way: bool, shared: bool, after: int, of: str, bad: float
 ) -> None:
-    x, w = np.ones((2, 2, 6, 5)), np.ones((2, 1, 3, 2))
-    g = np.ones((2, 2, 5, 5))  # the first column of x is cropped
-    options: dict[str, Any] = {"padding": ((1, 0), (-1, 2)), "groups": 2}
+    x, w = np.ones((2, 2, 6, 5)), np.ones((2, 1, 3, 2))  # the first column of x is cropped
+    options: dict[str, Any] = {"padding": ((1, 0), (-1, after)), "groups": 2}
+    g = np.ones((2, 2, 5, 3 + after))
     problem = Problem(
         batch=2, c_in=2, c_out=2, size=(6, 5), kernel=(3, 2), stride=(1, 1), dilation=(1, 1),
         padding=options["padding"], groups=2, padding_mode="zeros", output_padding=(), transposed=False,

@@ -5,6 +5,7 @@ import functools
 import gc
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -463,10 +464,10 @@ ROW = 4 * (74 * 2 + 18 * 3)  # of one of two groups that read 2 and write 3 chan
         # where rows cannot be cut a tile may be eight times as large, but no more is gathered in it
         (29 * 9 * ROW // 8, 10**6, INPUT | {"cut_rows": False}, 1, 29, 2, 29 * ROW),
         (29 * ROW // 8 + 1, 10**6, INPUT | {"cut_rows": False}, 1, 29, 2, 29 * ROW),
-        # a sum over the batch is cut by the tile alone; a weight gradient of 2·6·3 numbers a group goes with it
-        (10**6, 1, WEIGHT, 5, 29, 1, 5 * 29 * 2 * ROW + 2 * 2 * 6 * 3 * 4),
-        (2 * 29 * 2 * ROW, 1, WEIGHT, 2, 29, 1, 2 * 29 * 2 * ROW + 2 * 2 * 6 * 3 * 4),
-        (29 * ROW, 1, WEIGHT, 1, 29, 2, 29 * ROW + 2 * 6 * 3 * 4),
+        # a sum over the batch is cut by the tile alone; two weight gradients of 2·6·3 numbers a group go with it
+        (10**6, 1, WEIGHT, 5, 29, 1, 5 * 29 * 2 * ROW + 2 * 2 * 2 * 6 * 3 * 4),
+        (2 * 29 * 2 * ROW, 1, WEIGHT, 2, 29, 1, 2 * 29 * 2 * ROW + 2 * 2 * 2 * 6 * 3 * 4),
+        (29 * ROW, 1, WEIGHT, 1, 29, 2, 29 * ROW + 2 * 2 * 6 * 3 * 4),
     ],
 )
 def test_a_plan_by_hand(monkeypatch, tile, workspace, options, samples, rows, pieces, tile_bytes):
@@ -525,7 +526,7 @@ def test_a_plan_that_cuts_channels_by_hand(monkeypatch, tile, rows, channels):
         for g in range(2)
         for part in tiling.cut(7, channels)
     )
-    assert plan.tile_bytes == rows * (296 * channels + 216) + channels * 6 * 3 * 4
+    assert plan.tile_bytes == rows * (296 * channels + 216) + 2 * channels * 6 * 3 * 4
 
 
 def test_a_large_weight_gradient_is_shared_by_parts_of_the_batch_or_pieces_of_the_channels():
@@ -722,6 +723,47 @@ def test_an_interrupt_while_waiting_does_not_leave_threads_behind(monkeypatch):
         tiling.spread(np, lambda task: time.sleep(0.02), range(5), 8)
     assert len(interrupted) == 3
     assert threading.active_count() == before
+
+
+def test_a_step_at_work_when_its_join_is_interrupted_is_waited_for(monkeypatch):
+    """After an interrupted join, Python takes a thread for one that has ended."""
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("this system has no interval timers")
+    monkeypatch.setattr(tiling, "TASK_BYTES", 1)
+    log, before = [], threading.active_count()
+
+    def work(task):
+        if threading.current_thread() is threading.main_thread():
+            wait_until(lambda: log)
+        else:
+            log.append("begun")
+            time.sleep(0.3)
+            log.append("done")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.02)
+        with set_workers(2), pytest.raises(KeyboardInterrupt):
+            tiling.spread(np, work, range(2), 8)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert log == ["begun", "done"]
+    wait_until(lambda: threading.active_count() == before)
+    assert threading.active_count() == before
+
+
+def test_a_gate_that_a_waiter_left_closed_lets_others_through():
+    """As an interrupt between taking and giving back its lock would leave it."""
+    gate = tiling._Gate(1)
+    gate.one_is_done()
+    gate._closed.acquire()
+    gate.wait([])
+    shut = tiling._Gate(1)
+    shut.wait([MemoryError()])  # something failed: nobody waits
 
 
 def test_an_interrupt_is_raised_rather_than_what_failed_before_it(monkeypatch):
@@ -941,6 +983,41 @@ def test_blas_is_limited_by_the_first_call_and_restored_by_the_last(monkeypatch)
     with limit:
         assert calls == [limited]
     assert calls == [limited, restored]
+
+
+def test_parts_are_added_in_their_order():
+    found = []
+    total = CONV._SumInOrder(np, 4, found.append)
+    for place in (2, 0, 3):
+        total.add(place, np.array([f"{place}"], dtype=object))
+        assert not found
+    total.add(1, np.array(["1"], dtype=object))
+    assert found == [np.array(["0123"], dtype=object)]
+
+
+def test_an_infinity_costs_no_second_result():
+    w, g = np.ones((8, 8, 3, 3), "f4"), np.ones((8, 8, 112, 112), "f4")
+    g[0, 0, 0, 0] = np.inf
+    with set_workers(2), set_workspace(2**20):
+        call = lambda: refconv.conv_input_grad(g, w, g.shape, padding=1)  # noqa: E731
+        assert peak_beyond_result(call) < tiling.TILE_BYTES / 2 < g.nbytes
+
+
+def test_channels_too_large_for_the_workspace_are_summed_beside_threads(monkeypatch):
+    """A sum takes next to no memory, whatever it reads."""
+    names = set()
+    real = CONV._columns
+
+    def columns(*arguments):
+        names.add(threading.current_thread().name)
+        wait_a_little(lambda: len(names) > 1)
+        return real(*arguments)
+
+    monkeypatch.setattr(CONV, "_columns", columns)
+    x, w = np.ones((16, 1, 400, 400), "f4"), np.ones((1, 1, 3, 3), "f4")  # 10 MB a channel
+    with set_workers(2), set_workspace(2**23):
+        refconv.conv_backward(x, x, w, padding=1)
+    assert len(names) == 2
 
 
 @pytest.mark.parametrize(
