@@ -996,11 +996,11 @@ def test_parts_are_added_in_their_order():
 
 
 def test_an_infinity_costs_no_second_result():
-    w, g = np.ones((8, 8, 3, 3), "f4"), np.ones((8, 8, 112, 112), "f4")
+    w, g = np.ones((8, 8, 3, 3), "f4"), np.ones((32, 8, 112, 112), "f4")
     g[0, 0, 0, 0] = np.inf
     with set_workers(2), set_workspace(2**20):
         call = lambda: refconv.conv_input_grad(g, w, g.shape, padding=1)  # noqa: E731
-        assert peak_beyond_result(call) < tiling.TILE_BYTES / 2 < g.nbytes
+        assert peak_beyond_result(call) < 1.25 * tiling.TILE_BYTES < g.nbytes / 2
 
 
 def test_channels_too_large_for_the_workspace_are_summed_beside_threads(monkeypatch):
