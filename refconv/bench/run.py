@@ -28,6 +28,9 @@ CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 PATIENCE = 120.0
 """Seconds that a busy machine is waited for, in all."""
 
+SLOWER = 1.2
+"""By which factor the machine may be slower than it was at its best, before and after a measurement."""
+
 
 class BenchError(Exception):
     """A peer could not be timed; the message holds the last line of what it printed."""
@@ -81,6 +84,8 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
 
     In each round every peer runs once, one after the other, so that a slow spell of the machine meets them all. A round
     begins when the machine is quiet, or when it was waited for long enough, and with what the machine can do at most.
+    A virtual machine may be slow although nothing runs on it: before and after each process, whichever peer's, a copy
+    and a matrix product show whether it is, and while patience lasts a process that was slowed down is run again.
 
     Parameters
     ----------
@@ -92,7 +97,8 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
     Returns
     -------
     dict
-        What `json` can write: "date", "machine", "versions", "settings", "busy_rounds", "roofs", the highest of the
+        What `json` can write: "date", "machine", "versions", "settings", "busy_rounds", "slowed" (how many processes
+        were slowed down and kept all the same), "roofs", the highest of the
         rounds as of :func:`refconv.bench.roofs.roofs`, and "results", a list with an object for each layer and peer:
         its ratio of refconv's median time to the peer's, the median, smallest and largest time of the rounds in
         seconds, the layer's multiply-adds, the bytes of its input, weights and output, and the variant of the peer
@@ -107,7 +113,7 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
     times: dict[tuple[str, str, str], list[float]] = {}
     notes: dict[tuple[str, str, str], dict[str, Any]] = {}
     roofs: list[dict[str, float]] = []
-    patience, busy = PATIENCE, 0
+    patience, busy, slowed, pace = PATIENCE, 0, 0, _Pace()
     for number in range(1, settings.rounds + 1):
         patience = _wait_until_quiet(patience)
         busy += not _quiet()
@@ -116,7 +122,15 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
         for workload in settings.workloads:
             for peer in peers:
                 say(f"round {number}/{settings.rounds}: {workload}, {peer}")
-                for layer, found in _measure(peer, workload, settings).items():
+                while True:
+                    started = time.monotonic()
+                    patience = pace.wait(patience)
+                    measured, at_pace = _measure(peer, workload, settings), pace.is_kept()
+                    if at_pace or patience <= 0:
+                        break
+                    patience -= time.monotonic() - started
+                slowed += not at_pace
+                for layer, found in measured.items():
                     key = (workload, layer, peer)
                     if "seconds" in found:
                         times.setdefault(key, []).append(found.pop("seconds"))
@@ -133,6 +147,7 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
             "cleared": [name for name in CLEARED if name in os.environ],
         },
         "busy_rounds": busy,
+        "slowed": slowed,
         "roofs": {name: max(found[name] for found in roofs) for name in roofs[0]},
         "results": [
             _result(workload, layer, settings.dtype, peer, times, notes)
@@ -195,6 +210,39 @@ def _run(failure: str, module: str, *arguments: str) -> dict[str, Any]:
         raise BenchError(f"{failure}: {reason}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+class _Pace:
+    """How fast the machine copies and multiplies, compared with the best that was seen."""
+
+    def __init__(self) -> None:
+        self._source = np.ones(2**22)
+        self._target = np.empty_like(self._source)
+        self._matrix = np.ones((512, 512))
+        self._best = [float("inf")] * 2
+
+    def is_kept(self) -> bool:
+        """Tell whether both are done in about the least time so far."""
+        times = [
+            min(map(_seconds, [lambda: np.copyto(self._target, self._source)] * 4)),
+            min(map(_seconds, [lambda: self._matrix @ self._matrix] * 8)),
+        ]
+        self._best = list(map(min, self._best, times))
+        return all(now < SLOWER * best for now, best in zip(times, self._best, strict=True))
+
+    def wait(self, patience: float) -> float:
+        """Wait until it is kept; return the patience that is left."""
+        started = time.monotonic()
+        while not self.is_kept() and time.monotonic() - started < patience:
+            time.sleep(0.2)
+        return max(0.0, patience - (time.monotonic() - started))
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    """Return how long a call takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
 
 
 def _quiet() -> bool:
