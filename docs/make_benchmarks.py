@@ -15,7 +15,7 @@ from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
 from refconv.bench.peers import PEERS
-from refconv.bench.run import summary
+from refconv.bench.run import Settings, summary
 from refconv.experiments.figures import STYLES
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def table(record: Record) -> str:
         f"refconv bench {' '.join(workloads)} --peers {','.join(peers)} --dtype {settings['dtype']} "
         f"--pass {settings['pass']} --rounds {settings['rounds']} --seconds {settings['seconds']}"
     )
+    if settings.get("patience", Settings.patience) != Settings.patience:
+        command += f" --patience {settings['patience']:g}"
     versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items() if name in ("numpy", *peers))
     machine = record["machine"]
     heads = [f"/ {peer}" for peer in peers]

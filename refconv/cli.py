@@ -686,6 +686,14 @@ def vectors(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
 )
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, metavar="N", help="Processes of each.")
 @click.option("--seconds", type=float, default=0.5, show_default=True, metavar="S", help="Of each layer, a process.")
+@click.option(
+    "--patience",
+    type=float,
+    default=120.0,
+    show_default=True,
+    metavar="S",
+    help="For how long, in all, a busy or slow machine is waited for and what it slowed down is run again.",
+)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Also write the record.")
 @_backend_option
 @_json_option
@@ -696,6 +704,7 @@ def bench(
     what: str,
     rounds: int,
     seconds: float,
+    patience: float,
     out: Path | None,
     backend: str | None,
     as_json: bool,
@@ -714,7 +723,7 @@ def bench(
         raise click.UsageError("--backend must be numpy: the peers run on the CPU")
     chosen = tuple(PEERS) if peers is None else tuple(word.strip() for word in peers.split(",") if word.strip())
     try:
-        settings = Settings(workloads or ("alexnet",), chosen, dtype, what, rounds, seconds)
+        settings = Settings(workloads or ("alexnet",), chosen, dtype, what, rounds, seconds, patience)
         record = run_bench(settings, lambda line: click.echo(line, err=True))
     except (ValueError, TypeError, BenchError) as error:
         raise click.UsageError(str(error)) from error

@@ -195,12 +195,11 @@ def test_a_process_that_was_slowed_down_runs_again(
 ) -> None:
     """Before it, after it, and so on: only in the first process does the machine slow down."""
     kept, times = iter([True, False, True, True, True, True]), iter([9.0, 1.0, 4.0] if patience else [9.0, 5.0])
-    monkeypatch.setattr(run, "PATIENCE", patience)
     monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: next(kept))
     monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
     monkeypatch.setattr(run, "_measure", lambda *_: {"1×3×8×8": {"seconds": next(times), "variant": "default"}})
-    record = run_bench(Settings(("small",), ("plain",), rounds=1))
+    record = run_bench(Settings(("small",), ("plain",), rounds=1, patience=patience))
     assert [result["median"] for result in record["results"]] == seconds
     assert record["slowed"] == slowed
 
@@ -270,6 +269,7 @@ def test_layers_that_nobody_times_stand_below_the_table(capsys: Any, monkeypatch
         (["--rounds", "0"], "0 is not in the range"),
         (["--seconds", "0"], "seconds must be more than 0"),
         (["--seconds", "nan"], "seconds must be more than 0"),
+        (["--patience", "-1"], "patience must be at least 0"),
         (["--backend", "array_api_strict"], "--backend must be numpy"),
         (["--out", "."], "is a directory"),
     ],

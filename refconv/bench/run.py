@@ -25,9 +25,6 @@ from refconv.integers import as_int, shown
 CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 """Variables that the workers' environment lacks: where one is set, NumPy's matrix product is not at its best."""
 
-PATIENCE = 120.0
-"""Seconds that a busy machine is waited for, in all."""
-
 SLOWER = 1.2
 """By which factor the machine may be slower than it was at its best, before and after a measurement."""
 
@@ -53,6 +50,8 @@ class Settings:
         Processes of each peer.
     seconds : float
         For how long a process repeats each layer.
+    patience : float
+        Seconds that a busy or slow machine is waited for, in all.
     """
 
     workloads: tuple[str, ...] = ("alexnet",)
@@ -61,6 +60,7 @@ class Settings:
     what: str = "training"
     rounds: int = 5
     seconds: float = 0.5
+    patience: float = 120.0
 
     def __post_init__(self) -> None:
         for name, values, known in (
@@ -77,6 +77,8 @@ class Settings:
         as_int(self.rounds, "rounds", 1)
         if not 0 < self.seconds < 3600:
             raise ValueError(f"seconds must be more than 0 and less than 3600; got {self.seconds}")
+        if not 0 <= self.patience < 86400:
+            raise ValueError(f"patience must be at least 0 and less than 86400 seconds; got {self.patience}")
 
 
 def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
     times: dict[tuple[str, str, str], list[float]] = {}
     notes: dict[tuple[str, str, str], dict[str, Any]] = {}
     roofs: list[dict[str, float]] = []
-    patience, busy, slowed, pace = PATIENCE, 0, 0, _Pace()
+    patience, busy, slowed, pace = settings.patience, 0, 0, _Pace()
     for number in range(1, settings.rounds + 1):
         patience = _wait_until_quiet(patience)
         busy += not _quiet()
@@ -144,6 +146,7 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
             "pass": settings.what,
             "rounds": settings.rounds,
             "seconds": settings.seconds,
+            "patience": settings.patience,
             "cleared": [name for name in CLEARED if name in os.environ],
         },
         "busy_rounds": busy,
