@@ -24,7 +24,14 @@ import refconv
 from refconv.bench.run import CLEARED, machine, versions
 from refconv.bench.workloads import WORKLOADS
 
-KINDS = {"matmul": "matrix products", "reshape": "copies", "pad": "copies", "add_to": "sums", "write_by_tap": "copies"}
+KINDS = {
+    "matmul": "matrix products",
+    "reshape": "copies",
+    "pad": "copies",
+    "copy": "copies",
+    "write": "copies",
+    "add_to": "sums",
+}
 PASSES = ("forward", "input gradient", "weight gradient")
 
 
