@@ -25,8 +25,8 @@ conj(x) and g. Groups are a batch axis of each matrix product: no pass ever mixe
 
 Where it is faster, scatter is computed as a correlation with the kernel turned round (:mod:`refconv.adjoint`), and a
 product beside im2col as one for each tap of the first axis, along which columns need no copy (:mod:`refconv.rowwise`).
-With stride 1 the columns of that correlation, those of g, give both gradients: multiplied with w that of the image, with
-the image that of w, turned round.
+With stride 1 the columns of that correlation, those of g, give both gradients: multiplied with w that of the image,
+with the image that of w, turned round.
 
 Under every padding mode P = pad(x), so the gradient with respect to x is fold of the gradient with respect to P
 (:mod:`refconv.padding`). The passes below run on the slices that :mod:`refconv.tiling` cuts.
