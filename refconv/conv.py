@@ -363,12 +363,12 @@ class _Passes:
         None if there is no such way, or it is no faster.
         """
         xp = self.xp
-        adjoint = as_correlation(self.call) if runs_on_cpu_threads(xp) and self.call.batch else None
+        is_empty = self.call.batch == 0 or 0 in self.call.geometry.size
+        adjoint = as_correlation(self.call) if runs_on_cpu_threads(xp) and not is_empty else None
         if adjoint is None or max(adjoint.stride) > 1 or not _shares_columns(self.call, item_bytes(self.accumulate)):
             return None
         if min(map(min, adjoint.call.geometry.pads)) < 0:  # windows in the padding alone, which the columns leave out
             return None
-
         out, weights = self._empty(self.image_side, self.call.geometry.size), self._empty_kernels()
         turned_weights = []
         for weight in weights:  # the same memory, seen as the weight of the turned call

@@ -130,6 +130,17 @@ def test_both_gradients_hold_an_infinity_where_the_definition_does(
         np.testing.assert_array_equal(found.weight, expected.grad_weight)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 0, 5), (0, 3, 4, 5), (2, 3, 5, 0)])
+def test_gradients_of_an_empty_input(way: bool, shared: bool, shape: tuple[int, ...]) -> None:
+    x, w = np.ones(shape, "f4"), np.ones((4, 3, 3, 3), "f4")
+    g = np.ones_like(refconv.conv(x, w, padding=2))
+    grads = refconv.conv_backward(g, x, w, padding=2)
+    assert grads.x is not None
+    assert grads.x.shape == shape
+    np.testing.assert_array_equal(grads.weight, np.zeros_like(w))
+    np.testing.assert_array_equal(grads.bias, np.full(4, g.size / 4, "f4"))
+
+
 @pytest.mark.parametrize("joins", [True, False])
 def test_gradients_from_the_same_columns_have_the_same_bits(way: bool, shared: bool, joins: bool) -> None:
     rng = np.random.default_rng(0)
