@@ -1026,11 +1026,12 @@ def conv_backward(
     _check_grad(grad_output, call)
     p = _Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
     grad, image = _to_first(p, grad_output), _to_first(p, x)
+    kernels = functools.cache(lambda: _conjugate_kernels(p, weight))
     return _gradients(
         p,
         needs,
-        both=lambda: p.gradients(grad, image, _conjugate_kernels(p, weight)),
-        x=lambda: p.scatter(grad, _conjugate_kernels(p, weight)),
+        both=lambda: p.gradients(grad, image, kernels()),
+        x=lambda: p.scatter(grad, kernels()),
         weight=lambda: p.outer(grad, image, conj_image=True),
         bias=lambda: p.channel_sums(grad),
     )
