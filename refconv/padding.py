@@ -83,10 +83,15 @@ def pad(xp: Namespace, x: Array, axes: Sequence[Sequence[Run]], size: Sequence[i
     if all(len(a) == 1 and a[0].step == 1 and a[0].padded == slice(0, s) for a, s in zip(axes, size, strict=True)):
         return xp.astype(x[(..., *(a[0].input for a in axes))], dtype, copy=False)
     padded = xp.zeros((*x.shape[:2], *size), dtype=dtype, device=device(x))
-    for combination in itertools.product(*axes):
-        part = xp.astype(x[(..., *(run.input for run in combination))], dtype, copy=False)
-        padded[(..., *(run.padded for run in combination))] = _flip(xp, part, combination)
+    fill(xp, padded, x, axes)
     return padded
+
+
+def fill(xp: Namespace, padded: Array, x: Array, axes: Sequence[Sequence[Run]]) -> None:
+    """Write what is not zero of padded (…, *size), from x (…, D1, …, Dd)."""
+    for combination in itertools.product(*axes):
+        part = xp.astype(x[(..., *(run.input for run in combination))], padded.dtype, copy=False)
+        padded[(..., *(run.padded for run in combination))] = _flip(xp, part, combination)
 
 
 def fold(xp: Namespace, padded: Array, axes: Sequence[Sequence[Run]], size: Sequence[int]) -> Array:
@@ -104,5 +109,5 @@ def fold(xp: Namespace, padded: Array, axes: Sequence[Sequence[Run]], size: Sequ
 
 
 def _flip(xp: Namespace, array: Array, combination: Sequence[Run]) -> Array:
-    reflected = tuple(axis for axis, run in enumerate(combination, start=2) if run.step < 0)
+    reflected = tuple(axis for axis, run in enumerate(combination, start=array.ndim - len(combination)) if run.step < 0)
     return xp.flip(array, axis=reflected) if reflected else array

@@ -24,7 +24,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
-from refconv.arrays import Array, Namespace, add_to, matmul, runs_on_cpu_threads, sum_axis, windows
+from refconv.arrays import Array, Namespace, add_to, dtype_of, matmul, runs_on_cpu_threads, strided, sum_axis, windows
 from refconv.shapes import Convolution, Geometry
 
 COPY, ADD, MULTIPLY, NARROW, CALL = 2.0, 1.0, 0.075, 30, 10_000
@@ -70,101 +70,141 @@ def _gain(call: Convolution, cost: Callable[[int, int, int], float]) -> bool:
     return gain * call.batch * math.prod(geo.output) > CALL * (geo.kernel[0] - 1)
 
 
-def split_kernels(xp: Namespace, kernels: Array) -> tuple[list[Array], Array, Array]:
+def split_kernels(xp: Namespace, kernels: Array, *, transposed: bool) -> tuple[list[Array], Array, Array]:
     """Turn kernels (G, K, C, k1, …, kd) into one array (G, K, T'·C) for each tap of the first axis, still to be filled.
 
-    Returned after them are where, and with what: two views of one shape (k1, G, …).
+    With `transposed` they are views of (G, T'·C, K). Returned after them are where, and with what: two views of one
+    shape (k1, G, …).
     """
     count, K, C, k1, *k = kernels.shape
     others, rows = range(4, kernels.ndim), math.prod(k) * C
-    # A copy, since BLAS takes no negative strides, in the order of what lies close together: BLAS transposes it.
-    if 1 in (K, C) or kernels.strides[2] <= kernels.strides[1]:
-        ordered = xp.permute_dims(kernels, (3, 0, 1, *others, 2))
-        by_tap = xp.empty(ordered.shape, dtype=kernels.dtype)
-        matrices = xp.reshape(by_tap, (k1, count, K, rows))
-    else:
+    # A copy, since BLAS takes no negative strides.
+    if transposed:
         ordered = xp.permute_dims(kernels, (3, 0, *others, 2, 1))
         by_tap = xp.empty(ordered.shape, dtype=kernels.dtype)
         matrices = xp.matrix_transpose(xp.reshape(by_tap, (k1, count, rows, K)))
+    else:
+        ordered = xp.permute_dims(kernels, (3, 0, 1, *others, 2))
+        by_tap = xp.empty(ordered.shape, dtype=kernels.dtype)
+        matrices = xp.reshape(by_tap, (k1, count, K, rows))
     return list(matrices), by_tap, ordered
 
 
-def write_by_tap(xp: Namespace, kernels: Array, products: Array) -> None:
-    """Write products (k1, G, T'·C, K), one for each tap of the first axis, to kernels (G, K, C, T)."""
+def write_by_tap(xp: Namespace, kernels: Array, sums: Array) -> None:
+    """Write sums (k1, G, K, T'·C), one for each tap of the first axis, to kernels (G, K, C, T)."""
     count, K, C, taps = kernels.shape
-    k1 = products.shape[0]
-    by_tap = xp.permute_dims(xp.reshape(products, (k1, count, taps // k1, C, K)), (1, 4, 3, 0, 2))
+    k1 = sums.shape[0]
+    by_tap = xp.permute_dims(xp.reshape(sums, (k1, count, K, taps // k1, C)), (1, 2, 4, 0, 3))
     xp.reshape(kernels, by_tap.shape, copy=False)[...] = by_tap
 
 
-def gather_row_columns(
-    xp: Namespace, padded: Array, geo: Geometry, groups: int = 1, *, over_batch: bool = False
-) -> Array | list[Array]:
+def gather_row_columns(xp: Namespace, padded: Array, geo: Geometry, groups: int = 1) -> Array | list[Array]:
     """Turn padded input (N, G·C, P1, …, Pd) into columns (N, G, T'·C, L) for each tap of the first axis.
 
-    With `over_batch` they are (G, T'·C, o1·N·L'): the batch is more columns. They are one array if the stride is 1.
+    They are one array if the stride is 1.
     """
-    d, step = len(geo.kernel), geo.stride[0]
+    d = len(geo.kernel)
     batch, channels = padded.shape[0], padded.shape[1] // groups
-    lead = (groups,) if over_batch else (batch, groups)
-    row = math.prod(geo.output[1:]) * (batch if over_batch else 1)
     phases = []
     for phase, rows in enumerate(_phase_rows(geo)):
         view = windows(
             xp,
-            padded[:, :, phase::step, ...],
+            padded[:, :, phase :: geo.stride[0], ...],
             (1, *geo.kernel[1:]),
             (1, *geo.stride[1:]),
             (1, *geo.dilation[1:]),
             (rows, *geo.output[1:]),
         )  # (N, G·C, 1, k2…kd, rows, o2…od)
         view = xp.reshape(view, (batch, groups, channels, *geo.kernel[1:], rows, *geo.output[1:]))
-        taps, places = range(3, d + 2), range(d + 3, 2 * d + 2)
-        order = (1, *taps, 2, d + 2, 0, *places) if over_batch else (0, 1, *taps, 2, d + 2, *places)
-        shape = (math.prod(lead), math.prod(geo.kernel[1:]) * channels, rows * row)
-        phases.append(xp.reshape(xp.permute_dims(view, order), shape))
-    shape = (*lead, phases[0].shape[1], geo.output[0] * row)
-    if step == 1:
-        view = windows(xp, phases[0], geo.kernel[:1], (1,), (geo.dilation[0] * row,), shape[-1:])
-        return xp.reshape(xp.moveaxis(view, 2, 0), (geo.kernel[0], *shape))
-    columns = []
-    for tap in range(geo.kernel[0]):
-        first, phase = divmod(tap * geo.dilation[0], step)
-        columns.append(xp.reshape(phases[phase][..., first * row : (first + geo.output[0]) * row], shape))
-    return columns
+        view = xp.permute_dims(view, (0, 1, *range(3, d + 2), 2, *range(d + 2, 2 * d + 2)))
+        length = rows * math.prod(geo.output[1:])
+        phases.append(xp.reshape(view, (batch, groups, math.prod(geo.kernel[1:]) * channels, length)))
+    return _by_tap(phases, geo, math.prod(geo.output[1:]), axis=3)
 
 
-def products_by_tap(xp: Namespace, columns: Array | list[Array], other: Array) -> Array:
-    """Return the products of columns (G, R, L), of each tap in turn, with another matrix (G, L, K): (k1, G, R, K)."""
+def gather_windows(xp: Namespace, padded: Array, geo: Geometry) -> Array | list[Array]:
+    """Turn padded input (G, P1, N, P2, …, Pd, C) into windows (G, o1·N·L', T'·C) for each tap of the first axis.
+
+    They are one array if the stride is 1.
+    """
+    groups, _, batch, *_, channels = padded.shape
+    group, row, sample, *steps, channel = padded.strides
+    places = zip(steps, geo.stride[1:], strict=True)
+    taps = zip(steps, geo.dilation[1:], strict=True)
+    strides = (
+        group,
+        row * geo.stride[0],
+        sample,
+        *(step * s for step, s in places),
+        *(step * s for step, s in taps),
+        channel,
+    )
+    row_length = batch * math.prod(geo.output[1:])
+    phases = []
+    for phase, rows in enumerate(_phase_rows(geo)):
+        shape = (groups, rows, batch, *geo.output[1:], *geo.kernel[1:], channels)
+        view = strided(padded[:, phase:, ...] if phase else padded, shape, strides)
+        phases.append(xp.reshape(view, (groups, rows * row_length, math.prod(geo.kernel[1:]) * channels)))
+    return _by_tap(phases, geo, row_length, axis=1)
+
+
+def _by_tap(phases: list[Array], geo: Geometry, row: int, axis: int) -> Array | list[Array]:
+    """Slice columns of all rows, rows·`row` of each phase along an axis, into o1·`row` columns of each tap."""
+    length = geo.output[0] * row
+    if len(phases) > 1:
+        taps = (divmod(tap * geo.dilation[0], geo.stride[0]) for tap in range(geo.kernel[0]))
+        before = (slice(None),) * axis
+        return [phases[phase][(*before, slice(first * row, first * row + length))] for first, phase in taps]
+    columns = phases[0]
+    shape = (geo.kernel[0], *columns.shape[:axis], length, *columns.shape[axis + 1 :])
+    return strided(columns, shape, (columns.strides[axis] * geo.dilation[0] * row, *columns.strides))
+
+
+def is_double(array: Array) -> bool:
+    """Tell whether an array has double precision, for which BLAS is faster at other orders than for single."""
+    return dtype_of(array) in ("float64", "complex128")
+
+
+def outer_products(xp: Namespace, positions: Array, columns: Array | list[Array]) -> Array:
+    """Return positions (…, K, L) times the transposed columns (…, R, L) of each tap in turn: (k1, …, K, R)."""
     if isinstance(columns, list):
-        return xp.stack([_product(xp, column, other) for column in columns])
-    return _product(xp, columns, other)
+        return xp.stack([_outer_product(xp, positions, column) for column in columns])
+    return _outer_product(xp, positions, columns)
 
 
-def _product(xp: Namespace, a: Array, b: Array) -> Array:
-    """Return a·b; if it has few elements as a sum of several products, for which NumPy lets other threads work."""
-    few, length = math.prod(a.shape[:-1]) * b.shape[-1], a.shape[-1]
+def _outer_product(xp: Namespace, a: Array, b: Array) -> Array:
+    """Return a·bᵀ; if it has few elements as a sum of several products, for which NumPy lets other threads work."""
+    few, length = math.prod(b.shape[:-1]) * a.shape[-2], a.shape[-1]
     parts = next((n for n in range(1, LOCKED + 1) if n * few >= LOCKED and length % n == 0), 1)
-    if parts == 1 or not runs_on_cpu_threads(xp):
-        return matmul(xp, a, b)
-    length //= parts
-    a = xp.moveaxis(xp.reshape(a, (*a.shape[:-1], parts, length)), -2, -3)
-    b = xp.reshape(b, (*b.shape[:-2], parts, length, b.shape[-1]))
-    return sum_axis(xp, matmul(xp, a, b), -3)
+    if parts > 1 and runs_on_cpu_threads(xp):
+        split = (parts, length // parts)
+        a, b = (xp.moveaxis(xp.reshape(array, (*array.shape[:-1], *split)), -2, -3) for array in (a, b))
+        return sum_axis(xp, _outer(xp, a, b), -3)
+    return _outer(xp, a, b)
+
+
+def _outer(xp: Namespace, a: Array, b: Array) -> Array:
+    if is_double(a):
+        return matmul(xp, a, xp.matrix_transpose(b))
+    return xp.matrix_transpose(matmul(xp, b, xp.matrix_transpose(a)))
 
 
 def sum_of_products(
-    xp: Namespace, kernels: Sequence[Array], columns: Array | list[Array], into: Array | None = None
+    xp: Namespace, left: Array | Sequence[Array], right: Array | Sequence[Array], into: Array | None = None
 ) -> Array:
-    """Return Σ_i kernels[i] · columns[i]; written to `into`, on NumPy alone."""
-    if not isinstance(columns, list):
-        columns = [columns[tap, ...] for tap in range(columns.shape[0])]
-    total = matmul(xp, kernels[0], columns[0], out=into)
+    """Return Σ_i left[i] · right[i]; written to `into`, on NumPy alone."""
+    pairs = zip(_each(left), _each(right), strict=True)
+    total = matmul(xp, *next(pairs), out=into)
     product: Array | None = None
-    for kernel, column in zip(kernels[1:], columns[1:], strict=True):
-        product = matmul(xp, kernel, column, out=product)
+    for pair in pairs:
+        product = matmul(xp, *pair, out=product)
         add_to(xp, total, product)
     return total
+
+
+def _each(arrays: Array) -> list[Array]:
+    """Return the arrays along the first axis of one; a list as it is."""
+    return arrays if isinstance(arrays, list) else [arrays[i, ...] for i in range(arrays.shape[0])]
 
 
 def _phase_rows(geo: Geometry) -> list[int]:

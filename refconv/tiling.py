@@ -152,37 +152,39 @@ def make_plan(
     split_channels: bool,
     sums_batch: bool,
     cut_rows: bool = True,
-    over_batch: bool = False,
-    rowwise: bool = False,
+    joins_samples: bool = False,
+    by_rows: bool = False,
 ) -> Plan:
     """Cut a pass into tiles that fit the workspace, in a way that no workspace changes the result.
 
     What could change the order of a sum, and so its last bit, is cut by shape alone, into tiles of at most
     TILE_BYTES: rows, image channels, and the batch where the pass sums over it (`sums_batch`) or a matrix product takes
-    the columns of several samples (`over_batch`). Otherwise samples and groups are products apart, so the workspace
+    the columns of several samples (`joins_samples`). Otherwise samples and groups are products apart, so the workspace
     decides how many of them a tile takes.
 
     With `split_channels` (the gradients, where image channels are independent) a group too large for a tile is
     cut by channels; without it (the forward sum over channels) by rows. Where rows cannot be cut, tiles are larger.
-    With `rowwise` columns are those of :mod:`refconv.rowwise`.
+    With `by_rows` columns are those of :mod:`refconv.rowwise`.
     """
     on_threads = runs_on_cpu_threads(xp)
     tile = (TILE_BYTES if cut_rows else 8 * TILE_BYTES) if on_threads else DEFAULT_WORKSPACE
-    apart = on_threads and not sums_batch and not over_batch  # others may sum one of many products otherwise
+    apart = on_threads and not sums_batch and not joins_samples  # others may sum one of many products otherwise
     # Threads that make many small products wait for one another's interpreter lock: larger tasks, fewer waits.
     many = all(block.count >= 16 and max(block.in_size, block.out_size) <= 16 for block in call.groups.blocks)
-    budget = 2 * TASK_BYTES if (many or over_batch) and on_threads else min(TASK_BYTES, tile) if apart else tile
+    large = many or (joins_samples and not sums_batch)
+    budget = 2 * TASK_BYTES if large and on_threads else min(TASK_BYTES, tile) if apart else tile
     budget = min(budget, _workspace.get()) if apart else budget
     return _plan(
         call,
         item_bytes,
         split_channels,
         cut_rows,
-        rowwise,
+        by_rows,
         tile,
         budget,
         TASK_BYTES if on_threads else None,
         sums_batch,
+        joins_samples,
     )
 
 
@@ -192,16 +194,17 @@ def _plan(
     item_bytes: int,
     split_channels: bool,
     cut_rows: bool,
-    rowwise: bool,
+    by_rows: bool,
     tile: int,
     budget: int,
     task: int | None,
     sums_batch: bool,
+    joins_samples: bool,
 ) -> Plan:
     geo = call.geometry
     row_count, row_length = geo.output[0], _product(geo.output[1:])
     taps, padded_row = _product(geo.kernel), _product(geo.padded[1:]) * geo.stride[0]
-    copies = _product(geo.kernel[1:]) * geo.stride[0] if rowwise else taps  # of an image channel, for one output row
+    copies = _product(geo.kernel[1:]) * geo.stride[0] if by_rows else taps  # of an image channel, for one output row
     blocks = _sides(call)
 
     def row_bytes(image: int, positions: int) -> int:
@@ -212,7 +215,7 @@ def _plan(
     def more_bytes(image: int) -> int:
         """Scratch bytes for columns of rows beyond those: of the rows that the last window spans."""
         more = max(0, geo.spans[0] - geo.stride[0]) * _product(geo.kernel[1:]) * row_length
-        return image * more * item_bytes if rowwise else 0
+        return image * more * item_bytes if by_rows else 0
 
     halo = geo.spans[0] // geo.stride[0]  # rows of the padded input that tiles of rows read twice
 
@@ -287,7 +290,8 @@ def _plan(
     def tile_bytes(piece: Piece) -> int:
         image = piece.image.stop - piece.image.start
         positions = piece.positions.stop - piece.positions.start
-        partial = 2 * image * taps * blocks[piece.block][2] if sums_batch else 0  # sums of a weight gradient, and more
+        sums = 1 if joins_samples else samples  # of a weight gradient, to be added to others
+        partial = (sums + 1) * image * taps * blocks[piece.block][2] if sums_batch else 0
         return samples * (rows * row_bytes(image, positions) + more_bytes(image)) + partial * item_bytes
 
     return Plan(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from unittest import mock
 import numpy as np
 
 import refconv
-from refconv import tiling
+from refconv import passes, tiling
 from refconv.testing.problems import Operands, Problem, Results, definition_results, integer_arrays
 
 BACKENDS = ("numpy", "readonly-numpy", "array_api_strict", "torch", "cupy")
@@ -30,7 +29,7 @@ def cut_into(tile_bytes: int) -> Iterator[None]:
     """Cut calls into tiles this small, on every backend, so that small problems are tiled as large ones are."""
     with (
         mock.patch.multiple(tiling, TILE_BYTES=tile_bytes, TASK_BYTES=tile_bytes, DEFAULT_WORKSPACE=tile_bytes),
-        mock.patch.multiple(sys.modules["refconv.conv"], SUM_BYTES=tile_bytes, COPIED_AT_ONCE=-(-tile_bytes // 8)),
+        mock.patch.multiple(passes, SUM_BYTES=tile_bytes, COPIED_AT_ONCE=-(-tile_bytes // 8)),
         refconv.set_workspace(tile_bytes),
     ):
         yield

@@ -31,7 +31,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 COPY = ROOT / "mutants"
 RESULTS = COPY / "results.json"
-CORE = ("conv", "shapes", "tiling", "groups", "integers", "padding", "im2col", "adjoint", "rowwise")
+CORE = (
+    "conv",
+    "passes",
+    "layouts",
+    "shapes",
+    "tiling",
+    "groups",
+    "integers",
+    "padding",
+    "im2col",
+    "adjoint",
+    "rowwise",
+)
 TESTS = ("test_im2col", "test_conv_forward", "test_conv_backward", "test_conv_transpose", "test_errors", "test_tiling",
          "test_groups", "test_properties", "test_arrays", "test_cost", "test_messages", "test_devices",
          "test_integers", "test_adjoint", "test_rowwise")  # fmt: skip

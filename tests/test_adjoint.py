@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import refconv
-from refconv import adjoint, rowwise
+from refconv import adjoint, layouts, passes
 from refconv.adjoint import as_correlation
 from refconv.shapes import describe
 from refconv.testing.problems import Operands, Problem, definition_results
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import assert_results, cut_into, load, run
 
-CONV = sys.modules["refconv.conv"]  # the module; refconv.conv is its function
+LAYOUTS = [layouts.Taps, layouts.TapsOfBatch, layouts.Rows, layouts.ChannelsLast]
 
 
 @pytest.fixture(params=[True, False], ids=["correlation", "scatter"])
@@ -78,29 +76,29 @@ def test_an_infinity_reaches_only_what_reads_it(way: bool, bad: float) -> None:
 @pytest.fixture(params=[True, False], ids=["shared", "apart"])
 def shared(request: Any) -> Any:
     """Let both gradients use the same columns, or columns of their own."""
-    with mock.patch.object(CONV, "_shares_columns", return_value=request.param):
+    with mock.patch.object(passes, "_shares_columns", return_value=request.param):
         yield request.param
 
 
-@pytest.mark.parametrize("joins", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("tile", [1, 1 << 12, 1 << 20])
-def test_gradients_from_the_same_columns_equal_the_definition(way: bool, shared: bool, joins: bool, tile: int) -> None:
+def test_gradients_from_the_same_columns_equal_the_definition(way: bool, shared: bool, layout: Any, tile: int) -> None:
     numpy, taken = load("numpy"), []
-    real = CONV._Passes.correlate_and_outer
+    real = passes.Passes.correlate_and_outer
 
     def correlate_and_outer(self: Any, *arguments: Any) -> Any:
         taken.append(self)
         return real(self, *arguments)
 
     @settings(max_examples=80)
-    @given(conv_problems(dtypes=("float16", "float32", "complex64", "int16")), st.booleans())
-    def check(case: ConvProblem, by_rows: bool) -> None:
-        with cut_into(tile), mock.patch.object(rowwise, "is_faster_for_images", return_value=by_rows):
+    @given(conv_problems(dtypes=("float16", "float32", "complex64", "int16")))
+    def check(case: ConvProblem) -> None:
+        with cut_into(tile):
             assert_results(numpy, run(numpy, *case), definition_results(*case))
 
     with (
-        mock.patch.object(CONV._Passes, "correlate_and_outer", correlate_and_outer),
-        mock.patch.object(CONV, "_joins_samples", return_value=joins),
+        mock.patch.object(passes.Passes, "correlate_and_outer", correlate_and_outer),
+        mock.patch.object(layouts, "for_both", return_value=layout()),
     ):
         check()
     assert bool(taken) is (way and shared)
@@ -141,13 +139,13 @@ def test_gradients_of_an_empty_input(way: bool, shared: bool, shape: tuple[int, 
     np.testing.assert_array_equal(grads.bias, np.full(4, g.size / 4, "f4"))
 
 
-@pytest.mark.parametrize("joins", [True, False])
-def test_gradients_from_the_same_columns_have_the_same_bits(way: bool, shared: bool, joins: bool) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradients_from_the_same_columns_have_the_same_bits(way: bool, shared: bool, layout: Any) -> None:
     rng = np.random.default_rng(0)
     x, w, g = rng.normal(size=(7, 8, 21, 20)), rng.normal(size=(6, 4, 3, 5)), rng.normal(size=(7, 6, 21, 20))
     options: dict[str, Any] = {"padding": (1, 2), "groups": 2}
     found = set()
-    with cut_into(1 << 14), mock.patch.object(CONV, "_joins_samples", return_value=joins):
+    with cut_into(1 << 14), mock.patch.object(layouts, "for_both", return_value=layout()):
         for workers in (1, 2, 3):
             for workspace in (1, 1 << 16, 1 << 26):
                 with refconv.set_workers(workers), refconv.set_workspace(workspace):
@@ -169,7 +167,7 @@ def test_columns_are_shared_where_x_has_channels_enough(
     c_in: int, c_out: int, size: int, bytes_each: int, shares: bool
 ) -> None:
     described = call((8, c_in, 9, 9), (c_out, c_in, size, size))
-    assert CONV._shares_columns(described, bytes_each) is shares
+    assert passes._shares_columns(described, bytes_each) is shares
 
 
 def call(x: Any, w: Any, **options: Any) -> Any:

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = {"adjoint", "rowwise", "arrays", "integers", "shapes", "groups", "im2col", "padding", "conv", "tiling", "cost"}
+CORE = {
+    "adjoint", "arrays", "conv", "cost", "groups", "im2col", "integers", "layouts", "padding", "passes", "rowwise",
+    "shapes", "tiling",
+}  # fmt: skip
 MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not listed (cli, tour) may reach all
     "integers": set(),
     "groups": {"integers"},

@@ -17,12 +17,19 @@ import numpy as np
 import pytest
 
 import refconv
-from refconv import ChannelGroups, logarithmic_groups, set_workers, set_workspace, tiling, uniform_groups
-from refconv.conv import _image_rows, _windows_touching
+from refconv import (
+    ChannelGroups,
+    layouts,
+    logarithmic_groups,
+    passes,
+    set_workers,
+    set_workspace,
+    tiling,
+    uniform_groups,
+)
+from refconv.passes import _image_rows, _windows_touching
 from refconv.shapes import describe, geometry
 from tests.helpers import cut_into
-
-CONV = sys.modules["refconv.conv"]  # the module; refconv.conv is its function
 
 
 def gradients(dtype="float32", groups=4, batch=5):
@@ -71,10 +78,12 @@ def thread_names(monkeypatch):
         return spy
 
     with monkeypatch.context() as patch:
-        patch.setattr(CONV.rowwise, "is_faster_for_images", lambda call: False)
-        patch.setattr(CONV.rowwise, "is_faster_for_kernels", lambda call: False)
+        patch.setattr(layouts, "for_images", lambda xp, call: layouts.Taps())
+        patch.setattr(layouts, "for_both", lambda xp, call: layouts.Taps())
+        patch.setattr(layouts, "for_kernels", lambda xp, call: layouts.TapsOfBatch())
         for name, seen in names.items():
-            patch.setattr(CONV, name, spied(getattr(CONV, name), seen))
+            module = layouts if name.startswith("gather") else passes
+            patch.setattr(module, name, spied(getattr(module, name), seen))
         yield names
 
 
@@ -85,7 +94,7 @@ def test_several_workers_really_work(monkeypatch):
         gradients()
     assert len(names["gather_columns"]) > 1
     assert not names["scatter_columns"]  # the input gradient is a correlation; from here on it is not
-    monkeypatch.setattr(CONV, "as_correlation", lambda call: None)
+    monkeypatch.setattr(passes, "as_correlation", lambda call: None)
     with thread_names(monkeypatch) as names, set_workers(3):
         gradients()
     for seen in names.values():
@@ -242,7 +251,7 @@ def test_blas_threads_are_restored_also_after_an_exception(monkeypatch):
         assert set(blas_threads()) <= {1}  # held to one inside
         raise ArithmeticError("from inside a tile")
 
-    monkeypatch.setattr(CONV.rowwise, "gather_row_columns", fail)
+    monkeypatch.setattr(passes.Passes, "_columns", fail)
     with pytest.raises(ArithmeticError, match="inside a tile"):
         gradients()
     assert blas_threads() == before
@@ -409,7 +418,7 @@ def test_an_image_without_rows_is_one_tile():
 def test_groups_of_one_sample_are_spread(monkeypatch):
     monkeypatch.setattr(tiling, "TILE_BYTES", 2**15)
     monkeypatch.setattr(tiling, "TASK_BYTES", 2**15)
-    monkeypatch.setattr(CONV, "as_correlation", lambda call: None)
+    monkeypatch.setattr(passes, "as_correlation", lambda call: None)
     x, weight = np.ones((1, 8, 20, 20), "f4"), np.ones((8, 1, 3, 3), "f4")
     with thread_names(monkeypatch) as names, set_workers(2), set_workspace(2**30):
         y = refconv.conv(x, weight, groups=8)
@@ -464,9 +473,11 @@ ROW = 4 * (74 * 2 + 18 * 3)  # of one of two groups that read 2 and write 3 chan
         # where rows cannot be cut a tile may be eight times as large, but no more is gathered in it
         (29 * 9 * ROW // 8, 10**6, INPUT | {"cut_rows": False}, 1, 29, 2, 29 * ROW),
         (29 * ROW // 8 + 1, 10**6, INPUT | {"cut_rows": False}, 1, 29, 2, 29 * ROW),
-        # a sum over the batch is cut by the tile alone; two weight gradients of 2·6·3 numbers a group go with it
-        (10**6, 1, WEIGHT, 5, 29, 1, 5 * 29 * 2 * ROW + 2 * 2 * 2 * 6 * 3 * 4),
-        (2 * 29 * 2 * ROW, 1, WEIGHT, 2, 29, 1, 2 * 29 * 2 * ROW + 2 * 2 * 2 * 6 * 3 * 4),
+        # a sum over the batch is cut by the tile alone; weight gradients of 2·6·3 numbers a group go with it, one for
+        # each sample and their sum, unless one product takes all samples
+        (10**6, 1, WEIGHT, 5, 29, 1, 5 * 29 * 2 * ROW + 6 * 2 * 2 * 6 * 3 * 4),
+        (10**6, 1, WEIGHT | {"joins_samples": True}, 5, 29, 1, 5 * 29 * 2 * ROW + 2 * 2 * 2 * 6 * 3 * 4),
+        (2 * 29 * 2 * ROW, 1, WEIGHT, 2, 29, 1, 2 * 29 * 2 * ROW + 3 * 2 * 2 * 6 * 3 * 4),
         (29 * ROW, 1, WEIGHT, 1, 29, 2, 29 * ROW + 2 * 2 * 6 * 3 * 4),
     ],
 )
@@ -532,10 +543,10 @@ def test_a_plan_that_cuts_channels_by_hand(monkeypatch, tile, rows, channels):
 def test_a_large_weight_gradient_is_shared_by_parts_of_the_batch_or_pieces_of_the_channels():
     """AlexNet's third layer has 3.4 MiB of weights in single precision: more than a tile in double."""
     call = describe((8, 256, 13, 13), (384, 256, 3, 3), stride=1, padding=1, dilation=1, groups=1, channels_last=False)
-    single = tiling.make_plan(np, call, 4, rowwise=True, **WEIGHT)
+    single = tiling.make_plan(np, call, 4, by_rows=True, **WEIGHT)
     assert [piece.channels for piece in single.pieces] == [slice(0, 256)]
     assert (single.batches, single.parts) == (tiling.cut(8, 2), 4)
-    double = tiling.make_plan(np, call, 8, rowwise=True, **WEIGHT)
+    double = tiling.make_plan(np, call, 8, by_rows=True, **WEIGHT)
     assert [piece.channels for piece in double.pieces] == list(tiling.cut(256, 37))  # a quarter of a tile each
     assert (double.batches, double.parts) == (tiling.cut(8, 3), 1)
     assert single.rows == double.rows == ((0, 13),)
@@ -547,8 +558,8 @@ def test_samples_of_one_product_are_gathered_whatever_the_workspace():
     assert 178 * sample < 2 * tiling.TASK_BYTES < 179 * sample
     for workspace in (1, 2**40):
         with set_workspace(workspace):
-            assert plan_of(4, 6, 1, batch=100, over_batch=True, **FORWARD).batches == tiling.cut(100, 25)
-            assert plan_of(4, 6, 1, batch=178 * 8, over_batch=True, **FORWARD).batches == tiling.cut(178 * 8, 178)
+            assert plan_of(4, 6, 1, batch=100, joins_samples=True, **FORWARD).batches == tiling.cut(100, 25)
+            assert plan_of(4, 6, 1, batch=178 * 8, joins_samples=True, **FORWARD).batches == tiling.cut(178 * 8, 178)
 
 
 def test_many_small_groups_are_gathered_in_larger_tasks():
@@ -987,7 +998,7 @@ def test_blas_is_limited_by_the_first_call_and_restored_by_the_last(monkeypatch)
 
 def test_parts_are_added_in_their_order():
     found = []
-    total = CONV._SumInOrder(np, 4, found.append)
+    total = passes._SumInOrder(np, 4, found.append)
     for place in (2, 0, 3):
         total.add(place, np.array([f"{place}"], dtype=object))
         assert not found
@@ -1006,14 +1017,14 @@ def test_an_infinity_costs_no_second_result():
 def test_channels_too_large_for_the_workspace_are_summed_beside_threads(monkeypatch):
     """A sum takes next to no memory, whatever it reads."""
     names = set()
-    real = CONV._columns
+    real = passes.Passes._columns
 
     def columns(*arguments):
         names.add(threading.current_thread().name)
         wait_a_little(lambda: len(names) > 1)
         return real(*arguments)
 
-    monkeypatch.setattr(CONV, "_columns", columns)
+    monkeypatch.setattr(passes.Passes, "_columns", columns)
     x, w = np.ones((16, 1, 400, 400), "f4"), np.ones((1, 1, 3, 3), "f4")  # 10 MB a channel
     with set_workers(2), set_workspace(2**23):
         refconv.conv_backward(x, x, w, padding=1)
@@ -1028,7 +1039,7 @@ def test_a_weight_gradient_of_few_pieces_is_summed_in_four_parts(monkeypatch, gr
     monkeypatch.setattr(tiling, "TILE_BYTES", 4 * 3 * (4 * 4 + 2 * 4 + 5))  # 3 rows: columns, positions twice, padded
     monkeypatch.setattr(tiling, "TASK_BYTES", 4 * 3 * (4 * 4 + 2 * 4 + 5))
     seen = []
-    monkeypatch.setattr(CONV, "run", lambda xp, job: (seen.append(job.tasks), tiling.run(xp, job)))
+    monkeypatch.setattr(passes, "run", lambda xp, job: (seen.append(job.tasks), tiling.run(xp, job)))
     x, weight = np.ones((batch, groups, 4, 5), "f4"), np.ones((groups, 1, 2, 2), "f4")
     grads = refconv.conv_backward(np.ones((batch, groups, 3, 4), "f4"), x, weight, groups=groups, needs=("weight",))
     assert len(seen[0]) == groups * parts
