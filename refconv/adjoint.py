@@ -1,6 +1,6 @@
 r"""Scattering as a correlation, so that an input gradient adds nothing up in memory.
 
-Letters: as in :mod:`refconv.conv`; s stride, κ = ⌈k/s⌉, and on each axis the padded position p = s·m + r, 0 ≤ r < s.
+Letters: as in :mod:`refconv.passes`; s stride, κ = ⌈k/s⌉, and on each axis the padded position p = s·m + r, 0 ≤ r < s.
 
 The scatter pass puts P[n, c, p] = Σ { w[k, c, t] · y[n, k, l] : l·s + t·dilation = p }. With stride 1 that is a
 correlation of y with the kernel turned round. With a larger stride, l·s + t = s·m + r leaves only the taps t = s·τ + r,

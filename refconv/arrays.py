@@ -299,21 +299,25 @@ def matmul(xp: Namespace, a: Array, b: Array, *, out: Array = None) -> Array:
     return xp.matmul(a, b)
 
 
-def add_to(xp: Namespace, total: Array, more: Array) -> None:
-    """Add to `total` in place, with no more warnings than a matrix product that sums it all."""
+def add_to(xp: Namespace, total: Array, more: Array, where: Any = ...) -> None:
+    """Add to `total`, or some of it, in place, with no more warnings than a matrix product that sums it all."""
     if xp is np:
         with np.errstate(invalid="ignore"):
-            total += more
+            total[where] += more
     else:
-        total += more
+        total[where] += more
 
 
-def sum_axis(xp: Namespace, array: Array, axis: int) -> Array:
-    """Sum over one axis, with no more warnings than a matrix product that sums it all."""
+def sum_axis(
+    xp: Namespace, array: Array, axis: int | tuple[int, ...], *, dtype: DType = None, keepdims: bool = False
+) -> Array:
+    """Sum over axes, in the array's own data type if no other is given, and as unwarned as :func:`add_to`."""
+    dtype = array.dtype if dtype is None else dtype
     if xp is np:
         with np.errstate(invalid="ignore"):
-            return np.add.reduce(array, axis=axis, dtype=array.dtype)
-    return xp.sum(array, axis=axis, dtype=array.dtype)
+            total: Array = np.add.reduce(array, axis=axis, dtype=dtype, keepdims=keepdims)  # type: ignore[call-overload]
+            return total
+    return xp.sum(array, axis=axis, dtype=dtype, keepdims=keepdims)
 
 
 def all_finite(array: Array) -> bool:
@@ -385,9 +389,7 @@ def windows(
 def strided(x: Array, shape: Sequence[int], strides: Sequence[int]) -> Array:
     """Return a read-only view of a NumPy array's memory."""
     if x.flags.c_contiguous:  # much faster, and checked against the bounds of that memory
-        view = np.ndarray(shape, x.dtype, x, strides=strides)
-        view.flags.writeable = False
-        return view
+        return np.ndarray(shape, x.dtype, memoryview(x).toreadonly(), strides=strides)
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 
 

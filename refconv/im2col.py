@@ -22,6 +22,7 @@ from refconv.arrays import (
     DTYPES,
     Array,
     Namespace,
+    add_to,
     computing_dtype,
     device,
     dtype_of,
@@ -68,7 +69,7 @@ def scatter_columns(xp: Namespace, columns: Array, geo: Geometry, padded: Sequen
     image = xp.zeros((batch, channels, *padded), dtype=columns.dtype, device=device(columns))
     # Within one tap all windows are distinct, so += loses nothing; windows overlap only between taps.
     for tap, where in tap_slices(geo.kernel, geo.stride, geo.dilation, geo.output):
-        image[(..., *where)] += columns[(slice(None), slice(None), *tap, ...)]
+        add_to(xp, image, columns[(slice(None), slice(None), *tap, ...)], (..., *where))
     return image
 
 

@@ -1,15 +1,16 @@
 """How columns lie in memory: the layouts of im2col, and which of them suits a call.
 
-Letters: as in :mod:`refconv.conv`; T' = k2·…·kd and L' = o2·…·od leave out the first axis. In any layout columns are
+Letters: as in :mod:`refconv.passes`; T' = k2·…·kd and L' = o2·…·od leave out the first axis. In any layout columns are
 operands of matrix products: of one, or of one for each tap of the first axis, which are summed.
 
     Taps            (N, G, C·T, L)         the textbook: an element is copied for every tap
     Rows            (N, G, T'·C, L)        each tap of the first axis is a slice of one copy (refconv.rowwise)
     ChannelsLast    (G, o1·N·L', T'·C)     the same slices, transposed: a row for each window, its channels side by side
 
-A 1×1 kernel needs no copy for Taps. Rows suits groups of few channels, ChannelsLast groups of many: it copies k·C
-numbers in a row where the others copy a row of outputs, and the samples of a batch are no more than more rows of one
-product, for which BLAS lays out the weight once.
+A 1×1 kernel needs no copy for Taps. Rows copies least, and suits most. ChannelsLast copies k·C numbers in a row where
+the others copy a row of outputs, and the samples of a batch are no more than more rows of one product, for which BLAS
+lays out the weight once; but weights and images have to be transposed for it. It suits groups of many channels, for
+sums over windows, and for sums over channels where images are small.
 """
 
 from __future__ import annotations
@@ -69,7 +70,10 @@ class Taps:
     def positions(
         self, xp: Namespace, kernels: Sequence[Array], columns: Columns, shape: Sequence[int], into: Array | None = None
     ) -> Array:
-        """Return Σ kernels · columns as `shape` (N, G·K, o1, …, od); written to `into`, unless samples are joined."""
+        """Return Σ kernels · columns as `shape` (N, G·K, o1, …, od).
+
+        Written to `into` (N, G, K, L), which is only for layouts that do not join samples.
+        """
         return xp.reshape(rowwise.sum_of_products(xp, kernels, columns, into), shape)
 
     def sums(self, xp: Namespace, positions: Array, columns: Columns) -> Array:
@@ -107,7 +111,7 @@ class TapsOfBatch(Taps):
 
 
 class Rows(Taps):
-    """(N, G, T'·C, L), of which each tap of the first axis takes a slice."""
+    """(N, G, T'·C, L), of which each tap of the first axis takes a slice; for NumPy alone."""
 
     by_rows = True
 
@@ -183,15 +187,18 @@ def _apart(xp: Namespace, kernels: Array, geo: Geometry) -> Array:
 # --- Which one ------------------------------------------------------------------------------------------------------
 
 
-FEW, HEAVY = 400, 2**13
+FEW, HEAVY = 400, 2**14
 """Output positions of one sample up to which, and weights of a group from which, several samples are one product: for
 each product BLAS lays out the weight anew, which is felt where it is large and the columns are few."""
 
 LONG = 64
-"""Numbers in a row of a window, k·C, from which windows are copied faster with their channels last, and BLAS multiplies
-them faster where the sum is over windows. A sum over channels gains less than it costs to transpose its result."""
+"""Numbers that lie together in a window whose channels are last, from which such windows are copied faster."""
 
-REPAID, LARGE = 512, 2**22
+DEEP = 4
+"""How many times more numbers a window has than there are output channels, if a result with its channels last is to be
+worth transposing."""
+
+REPAID, LARGE = 1024, 2**22
 """Output positions of a batch from which transposing a weight is repaid, and elements of a weight up to which."""
 
 
@@ -213,30 +220,43 @@ def for_kernels(xp: Namespace, call: Convolution) -> Taps:
 
 def for_both(xp: Namespace, call: Convolution) -> Taps:
     """Return the layout that is the fastest where the same columns are used for both."""
-    return ChannelsLast() if runs_on_cpu_threads(xp) and _suits_channels_last(call) else for_images(xp, call)
+    if runs_on_cpu_threads(xp) and _suits_channels_last(call) and _is_deep(call):
+        return ChannelsLast()
+    return for_images(xp, call)
 
 
 @functools.lru_cache(maxsize=256)
 def _for_images(call: Convolution) -> Taps:
-    if _is_one_product(call):
-        return ChannelsLast() if _repays_transposing(call) else TapsOfBatch()
+    blocks, taps = call.groups.blocks, elements(call.geometry.kernel)
+    weights = max((block.in_size * block.out_size * taps for block in blocks), default=0)
+    if call.batch > 1 and elements(call.geometry.output) <= FEW and weights >= HEAVY:
+        return ChannelsLast() if _suits_channels_last(call) and _is_deep(call) else TapsOfBatch()
     return Rows() if rowwise.is_faster_for_images(call) else Taps()
 
 
 @functools.lru_cache(maxsize=256)
 def _suits_channels_last(call: Convolution) -> bool:
-    row = call.geometry.kernel[-1] * min((block.in_size for block in call.groups.blocks), default=0)
-    is_long = row >= LONG and elements(call.geometry.kernel) > 1
-    return _repays_transposing(call) and (is_long or _is_one_product(call))
-
-
-def _is_one_product(call: Convolution) -> bool:
-    weights = max((block.in_size * block.out_size for block in call.groups.blocks), default=0)
+    """Tell whether windows with channels last are copied fast, and the weight is worth transposing."""
+    geo = call.geometry
+    if elements(geo.kernel) == 1 or 0 in geo.output:
+        return False
+    together = geo.kernel[-1] if len(geo.kernel) > 1 and geo.dilation[-1] == 1 else 1
+    weights = sum(block.count * block.in_size * block.out_size for block in call.groups.blocks)
     return (
-        call.batch > 1 and elements(call.geometry.output) <= FEW and weights * elements(call.geometry.kernel) >= HEAVY
+        all(image * together >= LONG for image, _ in _channels(call))
+        and rowwise.rows_to_copy(geo) <= geo.kernel[0] * geo.output[0]
+        and call.batch * elements(geo.output) >= REPAID
+        and weights * elements(geo.kernel) <= LARGE
     )
 
 
-def _repays_transposing(call: Convolution) -> bool:
-    weights = sum(block.count * block.in_size * block.out_size for block in call.groups.blocks)
-    return call.batch * elements(call.geometry.output) >= REPAID and weights * elements(call.geometry.kernel) <= LARGE
+def _is_deep(call: Convolution) -> bool:
+    taps = elements(call.geometry.kernel)
+    return all(image * taps >= DEEP * positions for image, positions in _channels(call))
+
+
+def _channels(call: Convolution) -> list[tuple[int, int]]:
+    """Return the image and the position channels of each block of groups."""
+    if call.transposed:
+        return [(block.out_size, block.in_size) for block in call.groups.blocks]
+    return [(block.in_size, block.out_size) for block in call.groups.blocks]

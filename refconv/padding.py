@@ -18,7 +18,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from refconv.arrays import Array, DType, Namespace, device
+from refconv.arrays import Array, DType, Namespace, add_to, device, sum_axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,8 @@ def fold(xp: Namespace, padded: Array, axes: Sequence[Sequence[Run]], size: Sequ
         part = padded[(..., *(run.padded for run in combination))]
         replicated = tuple(axis for axis, run in enumerate(combination, start=2) if run.step == 0)
         if replicated:
-            part = xp.sum(part, axis=replicated, keepdims=True, dtype=padded.dtype)
-        x[(..., *(run.input for run in combination))] += _flip(xp, part, combination)
+            part = sum_axis(xp, part, replicated, keepdims=True)
+        add_to(xp, x, _flip(xp, part, combination), (..., *(run.input for run in combination)))
     return x
 
 

@@ -54,6 +54,7 @@ from refconv.arrays import (
     item_bytes,
     matmul,
     runs_on_cpu_threads,
+    sum_axis,
 )
 from refconv.groups import ChannelSide
 from refconv.im2col import axis_runs, scatter_columns
@@ -267,7 +268,7 @@ class Passes:
         out = xp.empty(grad.shape[1], dtype=dtype, device=self.device)
 
         def work(channels: slice) -> None:
-            total = xp.sum(grad[:, channels, ...], axis=axes, dtype=self._accumulate_dtype)
+            total = sum_axis(xp, grad[:, channels, ...], axes, dtype=self._accumulate_dtype)
             out[channels] = xp.astype(total, dtype, copy=False)
 
         channel_bytes = max(1, elements(grad.shape) // max(1, grad.shape[1]) * item_bytes(self.dtype))
@@ -398,7 +399,7 @@ class Passes:
         into: Array | None = None,
     ) -> Array:
         """Multiply columns with kernels that were laid out: (N, G·K, o1, …), written to `into` (N, G, K, L)."""
-        kernels = [matrix[piece.groups, ...] for matrix in blocks[piece.block]]  # (G, K, C·T)
+        kernels = [matrix[piece.groups, ...] for matrix in blocks[piece.block]]  # (G, K, rows of columns)
         listed = kernels[0].shape[0] * kernels[0].shape[1]
         shape = (batch.stop - batch.start, listed, rows[1] - rows[0], *self.call.geometry.output[1:])
         return layout.positions(self.xp, kernels, columns, shape, into)
@@ -552,7 +553,7 @@ def _copy_in_parts(to: Array, source: Array, watch: _Watch) -> list[Callable[[],
     """Return calls that together fill an array, so that threads can share them; each shows `watch` what it copied."""
     axis = max(range(to.ndim - 1), key=lambda axis: to.shape[axis])
     size = -(-to.shape[axis] // max(1, elements(to.shape) // COPIED_AT_ONCE))
-    transposed = source.strides[-1] > source.strides[-2]
+    transposed = abs(source.strides[-1]) > abs(source.strides[-2])
     columns = cut(to.shape[-1], TRANSPOSED_AT_ONCE if transposed else max(1, to.shape[-1]))
 
     def copy(part: slice) -> None:

@@ -1,6 +1,6 @@
 r"""im2col of rows: along the first spatial axis columns are sliced, not copied.
 
-Letters: as in :mod:`refconv.conv`; T' = k2·…·kd and L' = o2·…·od leave out the first axis, whose stride is s1 and
+Letters: as in :mod:`refconv.passes`; T' = k2·…·kd and L' = o2·…·od leave out the first axis, whose stride is s1 and
 dilation d1.
 
 im2col copies an element once for each of its T taps. Copied for the T' taps of the other axes alone,
@@ -62,12 +62,17 @@ def _gain(call: Convolution, cost: Callable[[int, int, int], float]) -> bool:
     geo = call.geometry
     if geo.kernel[0] == 1 or 0 in geo.output:
         return False
-    saved = math.prod(geo.kernel) - math.prod(geo.kernel[1:]) * sum(_phase_rows(geo)) / geo.output[0]
+    saved = math.prod(geo.kernel) - math.prod(geo.kernel[1:]) * rows_to_copy(geo) / geo.output[0]
     gain = 0.0
     for block in call.groups.blocks:
         image, positions = (block.out_size, block.in_size) if call.transposed else (block.in_size, block.out_size)
         gain += block.count * (COPY * image * saved - cost(image, positions, geo.kernel[0]))
     return gain * call.batch * math.prod(geo.output) > CALL * (geo.kernel[0] - 1)
+
+
+def rows_to_copy(geo: Geometry) -> int:
+    """Return how many rows of windows are copied for all taps of the first axis together."""
+    return sum(_phase_rows(geo))
 
 
 def split_kernels(xp: Namespace, kernels: Array, *, transposed: bool) -> tuple[list[Array], Array, Array]:
@@ -101,7 +106,7 @@ def write_by_tap(xp: Namespace, kernels: Array, sums: Array) -> None:
 def gather_row_columns(xp: Namespace, padded: Array, geo: Geometry, groups: int = 1) -> Array | list[Array]:
     """Turn padded input (N, G·C, P1, …, Pd) into columns (N, G, T'·C, L) for each tap of the first axis.
 
-    They are one array if the stride is 1.
+    They are one array if the stride is 1. For NumPy alone.
     """
     d = len(geo.kernel)
     batch, channels = padded.shape[0], padded.shape[1] // groups
@@ -125,7 +130,7 @@ def gather_row_columns(xp: Namespace, padded: Array, geo: Geometry, groups: int 
 def gather_windows(xp: Namespace, padded: Array, geo: Geometry) -> Array | list[Array]:
     """Turn padded input (G, P1, N, P2, …, Pd, C) into windows (G, o1·N·L', T'·C) for each tap of the first axis.
 
-    They are one array if the stride is 1.
+    They are one array if the stride is 1. For NumPy alone.
     """
     groups, _, batch, *_, channels = padded.shape
     group, row, sample, *steps, channel = padded.strides

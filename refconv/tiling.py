@@ -1,6 +1,6 @@
 """How one call is cut into tiles that fit the workspace, and how tiles are spread over threads.
 
-Nothing here multiplies or adds. The three textbook passes of :mod:`refconv.conv` take a slice of the batch, of
+Nothing here multiplies or adds. The three textbook passes of :mod:`refconv.passes` take a slice of the batch, of
 the groups or channels, and of the output rows (positions along the first spatial axis); this module
 chooses the slices. How a call is cut depends on its shape and the workspace, never on the number of workers, and
 each tile writes its own part of the result or adds to it in a fixed order: any number of workers gives the
@@ -213,9 +213,10 @@ def _plan(
         return max(1, (columns + 2 * positions * row_length + image * padded_row) * item_bytes)
 
     def more_bytes(image: int) -> int:
-        """Scratch bytes for columns of rows beyond those: of the rows that the last window spans."""
-        more = max(0, geo.spans[0] - geo.stride[0]) * _product(geo.kernel[1:]) * row_length
-        return image * more * item_bytes if by_rows else 0
+        """Scratch bytes beyond those: for the rows that the last window spans, where they are felt."""
+        more = max(0, geo.spans[0] - geo.stride[0]) * _product(geo.kernel[1:]) * row_length if by_rows else 0
+        between = max(0, geo.spans[0] - geo.stride[0] * (row_count + 1)) * _product(geo.padded[1:])  # taps far apart
+        return image * (more + between) * item_bytes
 
     halo = geo.spans[0] // geo.stride[0]  # rows of the padded input that tiles of rows read twice
 

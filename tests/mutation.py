@@ -46,7 +46,7 @@ CORE = (
 )
 TESTS = ("test_im2col", "test_conv_forward", "test_conv_backward", "test_conv_transpose", "test_errors", "test_tiling",
          "test_groups", "test_properties", "test_arrays", "test_cost", "test_messages", "test_devices",
-         "test_integers", "test_adjoint", "test_rowwise")  # fmt: skip
+         "test_integers", "test_adjoint", "test_rowwise", "test_layouts")  # fmt: skip
 PYTEST = ("--rootdir=.", "--backend", "numpy", "-q", "-s", "--assert=plain", "--tb=native",
           "-p", "no:cacheprovider", "-p", "no:xdist")  # fmt: skip
 CHILDREN = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 from unittest import mock
 
@@ -65,10 +66,14 @@ def test_several_samples_are_one_product(dtype: str, repaid: bool) -> None:
         made.append(max(a.shape[-2], b.shape[-1]))
         return real(a, b, **keywords)
 
-    layouts._for_images.cache_clear()
-    with mock.patch.object(np, "matmul", matmul), mock.patch.object(layouts, "REPAID", 5 * 7 * 9 + (not repaid)):
+    forget = layouts._for_images.cache_clear, layouts._suits_channels_last.cache_clear
+    for clear in forget:
+        clear()
+    limits = {"REPAID": 5 * 7 * 9 + (not repaid), "HEAVY": 20 * 30 * 15}
+    with mock.patch.object(np, "matmul", matmul), mock.patch.multiple(layouts, **limits):
         y = refconv.conv(x, weight, bias, **options)
-    layouts._for_images.cache_clear()
+    for clear in forget:
+        clear()
     assert made == [5 * 7 * 9] * (3 if repaid else 1)  # one for each tap of the first axis, or for all
     expected = np.zeros_like(y) + bias[:, None, None]
     for inputs, outputs, w in zip(groups.in_channels, groups.out_channels, weight, strict=True):
@@ -83,18 +88,38 @@ def shaped(batch: int, channels: int, size: int, groups: int = 1, kernel: int = 
     return describe(*shapes, padding=kernel // 2, **options)
 
 
+def called(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Any:
+    """Return a convolution of these shapes."""
+    given: dict[str, Any] = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "channels_last": False}
+    return describe(x, w, **given | options)
+
+
+BATCH, ROWS, TAPS = "TapsOfBatch", "Rows", "Taps"
+
+
 @pytest.mark.parametrize(
     ("call", "images", "kernels", "both"),
     [
-        (shaped(2, 32, 20), "ChannelsLast", "ChannelsLast", "ChannelsLast"),  # 9216 weights, 400 columns of a sample
-        (shaped(1, 32, 20), "Rows", "TapsOfBatch", "Rows"),  # one sample, and too few columns to transpose a weight for
-        (shaped(2, 32, 21), "Rows", "ChannelsLast", "ChannelsLast"),  # 441 columns; rows of 96 numbers
-        (shaped(2, 16, 21), "Rows", "Rows", "Rows"),  # rows of 48 numbers
-        (shaped(2, 32, 20, groups=2), "Rows", "TapsOfBatch", "Rows"),  # 2304 weights
-        (shaped(2, 32, 15), "TapsOfBatch", "TapsOfBatch", "TapsOfBatch"),  # 450 columns in all
-        (shaped(2, 1024, 20), "TapsOfBatch", "TapsOfBatch", "TapsOfBatch"),  # nine million weights
-        (shaped(2, 64, 30, kernel=1), "Taps", "TapsOfBatch", "Taps"),  # no taps, of rows however long
-        (shaped(2, 128, 20, kernel=1), "ChannelsLast", "ChannelsLast", "ChannelsLast"),
+        (shaped(4, 48, 20), "ChannelsLast", "ChannelsLast", "ChannelsLast"),  # 20736 weights, 400 columns of a sample
+        (shaped(2, 48, 20), BATCH, BATCH, BATCH),  # 800 columns: too few to transpose a weight for
+        (shaped(1, 48, 32), ROWS, "ChannelsLast", "ChannelsLast"),  # one sample
+        (shaped(4, 32, 20), ROWS, "ChannelsLast", "ChannelsLast"),  # 9216 weights
+        (shaped(4, 32, 21), ROWS, "ChannelsLast", "ChannelsLast"),  # 441 columns; 96 numbers together
+        (shaped(4, 16, 21), ROWS, ROWS, ROWS),  # 48 numbers together
+        (shaped(4, 96, 20, groups=2), "ChannelsLast", "ChannelsLast", "ChannelsLast"),
+        (shaped(4, 96, 20, groups=8), ROWS, BATCH, ROWS),  # 12 channels a group
+        (shaped(4, 1024, 20), BATCH, BATCH, BATCH),  # nine million weights
+        (shaped(4, 128, 20, kernel=1), BATCH, BATCH, BATCH),  # no taps
+        (shaped(4, 64, 30, kernel=1), TAPS, BATCH, TAPS),
+        (called((64, 3, 18, 18), (768, 3, 3, 3)), BATCH, BATCH, BATCH),  # many more channels than numbers in a window
+        (called((4, 32, 20, 20), (96, 32, 3, 3), padding=1), BATCH, "ChannelsLast", BATCH),  # 288 numbers, 96 channels
+        (called((32, 1, 16000), (64, 1, 400), stride=160), BATCH, BATCH, BATCH),  # one axis: a number at a time
+        (called((64, 64, 128), (64, 64, 9), padding=4), "ChannelsLast", "ChannelsLast", "ChannelsLast"),
+        (called((64, 63, 128), (64, 63, 9), padding=4), BATCH, BATCH, BATCH),
+        (called((8, 32, 14, 14), (64, 32, 3, 3), dilation=(1, 2), padding=2), BATCH, BATCH, BATCH),  # numbers apart
+        (called((256, 64, 104), (64, 64, 4), dilation=33), BATCH, BATCH, BATCH),  # rows between that nothing reads
+        (called((8, 256, 14, 14), (256, 3, 4, 4), stride=2, transposed=True), TAPS, BATCH, TAPS),  # 12 together
+        (called((8, 16, 14, 14), (16, 64, 4, 4), transposed=True), "ChannelsLast", "ChannelsLast", "ChannelsLast"),
     ],
 )
 def test_the_layout_follows_the_shape(call: Any, images: str, kernels: str, both: str) -> None:
@@ -104,7 +129,7 @@ def test_the_layout_follows_the_shape(call: Any, images: str, kernels: str, both
 
 def test_other_modules_have_the_textbook_s_columns() -> None:
     pytest.importorskip("array_api_strict")
-    strict, call = load_backend("array_api_strict"), shaped(2, 32, 20)
+    strict, call = load_backend("array_api_strict"), shaped(4, 48, 20)
     assert type(layouts.for_images(strict, call)) is layouts.Taps
     assert type(layouts.for_kernels(strict, call)) is layouts.TapsOfBatch
 
@@ -164,9 +189,7 @@ def test_an_empty_batch_has_a_weight_gradient_of_zeros(layout: Any, channels: in
 def test_what_is_laid_out_and_copied_is_contiguous_for_blas(double: bool) -> None:
     """A matrix with a negative or odd stride BLAS would copy once more."""
     kernels = np.arange(2 * 3 * 4 * 6.0).astype("f8" if double else "f4").reshape(2, 3, 4, 3, 2)[..., ::-1, ::-1]
-    call = shaped(1, 8, 5, kernel=3)
     geo = describe((1, 8, 5, 5), (6, 4, 3, 2), stride=1, padding=0, dilation=1, groups=2, channels_last=False).geometry
-    assert call.geometry.kernel != geo.kernel
     for kind in ALL:
         matrices, to, source = kind().kernels(np, kernels, geo)
         assert to.shape == source.shape
@@ -177,3 +200,23 @@ def test_what_is_laid_out_and_copied_is_contiguous_for_blas(double: bool) -> Non
             assert (matrix if double or kind is not layouts.ChannelsLast else matrix.mT)[0].flags.c_contiguous
         total = sum(matrix.sum() for matrix in matrices)
         assert total == kernels.sum()
+
+
+def test_an_array_that_numpy_warns_of_writing_to_is_only_read() -> None:
+    x, _ = np.broadcast_arrays(np.arange(20.0), np.zeros((1, 1, 20)))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        y = refconv.conv(x, np.ones((1, 1, 3)))
+        refconv.im2col(x, 3)
+    assert not seen
+    np.testing.assert_array_equal(y[0, 0], np.arange(1, 19) * 3.0)
+
+
+def test_gradients_of_opposite_infinities_warn_of_nothing() -> None:
+    x, w, g = np.ones((1, 1, 6)), np.ones((1, 1, 3)), np.array([[[np.inf, 0, -np.inf, 0]]])
+    with np.errstate(all="raise"):
+        grads = refconv.conv_backward(g, x, w)
+        assert np.isnan(grads.bias[0])
+        np.testing.assert_array_equal(grads.x[0, 0], [np.inf, np.inf, np.nan, -np.inf, -np.inf, 0])
+        folded = refconv.conv_backward(g, x[..., :4], w, padding=1, padding_mode="replicate")
+        assert np.isnan(folded.x[0, 0]).any()

@@ -1014,6 +1014,15 @@ def test_an_infinity_costs_no_second_result():
         assert peak_beyond_result(call) < 1.25 * tiling.TILE_BYTES < g.nbytes / 2
 
 
+def test_padded_rows_between_taps_far_apart_are_counted():
+    x, w = np.ones((64, 64, 5000), "f4"), np.ones((64, 64, 2), "f4")  # 1.2 MiB of a sample between two taps
+    y = refconv.conv(x, w, dilation=4900)
+    for workers in (1, 7):
+        with set_workers(workers), set_workspace(2**26):
+            call = lambda: refconv.conv_input_grad(y, w, x.shape, dilation=4900)  # noqa: E731
+            assert peak_beyond_result(call) < 2**25
+
+
 def test_channels_too_large_for_the_workspace_are_summed_beside_threads(monkeypatch):
     """A sum takes next to no memory, whatever it reads."""
     names = set()
