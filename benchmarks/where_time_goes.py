@@ -28,6 +28,7 @@ KINDS = {
     "matmul": "matrix products",
     "reshape": "copies",
     "pad": "copies",
+    "fill": "copies",
     "copy": "copies",
     "write": "copies",
     "add_to": "sums",
