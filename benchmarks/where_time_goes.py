@@ -1,8 +1,8 @@
-"""Say where the time of AlexNet's five layers goes: matrix products, copies (im2col, padding), and everything else.
+"""Say where the time of a workload goes, AlexNet's five layers say: matrix products, copies, and everything else.
 
 Each pass runs on one thread under Python's profiler, so that its functions can be told apart.
 
-    python benchmarks/where_time_goes.py [--dtype float32] [--repeat 10] [--json FILE]
+    python benchmarks/where_time_goes.py [--workload alexnet] [--dtype float32] [--repeat 10] [--json FILE]
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import refconv
+from refconv.bench.peers import operands
 from refconv.bench.run import CLEARED, machine, versions
 from refconv.bench.workloads import WORKLOADS
 
@@ -36,16 +37,17 @@ KINDS = {
 PASSES = ("forward", "input gradient", "weight gradient")
 
 
-def measure(dtype: str, repeat: int) -> dict[str, Any]:
+def measure(workload: str, dtype: str, repeat: int) -> dict[str, Any]:
     """Return the milliseconds of each pass, all layers together, and the share of each kind of work."""
     found: dict[str, Any] = {}
     for what in PASSES:
         profile, count = cProfile.Profile(), 0
-        for layer in WORKLOADS["alexnet"]:
-            rng = np.random.default_rng(0)
-            x = rng.standard_normal((layer.batch, layer.c_in, layer.size, layer.size)).astype(dtype)
-            groups = int(layer.spec)
-            w = rng.standard_normal((layer.c_out, layer.c_in // groups, layer.kernel, layer.kernel)).astype(dtype)
+        for layer in WORKLOADS[workload]:
+            x, weights, _, _ = operands(layer, dtype)
+            groups: Any = layer.groups
+            w: Any = weights
+            if groups.is_uniform:
+                w, groups = np.concatenate(weights), groups.n
             options: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": groups}
             with refconv.set_workers(1):
                 y = refconv.conv(x, w, **options)
@@ -76,20 +78,22 @@ def measure(dtype: str, repeat: int) -> dict[str, Any]:
 def main() -> None:
     """Measure in a process whose BLAS is at its best, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--workload", choices=tuple(WORKLOADS), default="alexnet")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--repeat", type=int, default=10)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        print(json.dumps(measure(given.dtype, given.repeat)))
+        print(json.dumps(measure(given.workload, given.dtype, given.repeat)))
         return
     environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    command = [sys.executable, __file__, "--worker", "--dtype", given.dtype, "--repeat", str(given.repeat)]
+    options = ["--workload", given.workload, "--dtype", given.dtype, "--repeat", str(given.repeat)]
+    command = [sys.executable, __file__, "--worker", *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     record = {
         "date": datetime.now(UTC).date().isoformat(),
-        "command": f"python benchmarks/where_time_goes.py --dtype {given.dtype} --repeat {given.repeat}",
+        "command": f"python benchmarks/where_time_goes.py {' '.join(options)}",
         "machine": machine(),
         "versions": versions(("numpy",)),
         "passes": json.loads(done.stdout),
