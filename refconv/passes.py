@@ -125,15 +125,7 @@ class Passes:
         layout = layouts.for_images(xp, self.call)
         watch = _Watch(adjoint is not None)
         blocks, preparations = _lay_out(xp, kernels, geo, layout, watch)
-        plan = make_plan(
-            xp,
-            self.call,
-            item_bytes(self.accumulate),
-            split_channels=False,
-            sums_batch=False,
-            joins_samples=layout.joins_samples,
-            by_rows=layout.by_rows,
-        )
+        plan = self._plan(layout, split_channels=False, sums_batch=False)
 
         def tile(batch: slice, rows: tuple[int, int], piece: Piece, into: Array | None = None) -> Array:
             columns = self._columns(layout, image, batch, rows, piece, watch)
@@ -242,15 +234,7 @@ class Passes:
         if all(0 in kernel.shape for kernel in kernels) or self.call.batch == 0:
             return Work(Job((), 1), lambda: kernels)
         layout = layouts.for_kernels(xp, self.call)
-        plan = make_plan(
-            xp,
-            self.call,
-            item_bytes(self.accumulate),
-            split_channels=True,
-            sums_batch=True,
-            joins_samples=layout.joins_samples,
-            by_rows=layout.by_rows,
-        )
+        plan = self._plan(layout, split_channels=True, sums_batch=True)
 
         def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
             columns = self._columns(layout, image, batch, rows, piece)
@@ -291,15 +275,7 @@ class Passes:
         xp, geo = self.xp, self.call.geometry
         layout, watch = layouts.for_both(xp, self.call), _Watch()
         blocks, preparations = _lay_out(xp, kernels, geo, layout, watch)
-        plan = make_plan(
-            xp,
-            self.call,
-            item_bytes(self.accumulate),
-            split_channels=False,
-            sums_batch=True,
-            joins_samples=layout.joins_samples,
-            by_rows=layout.by_rows,
-        )
+        plan = self._plan(layout, split_channels=False, sums_batch=True)
         in_place = self.dtype == self.accumulate and not layout.joins_samples
 
         def tile(batch: slice, rows: tuple[int, int], piece: Piece) -> Array:
@@ -372,6 +348,17 @@ class Passes:
             total = _SumInOrder(xp, len(parts), functools.partial(write, piece))
             tasks += [functools.partial(work, piece, part, total) for part in range(len(parts))]
         return tasks
+
+    def _plan(self, layout: Taps, *, split_channels: bool, sums_batch: bool) -> Plan:
+        return make_plan(
+            self.xp,
+            self.call,
+            item_bytes(self.accumulate),
+            split_channels=split_channels,
+            sums_batch=sums_batch,
+            joins_samples=layout.joins_samples,
+            by_rows=layout.by_rows,
+        )
 
     def _columns(
         self,
