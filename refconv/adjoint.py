@@ -128,9 +128,8 @@ def _is_faster(call: Convolution, turned: Geometry, phases: int) -> bool:
     taps, places = math.prod(geo.kernel), math.prod(geo.output)
     turned_taps, turned_places = math.prod(turned.kernel), math.prod(turned.output)
     scatter = correlate = 0.0
-    for block in call.groups.blocks:
-        image, positions = (block.out_size, block.in_size) if call.transposed else (block.in_size, block.out_size)
+    for count, image, positions in call.sides:
         columns, turned_columns = image * taps * places, positions * turned_taps * turned_places
-        scatter += block.count * columns * (MULTIPLY * positions + (ADD if geo.stride[-1] == 1 else ADD_APART))
-        correlate += block.count * turned_columns * (MULTIPLY * image * phases + COPY)
+        scatter += count * columns * (MULTIPLY * positions + (ADD if geo.stride[-1] == 1 else ADD_APART))
+        correlate += count * turned_columns * (MULTIPLY * image * phases + COPY)
     return correlate < scatter

@@ -198,8 +198,8 @@ DEEP = 4
 """How many times more numbers a window has than there are output channels, if a result with its channels last is to be
 worth transposing."""
 
-REPAID, LARGE = 1024, 2**22
-"""Output positions of a batch from which transposing a weight is repaid, and elements of a weight up to which."""
+REPAID = 1024
+"""Output positions of a batch from which transposing a weight is repaid."""
 
 
 def for_images(xp: Namespace, call: Convolution) -> Taps:
@@ -227,8 +227,8 @@ def for_both(xp: Namespace, call: Convolution) -> Taps:
 
 @functools.lru_cache(maxsize=256)
 def _for_images(call: Convolution) -> Taps:
-    blocks, taps = call.groups.blocks, elements(call.geometry.kernel)
-    weights = max((block.in_size * block.out_size * taps for block in blocks), default=0)
+    taps = elements(call.geometry.kernel)
+    weights = max((image * positions * taps for _, image, positions in call.sides), default=0)
     if call.batch > 1 and elements(call.geometry.output) <= FEW and weights >= HEAVY:
         return ChannelsLast() if _suits_channels_last(call) and _is_deep(call) else TapsOfBatch()
     return Rows() if rowwise.is_faster_for_images(call) else Taps()
@@ -241,22 +241,14 @@ def _suits_channels_last(call: Convolution) -> bool:
     if elements(geo.kernel) == 1 or 0 in geo.output:
         return False
     together = geo.kernel[-1] if len(geo.kernel) > 1 and geo.dilation[-1] == 1 else 1
-    weights = sum(block.count * block.in_size * block.out_size for block in call.groups.blocks)
     return (
-        all(image * together >= LONG for image, _ in _channels(call))
+        all(image * together >= LONG for _, image, _ in call.sides)
         and rowwise.rows_to_copy(geo) <= geo.kernel[0] * geo.output[0]
         and call.batch * elements(geo.output) >= REPAID
-        and weights * elements(geo.kernel) <= LARGE
+        and call.groups.parameter_count(geo.kernel, bias=False) <= rowwise.LARGEST
     )
 
 
 def _is_deep(call: Convolution) -> bool:
     taps = elements(call.geometry.kernel)
-    return all(image * taps >= DEEP * positions for image, positions in _channels(call))
-
-
-def _channels(call: Convolution) -> list[tuple[int, int]]:
-    """Return the image and the position channels of each block of groups."""
-    if call.transposed:
-        return [(block.out_size, block.in_size) for block in call.groups.blocks]
-    return [(block.in_size, block.out_size) for block in call.groups.blocks]
+    return all(image * taps >= DEEP * positions for _, image, positions in call.sides)

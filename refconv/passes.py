@@ -453,13 +453,13 @@ class Passes:
 
 
 @functools.lru_cache(maxsize=1024)
-def _padding_of(geo: Geometry, start: int, stop: int) -> tuple[slice, list[tuple[pads.Run, ...]]]:
+def _padding_of(geo: Geometry, start: int, stop: int) -> tuple[slice, tuple[tuple[pads.Run, ...], ...]]:
     """Return the image rows that padded rows start … stop−1 show, and the runs that pad these rows."""
     first_axis, *others = axis_runs(geo)
     runs = pads.clip(first_axis, start, stop)
     first = min((run.input.start for run in runs), default=0)
     last = max((run.input.stop for run in runs), default=0)
-    return slice(first, last), [tuple(run.shift(start, first) for run in runs), *others]
+    return slice(first, last), (tuple(run.shift(start, first) for run in runs), *others)
 
 
 def _sum(xp: Namespace, arrays: Iterable[Array]) -> Array:
@@ -582,9 +582,10 @@ def _shares_columns(call: Convolution, item_bytes: int) -> bool:
 
     The weight's are products with the columns of y instead of those of x: poor ones if there are few channels of x.
     """
-    geo, blocks = call.geometry, call.groups.blocks
-    weights = sum(block.count * block.in_size * block.out_size for block in blocks) * elements(geo.kernel)
-    return weights * item_bytes <= SHARED_BYTES and all(4 * block.in_size >= block.out_size for block in blocks)
+    weights = call.groups.parameter_count(call.geometry.kernel, bias=False)
+    return weights * item_bytes <= SHARED_BYTES and all(
+        4 * block.in_size >= block.out_size for block in call.groups.blocks
+    )
 
 
 def _cuts_rows(geo: Geometry) -> bool:

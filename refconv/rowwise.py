@@ -13,7 +13,7 @@ lie next to one another, so a matrix product reads them where they are,
     y = Σ_{t1}  w[:, t1] · R[:, t1·d1 : t1·d1 + o1, :]                     [k,t'c] [t'c,l] -> [k,l]
 
 and with a larger stride they do too once R holds its rows phase by phase, p = s1·m + r. So im2col copies k1 times less,
-for k1 products to be summed instead of one.
+for k1 products to be summed instead of one. Both R and its transpose, whose channels come last, are made here.
 
 M. Cho, D. Brand, "MEC: Memory-efficient Convolution for Deep Neural Network", ICML 2017.
 """
@@ -44,8 +44,7 @@ LOCKED = 500
 @functools.lru_cache(maxsize=256)
 def is_faster_for_images(call: Convolution) -> bool:
     """Tell whether columns of rows are the faster ones where the sum over all taps is wanted."""
-    weights = sum(block.count * block.in_size * block.out_size for block in call.groups.blocks)
-    if weights * math.prod(call.geometry.kernel) > LARGEST:
+    if call.groups.parameter_count(call.geometry.kernel, bias=False) > LARGEST:
         return False
     return _gain(call, lambda image, positions, taps: ADD * positions * taps)
 
@@ -64,9 +63,8 @@ def _gain(call: Convolution, cost: Callable[[int, int, int], float]) -> bool:
         return False
     saved = math.prod(geo.kernel) - math.prod(geo.kernel[1:]) * rows_to_copy(geo) / geo.output[0]
     gain = 0.0
-    for block in call.groups.blocks:
-        image, positions = (block.out_size, block.in_size) if call.transposed else (block.in_size, block.out_size)
-        gain += block.count * (COPY * image * saved - cost(image, positions, geo.kernel[0]))
+    for count, image, positions in call.sides:
+        gain += count * (COPY * image * saved - cost(image, positions, geo.kernel[0]))
     return gain * call.batch * math.prod(geo.output) > CALL * (geo.kernel[0] - 1)
 
 

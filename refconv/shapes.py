@@ -221,6 +221,13 @@ class Convolution:
         return (*channels, *self.geometry.kernel)
 
     @property
+    def sides(self) -> list[tuple[int, int, int]]:
+        """Group count, image channels and position channels of each block of equal groups."""
+        if self.transposed:
+            return [(block.count, block.out_size, block.in_size) for block in self.groups.blocks]
+        return [(block.count, block.in_size, block.out_size) for block in self.groups.blocks]
+
+    @property
     def stacked_weight_shape(self) -> Shape:
         """Shape of the weight as one array, of groups of one shape: their weights joined along the first axis."""
         first = self.weight_shape(self.groups.blocks[0])

@@ -205,7 +205,7 @@ def _plan(
     row_count, row_length = geo.output[0], _product(geo.output[1:])
     taps, padded_row = _product(geo.kernel), _product(geo.padded[1:]) * geo.stride[0]
     copies = _product(geo.kernel[1:]) * geo.stride[0] if by_rows else taps  # of an image channel, for one output row
-    blocks = _sides(call)
+    blocks = call.sides
 
     def row_bytes(image: int, positions: int) -> int:
         """Scratch bytes for one output row: its columns, its positions twice, the padded rows it newly needs."""
@@ -311,13 +311,6 @@ def _even(length: int, most: int) -> int:
     (slice(0, 4, None), slice(4, 8, None))
     """
     return max(1, -(-length // max(1, -(-length // most))))
-
-
-def _sides(call: Convolution) -> list[tuple[int, int, int]]:
-    """Return (group count, image channels, position channels) of each block of equal groups."""
-    if call.transposed:
-        return [(block.count, block.out_size, block.in_size) for block in call.groups.blocks]
-    return [(block.count, block.in_size, block.out_size) for block in call.groups.blocks]
 
 
 def _product(numbers: Sequence[int]) -> int:

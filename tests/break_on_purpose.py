@@ -271,7 +271,7 @@ BREAKS = {
     "channels-last-not-repaid": ("layouts.py", "elements(geo.output) >= REPAID", "elements(geo.output) >= 0"),
     "channels-last-of-wide-results": ("layouts.py", "image * taps >= DEEP * positions", "image * taps >= 0 * positions"),
     "channels-last-of-rows-between": ("layouts.py", "and rowwise.rows_to_copy(geo) <= geo.kernel[0] * geo.output[0]", ""),
-    "channels-last-of-transposed-sides": ("layouts.py", "return [(block.out_size, block.in_size)", "return [(block.in_size, block.out_size)"),
+    "channels-last-of-transposed-sides": ("shapes.py", "return [(block.count, block.out_size, block.in_size)", "return [(block.count, block.in_size, block.out_size)"),
     "rows-between-not-counted": ("tiling.py", "image * (more + between) * item_bytes", "image * more * item_bytes"),
     "batch-of-columns-in-another-order": ("layouts.py", "return xp.moveaxis(xp.reshape(found, (listed, batch, *output)), 1, 0)", "return xp.reshape(found, shape)"),
     "strided-out-of-bounds": ("arrays.py", "if x.flags.c_contiguous:", "if True:"),

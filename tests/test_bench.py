@@ -323,7 +323,7 @@ def test_a_record_is_shown_with_what_it_holds() -> None:
 
 
 def test_figures_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed: no figure is drawn")
     make = script("docs/make_benchmarks.py")
     monkeypatch.setattr(make, "RESULTS", tmp_path)
     (tmp_path / "bench_mine.json").write_text(json.dumps(made_up()), "utf-8")
