@@ -27,7 +27,7 @@ from refconv.conv import (
 )
 from refconv.groups import ChannelGroups, depthwise_groups, lenet5_c3_groups, logarithmic_groups, uniform_groups
 from refconv.im2col import col2im, im2col
-from refconv.tiling import set_workers, set_workspace
+from refconv.settings import set_engine, set_workers, set_workspace
 
 __version__ = "0.1.0"
 
@@ -55,6 +55,7 @@ __all__ = [
     "lenet5_c3_groups",
     "load_backend",
     "logarithmic_groups",
+    "set_engine",
     "set_workers",
     "set_workspace",
     "to_numpy",

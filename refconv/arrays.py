@@ -11,6 +11,7 @@ import functools
 import importlib
 import itertools
 import math
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -243,7 +244,8 @@ def _numpy_name(dtype: DType) -> str:
 
 def dtype_of(array: Array) -> str:
     """Return the name of an array's data type."""
-    return dtype_name(array.dtype)
+    dtype = array.dtype
+    return _numpy_name(dtype) if isinstance(dtype, np.dtype) else dtype_name(dtype)
 
 
 def get_dtype(xp: Namespace, name: str) -> DType:
@@ -252,6 +254,24 @@ def get_dtype(xp: Namespace, name: str) -> DType:
     if dtype is None:
         raise TypeError(f"{xp.__name__.removeprefix('array_api_compat.')} has no data type {name}")
     return dtype
+
+
+def check_dtype(name: str, array: Array) -> str:
+    """Return the name of an array's data type, or raise TypeError if a convolution does not compute in it."""
+    dtype = dtype_of(array)
+    if dtype not in DTYPES:
+        raise TypeError(f"{name} must have one of the data types {', '.join(DTYPES)}; got {dtype}")
+    return dtype
+
+
+def accumulating_dtype(xp: Namespace, name: str) -> str:
+    """Return the data type to sum in: as every library does, half precision is summed in single."""
+    return "float32" if name == "float16" else computing_dtype(xp, name)
+
+
+def native_dtype(xp: Namespace, array: Array) -> Any:
+    """Return the array's data type in the machine's byte order."""
+    return getattr(xp, dtype_of(array))
 
 
 def item_bytes(name: str) -> int:
@@ -345,11 +365,8 @@ def computing_dtype(xp: Namespace, name: str) -> str:
     return name
 
 
-def runs_on_cpu_threads(xp: Namespace) -> bool:
-    """Tell whether Python threads over small tiles pay: NumPy releases the interpreter lock and has caches.
-
-    PyTorch spreads each operation over its own threads, and a GPU wants one large tile.
-    """
+def is_numpy(xp: Namespace) -> bool:
+    """Return whether a namespace is NumPy's."""
     return xp is np
 
 
@@ -374,11 +391,7 @@ def windows(
     shape = (*x.shape[:2], *kernel, *output)
     steps = x.stride() if name == "torch" else x.strides
     spatial = steps[2:]
-    strides = (
-        *steps[:2],
-        *(step * d for step, d in zip(spatial, dilation, strict=True)),
-        *(step * s for step, s in zip(spatial, stride, strict=True)),
-    )
+    strides = (*steps[:2], *map(operator.mul, spatial, dilation), *map(operator.mul, spatial, stride))
     if name == "torch":
         return x.as_strided(shape, strides)
     if name == "numpy":

@@ -477,7 +477,7 @@ def compare(
     from refconv.experiments.progress import ConsoleCompareObserver
     from refconv.experiments.trainings import CompareError, CompareSettings
     from refconv.nn import Recipe
-    from refconv.tiling import cores
+    from refconv.settings import cores
 
     _load_backend(backend)
     module = backend or os.environ.get("REFCONV_BACKEND") or "numpy"

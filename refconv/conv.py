@@ -1,7 +1,7 @@
 """Convolution, transposed convolution and their gradients: the public functions.
 
-They check what they are given, bring it into one form (batched, channels first, a kernel array for each block of equal
-groups) and leave the arithmetic to the three passes of :mod:`refconv.passes`.
+They check their arguments, bring them into one form (batched, channels first, an array of kernels for each block of
+equal groups) and hand over to an engine: :mod:`refconv.textbook`, or on NumPy the faster :mod:`refconv.cpu`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,25 @@ from typing import Any, NamedTuple
 from refconv.arrays import (
     DTYPES,
     Array,
+    DType,
     Namespace,
+    accumulating_dtype,
+    check_dtype,
     computing_dtype,
     conj,
     device,
     dtype_kind,
     dtype_name,
+    elements,
     get_dtype,
+    item_bytes,
     namespace_of,
     plain,
+    sum_axis,
 )
+from refconv.engine import passes, spread_rows
 from refconv.groups import ChannelGroups
-from refconv.im2col import accumulating_dtype, check_dtype
 from refconv.integers import as_bool, as_int, is_sequence, members, shown
-from refconv.passes import Passes, Work, compute, kernel_shapes
 from refconv.shapes import Convolution, as_shape, check_shape, describe, per_axis
 
 Weight = Any
@@ -34,79 +39,88 @@ Weight = Any
 
 
 class ConvGrads(NamedTuple):
-    """Gradients of a convolution; None where one was not asked for."""
+    """Gradients of a convolution; None for a gradient that was not requested."""
 
     x: Array | None
     weight: Weight | None
     bias: Array | None
 
 
+class _Checked(NamedTuple):
+    """A checked call: its array module, its description, and the data types of its result and of its sums."""
+
+    xp: Namespace
+    call: Convolution
+    dtype: DType
+    accumulate: DType
+
+
 # --- From weights to kernels and back -------------------------------------------------------------------------------
 
 
-def _to_kernels(p: Passes, weight: Weight) -> list[Array]:
-    """Turn the weight into one (G, K, C·T) array per block, in the accumulating data type."""
-    xp, dtype = p.xp, get_dtype(p.xp, p.accumulate)
+def _to_kernels(c: _Checked, weight: Weight) -> list[Array]:
+    """Return one array of kernels (G, K, C·T) per block, in the accumulating data type."""
+    xp = c.xp
+    if c.call.stacked:  # all groups have one shape, so there is one block
+        return [xp.astype(xp.reshape(weight, c.call.kernel_shapes[0]), c.accumulate, copy=False)]
     kernels = []
-    for block, shape in zip(p.call.groups.blocks, kernel_shapes(p.call), strict=True):
-        if p.call.stacked:  # all groups have one shape, so there is one block
-            rows = weight
-        else:
-            arrays = list(weight)[block.first : block.first + block.count]
-            rows = arrays[0] if len(arrays) == 1 else xp.concat(arrays, axis=0)
-        kernels.append(xp.astype(xp.reshape(rows, shape), dtype, copy=False))
+    for block, shape in zip(c.call.groups.blocks, c.call.kernel_shapes, strict=True):
+        arrays = list(weight)[block.first : block.first + block.count]
+        rows = arrays[0] if len(arrays) == 1 else xp.concat(arrays, axis=0)
+        kernels.append(xp.astype(xp.reshape(rows, shape), c.accumulate, copy=False))
     return kernels
 
 
-def _from_kernels(p: Passes, kernels: list[Array]) -> Weight:
-    """Turn one kernel array per block into gradients of the weight's own form."""
-    xp, dtype = p.xp, get_dtype(p.xp, p.dtype)
-    grads = []
-    for block, kernel in zip(p.call.groups.blocks, kernels, strict=True):
-        kernel = xp.astype(kernel, dtype, copy=False)
-        shape = p.call.weight_shape(block)
-        if p.call.stacked:
-            return xp.reshape(kernel, p.call.stacked_weight_shape)
-        grads += [xp.reshape(kernel[g, ...], shape) for g in range(block.count)]
+def _conj_kernels(c: _Checked, weight: Weight) -> list[Array]:
+    return [conj(c.xp, kernel) for kernel in _to_kernels(c, weight)]
+
+
+def _from_kernels(c: _Checked, kernels: list[Array]) -> Weight:
+    """Return gradients of the weight's own form from one array of kernels per block."""
+    xp, grads = c.xp, []
+    for block, kernel in zip(c.call.groups.blocks, kernels, strict=True):
+        kernel = xp.astype(kernel, c.dtype, copy=False)
+        if c.call.stacked:
+            return xp.reshape(kernel, c.call.stacked_weight_shape)
+        grads += [xp.reshape(kernel[g, ...], c.call.weight_shape(block)) for g in range(block.count)]
     return tuple(grads)
-
-
-def _conjugate_kernels(p: Passes, weight: Weight) -> list[Array]:
-    return [conj(p.xp, kernel) for kernel in _to_kernels(p, weight)]
 
 
 # --- Checking and layout ---------------------------------------------------------------------------------------------
 
 
 def _is_per_group(weight: Weight) -> bool:
-    """Tell a sequence of arrays from one array (of which a one-dimensional one would pass for a sequence)."""
-    return is_sequence(weight) and not hasattr(weight, "dtype")
+    """Return whether a weight is a sequence of arrays; a one-dimensional array is not."""
+    return not hasattr(weight, "dtype") and is_sequence(weight)
 
 
-def _check_arrays(**operands: Any) -> tuple[Namespace, str, Any]:
-    """Check that all operands are arrays of one module, data type and device; return these three."""
+def _check_arrays(**operands: Any) -> tuple[Namespace, str]:
+    """Check that all operands are arrays of one module, data type and device; return module and data type."""
     arrays: dict[str, Array] = {}
     for name, operand in operands.items():
         if name == "weight" and _is_per_group(operand):
             if not operand:
                 raise ValueError("weight must have one array for each group; got an empty sequence")
             arrays |= {f"weight[{g}]": member for g, member in enumerate(operand)}
-        else:
+        elif operand is not None or name != "bias":
             arrays[name] = operand
     xp = namespace_of(arrays)
-    dtypes = {name: check_dtype(name, array) for name, array in arrays.items()}
-    devices = {name: device(array) for name, array in arrays.items()}
-    first = next(iter(arrays))
-    for name in arrays:
-        if dtypes[name] != dtypes[first]:
-            raise TypeError(
-                f"all operands must share one data type, but {first} has {dtypes[first]} and {name} has {dtypes[name]}"
-            )
-        if devices[name] != devices[first]:
+    first, *others = arrays
+    dtype, place = check_dtype(first, arrays[first]), device(arrays[first])
+    for name in others:
+        other = check_dtype(name, arrays[name])
+        if other != dtype:
+            raise TypeError(f"all operands must share one data type, but {first} has {dtype} and {name} has {other}")
+        if device(arrays[name]) != place:
             raise ValueError(
-                f"all operands must be on one device, but {first} is on {devices[first]} and {name} on {devices[name]}"
+                f"all operands must be on one device, but {first} is on {place} and {name} on {device(arrays[name])}"
             )
-    return xp, dtypes[first], devices[first]
+    return xp, dtype
+
+
+def _checked(xp: Namespace, call: Convolution, dtype: str, accumulate_dtype: Any) -> _Checked:
+    accumulate = _accumulate_name(xp, accumulate_dtype, dtype)
+    return _Checked(xp, call, get_dtype(xp, dtype), get_dtype(xp, accumulate))
 
 
 def _accumulate_name(xp: Namespace, accumulate_dtype: Any, dtype: str) -> str:
@@ -135,27 +149,22 @@ def _weight_shape(weight: Weight) -> Any:
     return tuple(weight.shape)
 
 
-def _to_first(p: Passes, array: Array) -> Array:
+def _to_first(c: _Checked, array: Array) -> Array:
     """View an array of the caller's layout as (N, channels, D1, …, Dd)."""
     array = plain(array)
-    if not p.call.batched:
+    if not c.call.batched:
         array = array[None, ...]
-    if p.call.channels_last:
+    if c.call.channels_last:
         last = array.ndim - 1
-        array = p.xp.permute_dims(array, (0, last, *range(1, last)))
+        array = c.xp.permute_dims(array, (0, last, *range(1, last)))
     return array
 
 
-def _from_first(p: Passes, array: Array) -> Array:
+def _from_first(c: _Checked, array: Array) -> Array:
     """Give (N, channels, D1, …, Dd) the caller's layout."""
-    if p.call.channels_last:
-        array = p.xp.permute_dims(array, (0, *range(2, array.ndim), 1))
-    return array if p.call.batched else array[0, ...]
-
-
-def _check_bias(bias: Array | None, call: Convolution) -> None:
-    if bias is not None:
-        check_shape("bias", tuple(bias.shape), (call.groups.c_out,), "one element per output channel")
+    if c.call.channels_last:
+        array = c.xp.permute_dims(array, (0, *range(2, array.ndim), 1))
+    return array if c.call.batched else array[0, ...]
 
 
 def _check_grad(grad_output: Array, call: Convolution) -> None:
@@ -171,26 +180,24 @@ def _check_needs(needs: Any) -> tuple[str, ...]:
     return tuple(needs)
 
 
-def _gradients(
-    p: Passes,
-    needs: Sequence[str],
-    *,
-    both: Callable[[], Work | None] = lambda: None,
-    **passes: Callable[[], Work],
-) -> ConvGrads:
-    """Compute those gradients that are needed, side by side: that of x and the weight by `both`, if it can."""
-    together = both() if {"x", "weight"} <= set(needs) else None
-    works = {"both": together} if together is not None else {}
-    # The weight's before that of x: its tasks are larger.
-    works |= {n: passes[n]() for n in ("weight", "x", "bias") if n in needs and (n == "bias" or together is None)}
-    grads: dict[str, Any] = dict(zip(works, compute(p.xp, *works.values()), strict=True))
-    if together is not None:
-        grads["x"], grads["weight"] = grads.pop("both")
-    if "x" in grads:
-        grads["x"] = _from_first(p, grads["x"])
-    if "weight" in grads:
-        grads["weight"] = _from_kernels(p, grads["weight"])
-    return ConvGrads(*map(grads.get, ConvGrads._fields))
+def _conv_grads(c: _Checked, grad_x: Array | None, kernels: list[Array] | None, bias: Array | None) -> ConvGrads:
+    """Return gradients in the caller's layout."""
+    x = None if grad_x is None else _from_first(c, grad_x)
+    return ConvGrads(x, None if kernels is None else _from_kernels(c, kernels), bias)
+
+
+def _bias_grad(c: _Checked, grad: Array) -> Array:
+    """Return the sum over batch and positions: the bias is added to each element of its channel once."""
+    total = c.xp.empty(grad.shape[1], dtype=c.dtype, device=device(grad))
+    axes = (0, *range(2, grad.ndim))
+
+    def work(channels: slice) -> None:
+        found = sum_axis(c.xp, grad[:, channels, ...], axes, dtype=c.accumulate)
+        total[channels] = c.xp.astype(found, c.dtype, copy=False)
+
+    elements_each = grad.shape[0] * elements(grad.shape[2:])
+    spread_rows(c.xp, work, grad.shape[1], elements_each * item_bytes(dtype_name(c.dtype)))
+    return total
 
 
 # --- Public functions ------------------------------------------------------------------------------------------------
@@ -272,8 +279,7 @@ def conv(
     array([[[-1, -1, -1],
             [30, 50, 70]]])
     """
-    given = {} if bias is None else {"bias": bias}
-    xp, dtype, dev = _check_arrays(x=x, weight=weight, **given)
+    xp, dtype = _check_arrays(x=x, weight=weight, bias=bias)
     call = describe(
         tuple(x.shape),
         _weight_shape(weight),
@@ -284,10 +290,10 @@ def conv(
         padding_mode=padding_mode,
         channels_last=channels_last,
     )
-    _check_bias(bias, call)
-    p = Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
-    (y,) = compute(xp, p.correlate(_to_first(p, x), _to_kernels(p, weight), bias))
-    return _from_first(p, y)
+    if bias is not None:
+        check_shape("bias", tuple(bias.shape), (call.groups.c_out,), "one element per output channel")
+    c = _checked(xp, call, dtype, accumulate_dtype)
+    return _from_first(c, passes(xp).correlate(call, _to_first(c, x), _to_kernels(c, weight), bias))
 
 
 def conv_backward(
@@ -347,7 +353,7 @@ def conv_backward(
     (array([[[ 1.,  0., -1.]]]), array([[[3., 5.]]]), array([2.]))
     """
     needs = _check_needs(needs)
-    xp, dtype, dev = _check_arrays(grad_output=grad_output, x=x, weight=weight)
+    xp, dtype = _check_arrays(grad_output=grad_output, x=x, weight=weight)
     call = describe(
         tuple(x.shape),
         _weight_shape(weight),
@@ -359,17 +365,15 @@ def conv_backward(
         channels_last=channels_last,
     )
     _check_grad(grad_output, call)
-    p = Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
-    grad, image = _to_first(p, grad_output), _to_first(p, x)
-    kernels = functools.cache(lambda: _conjugate_kernels(p, weight))
-    return _gradients(
-        p,
-        needs,
-        both=lambda: p.gradients(grad, image, kernels()),
-        x=lambda: p.scatter(grad, kernels()),
-        weight=lambda: p.outer(grad, image, conj_image=True),
-        bias=lambda: p.channel_sums(grad),
-    )
+    c = _checked(xp, call, dtype, accumulate_dtype)
+    engine, grad, grad_x, kernels = passes(xp), _to_first(c, grad_output), None, None
+    if "x" in needs and "weight" in needs:
+        grad_x, kernels = engine.gradients(call, grad, _conj_kernels(c, weight), conj(xp, _to_first(c, x)))
+    elif "x" in needs:
+        grad_x = engine.scatter(call, grad, _conj_kernels(c, weight))
+    elif "weight" in needs:
+        kernels = engine.outer(call, grad, conj(xp, _to_first(c, x)), c.accumulate)
+    return _conv_grads(c, grad_x, kernels, _bias_grad(c, grad) if "bias" in needs else None)
 
 
 def conv_input_grad(
@@ -418,7 +422,7 @@ def conv_input_grad(
     >>> conv_input_grad(np.ones((1, 1, 3)), np.ones((1, 1, 3)), (1, 1, 8), stride=2)
     array([[[1., 1., 2., 1., 2., 1., 1., 0.]]])
     """
-    xp, dtype, dev = _check_arrays(grad_output=grad_output, weight=weight)
+    xp, dtype = _check_arrays(grad_output=grad_output, weight=weight)
     call = describe(
         as_shape(input_shape, "input_shape"),
         _weight_shape(weight),
@@ -431,9 +435,8 @@ def conv_input_grad(
         x_name="input_shape",
     )
     _check_grad(grad_output, call)
-    p = Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
-    (grad_x,) = compute(xp, p.scatter(_to_first(p, grad_output), _conjugate_kernels(p, weight)))
-    return _from_first(p, grad_x)
+    c = _checked(xp, call, dtype, accumulate_dtype)
+    return _from_first(c, passes(xp).scatter(call, _to_first(c, grad_output), _conj_kernels(c, weight)))
 
 
 def conv_weight_grad(
@@ -479,7 +482,7 @@ def conv_weight_grad(
     >>> conv_weight_grad(np.ones((1, 1, 2)), np.array([[[1., 2., 3.]]]), 2)
     array([[[3., 5.]]])
     """
-    xp, dtype, dev = _check_arrays(grad_output=grad_output, x=x)
+    xp, dtype = _check_arrays(grad_output=grad_output, x=x)
     d = len(members(kernel_size)) if is_sequence(kernel_size) else x.ndim - 2
     if d < 1 or x.ndim not in (d + 1, d + 2) or grad_output.ndim != x.ndim:
         raise ValueError(
@@ -506,9 +509,9 @@ def conv_weight_grad(
         channels_last=channels_last,
     )
     _check_grad(grad_output, call)
-    p = Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
-    (kernels,) = compute(xp, p.outer(_to_first(p, grad_output), _to_first(p, x), conj_image=True))
-    return _from_kernels(p, kernels)
+    c = _checked(xp, call, dtype, accumulate_dtype)
+    grad, image = _to_first(c, grad_output), conj(xp, _to_first(c, x))
+    return _from_kernels(c, passes(xp).outer(call, grad, image, c.accumulate))
 
 
 def conv_transpose(
@@ -571,8 +574,7 @@ def conv_transpose(
     >>> conv_transpose(np.array([[[1, 2]]]), np.array([[[1, 10, 100]]]), stride=2)
     array([[[  1,  10, 102,  20, 200]]])
     """
-    given = {} if bias is None else {"bias": bias}
-    xp, dtype, dev = _check_arrays(x=x, weight=weight, **given)
+    xp, dtype = _check_arrays(x=x, weight=weight, bias=bias)
     call = describe(
         tuple(x.shape),
         _weight_shape(weight),
@@ -584,10 +586,10 @@ def conv_transpose(
         channels_last=channels_last,
         transposed=True,
     )
-    _check_bias(bias, call)
-    p = Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
-    (y,) = compute(xp, p.scatter(_to_first(p, x), _to_kernels(p, weight), bias))
-    return _from_first(p, y)
+    if bias is not None:
+        check_shape("bias", tuple(bias.shape), (call.groups.c_out,), "one element per output channel")
+    c = _checked(xp, call, dtype, accumulate_dtype)
+    return _from_first(c, passes(xp).scatter(call, _to_first(c, x), _to_kernels(c, weight), bias))
 
 
 def conv_transpose_backward(
@@ -646,7 +648,7 @@ def conv_transpose_backward(
     (array([[[111., 111.]]]), array([[[3., 3., 3.]]]), array([5.]))
     """
     needs = _check_needs(needs)
-    xp, dtype, dev = _check_arrays(grad_output=grad_output, x=x, weight=weight)
+    xp, dtype = _check_arrays(grad_output=grad_output, x=x, weight=weight)
     call = describe(
         tuple(x.shape),
         _weight_shape(weight),
@@ -659,15 +661,13 @@ def conv_transpose_backward(
         transposed=True,
     )
     _check_grad(grad_output, call)
-    p = Passes(xp, call, dtype, _accumulate_name(xp, accumulate_dtype, dtype), dev)
-    grad, positions = _to_first(p, grad_output), _to_first(p, x)
-    return _gradients(
-        p,
-        needs,
-        x=lambda: p.correlate(grad, _conjugate_kernels(p, weight)),
-        weight=lambda: p.outer(positions, grad, conj_image=False),
-        bias=lambda: p.channel_sums(grad),
-    )
+    c = _checked(xp, call, dtype, accumulate_dtype)
+    engine, grad, grad_x, kernels = passes(xp), _to_first(c, grad_output), None, None
+    if "x" in needs:
+        grad_x = engine.correlate(call, grad, _conj_kernels(c, weight))
+    if "weight" in needs:
+        kernels = engine.outer(call, conj(xp, _to_first(c, x)), grad, c.accumulate)
+    return _conv_grads(c, grad_x, kernels, _bias_grad(c, grad) if "bias" in needs else None)
 
 
 def conv_output_shape(

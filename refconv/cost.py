@@ -20,7 +20,7 @@ from typing import Any
 
 from refconv.groups import ChannelGroups, lenet5_c3_groups, logarithmic_groups, uniform_groups
 from refconv.integers import as_int, shown
-from refconv.tiling import DEFAULT_WORKSPACE
+from refconv.settings import DEFAULT_WORKSPACE
 
 BYTES_PER_PARAMETER = 12
 """Training with momentum keeps a value, a gradient and a velocity for each parameter: three float32 numbers."""

@@ -74,7 +74,7 @@ class ChannelSide:
     sizes: tuple[int, ...]
     order: tuple[int, ...] | None = None
 
-    @property
+    @cached_property
     def is_contiguous(self) -> bool:
         """Whether the groups are consecutive blocks that cover all channels in order."""
         return self.order is None

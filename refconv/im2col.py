@@ -14,21 +14,21 @@ where P is the padded input.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from refconv import padding as pads
 from refconv.arrays import (
-    DTYPES,
     Array,
     Namespace,
+    accumulating_dtype,
     add_to,
-    computing_dtype,
+    check_dtype,
     device,
     dtype_of,
     elements,
     get_dtype,
     namespace_of,
+    native_dtype,
     plain,
     tap_slices,
     windows,
@@ -45,32 +45,24 @@ from refconv.shapes import (
 )
 
 
-def gather_columns(xp: Namespace, padded: Array, geo: Geometry, groups: int = 1, *, copy: bool | None = None) -> Array:
-    """Turn padded input (N, G·C, P1, …, Pd) into columns (N, G, C·T, L); a view, if one will do and `copy` is None."""
-    view = windows(xp, padded, geo.kernel, geo.stride, geo.dilation, geo.output)  # (N, G·C, k1…kd, o1…od)
-    rows = padded.shape[1] // groups * elements(geo.kernel)
-    return xp.reshape(view, (padded.shape[0], groups, rows, elements(geo.output)), copy=copy)
-
-
-def gather_columns_over_batch(xp: Namespace, padded: Array, geo: Geometry, groups: int = 1) -> Array:
-    """Turn padded input (N, G·C, P1, …, Pd) into columns (G, C·T, N·L): the batch is more columns."""
+def gather_columns(xp: Namespace, padded: Array, geo: Geometry, groups: int, *, copy: bool | None = None) -> Array:
+    """Return the columns (G, C·T, N·L) of a padded image (N, G·C, P1, …, Pd): im2col, with samples as more columns."""
     d = len(geo.kernel)
     view = windows(xp, padded, geo.kernel, geo.stride, geo.dilation, geo.output)  # (N, G·C, k1…kd, o1…od)
     view = xp.permute_dims(view, (*range(1, d + 2), 0, *range(d + 2, 2 * d + 2)))  # (G·C, k1…kd, N, o1…od)
     rows = padded.shape[1] // groups * elements(geo.kernel)
-    return xp.reshape(view, (groups, rows, padded.shape[0] * elements(geo.output)))
+    return xp.reshape(view, (groups, rows, padded.shape[0] * elements(geo.output)), copy=copy)
 
 
-def scatter_columns(xp: Namespace, columns: Array, geo: Geometry, padded: Sequence[int]) -> Array:
-    """Turn columns (N, G, C·T, L) into padded input (N, G·C, *padded): add every window back where it was read."""
-    batch, groups, rows, _ = columns.shape
-    channels = groups * (rows // elements(geo.kernel))
-    columns = xp.reshape(columns, (batch, channels, *geo.kernel, *geo.output))
-    image = xp.zeros((batch, channels, *padded), dtype=columns.dtype, device=device(columns))
-    # Within one tap all windows are distinct, so += loses nothing; windows overlap only between taps.
+def scatter_columns(xp: Namespace, columns: Array, geo: Geometry, batch: int) -> Array:
+    """Add columns (G, C·T, N·L) to a padded image (N, G·C, P1, …, Pd), each where it was read: col2im."""
+    channels = columns.shape[0] * columns.shape[1] // elements(geo.kernel)
+    columns = xp.reshape(columns, (channels, *geo.kernel, batch, *geo.output))
+    padded = xp.zeros((batch, channels, *geo.padded), dtype=columns.dtype, device=device(columns))
+    # The windows of one tap read distinct elements, so += loses nothing; windows overlap only between taps.
     for tap, where in tap_slices(geo.kernel, geo.stride, geo.dilation, geo.output):
-        add_to(xp, image, columns[(slice(None), slice(None), *tap, ...)], (..., *where))
-    return image
+        add_to(xp, padded, xp.moveaxis(columns[(slice(None), *tap, ...)], 1, 0), (..., *where))
+    return padded
 
 
 def axis_runs(geo: Geometry) -> list[tuple[pads.Run, ...]]:
@@ -128,8 +120,13 @@ def im2col(x: Array, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dil
     geo = geometry(shape[2:], kernel, stride=stride, padding=padding, dilation=dilation)
     _refuse(geo, shape)
     x = plain(x) if batched else plain(x)[None, ...]
+    if 0 in shape:
+        shape = (shape[0], shape[1] * elements(kernel), elements(geo.output))
+        columns = xp.zeros(shape, dtype=native_dtype(xp, x), device=device(x))
+        return columns if batched else columns[0, ...]
     padded = pads.pad(xp, x, axis_runs(geo), geo.padded, native_dtype(xp, x))
-    columns = gather_columns(xp, padded, geo, copy=True)[:, 0, :, :]
+    padded = xp.reshape(padded, (1, shape[0] * shape[1], *geo.padded))  # every sample as a group: (1, N·C, P1, …, Pd)
+    columns = gather_columns(xp, padded, geo, shape[0], copy=True)  # (N, C·T, L)
     return columns if batched else columns[0, ...]
 
 
@@ -193,28 +190,11 @@ def col2im(
     if 0 in shape or 0 in columns.shape:
         return xp.zeros(input_shape, dtype=dtype, device=device(columns))
     columns = xp.astype(columns, get_dtype(xp, accumulating_dtype(xp, dtype_of(columns))), copy=False)
-    columns = xp.reshape(columns, (shape[0], 1, *expected[-2:]))
-    image = scatter_columns(xp, columns, geo, geo.padded)
+    columns = xp.reshape(columns, (shape[0], *expected[-2:]))
+    image = scatter_columns(xp, columns, geo, 1)  # every sample as a group: (1, N·C, P1, …, Pd)
+    image = xp.reshape(image, (*shape[:2], *geo.padded))
     image = xp.astype(pads.fold(xp, image, axis_runs(geo), geo.size), dtype, copy=False)
     return image if batched else image[0, ...]
-
-
-def check_dtype(name: str, array: Array) -> str:
-    """Return the name of an array's data type, or raise TypeError if a convolution does not compute in it."""
-    dtype = dtype_of(array)
-    if dtype not in DTYPES:
-        raise TypeError(f"{name} must have one of the data types {', '.join(DTYPES)}; got {dtype}")
-    return dtype
-
-
-def accumulating_dtype(xp: Namespace, name: str) -> str:
-    """Return the data type to sum in: as every library does, half precision is summed in single."""
-    return "float32" if name == "float16" else computing_dtype(xp, name)
-
-
-def native_dtype(xp: Namespace, array: Array) -> Any:
-    """Return the array's data type in the machine's byte order."""
-    return getattr(xp, dtype_of(array))
 
 
 def _kernel_and_rank(kernel_size: Any, shape: Shape, name: str) -> tuple[Shape, bool]:

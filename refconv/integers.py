@@ -1,4 +1,4 @@
-"""Checking of numbers, flags and sequences, each in one way: the smallest parts of the one validator."""
+"""Checks of numbers, flags and sequences, each done in one way: the smallest parts of the one validator."""
 
 from __future__ import annotations
 
@@ -75,3 +75,12 @@ def as_bool(value: Any, name: str) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be a bool; got {shown(value)}")
     return bool(value)
+
+
+def cut(length: int, size: int) -> tuple[slice, ...]:
+    """Cut range(length) into slices of `size`.
+
+    >>> cut(5, 2)
+    (slice(0, 2, None), slice(2, 4, None), slice(4, 5, None))
+    """
+    return tuple(slice(start, min(start + size, length)) for start in range(0, length, size))

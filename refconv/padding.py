@@ -81,7 +81,7 @@ def clip(found: Sequence[Run], start: int, stop: int) -> tuple[Run, ...]:
 def pad(xp: Namespace, x: Array, axes: Sequence[Sequence[Run]], size: Sequence[int], dtype: DType) -> Array:
     """Pad (N, C, D1, …, Dd) to (N, C, *size) in `dtype`; a view of `x` where nothing need be copied."""
     if all(len(a) == 1 and a[0].step == 1 and a[0].padded == slice(0, s) for a, s in zip(axes, size, strict=True)):
-        return xp.astype(x[(..., *(a[0].input for a in axes))], dtype, copy=False)
+        return xp.astype(x[(..., *[a[0].input for a in axes])], dtype, copy=False)
     padded = xp.zeros((*x.shape[:2], *size), dtype=dtype, device=device(x))
     fill(xp, padded, x, axes)
     return padded

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from refconv.groups import Block, ChannelGroups, uniform_groups
+from refconv.groups import Block, ChannelGroups, ChannelSide, uniform_groups
 from refconv.integers import as_bool, as_int, is_sequence, members, shown
 
 Shape = tuple[int, ...]
@@ -67,12 +67,12 @@ class Geometry:
     @property
     def spans(self) -> Shape:
         """Effective kernel sizes: dilation·(k − 1) + 1 per axis."""
-        return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
+        return tuple([d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)])
 
     @property
     def padded(self) -> Shape:
         """Input sizes after padding and cropping."""
-        return tuple(n + before + after for n, (before, after) in zip(self.size, self.pads, strict=True))
+        return tuple([n + before + after for n, (before, after) in zip(self.size, self.pads, strict=True)])
 
 
 def geometry(
@@ -199,11 +199,20 @@ def _check_mode(mode: Any, pads: Pads, size: Shape) -> None:
             )
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # told apart by identity, which costs nothing
+@dataclass(frozen=True, slots=True)
+class ListedBlock:
+    """A block of equal groups: how many they are, and which of the listed channels of each side are theirs."""
+
+    count: int
+    image: slice
+    positions: slice
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity, which costs nothing
 class Convolution:
     """One checked call: shapes, groups and layout of a convolution or a transposed convolution.
 
-    Both kinds join an *image* (the side that is padded and read through windows: x of a convolution, y of a
+    Both kinds join an *image* (the array that is padded and read through windows: x of a convolution, y of a
     transposed one) to *positions* (one element per window: y, or x).
     """
 
@@ -220,12 +229,39 @@ class Convolution:
         channels = (block.in_size, block.out_size) if self.transposed else (block.out_size, block.in_size)
         return (*channels, *self.geometry.kernel)
 
-    @property
+    @functools.cached_property
+    def image_side(self) -> ChannelSide:
+        """The channels of the image: the inputs, or the outputs if transposed."""
+        return self.groups.outputs if self.transposed else self.groups.inputs
+
+    @functools.cached_property
+    def position_side(self) -> ChannelSide:
+        """The channels of the positions: the outputs, or the inputs if transposed."""
+        return self.groups.inputs if self.transposed else self.groups.outputs
+
+    @functools.cached_property
     def sides(self) -> list[tuple[int, int, int]]:
         """Group count, image channels and position channels of each block of equal groups."""
         if self.transposed:
             return [(block.count, block.out_size, block.in_size) for block in self.groups.blocks]
         return [(block.count, block.in_size, block.out_size) for block in self.groups.blocks]
+
+    @functools.cached_property
+    def blocks(self) -> list[ListedBlock]:
+        """The blocks of equal groups, as slices of the listed channels."""
+        found, image, positions = [], 0, 0
+        for count, C, K in self.sides:
+            ends = image + count * C, positions + count * K
+            found.append(ListedBlock(count, slice(image, ends[0]), slice(positions, ends[1])))
+            image, positions = ends
+        return found
+
+    @functools.cached_property
+    def kernel_shapes(self) -> list[Shape]:
+        """Shape (G, K, C·T) of each block's kernels; K are the channels of the positions."""
+        taps = math.prod(self.geometry.kernel)
+        firsts = [(block.count, self.weight_shape(block)) for block in self.groups.blocks]
+        return [(count, shape[0], shape[1] * taps) for count, shape in firsts]
 
     @property
     def stacked_weight_shape(self) -> Shape:
@@ -251,27 +287,26 @@ class Convolution:
 
 
 def describe(x_shape: Shape, weight_shape: Shape | Sequence[Shape], **options: Any) -> Convolution:
-    """Check a whole call against the rules and describe it; a call like one before is not worked out again.
+    """Check a whole call against the rules and describe it; repeated calls are cached.
 
     `weight_shape` is one shape, or one shape per group; the options are those of :func:`_describe`.
     """
     if isinstance(weight_shape, list):
         weight_shape = tuple(weight_shape)
-    if all(map(_is_exact, options.values())):
+    if _EXACT.issuperset(map(type, options.values())) or all(map(_is_exact, options.values())):
         return _describe_once(x_shape, weight_shape, **options)
     return _describe(x_shape, weight_shape, **options)
 
 
-def _is_exact(option: Any) -> bool:
-    """Tell whether an option equals nothing but what means the same: 1 equals True and 1.0, which are errors.
+_EXACT = {int, bool, str, ChannelGroups, type(None)}
 
-    At the top, the memory of calls tells types apart by itself.
+
+def _is_exact(option: Any) -> bool:
+    """Return whether an option is a safe cache key: (True, 2.0) equals (1, 2), but is an error.
+
+    At the top level, the cache itself distinguishes types.
     """
-    return (
-        type(option) in (int, bool, str, ChannelGroups)
-        or option is None
-        or (type(option) is tuple and all(type(member) is int for member in option))
-    )
+    return type(option) in _EXACT or (type(option) is tuple and all(type(member) is int for member in option))
 
 
 def _describe(

@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 
 import refconv
-from refconv import passes, tiling
+from refconv.cpu import passes, plan, threads
 from refconv.testing.problems import Operands, Problem, Results, definition_results, integer_arrays
 
 BACKENDS = ("numpy", "readonly-numpy", "array_api_strict", "torch", "cupy")
@@ -28,8 +28,9 @@ DTYPES = FLOATS + INTEGERS
 def cut_into(tile_bytes: int) -> Iterator[None]:
     """Cut calls into tiles this small, on every backend, so that small problems are tiled as large ones are."""
     with (
-        mock.patch.multiple(tiling, TILE_BYTES=tile_bytes, TASK_BYTES=tile_bytes, DEFAULT_WORKSPACE=tile_bytes),
-        mock.patch.multiple(passes, SUM_BYTES=tile_bytes, COPIED_AT_ONCE=-(-tile_bytes // 8)),
+        mock.patch.object(plan, "TILE_BYTES", tile_bytes),
+        mock.patch.object(threads, "TASK_BYTES", tile_bytes),
+        mock.patch.object(passes, "COPIED_AT_ONCE", -(-tile_bytes // 8)),
         refconv.set_workspace(tile_bytes),
     ):
         yield

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from refconv.bench.workloads import Layer
-from refconv.tiling import cores, set_workers
+from refconv.settings import cores, set_workers
 
 Call = Callable[[], Any]
 Variants = dict[str, Call]

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from refconv.bench.peers import Call
-from refconv.tiling import cores
+from refconv.settings import cores
 
 LEAST = 3
 """Repetitions of one measurement."""

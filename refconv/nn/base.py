@@ -21,7 +21,9 @@ from refconv.arrays import (
     Array,
     DType,
     Namespace,
+    accumulating_dtype,
     array_namespace,
+    check_dtype,
     dtype_kind,
     dtype_name,
     dtype_of,
@@ -30,7 +32,6 @@ from refconv.arrays import (
     load_backend,
     namespace_of,
 )
-from refconv.im2col import accumulating_dtype, check_dtype
 from refconv.integers import as_float, shown
 from refconv.shapes import Shape, check_shape, refuse_absurd
 

@@ -18,11 +18,11 @@ from refconv.arrays import (
     matmul,
     namespace_of,
     plain,
-    runs_on_cpu_threads,
 )
 from refconv.conv import conv, conv_backward
+from refconv.engine import is_fast, spread
 from refconv.groups import ChannelGroups
-from refconv.integers import as_bool, as_float, as_int, is_sequence
+from refconv.integers import as_bool, as_float, as_int, cut, is_sequence
 from refconv.nn.base import (
     Init,
     Layer,
@@ -39,7 +39,6 @@ from refconv.nn.base import (
     widened,
 )
 from refconv.shapes import Shape, per_axis
-from refconv.tiling import cut, spread
 
 
 class Conv(Layer):
@@ -512,7 +511,7 @@ def product(a: Array, b: Array) -> Array:
     product on one thread. So any number of workers gives the same bits.
     """
     xp = array_namespace(a, b)
-    if not runs_on_cpu_threads(xp):
+    if not is_fast(xp):
         return matmul(xp, a, b)
     a, b = plain(a), plain(b)
     rows, columns = a.shape[0], b.shape[1]

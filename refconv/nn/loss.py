@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from refconv.arrays import Array, DType, array_namespace, device, dtype_kind, dtype_of, get_dtype
-from refconv.im2col import accumulating_dtype, check_dtype
+from refconv.arrays import (
+    Array,
+    DType,
+    accumulating_dtype,
+    array_namespace,
+    check_dtype,
+    device,
+    dtype_kind,
+    dtype_of,
+    get_dtype,
+)
 from refconv.shapes import check_shape
 
 

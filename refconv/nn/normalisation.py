@@ -6,8 +6,19 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from refconv.arrays import Array, Namespace, device, dtype_of, elements, item_bytes, namespace_of, plain
-from refconv.im2col import accumulating_dtype, native_dtype
+from refconv.arrays import (
+    Array,
+    Namespace,
+    accumulating_dtype,
+    device,
+    dtype_of,
+    elements,
+    item_bytes,
+    namespace_of,
+    native_dtype,
+    plain,
+)
+from refconv.engine import spread_rows
 from refconv.integers import as_bool, as_float, as_int, is_sequence, members
 from refconv.nn.base import (
     Layer,
@@ -20,7 +31,6 @@ from refconv.nn.base import (
     per_channel,
     widened,
 )
-from refconv.tiling import spread_rows
 
 
 class LocalResponseNorm(Layer):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from refconv.arrays import Array, array_namespace, dtype_of, elements, item_bytes, namespace_of, plain
+from refconv.engine import spread_rows
 from refconv.integers import as_float
 from refconv.nn.base import Parameter
 from refconv.shapes import check_shape
-from refconv.tiling import spread_rows
 
 
 class SGD:

@@ -28,13 +28,13 @@ from refconv.arrays import (
     item_bytes,
     masked,
     namespace_of,
+    native_dtype,
     plain,
 )
-from refconv.im2col import native_dtype
+from refconv.engine import spread_rows
 from refconv.integers import as_bool, is_sequence, members
 from refconv.nn.base import Layer, check_floating, check_real, widened
 from refconv.shapes import Shape, per_axis, refuse_absurd
-from refconv.tiling import spread_rows
 
 Slices = tuple[Any, ...]
 

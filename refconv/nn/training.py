@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refconv.arrays import Array, array_namespace, device, dtype_of, to_numpy
-from refconv.integers import as_float, as_int, shown
+from refconv.integers import as_float, as_int, cut, shown
 from refconv.nn.base import Layer
 from refconv.nn.data import Split
 from refconv.nn.loss import SoftmaxCrossEntropy
@@ -19,7 +19,6 @@ from refconv.nn.optim import SGD
 from refconv.nn.schedule import Schedule, parse_schedule
 from refconv.padding import pad, runs
 from refconv.shapes import check_shape
-from refconv.tiling import cut
 
 Progress = Callable[[int, float], object]
 """Called after each epoch with its number, from 1, and its mean loss."""

@@ -15,7 +15,7 @@ from typing import Any
 import refconv
 from refconv.arrays import Array, Namespace, device
 from refconv.groups import ChannelGroups, uniform_groups
-from refconv.tiling import cores
+from refconv.settings import cores
 from refconv.tour.progress import Reporter
 
 STEPS = 4

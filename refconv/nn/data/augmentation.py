@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from refconv.integers import as_float, as_int, shown
+from refconv.integers import as_float, as_int, cut, shown
 from refconv.nn.data.bundled import bundled_photographs
 from refconv.nn.data.folder import centre_square
 from refconv.nn.data.split import Images, needing
-from refconv.tiling import cut
 
 Components = tuple[Images, Images]
 """Eigenvalues (3,), and eigenvectors (3, 3) in the columns."""

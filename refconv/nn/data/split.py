@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.tiling import cut
+from refconv.integers import cut
 
 Images = np.ndarray[Any, Any]
 _AT_A_TIME = 1024

@@ -1,0 +1,17 @@
+"""The three passes, fast on NumPy: the textbook's functions, tile by tile, on several threads.
+
+    passes.py     correlate, scatter, outer, gradients: what each task computes
+    plan.py       what a call is cut into: tiles
+    threads.py    how tasks are spread over threads
+    layouts.py    how im2col's columns lie in memory
+    adjoint.py    scatter as a correlation with the reversed kernel
+    choices.py    which of these ways a call takes: costs and thresholds
+
+docs/engine.md introduces them in four steps. Nothing outside :mod:`refconv.engine` imports this package, and nothing
+here runs for another array module.
+"""
+
+from refconv.cpu.passes import correlate, gradients, outer, scatter
+from refconv.cpu.threads import Job, run, spread_rows
+
+__all__ = ["Job", "correlate", "gradients", "outer", "run", "scatter", "spread_rows"]

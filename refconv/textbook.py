@@ -1,0 +1,170 @@
+r"""Convolution, transposed convolution and their gradients: the whole idea on one page, for every array module.
+
+N batch · G groups · C image channels of one group · K position channels of one group · T = k1·…·kd taps of the kernel ·
+L = o1·…·od positions · P padded image · w (G, K, C·T) kernels · y positions. Everything is one trilinear form: in each
+group,
+
+    F(y, w, P) = Σ_{n,k,l} Σ_{c,t}  y[n,k,l] · w[k,(c,t)] · P[n, c, l·stride + t·dilation]
+
+Let X = im2col(P), a matrix (C·T, N·L) with a column for each window. Leave out one of y, w and P, and one of three
+passes remains:
+
+    correlate   y = w · X               [g,k,ct] [g,ct,nl] -> [g,k,nl]
+    scatter     P = col2im(wᵀ · y)      [g,ct,k] [g,k,nl]  -> [g,ct,nl]
+    outer       w = y · Xᵀ              [g,k,nl] [g,nl,ct] -> [g,k,ct]
+
+A convolution is ``correlate`` (its x is the image). Its gradients for g are scatter(g, conj(w)) and
+outer(g, conj(x)). A transposed convolution is ``scatter`` (its x are the positions, its y is the image), so its
+gradients are correlate(g, conj(w)) and outer(conj(x), g). Groups are a batch axis of every product: no pass mixes two
+of them. Unequal groups are a loop over blocks of equal ones.
+
+Arrays are batched and channels first; `call` describes shapes and groups; `w` has one array of kernels per block.
+docs/gradients.md derives the three passes; refconv/cpu/ computes the same sums faster on NumPy.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from refconv.arrays import (
+    Array,
+    DType,
+    Namespace,
+    add_to,
+    array_namespace,
+    device,
+    dtype_of,
+    elements,
+    item_bytes,
+    matmul,
+    native_dtype,
+)
+from refconv.groups import ChannelSide
+from refconv.im2col import axis_runs, gather_columns, scatter_columns
+from refconv.integers import cut
+from refconv.padding import fold, pad
+from refconv.settings import workspace
+from refconv.shapes import Convolution, Shape
+
+# --- The three passes ---
+
+
+def correlate(call: Convolution, x: Array, w: Sequence[Array], bias: Array | None = None) -> Array:
+    """Return y = w · im2col(pad(x)) + bias: image (N, channels, D1, …, Dd) -> positions (N, channels, o1, …, od)."""
+    xp, side = array_namespace(x), call.position_side
+    y = _empty(xp, call, side, call.geometry.output, x)
+    for n in _slices(call, w[0]):
+        parts = []
+        for block, kernels in zip(call.blocks, w, strict=True):
+            X = _columns(xp, call, x[n, ...], block, kernels.dtype)  # (G, C·T, N·L)
+            Y = matmul(xp, kernels, X)  # (G, K, N·L)
+            Y = xp.reshape(Y, (Y.shape[0] * Y.shape[1], n.stop - n.start, *call.geometry.output))  # (G·K, N, o1, …, od)
+            parts.append((block.positions, xp.moveaxis(Y, 0, 1)))
+        write(xp, y, n, side, parts, bias)
+    return y
+
+
+def scatter(call: Convolution, y: Array, w: Sequence[Array], bias: Array | None = None) -> Array:
+    """Return x = unpad(col2im(wᵀ · y)) + bias: positions (N, channels, o1, …, od) -> image (N, channels, D1, …, Dd)."""
+    xp, side, geo = array_namespace(y), call.image_side, call.geometry
+    x = _empty(xp, call, side, geo.size, y)
+    for n in _slices(call, w[0]):
+        parts = []
+        for block, kernels in zip(call.blocks, w, strict=True):
+            Y = _positions(xp, call, y[n, ...], block, kernels.dtype)  # (G, K, N·L)
+            X = matmul(xp, xp.matrix_transpose(kernels), Y)  # (G, C·T, N·L)
+            P = scatter_columns(xp, X, geo, n.stop - n.start)  # (N, G·C, P1, …, Pd)
+            parts.append((block.image, fold(xp, P, axis_runs(geo), geo.size)))
+        write(xp, x, n, side, parts, bias)
+    return x
+
+
+def outer(call: Convolution, y: Array, x: Array, dtype: DType) -> list[Array]:
+    """Return w = y · im2col(pad(x))ᵀ in `dtype`: positions and image -> kernels (G, K, C·T) of each block."""
+    xp = array_namespace(x)
+    w = [xp.zeros(shape, dtype=dtype, device=device(x)) for shape in call.kernel_shapes]
+    for n in _slices(call, w[0]):
+        for block, kernels in zip(call.blocks, w, strict=True):
+            Y = _positions(xp, call, y[n, ...], block, dtype)  # (G, K, N·L)
+            X = _columns(xp, call, x[n, ...], block, dtype)  # (G, C·T, N·L)
+            add_to(xp, kernels, matmul(xp, Y, xp.matrix_transpose(X)))
+    return w
+
+
+def gradients(call: Convolution, y: Array, w: Sequence[Array], x: Array) -> tuple[Array, list[Array]]:
+    """Return scatter(y, w) and outer(y, x): both gradients of a convolution."""
+    return scatter(call, y, w), outer(call, y, x, w[0].dtype)
+
+
+# --- Operands of the matrix products: groups are their batch axis ---
+
+
+def _columns(xp: Namespace, call: Convolution, x: Array, block: Any, dtype: DType) -> Array:
+    """Return X = im2col(pad(x)) of a block: image (N, channels, D1, …, Dd) -> (G, C·T, N·L)."""
+    x = read(xp, x, call.image_side, block.image)
+    P = pad(xp, x, axis_runs(call.geometry), call.geometry.padded, dtype)  # (N, G·C, P1, …, Pd)
+    return gather_columns(xp, P, call.geometry, block.count)
+
+
+def _positions(xp: Namespace, call: Convolution, y: Array, block: Any, dtype: DType) -> Array:
+    """Return the positions of a block as matrices: (N, channels, o1, …, od) -> (G, K, N·L)."""
+    y = xp.astype(read(xp, y, call.position_side, block.positions), dtype, copy=False)
+    shape = (block.count, y.shape[1] // block.count, y.shape[0] * elements(call.geometry.output))
+    return xp.reshape(xp.moveaxis(y, 0, 1), shape)
+
+
+# --- From channels to groups and back ---
+
+
+def read(xp: Namespace, array: Array, side: ChannelSide, listed: slice) -> Array:
+    """Return some listed channels of (N, channels, …): a slice, or a copy where groups share or reorder channels."""
+    if side.is_contiguous:
+        return array[:, listed, ...]
+    return xp.take(array, xp.asarray(side.listed[listed], dtype=xp.int64, device=device(array)), axis=1)
+
+
+def write(xp: Namespace, out: Array, n: slice, side: ChannelSide, parts: Sequence[Any], bias: Array | None) -> None:
+    """Write parts, pairs (listed channels, array), to samples n of `out`: add shared channels and bias, round once."""
+    if not side.is_contiguous:
+        parts = [(slice(0, side.channels), _onto_channels(xp, side, [part for _, part in parts]))]
+    for channels, part in parts:
+        if bias is not None:
+            shift = xp.astype(bias[channels], part.dtype, copy=False)
+            add_to(xp, part, xp.reshape(shift, (-1, *(1,) * (part.ndim - 2))))
+        out[n, channels, ...] = xp.astype(part, out.dtype, copy=False)
+
+
+def _onto_channels(xp: Namespace, side: ChannelSide, parts: Sequence[Array]) -> Array:
+    """Add listed channels to the channels they were read from: the adjoint of reading, done by reading alone."""
+    batch, _, *size = parts[0].shape
+    zero = xp.zeros((batch, 1, *size), dtype=parts[0].dtype, device=device(parts[0]))
+    listed = xp.concat([*parts, zero], axis=1)  # (N, listed + 1, …); table entry `listed` names the zero channel
+    tables = [xp.asarray(table, dtype=xp.int64, device=device(zero)) for table in side.gather_tables()]
+    total = xp.take(listed, tables[0], axis=1)
+    for table in tables[1:]:
+        add_to(xp, total, xp.take(listed, table, axis=1))
+    return total
+
+
+def _empty(xp: Namespace, call: Convolution, side: ChannelSide, size: Shape, like: Array) -> Array:
+    return xp.empty((call.batch, side.channels, *size), dtype=native_dtype(xp, like), device=device(like))
+
+
+# --- Memory ---
+
+
+def _slices(call: Convolution, like: Array) -> tuple[slice, ...]:
+    """Cut the batch into slices whose scratch arrays fit the workspace; a single sample may exceed it."""
+    return _cut_batch(call, item_bytes(dtype_of(like)), workspace.get())
+
+
+@functools.lru_cache(maxsize=256)
+def _cut_batch(call: Convolution, number_bytes: int, budget: int) -> tuple[slice, ...]:
+    geo = call.geometry
+    L, columns, padded = elements(geo.output), elements(geo.kernel) * elements(geo.output), elements(geo.padded)
+    # Columns, image and padded image; positions twice, as they lie in the array and in the product.
+    each = [count * (C * (columns + 2 * padded) + 2 * K * L) for count, C, K in call.sides]
+    kept = 0 if call.groups.is_contiguous else sum(count * (2 * C * padded + 2 * K * L) for count, C, K in call.sides)
+    return cut(call.batch, max(1, budget // max(1, (max(each, default=0) + kept) * number_bytes)))
