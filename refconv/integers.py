@@ -84,3 +84,12 @@ def cut(length: int, size: int) -> tuple[slice, ...]:
     (slice(0, 2, None), slice(2, 4, None), slice(4, 5, None))
     """
     return tuple(slice(start, min(start + size, length)) for start in range(0, length, size))
+
+
+def even(length: int, most: int) -> int:
+    """Return the size of the fewest slices of range(length) of at most `most`, all of about the same size.
+
+    >>> cut(8, even(8, 6))
+    (slice(0, 4, None), slice(4, 8, None))
+    """
+    return max(1, -(-length // max(1, -(-length // max(1, most)))))

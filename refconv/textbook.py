@@ -43,7 +43,7 @@ from refconv.arrays import (
 )
 from refconv.groups import ChannelSide
 from refconv.im2col import axis_runs, gather_columns, scatter_columns
-from refconv.integers import cut
+from refconv.integers import cut, even
 from refconv.padding import fold, pad
 from refconv.settings import workspace
 from refconv.shapes import Convolution, Shape
@@ -58,8 +58,7 @@ def correlate(call: Convolution, x: Array, w: Sequence[Array], bias: Array | Non
     for n in _slices(call, w[0]):
         parts = []
         for block, kernels in zip(call.blocks, w, strict=True):
-            X = _columns(xp, call, x[n, ...], block, kernels.dtype)  # (G, C·T, N·L)
-            Y = matmul(xp, kernels, X)  # (G, K, N·L)
+            Y = matmul(xp, kernels, _columns(xp, call, x[n, ...], block, kernels.dtype))  # (G, K, N·L)
             Y = xp.reshape(Y, (Y.shape[0] * Y.shape[1], n.stop - n.start, *call.geometry.output))  # (G·K, N, o1, …, od)
             parts.append((block.positions, xp.moveaxis(Y, 0, 1)))
         write(xp, y, n, side, parts, bias)
@@ -74,8 +73,7 @@ def scatter(call: Convolution, y: Array, w: Sequence[Array], bias: Array | None 
         parts = []
         for block, kernels in zip(call.blocks, w, strict=True):
             Y = _positions(xp, call, y[n, ...], block, kernels.dtype)  # (G, K, N·L)
-            X = matmul(xp, xp.matrix_transpose(kernels), Y)  # (G, C·T, N·L)
-            P = scatter_columns(xp, X, geo, n.stop - n.start)  # (N, G·C, P1, …, Pd)
+            P = scatter_columns(xp, matmul(xp, xp.matrix_transpose(kernels), Y), geo, n.stop - n.start)
             parts.append((block.image, fold(xp, P, axis_runs(geo), geo.size)))
         write(xp, x, n, side, parts, bias)
     return x
@@ -88,8 +86,7 @@ def outer(call: Convolution, y: Array, x: Array, dtype: DType) -> list[Array]:
     for n in _slices(call, w[0]):
         for block, kernels in zip(call.blocks, w, strict=True):
             Y = _positions(xp, call, y[n, ...], block, dtype)  # (G, K, N·L)
-            X = _columns(xp, call, x[n, ...], block, dtype)  # (G, C·T, N·L)
-            add_to(xp, kernels, matmul(xp, Y, xp.matrix_transpose(X)))
+            add_to(xp, kernels, matmul(xp, Y, xp.matrix_transpose(_columns(xp, call, x[n, ...], block, dtype))))
     return w
 
 
@@ -167,4 +164,4 @@ def _cut_batch(call: Convolution, number_bytes: int, budget: int) -> tuple[slice
     # Columns, image and padded image; positions twice, as they lie in the array and in the product.
     each = [count * (C * (columns + 2 * padded) + 2 * K * L) for count, C, K in call.sides]
     kept = 0 if call.groups.is_contiguous else sum(count * (2 * C * padded + 2 * K * L) for count, C, K in call.sides)
-    return cut(call.batch, max(1, budget // max(1, (max(each, default=0) + kept) * number_bytes)))
+    return cut(call.batch, even(call.batch, budget // max(1, (max(each, default=0) + kept) * number_bytes)))

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from refconv.integers import cut
+from refconv.integers import cut, even
 from refconv.settings import workspace
 from refconv.shapes import Convolution, Geometry, ListedBlock
 
@@ -109,18 +109,18 @@ def _plan(call: Convolution, item_bytes: int, cuts: Cuts, tile: int, task: int, 
             per_channel, most = max(1, scratch.taps * K * item_bytes), min(sums, tile) // 4
             channels = max(1, min(channels, most // per_channel))
             at_once = max(1, min(count, most // max(1, C * per_channel)))
-        shares.append((1, _even(C, channels)) if channels < C else (at_once, C))
+        shares.append((1, even(C, channels)) if channels < C else (at_once, C))
     taken = zip(call.sides, shares, strict=True)
     largest = max((n * scratch.tile(c, K, rows) for (_, _, K), (n, c) in taken), default=1)
     samples = max(1, min(call.batch, budget // largest))
     if not share_channels and call.batch * largest > task:
         slices = 4 if len(shares) == 1 else 2  # at least, for threads to share; every block has tasks of its own
         samples = min(samples, -(-call.batch // slices))
-    samples = _even(call.batch, samples)
+    samples = even(call.batch, samples)
     pieces = []
     for index, (block, (_, C, K), (at_once, channels)) in enumerate(zip(call.blocks, call.sides, shares, strict=True)):
         fits = budget // (scratch.tile(C, K, rows) * samples)
-        pieces += _pieces(index, block, C, K, _even(block.count, max(1, min(at_once, fits))), channels)
+        pieces += _pieces(index, block, C, K, even(block.count, max(1, min(at_once, fits))), channels)
 
     def tile_bytes(piece: Piece) -> int:
         image, positions = piece.image.stop - piece.image.start, piece.positions.stop - piece.positions.start
@@ -219,15 +219,6 @@ def _pieces(index: int, block: ListedBlock, C: int, K: int, at_once: int, channe
             image = slice(first, end) if whole else slice(first + part.start, first + part.stop)
             found.append(Piece(index, groups, part, image, positions))
     return found
-
-
-def _even(length: int, most: int) -> int:
-    """Return the size of the fewest slices of at most `most`, cut to about the same size.
-
-    >>> cut(8, _even(8, 6))
-    (slice(0, 4, None), slice(4, 8, None))
-    """
-    return max(1, -(-length // max(1, -(-length // most))))
 
 
 # --- Rows of the image and rows of the output ---
