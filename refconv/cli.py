@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 
 import refconv
+from refconv.settings import ENGINES, engine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,6 +49,24 @@ _backend_option = click.option(
     "--backend",
     metavar="NAME",
     help="Array module: numpy, cupy, torch or array_api_strict. Default: $REFCONV_BACKEND, else numpy.",
+)
+
+
+def _use_engine(context: click.Context, option: click.Parameter, name: str | None) -> None:
+    """Compute with the engine called `name` until the command ends."""
+    context.with_resource(refconv.set_engine(name))
+    try:
+        engine()
+    except ValueError as error:  # REFCONV_ENGINE has another name
+        raise click.UsageError(str(error)) from error
+
+
+_engine_option = click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    callback=_use_engine,
+    expose_value=False,
+    help="What computes NumPy arrays: textbook (refconv/textbook.py) or fast. Default: $REFCONV_ENGINE, else fast.",
 )
 _json_option = click.option(
     "--json",
@@ -86,6 +105,7 @@ def _load_backend(name: str | None) -> Namespace:
     "--measure", is_flag=True, help="Also run one training step of each batch, on NumPy, and measure its peak and time."
 )
 @_backend_option
+@_engine_option
 @_json_option
 def cost(
     model: str, groups: str | None, batches: tuple[int, ...], measure: bool, backend: str | None, as_json: bool
@@ -208,6 +228,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random.")
 @click.option("--time-limit", type=float, default=10.0, show_default=True, metavar="S", help="Seconds for one call.")
 @_backend_option
+@_engine_option
 @_json_option
 def check(
     forward: str,
@@ -318,6 +339,7 @@ def _stream_for_the_report() -> TextIO | None:
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out, with the same other options.")
 @click.option("--checkpoint-every", type=click.IntRange(1), metavar="N", help="Save every N steps, not only epochs.")
 @_backend_option
+@_engine_option
 @_json_option
 @click.pass_context
 def train(
@@ -442,6 +464,7 @@ def train(
     help="Trainings at a time, which changes no result. Default: one for each core, one in all if not on NumPy.",
 )
 @_backend_option
+@_engine_option
 @_json_option
 @click.pass_context
 def compare(
@@ -591,6 +614,7 @@ def _handling(handler: Callable[[int, Any], object], *more: int) -> Iterator[Non
     help="Directory for the report, index.html and results.json.",
 )
 @_backend_option
+@_engine_option
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
@@ -646,6 +670,7 @@ def tour(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) 
     help="Directory for manifest.json and the arrays. It is replaced if it holds earlier vectors and nothing else.",
 )
 @_backend_option
+@_engine_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the numbers.")
 @_json_option
 def vectors(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
@@ -674,7 +699,7 @@ def vectors(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("workloads", nargs=-1, metavar="[WORKLOAD]…")
-@click.option("--peers", metavar="A,B,…", help="Whom to time; default: plain and all that are installed.")
+@click.option("--peers", metavar="A,B,…", help="Peers to time. Default: textbook and all that are installed.")
 @click.option("--dtype", default="float32", show_default=True, metavar="NAME", help="float32 or float64.")
 @click.option(
     "--pass",
@@ -696,6 +721,7 @@ def vectors(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Also write the record.")
 @_backend_option
+@_engine_option
 @_json_option
 def bench(
     workloads: tuple[str, ...],

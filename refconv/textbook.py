@@ -86,7 +86,9 @@ def outer(call: Convolution, y: Array, x: Array, dtype: DType) -> list[Array]:
     for n in _slices(call, w[0]):
         for block, kernels in zip(call.blocks, w, strict=True):
             Y = _positions(xp, call, y[n, ...], block, dtype)  # (G, K, N·L)
-            add_to(xp, kernels, matmul(xp, Y, xp.matrix_transpose(_columns(xp, call, x[n, ...], block, dtype))))
+            # As (X · Yᵀ)ᵀ, since some modules copy what they transpose: Y is smaller than X.
+            XY = matmul(xp, _columns(xp, call, x[n, ...], block, dtype), xp.matrix_transpose(Y))  # (G, C·T, K)
+            add_to(xp, kernels, xp.matrix_transpose(XY))
     return w
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from refconv.bench.workloads import Layer
-from refconv.settings import cores, set_workers
+from refconv.settings import cores, set_engine, set_workers
 
 Call = Callable[[], Any]
 Variants = dict[str, Call]
@@ -31,7 +32,7 @@ def operands(layer: Layer, dtype: str) -> tuple[Any, list[Any], Any, Any]:
     return x, weights, bias, grad
 
 
-def _refconv(layer: Layer, dtype: str, what: str) -> Variants:
+def _refconv(layer: Layer, dtype: str, what: str, engine: str | None = None) -> Variants:
     import refconv
 
     x, weights, bias, grad = operands(layer, dtype)
@@ -42,48 +43,12 @@ def _refconv(layer: Layer, dtype: str, what: str) -> Variants:
     options: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": groups}
 
     def forward() -> Any:
-        return refconv.conv(x, weight, bias, **options)
+        with set_engine(engine):
+            return refconv.conv(x, weight, bias, **options)
 
     def training() -> Any:
-        return forward(), refconv.conv_backward(grad, x, weight, **options)
-
-    return {"default": training if what == "training" else forward}
-
-
-def _plain(layer: Layer, dtype: str, what: str) -> Variants:
-    """Call the textbook without tiling: columns of the whole batch, one matrix product for each group."""
-    x, weights, bias, grad = operands(layer, dtype)
-    k, s, p, o, batch = layer.kernel, layer.stride, layer.padding, layer.output, layer.batch
-    sizes = layer.groups.in_sizes
-    starts = np.cumsum([0, *sizes])
-    out_starts = np.cumsum([0, *layer.groups.out_sizes])
-
-    def columns(part: Any) -> Any:
-        padded = np.pad(part, ((0, 0), (0, 0), (p, p), (p, p)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(2, 3))[:, :, ::s, ::s]
-        return windows.transpose(1, 4, 5, 0, 2, 3).reshape(part.shape[1] * k * k, batch * o * o)
-
-    def forward() -> Any:
-        parts = []
-        for g, weight in enumerate(weights):
-            y = weight.reshape(len(weight), -1) @ columns(x[:, starts[g] : starts[g + 1]])
-            parts.append(y.reshape(len(weight), batch, o, o))
-        return np.concatenate(parts).transpose(1, 0, 2, 3) + bias[:, None, None]
-
-    def training() -> Any:
-        y, grad_x, grad_weights = forward(), np.zeros_like(x), []
-        for g, weight in enumerate(weights):
-            part = x[:, starts[g] : starts[g + 1]]
-            up = grad[:, out_starts[g] : out_starts[g + 1]].transpose(1, 0, 2, 3).reshape(len(weight), -1)
-            grad_weights.append((up @ columns(part).T).reshape(weight.shape))
-            back = (weight.reshape(len(weight), -1).T @ up).reshape(part.shape[1], k, k, batch, o, o)
-            padded = np.zeros((part.shape[1], batch, layer.size + 2 * p, layer.size + 2 * p), part.dtype)
-            for i in range(k):
-                for j in range(k):
-                    padded[:, :, i : i + s * o : s, j : j + s * o : s] += back[:, i, j]
-            inner = slice(p, p + layer.size)
-            grad_x[:, starts[g] : starts[g + 1]] = padded[:, :, inner, inner].transpose(1, 0, 2, 3)
-        return y, grad_x, grad_weights, grad.sum(axis=(0, 2, 3))
+        with set_engine(engine):
+            return forward(), refconv.conv_backward(grad, x, weight, **options)
 
     return {"default": training if what == "training" else forward}
 
@@ -217,13 +182,13 @@ def _scipy(layer: Layer, dtype: str, what: str) -> Variants:
 
 PEERS: dict[str, Callable[[Layer, str, str], Variants]] = {
     "refconv": _refconv,
-    "plain": _plain,
+    "textbook": functools.partial(_refconv, engine="textbook"),
     "torch": _torch,
     "jax": _jax,
     "onnxruntime": _onnxruntime,
     "scipy": _scipy,
 }
-"""Every peer by name; "plain" is the textbook's im2col of the whole batch, in NumPy."""
+"""Every peer by name; "textbook" is refconv itself with its textbook engine."""
 
 _PACKAGES = {"torch": "torch", "jax": "jax", "onnxruntime": "onnxruntime", "scipy": "scipy"}
 _FORWARD_ONLY = ("onnxruntime", "scipy")
@@ -254,7 +219,7 @@ def threads(peer: str, layer: Layer) -> AbstractContextManager[object]:
     """Return a context inside which a peer uses the layer's threads; ONNX Runtime's belong to its session."""
     if layer.threads is not None and peer == "refconv":
         return set_workers(layer.threads)
-    if layer.threads is not None and peer == "plain":
+    if layer.threads is not None and peer == "textbook":
         from threadpoolctl import threadpool_limits
 
         limits: AbstractContextManager[object] = threadpool_limits(layer.threads)

@@ -21,6 +21,7 @@ import numpy as np
 from refconv.bench.peers import PASSES, PEERS
 from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.integers import as_int, shown
+from refconv.settings import engine
 
 CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 """Variables that the workers' environment lacks: where one is set, NumPy's matrix product is not at its best."""
@@ -144,6 +145,7 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
         "settings": {
             "dtype": settings.dtype,
             "pass": settings.what,
+            "engine": engine(),
             "rounds": settings.rounds,
             "seconds": settings.seconds,
             "patience": settings.patience,
@@ -206,6 +208,7 @@ def _roofs(settings: Settings) -> dict[str, float]:
 def _run(failure: str, module: str, *arguments: str) -> dict[str, Any]:
     """Return what a module of this package prints, run in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
+    environment["REFCONV_ENGINE"] = engine()
     command = [sys.executable, "-m", f"refconv.bench.{module}", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
