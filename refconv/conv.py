@@ -1,7 +1,7 @@
 """Convolution, transposed convolution and their gradients: the public functions.
 
-They check their arguments, bring them into one form (batched, channels first, an array of kernels for each block of
-equal groups) and hand over to an engine: :mod:`refconv.textbook`, or on NumPy the faster :mod:`refconv.cpu`.
+They check their arguments, convert them to one form (batched, channels first, one array of kernels for each block of
+equal groups) and call an engine: :mod:`refconv.textbook`, or on NumPy the faster :mod:`refconv.cpu`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from refconv.integers import as_bool, as_int, is_sequence, members, shown
 from refconv.shapes import Convolution, as_shape, check_shape, describe, per_axis
 
 Weight = Any
-"""One array, or a sequence of arrays with one per channel group."""
+"""One array, or a sequence with one array per channel group."""
 
 
 class ConvGrads(NamedTuple):
@@ -47,7 +47,7 @@ class ConvGrads(NamedTuple):
 
 
 class _Checked(NamedTuple):
-    """A checked call: its array module, its description, and the data types of its result and of its sums."""
+    """A checked call: its array module, its description, and the data types of its result and its sums."""
 
     xp: Namespace
     call: Convolution
@@ -76,7 +76,7 @@ def _conj_kernels(c: _Checked, weight: Weight) -> list[Array]:
 
 
 def _from_kernels(c: _Checked, kernels: list[Array]) -> Weight:
-    """Return gradients of the weight's own form from one array of kernels per block."""
+    """Return gradients in the form of the weight, given one array of kernels per block."""
     xp, grads = c.xp, []
     for block, kernel in zip(c.call.groups.blocks, kernels, strict=True):
         kernel = xp.astype(kernel, c.dtype, copy=False)
@@ -129,7 +129,7 @@ def _accumulate_name(xp: Namespace, accumulate_dtype: Any, dtype: str) -> str:
         return accumulating_dtype(xp, dtype)
     try:
         name = dtype_name(accumulate_dtype)
-    except (TypeError, ValueError):  # no data type, or something that has no name
+    except (TypeError, ValueError):  # not a data type, or one without a name
         name = ""
     if name not in DTYPES:
         error = ValueError if isinstance(accumulate_dtype, str) else TypeError
@@ -138,7 +138,8 @@ def _accumulate_name(xp: Namespace, accumulate_dtype: Any, dtype: str) -> str:
         )
     if dtype_kind(name) != dtype_kind(dtype):
         raise TypeError(
-            f"accumulate_dtype must be of the operands' kind: {dtype} is {dtype_kind(dtype)}, {name} {dtype_kind(name)}"
+            f"accumulate_dtype must be of the operands' kind: {dtype} is {dtype_kind(dtype)}; got {name}, "
+            f"which is {dtype_kind(name)}"
         )
     return computing_dtype(xp, name)
 
@@ -150,7 +151,7 @@ def _weight_shape(weight: Weight) -> Any:
 
 
 def _to_first(c: _Checked, array: Array) -> Array:
-    """View an array of the caller's layout as (N, channels, D1, …, Dd)."""
+    """View an array in the caller's layout as (N, channels, D1, …, Dd)."""
     array = plain(array)
     if not c.call.batched:
         array = array[None, ...]
@@ -161,7 +162,7 @@ def _to_first(c: _Checked, array: Array) -> Array:
 
 
 def _from_first(c: _Checked, array: Array) -> Array:
-    """Give (N, channels, D1, …, Dd) the caller's layout."""
+    """Return an array (N, channels, D1, …, Dd) in the caller's layout."""
     if c.call.channels_last:
         array = c.xp.permute_dims(array, (0, *range(2, array.ndim), 1))
     return array if c.call.batched else array[0, ...]
@@ -176,7 +177,7 @@ def _check_needs(needs: Any) -> tuple[str, ...]:
         raise TypeError(f'needs must be a tuple of names among "x", "weight" and "bias"; got {shown(needs)}')
     for name in needs:
         if not isinstance(name, str) or name not in ConvGrads._fields:
-            raise ValueError(f'needs must hold only "x", "weight" and "bias"; got {shown(name)}')
+            raise ValueError(f'needs may contain only "x", "weight" and "bias"; got {shown(name)}')
     return tuple(needs)
 
 
@@ -187,7 +188,7 @@ def _conv_grads(c: _Checked, grad_x: Array | None, kernels: list[Array] | None, 
 
 
 def _bias_grad(c: _Checked, grad: Array) -> Array:
-    """Return the sum over batch and positions: the bias is added to each element of its channel once."""
+    """Return the sum over batch and positions, because the bias is added once to each element of its channel."""
     total = c.xp.empty(grad.shape[1], dtype=c.dtype, device=device(grad))
     axes = (0, *range(2, grad.ndim))
 
@@ -195,8 +196,8 @@ def _bias_grad(c: _Checked, grad: Array) -> Array:
         found = sum_axis(c.xp, grad[:, channels, ...], axes, dtype=c.accumulate)
         total[channels] = c.xp.astype(found, c.dtype, copy=False)
 
-    elements_each = grad.shape[0] * elements(grad.shape[2:])
-    spread_rows(c.xp, work, grad.shape[1], elements_each * item_bytes(dtype_name(c.dtype)))
+    channel_bytes = grad.shape[0] * elements(grad.shape[2:]) * item_bytes(dtype_name(c.dtype))
+    spread_rows(c.xp, work, grad.shape[1], min(channel_bytes, 2**22))  # a sum needs no scratch, however long it is
     return total
 
 
@@ -222,31 +223,31 @@ def conv(
               P[n,\, c,\, o \cdot \mathrm{stride} + t \cdot \mathrm{dilation}]
 
     where P is `x` padded and in(k) are the input channels that the group of output channel k reads. This is
-    cross-correlation, as in every deep-learning library: the kernel is not flipped, nor conjugated.
+    cross-correlation, as in every deep-learning library: the kernel is neither flipped nor conjugated.
 
     Parameters
     ----------
     x : array (N, C, D1, …, Dd) or (C, D1, …, Dd)
         Input; d = ``weight.ndim - 2`` ≥ 1. It may be read-only or have any strides.
     weight : array (K, C/G, k1, …, kd), or sequence of arrays
-        With a `ChannelGroups`, one array per group, of shapes ``groups.weight_shapes(kernel_size)``; where these are
-        all the same, one array that joins them along the first axis will do.
+        With a `ChannelGroups`, one array per group, of shapes ``groups.weight_shapes(kernel_size)``; if these are
+        all equal, one array that joins them along the first axis is also accepted.
     bias : array (K,), optional
         Added to each output channel.
     stride, dilation : int or sequence of int
         Step between windows; step between the taps of one window.
     padding : int, sequence of int, sequence of (before, after), "valid", "same" or "same_lower"
-        Elements added around the input; negative numbers crop it. "same" gives ceil(n / stride) outputs, an odd
-        element going after ("same_lower": before) the input, also where stride > 1.
+        Elements added around the input; negative numbers crop it. "same" gives ceil(n / stride) outputs, also
+        if stride > 1; an odd element goes after the input ("same_lower": before it).
     groups : int or ChannelGroups
         G equal, contiguous blocks of channels, or any :class:`ChannelGroups`.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
-        What the added elements show: the input is extended to infinity by the mode, and padding chooses the
-        window. As in PyTorch, "reflect" needs padding < n and "circular" padding ≤ n.
+        Values of the added elements: the mode extends the input to infinity, and padding selects a window
+        of it. As in PyTorch, "reflect" needs padding < n and "circular" padding ≤ n.
     channels_last : bool
         x and y are (N, D1, …, Dd, C) and (N, o1, …, od, K); the weight keeps its layout.
     accumulate_dtype : dtype or str, optional
-        Compute in this data type of the same kind, and round once at the end. By default the operands' own,
+        Compute in this data type of the same kind, and round once at the end. Default: the operands' own,
         except that float16 is computed in float32.
 
     Returns
@@ -260,7 +261,7 @@ def conv(
     TypeError
         If an argument has the wrong type, or the operands do not share one module and data type.
     ValueError
-        If a shape or a number breaks a rule, or the request is absurdly large (more than 2^40 elements).
+        If a shape or a number breaks a rule, or an array would have more than 2^40 elements.
 
     References
     ----------
@@ -328,14 +329,14 @@ def conv_backward(
     grad_output : array
         Gradient with respect to the output, of the output's shape.
     x, weight, stride, padding, dilation, groups, padding_mode, channels_last, accumulate_dtype
-        As they were given to :func:`conv`.
+        As passed to :func:`conv`.
     needs : tuple of str
-        Which gradients to compute, among "x", "weight" and "bias".
+        Gradients to compute, among "x", "weight" and "bias".
 
     Returns
     -------
     ConvGrads
-        Named tuple ``(x, weight, bias)`` of new arrays; None where not needed. ``weight`` is a tuple where `weight`
+        Named tuple ``(x, weight, bias)`` of new arrays; None where not needed. ``weight`` is a tuple if `weight`
         is a sequence.
 
     Raises
@@ -391,7 +392,7 @@ def conv_input_grad(
 ) -> Array:
     """Return the gradient of :func:`conv` with respect to its input, given the input's shape.
 
-    The formula is x̄ of :func:`conv_backward`. The shape is needed because several input sizes give the same output
+    The formula is x̄ of :func:`conv_backward`. The shape is needed because several input sizes can give the same output
     size: with k = 3 and stride 2, both 7 and 8 give 3.
 
     Parameters
@@ -401,7 +402,7 @@ def conv_input_grad(
     weight : array or sequence of arrays
         As for :func:`conv`.
     input_shape : sequence of int
-        Shape of x in the layout that `channels_last` says, with N (unless unbatched) and C.
+        Shape of x in the layout chosen by `channels_last`, with N (unless unbatched) and C.
     stride, padding, dilation, groups, padding_mode, channels_last, accumulate_dtype
         As for :func:`conv`.
 
@@ -461,7 +462,7 @@ def conv_weight_grad(
     grad_output, x : array
         Gradient with respect to the output, and the input.
     kernel_size : int or sequence of int
-        Kernel size per spatial axis. An int stands for all axes of a batched `x`.
+        Kernel size per spatial axis. An int applies to all axes of a batched `x`.
     stride, padding, dilation, groups, padding_mode, channels_last, accumulate_dtype
         As for :func:`conv`.
 
@@ -527,7 +528,7 @@ def conv_transpose(
     channels_last: bool = False,
     accumulate_dtype: Any = None,
 ) -> Array:
-    r"""Convolve `x` with `weight`, transposed: the adjoint map of a convolution, used in its own right.
+    r"""Convolve `x` with `weight`, transposed: the adjoint of a convolution, used as a layer of its own.
 
     .. math:: y[n, k, p] = b[k] + \sum_{c, t, l\;:\; l \cdot \mathrm{stride}
               + t \cdot \mathrm{dilation} = p + \mathrm{before}} w[c, k, t]\; x[n, c, l]
@@ -543,11 +544,11 @@ def conv_transpose(
     bias : array (K,), optional
         Added to each output channel.
     stride, dilation : int or sequence of int
-        Step between the places where neighbouring inputs are written; step between the kernel's taps.
+        Step between the outputs of neighbouring inputs; step between the kernel's taps.
     padding : int, sequence of int, or sequence of (before, after)
-        Elements cropped from the output: what a convolution from y to x would pad with.
+        Elements cropped from the output: the padding of the convolution from y to x.
     output_padding : int or sequence of int
-        Extends the output after its end, where values of the kernel can land; smaller than stride or dilation.
+        Elements added at the end of the output, within reach of the kernel; smaller than stride or dilation.
     groups : int or ChannelGroups
         Each group reads its ``in_channels`` of x and writes its ``out_channels`` of y.
     channels_last, accumulate_dtype
@@ -624,9 +625,9 @@ def conv_transpose_backward(
     grad_output : array
         Gradient with respect to the output, of the output's shape.
     x, weight, stride, padding, output_padding, dilation, groups, channels_last, accumulate_dtype
-        As they were given to :func:`conv_transpose`.
+        As passed to :func:`conv_transpose`.
     needs : tuple of str
-        Which gradients to compute, among "x", "weight" and "bias".
+        Gradients to compute, among "x", "weight" and "bias".
 
     Returns
     -------
@@ -681,14 +682,14 @@ def conv_output_shape(
     padding_mode: str = "zeros",
     channels_last: bool = False,
 ) -> tuple[int, ...]:
-    """Return the shape that :func:`conv` would give, without any array.
+    """Return the shape of the result of :func:`conv`, without any array.
 
     Parameters
     ----------
     input_shape : sequence of int
         Shape of x, with N (unless unbatched) and C.
-    weight_shape : sequence of int, or sequence of such
-        Shape of the weight; with a :class:`ChannelGroups`, one shape per group, or one shape where all are equal.
+    weight_shape : sequence of int, or sequence of such sequences
+        Shape of the weight; with a :class:`ChannelGroups`, one shape per group, or one joined shape if all are equal.
     stride, padding, dilation, groups, padding_mode, channels_last
         As for :func:`conv`.
 
@@ -704,7 +705,7 @@ def conv_output_shape(
 
     Examples
     --------
-    AlexNet's first layer: 224 pixels do not give 55 outputs, 227 do.
+    AlexNet's first layer: 227 pixels give 55 outputs, 224 do not.
 
     >>> from refconv import conv_output_shape
     >>> conv_output_shape((128, 3, 227, 227), (96, 3, 11, 11), stride=4)

@@ -1,14 +1,17 @@
-"""Which array modules the tests run on (``--backend``), and how Hypothesis draws."""
+"""Array modules (``--backend``) and engines that the tests run with, and how Hypothesis draws."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.helpers import BACKENDS, Backend, Missing, load
+from refconv.settings import ENGINES
+from tests.helpers import BACKENDS, NUMPY, Backend, Missing, load
 
 _QUIET = {
     "deadline": None,
@@ -24,6 +27,12 @@ settings.register_profile("mutation-quick", max_examples=10, **_FIRST)
 settings.register_profile("mutation-full", max_examples=60, **_FIRST)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+BOTH_ENGINES = {
+    "test_conv_backward", "test_conv_forward", "test_conv_transpose", "test_errors", "test_messages", "test_properties",
+    "test_torch_agreement",
+}  # fmt: skip
+"""Modules whose tests run with both engines where they have no `backend`, which has them both."""
+
 _CHOSEN = pytest.StashKey[dict[str, "Backend | str"]]()
 
 
@@ -31,17 +40,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backend",
         metavar="NAME",
-        help="run on one array module only: numpy (writable and read-only), array_api_strict, torch or cupy "
+        help="run on one array module only: numpy (writable, read-only, textbook), array_api_strict, torch or cupy "
         "(default: every one present on this machine)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     name = config.getoption("--backend")
-    known = [b for b in BACKENDS if b != "readonly-numpy"]
+    known = [b for b in BACKENDS if b not in NUMPY[1:]]
     if name is not None and name not in BACKENDS:
         raise pytest.UsageError(f"--backend {name}: unknown array module; choose one of {', '.join(known)}")
-    wanted = BACKENDS if name is None else ("numpy", "readonly-numpy") if name == "numpy" else (name,)
+    wanted = BACKENDS if name is None else NUMPY if name == "numpy" else (name,)
     chosen: dict[str, Backend | str] = {}
     for wish in wanted:
         try:
@@ -60,6 +69,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for name, found in metafunc.config.stash[_CHOSEN].items()
         ]
         metafunc.parametrize("backend", params)
+    elif metafunc.module.__name__.rpartition(".")[2] in BOTH_ENGINES:
+        metafunc.fixturenames.append("engine")
+        metafunc.parametrize("engine", ENGINES)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Run a test with the engine of its parameters: that of a NumPy backend, or `engine`."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    backend, engine = getattr(params.get("backend"), "name", None), params.get("engine")
+    if backend in NUMPY:
+        engine = "textbook" if backend == "textbook" else "fast"
+    with mock.patch.dict(os.environ, {"REFCONV_ENGINE": engine} if engine in ENGINES else {}):
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

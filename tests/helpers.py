@@ -18,7 +18,9 @@ import refconv
 from refconv.cpu import passes, plan, threads
 from refconv.testing.problems import Operands, Problem, Results, definition_results, integer_arrays
 
-BACKENDS = ("numpy", "readonly-numpy", "array_api_strict", "torch", "cupy")
+NUMPY = ("numpy", "readonly-numpy", "textbook")
+"""NumPy arrays with the fast engine, writable or read-only, and with the textbook."""
+BACKENDS = (*NUMPY, "array_api_strict", "torch", "cupy")
 FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 DTYPES = FLOATS + INTEGERS
@@ -69,7 +71,7 @@ class Backend:
             return tuple(self.asarray(a) for a in array)
         array = np.array(array)  # a copy, so that nothing under test can reach the caller's
         if self.is_numpy:
-            array.flags.writeable = self.name == "numpy"
+            array.flags.writeable = self.name != "readonly-numpy"
             return array
         if self.name == "torch":
             return importlib.import_module("torch").from_numpy(array)
@@ -131,7 +133,7 @@ def assert_within(actual: Any, expected: Any, bound: Any) -> None:
 
 def load(name: str) -> Backend:
     """Return the backend of that name, or raise Missing with the reason."""
-    modules = {"readonly-numpy": "numpy", "torch": "array_api_compat.torch", "cupy": "array_api_compat.cupy"}
+    modules = {**dict.fromkeys(NUMPY, "numpy"), "torch": "array_api_compat.torch", "cupy": "array_api_compat.cupy"}
     try:
         xp = importlib.import_module(modules.get(name, name))
         array = xp.zeros(1)

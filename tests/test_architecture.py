@@ -11,17 +11,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = {
-    "adjoint", "arrays", "conv", "cost", "groups", "im2col", "integers", "layouts", "padding", "passes", "rowwise",
-    "shapes", "tiling",
-}  # fmt: skip
+INTEGERS = {"integers", "groups", "shapes"}  # they never see an array
+TOOLS = {*INTEGERS, "arrays", "im2col", "padding", "settings"}
+CORE = {*TOOLS, "textbook", "cpu", "engine", "conv", "cost"}
 MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not listed (cli, tour) may reach all
     "integers": set(),
     "groups": {"integers"},
-    "shapes": {"integers", "groups"},  # none of the three sees an array
+    "shapes": {"integers", "groups"},
     "arrays": set(),
+    "settings": {"integers"},
+    "padding": {"arrays"},
+    "im2col": {*INTEGERS, "arrays", "padding"},
+    "textbook": TOOLS,  # no thread, no tile, no layout
+    "cpu": {"cpu", "textbook", *TOOLS},
+    "engine": {"cpu", "textbook", *TOOLS},
+    "conv": {"engine", "cpu", "textbook", *TOOLS},
+    "cost": CORE,
     "refconv": CORE,  # __init__.py
-    **dict.fromkeys(CORE - {"integers", "groups", "shapes", "arrays"}, CORE),
     "nn": {"nn", *CORE},
     "testing": {"testing", "arrays", "integers", "groups"},  # oracles share no code with what they judge
 }
@@ -112,6 +118,38 @@ def wrong_arrows(sources: Sources) -> list[str]:
     return found
 
 
+def imports_of_cpu(sources: Sources) -> list[str]:
+    """Return the modules outside refconv.cpu that import it themselves."""
+    return [
+        path
+        for path, text in sources.items()
+        if not path.startswith("refconv/cpu/")
+        and any(f"{name}.".startswith("refconv.cpu.") for name in imported(path, ast.walk(ast.parse(text))))
+    ]
+
+
+def dispatches(sources: Sources) -> list[str]:
+    """Return where the core tells array modules apart outside arrays.py, engine.py and cpu/.
+
+    Namespaces must not be compared (``xp is np``), asked for their name or whether they are NumPy, nor arrays asked for
+    their class. Numbers and sequences may: integers.py, shapes.py and groups.py accept NumPy's.
+    """
+    found = []
+    for path, text in sources.items():
+        if short(module_name(path)) not in CORE - {"arrays", "engine", "cpu"} - INTEGERS:
+            continue
+        for node in ast.walk(ast.parse(text)):
+            code = ast.unparse(node)
+            if (
+                (isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Is | ast.IsNot) and "xp" in code.split())
+                or (isinstance(node, ast.Attribute) and code.endswith((".__name__", ".__class__")) and "xp" in code)
+                or (isinstance(node, ast.Call) and code.startswith(("is_numpy(", "hasattr(xp")))
+                or (isinstance(node, ast.Call) and code.startswith("isinstance(") and "ndarray" in code)
+            ):
+                found.append(f"{path}:{node.lineno} {code}")
+    return found
+
+
 def heavy_imports(sources: Sources) -> list[str]:
     """Optional packages: never while the core or refconv.nn is imported, and in the core's functions never either."""
     found = []
@@ -155,6 +193,29 @@ def test_every_module_of_the_core_is_there():
     assert present >= {*CORE, "nn", "testing", "cli"}
 
 
+def test_one_file_imports_the_cpu_engine():
+    assert imports_of_cpu(package_sources()) == ["refconv/engine.py"]
+
+
+def test_one_file_tells_array_modules_apart():
+    assert dispatches(package_sources()) == []
+
+
+@pytest.mark.parametrize(
+    "code", ["xp is np", "np is not xp", "xp.__name__", "is_numpy(xp)", "isinstance(x, np.ndarray)"]
+)
+def test_a_dispatch_on_the_array_module_is_caught(code):
+    assert len(dispatches({"refconv/textbook.py": f"if {code}:\n    pass"})) == 1
+    assert dispatches({"refconv/arrays.py": f"if {code}:\n    pass"}) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["import refconv.cpu", "from refconv import cpu", "def f():\n    from .cpu import plan"]
+)
+def test_another_import_of_the_cpu_engine_is_caught(text):
+    assert imports_of_cpu({"refconv/conv.py": text, "refconv/cpu/plan.py": text}) == ["refconv/conv.py"]
+
+
 def test_core_imports_nothing_heavy():
     assert heavy_imports(package_sources()) == []
 
@@ -174,7 +235,14 @@ HOUSE = {
     "refconv/__init__.py": "from refconv.conv import conv",
     "refconv/arrays.py": "import numpy as np",
     "refconv/shapes.py": "import math",
-    "refconv/conv.py": "from refconv import arrays, shapes",
+    "refconv/settings.py": "from refconv.integers import as_int",
+    "refconv/integers.py": "import math",
+    "refconv/im2col.py": "from refconv.arrays import windows",
+    "refconv/textbook.py": "from refconv.im2col import gather_columns",
+    "refconv/cpu/__init__.py": "from refconv.cpu.plan import plan",
+    "refconv/cpu/plan.py": "from refconv.textbook import read",
+    "refconv/engine.py": "from refconv import cpu, settings, textbook",
+    "refconv/conv.py": "from refconv import arrays, engine, shapes",
     "refconv/nn/__init__.py": "from refconv.nn.layers import Conv",
     "refconv/nn/layers.py": "from refconv.conv import conv\nfrom .loss import mean",
     "refconv/nn/loss.py": "from refconv.arrays import to_numpy",
@@ -198,6 +266,11 @@ def test_a_sound_house_passes():
         ("shapes", "import refconv", "refconv.shapes reaches refconv.arrays"),
         ("arrays", "from refconv.conv import conv", "refconv.arrays imports itself, through others"),
         ("arrays", "from refconv.cli import main", "refconv.conv reaches refconv.cli"),
+        ("textbook", "from refconv.cpu import plan", "refconv.textbook reaches refconv.cpu.plan"),
+        ("textbook", "from refconv import engine", "refconv.textbook reaches refconv.engine"),
+        ("cpu/plan", "from refconv import engine", "refconv.cpu.plan reaches refconv.engine"),
+        ("im2col", "from refconv import settings", "refconv.im2col reaches refconv.settings"),
+        ("testing/oracle", "from refconv import textbook", "refconv.testing.oracle reaches refconv.textbook"),
         ("conv", "import refconv.nn.layers as n", "refconv.conv reaches refconv.nn.layers"),
         ("conv", "from .nn import loss", "refconv.conv reaches refconv.nn.loss"),
         ("conv", "def f():\n    from refconv.tour import f", "refconv.conv reaches refconv.tour"),

@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from refconv import tiling
+from refconv import settings, textbook
 from refconv.bench import peers, run
 from refconv.bench.peers import PASSES, PEERS, can, operands, threads
 from refconv.bench.roofs import roofs
 from refconv.bench.run import BenchError, Settings, run_bench, summary
 from refconv.bench.worker import measure, median_seconds
 from refconv.bench.workloads import WORKLOADS, Layer
+from refconv.settings import cores
 from refconv.testing.definition import (
     definition_bias_grad,
     definition_conv,
     definition_input_grad,
     definition_weight_grad,
 )
-from refconv.tiling import cores
 from tests.helpers import script
 from tests.test_cli import run as run_command
 
@@ -78,10 +78,7 @@ def test_every_peer_computes_the_same(peer: str, layer: Layer, what: str) -> Non
     for call in PEERS[peer](layer, "float64", what).values():
         found, wanted = flat(call()), [right["y"]]
         if what == "training":
-            weights = right["weight"]
-            if peer == "plain" and layer.groups.is_uniform:  # it has one for each group
-                weights = np.split(weights[0], layer.groups.n)
-            wanted = [right["x"], right["bias"], *weights]
+            wanted = [right["x"], right["bias"], *right["weight"]]
         for array in wanted:
             layouts = [array, array.transpose(0, 2, 3, 1)] if array.ndim == 4 else [array]
             assert any(
@@ -89,6 +86,20 @@ def test_every_peer_computes_the_same(peer: str, layer: Layer, what: str) -> Non
                 for candidate in found
                 for a in layouts
             )
+
+
+def test_the_textbook_peer_runs_the_textbook(monkeypatch: pytest.MonkeyPatch) -> None:
+    class UsedError(Exception):
+        pass
+
+    def correlate(*arguments: Any) -> Any:
+        raise UsedError
+
+    monkeypatch.setattr(textbook, "correlate", correlate)
+    monkeypatch.setenv("REFCONV_ENGINE", "fast")
+    PEERS["refconv"](LAYERS[0], "float32", "forward")["default"]()
+    with pytest.raises(UsedError):
+        PEERS["textbook"](LAYERS[0], "float32", "forward")["default"]()
 
 
 def test_multiply_adds_are_alexnets() -> None:
@@ -108,22 +119,22 @@ def test_what_cannot_be_timed_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> N
     assert can("onnxruntime", layer, "float32", "forward") == "onnx is not installed"
     assert can("scipy", layer, "float32", "training") == "it has no gradients"
     assert can("scipy", replace(layer, batch=10**6), "float32", "forward") == "it would take minutes"
-    assert can("plain", layer, "float64", "training") is None
+    assert can("textbook", layer, "float64", "training") is None
     assert can("jax", replace(layer, threads=1), "float32", "forward") in (
         "its threads cannot be set", "jax is not installed"
     )  # fmt: skip
-    assert can("plain", replace(layer, threads=cores()), "float32", "forward") is None
-    assert can("plain", replace(layer, threads=cores() + 1), "float32", "forward") == f"there are {cores()} cores"
+    assert can("textbook", replace(layer, threads=cores()), "float32", "forward") is None
+    assert can("textbook", replace(layer, threads=cores() + 1), "float32", "forward") == f"there are {cores()} cores"
 
 
 def test_a_layer_says_how_many_threads_are_used() -> None:
     one = replace(LAYERS[0], threads=1)
-    before = tiling._workers.get()
+    before = settings._workers.get()
     with threads("refconv", one):
-        assert tiling._workers.get() == 1
+        assert settings._workers.get() == 1
     with threads("refconv", LAYERS[0]):
-        assert tiling._workers.get() == before
-    with threads("plain", one):
+        assert settings._workers.get() == before
+    with threads("textbook", one):
         assert {pool["num_threads"] for pool in threadpool_info()} <= {1}
     if importlib.util.find_spec("torch") is not None:
         import torch
@@ -138,7 +149,7 @@ def test_a_layer_says_how_many_threads_are_used() -> None:
 
 def test_the_worker_sets_the_threads_of_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[int | None] = []
-    watched = {"default": lambda: found.append(tiling._workers.get())}
+    watched = {"default": lambda: found.append(settings._workers.get())}
     monkeypatch.setitem(PEERS, "refconv", lambda layer, dtype, what: watched)
     monkeypatch.setitem(WORKLOADS, "threads", WORKLOADS["threads"][:1])
     assert measure("refconv", "threads", "float32", "forward", 0.0)["1"]["variant"] == "default"
@@ -162,7 +173,7 @@ def test_the_median_is_of_repeated_calls() -> None:
 
 
 def test_ratios_are_of_medians_over_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = {"refconv": iter([1.0, 9.0, 2.0]), "plain": iter([8.0, 4.0, 1.0])}
+    times = {"refconv": iter([1.0, 9.0, 2.0]), "textbook": iter([8.0, 4.0, 1.0])}
     order: list[str] = []
 
     def measured(peer: str, workload: str, settings: Settings) -> dict[str, Any]:
@@ -176,16 +187,16 @@ def test_ratios_are_of_medians_over_rounds(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(run, "_roofs", lambda settings: {"gflops": next(peaks), "gigabytes_per_second": 2.0})
     monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: True)
-    record = run_bench(Settings(("small",), ("plain", "torch"), rounds=3))
-    assert order == ["refconv", "plain", "torch"] * 3
+    record = run_bench(Settings(("small",), ("textbook", "torch"), rounds=3))
+    assert order == ["refconv", "textbook", "torch"] * 3
     assert (record["busy_rounds"], record["slowed"]) == (0, 0)
     assert record["roofs"] == {"gflops": 5.0, "gigabytes_per_second": 2.0}
-    own, plain, torch = record["results"]
+    own, textbook, torch = record["results"]
     assert (own["ratio"], own["median"]) == (1.0, 2.0)
     assert (own["macs"], own["bytes"]) == (36 * 4 * 27, 4 * (3 * 64 + 4 * 27 + 4 * 36))
-    assert (plain["ratio"], plain["median"], plain["smallest"], plain["largest"]) == (0.5, 4.0, 1.0, 8.0)
+    assert (textbook["ratio"], textbook["median"], textbook["smallest"], textbook["largest"]) == (0.5, 4.0, 1.0, 8.0)
     assert torch["reason"] == "torch is not installed"
-    assert summary(record) == {"small": {"plain": 0.5}}
+    assert summary(record) == {"small": {"textbook": 0.5}}
     json.dumps(record)
 
 
@@ -199,7 +210,7 @@ def test_a_process_that_was_slowed_down_runs_again(
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: next(kept))
     monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
     monkeypatch.setattr(run, "_measure", lambda *_: {"1×3×8×8": {"seconds": next(times), "variant": "default"}})
-    record = run_bench(Settings(("small",), ("plain",), rounds=1, patience=patience))
+    record = run_bench(Settings(("small",), ("textbook",), rounds=1, patience=patience))
     assert [result["median"] for result in record["results"]] == seconds
     assert record["slowed"] == slowed
 
@@ -226,13 +237,13 @@ def test_a_peer_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_times_for_real(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: True)
-    arguments = ["bench", "small", "--peers", "plain", "--rounds", "1", "--seconds", "0.01"]
+    arguments = ["bench", "small", "--peers", "textbook", "--rounds", "1", "--seconds", "0.01"]
     code, out, err = run_command(capsys, *arguments, "--json", "--out", str(tmp_path / "record.json"))
     record = json.loads(out)
-    steps = ["roofs", "small, refconv", "small, plain"]
+    steps = ["roofs", "small, refconv", "small, textbook"]
     assert (code, err.splitlines()) == (0, [f"round 1/1: {step}" for step in steps])
     assert all(rate > 0 for rate in record["roofs"].values())
-    assert [result["peer"] for result in record["results"]] == ["refconv", "plain"]
+    assert [result["peer"] for result in record["results"]] == ["refconv", "textbook"]
     assert all(result["median"] > 0 for result in record["results"])
     assert json.loads((tmp_path / "record.json").read_text()) == record
     monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
@@ -253,7 +264,7 @@ def test_layers_that_nobody_times_stand_below_the_table(capsys: Any, monkeypatch
     monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
     monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: True)
-    code, out, _ = run_command(capsys, "bench", "threads", "--peers", "plain", "--rounds", "1")
+    code, out, _ = run_command(capsys, "bench", "threads", "--peers", "textbook", "--rounds", "1")
     assert code == 0
     assert "2000.00" in out
     assert "4, 8, 16, 32, 64: not timed, there are 2 cores" in out
@@ -286,7 +297,7 @@ def made_up() -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     for workload in ("alexnet", "alexnet-dense", "batch", "threads"):
         for seconds, layer in enumerate(WORKLOADS[workload], 1):
-            for peer in ("refconv", "plain"):
+            for peer in ("refconv", "textbook"):
                 found: dict[str, Any] = {"workload": workload, "layer": layer.name, "peer": peer}
                 found |= {"macs": layer.macs, "bytes": 4096}
                 if (layer.threads or 1) < 4:

@@ -84,8 +84,8 @@ def test_something_else_is_refused(tmp_path: Path) -> None:
     save_file({"a": np.ones(2)}, tmp_path / "foreign", {"format": "pt"})
     (tmp_path / "text").write_text("not a checkpoint, but a text longer than eight bytes")
     for name, message in (
-        ("foreign", "not a checkpoint that refconv wrote"),
-        ("text", "damaged, or no safetensors file"),
+        ("foreign", "not a refconv checkpoint"),
+        ("text", "damaged, or not a safetensors file"),
         ("missing", "there is no checkpoint"),
         (".", "cannot be read|damaged"),
     ):
@@ -100,7 +100,7 @@ def test_a_right_checksum_of_nonsense_is_refused(tmp_path: Path, meta: Any) -> N
     digest = checkpoint._digest({}, meta) if isinstance(meta, str) else ""
     header = json.dumps({"format": checkpoint.FORMAT, "meta": meta, "sha256": digest})
     save_file({}, tmp_path / "a", {"refconv": header})
-    with pytest.raises(CheckpointError, match="not a checkpoint that refconv wrote"):
+    with pytest.raises(CheckpointError, match="not a refconv checkpoint"):
         load_checkpoint(tmp_path / "a")
 
 

@@ -111,12 +111,12 @@ def test_of_two_equally_near_widths_the_smaller() -> None:
     [
         ("dense", 0, "budget must be at least 1"),
         ("dense", 10**7 + 1, "budget must be at most 10000000"),
-        ("table", 3000, "groups=table is of one width"),
+        ("table", 3000, "groups=table has only one width"),
         ("lg:3", 3000, "groups must be"),
         ("dense", 100, "1 channels have"),
-        ("uniform:999999999", 3000, "needs 999999999 channels or more"),
+        ("uniform:999999999", 3000, "need at least 999999999 channels"),
         ("uniform:1000", 3000, "1000 channels have"),
-        ("log:999999999999", 3000, "channels or more"),
+        ("log:999999999999", 3000, "need at least"),
         ("log:12", 3000, "2048 channels have"),
     ],
 )
@@ -407,7 +407,7 @@ def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(
     before = {path.name: path.read_bytes() for path in whole.iterdir()}
     replace = dataclasses.replace
     others = [
-        ("is there already", settings, False),
+        ("already exists", settings, False),
         ("budgets=3000,2000, not budgets=2000", replace(settings, budgets=[2000]), True),
         ("groups=dense,log:3, not groups=dense,log:4", replace(settings, groups=["1", "log:4"]), True),
         ("seeds=3, not seeds=4", replace(settings, seeds=4), True),
@@ -449,12 +449,12 @@ def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(
 @pytest.mark.parametrize(
     ("message", "changes"),
     [
-        ("groups must be at least 2; got", {"groups": ["dense"]}),
-        ("groups must not name the same twice; got dense, dense", {"groups": ["dense", "uniform:1"]}),
-        (f"groups must be at most {len(STYLES)}, which", {"groups": [str(n) for n in range(1, 9)]}),
-        ("data must be at least 1", {"data": []}),
-        ("budgets must not name the same twice", {"budgets": [2000, 2000]}),
-        ("budgets must be at least 1", {"budgets": []}),
+        ("groups must have length at least 2; got", {"groups": ["dense"]}),
+        ("groups must not contain duplicates; got dense, dense", {"groups": ["dense", "uniform:1"]}),
+        (f"groups must have length at most {len(STYLES)}, a figure's", {"groups": [str(n) for n in range(1, 9)]}),
+        ("data must have length at least 1", {"data": []}),
+        ("budgets must not contain duplicates", {"budgets": [2000, 2000]}),
+        ("budgets must have length at least 1", {"budgets": []}),
         ("seeds must be at least 2; got 1", {"seeds": 1}),
         ("blocks must be at least 1; got 0", {"blocks": 0}),
         ("epochs must be at least 1; got 0", {"recipe": Recipe(epochs=0)}),
@@ -563,8 +563,8 @@ def test_a_training_that_diverges_says_so(
     shown = capsys.readouterr()
     assert (stop.value.code, shown.out) == (2, "")
     assert re.fullmatch(
-        r"refconv: the loss is (nan|inf) at step \d of \S+, \S+ parameters, seed \d: the training diverged; begin anew "
-        "with a smaller --lr",
+        r"refconv: the loss is (nan|inf) at step \d of \S+, \S+ parameters, seed \d: the training diverged; start "
+        "again with a smaller --lr",
         shown.err.splitlines()[-1],
     )
     assert "Warning" not in shown.err
@@ -598,7 +598,7 @@ def test_ctrl_c_ends_every_process_and_says_how_to_go_on(
     shown = capsys.readouterr()
     assert stop.value.code == 0
     assert json.loads(shown.out) == json.loads((tmp_path / SUMMARY).read_text())
-    assert "going on after" in shown.err
+    assert "resuming after" in shown.err
     assert "12/12  cifar10, 2,000 parameters, log:3, seed 2" in shown.err
     assert ends(tmp_path) == ends(whole)
 
@@ -623,12 +623,12 @@ def test_the_tables_on_standard_output(
     ("given", "message"),
     [
         (["--data", "mnist"], "dataset must be one of"),
-        (["--data", ""], "data must be at least 1"),
+        (["--data", ""], "data must have length at least 1"),
         (["--data", "cifar10:/nowhere"], "nowhere"),
         (["--groups", "dense,lg:3"], "'log:N'"),
-        (["--groups", "dense"], "groups must be at least 2"),
-        (["--groups", "dense,table"], "groups=table is of one width"),
-        (["--groups", "dense,dense"], "the same twice"),
+        (["--groups", "dense"], "groups must have length at least 2"),
+        (["--groups", "dense,table"], "groups=table has only one width"),
+        (["--groups", "dense,dense"], "must not contain duplicates"),
         (["--budgets", "7000,many"], "--budgets must be whole numbers"),
         (["--budgets", "-7000"], "--budgets must be whole numbers"),
         (["--budgets", "100"], "budget=100 cannot be met with groups=dense"),

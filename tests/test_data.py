@@ -340,12 +340,15 @@ def folder_for_a_file(folder: Path) -> None:
         (lengthen, r"test_batch.bin has 18,439 bytes; expected a multiple of 3,073"),
         (lambda f: (f / "data_batch_1.bin").write_bytes(b""), r"data_batch_1.bin has 0 bytes; .*at least one record"),
         (wrong_label, r"data_batch_3.bin: the label of record 2 \(from 0\) is 10; expected 0 … 9"),
-        (to_python_version, "Python version of CIFAR-10, which is pickle and is never.*CIFAR-10 binary version"),
-        (to_python_subfolder, "-py holds the Python version of CIFAR-10, which is pickle.*CIFAR-10 binary version"),
+        (to_python_version, "Python version of CIFAR-10, which uses pickle and is never.*CIFAR-10 binary version"),
+        (
+            to_python_subfolder,
+            "-py contains the Python version of CIFAR-10, which uses pickle.*CIFAR-10 binary version",
+        ),
         (lambda f: (f / "data_batch_5.bin").unlink(), r"lacks data_batch_5.bin; expected the CIFAR-10 binary version"),
         (lambda f: (f / "batches.meta.txt").unlink(), r"lacks batches.meta.txt; expected"),
-        (lambda f: (f / "batches.meta.txt").write_text("cat\ndog\n"), r"batches.meta.txt must hold.*10.*found 2"),
-        (folder_for_a_file, r"data_batch_2.bin is no file"),
+        (lambda f: (f / "batches.meta.txt").write_text("cat\ndog\n"), r"batches.meta.txt must contain.*10.*got 2"),
+        (folder_for_a_file, r"data_batch_2.bin is not a file"),
     ],
 )
 def test_cifar10_damaged(cifar: Path, damage: Callable[[Path], object], message: str) -> None:
@@ -364,7 +367,7 @@ def test_cifar10_does_not_wait_for_a_pipe(cifar: Path) -> None:
     writer = os.open(pipe, os.O_RDWR)  # without it, a reader that is wrong would wait for ever
     os.write(writer, b"x")
     threading.Timer(0.2, os.close, [writer]).start()
-    with pytest.raises(DataError, match=r"test_batch.bin is no file"):
+    with pytest.raises(DataError, match=r"test_batch.bin is not a file"):
         load_cifar10(cifar)
 
 
@@ -378,7 +381,7 @@ def test_cifar10_without_a_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere is missing; expected the CIFAR-10 binary version"):
         load_cifar10(tmp_path / "nowhere")
     (tmp_path / "cifar-10-binary.tar.gz").touch()
-    with pytest.raises(DataError, match=r"tar.gz is no folder; expected"):
+    with pytest.raises(DataError, match=r"tar.gz is not a folder; expected"):
         load_cifar10(tmp_path / "cifar-10-binary.tar.gz")
     with pytest.raises(DataError, match=r"lacks data_batch_1.bin, data_batch_2.bin.*batches.meta.txt; expected"):
         load_cifar10(tmp_path)
@@ -554,22 +557,22 @@ def with_one_image(path: Path) -> Path:
     [
         (lambda p: truncated(p, ".png"), "cannot be read as an image: .*truncated"),
         (lambda p: truncated(p, ".jpg"), "cannot be read as an image: .*truncated"),
-        (lambda p: written(p, b""), "is no image of a format that Pillow knows"),
-        (lambda p: written(p, b"hello"), "is no image of a format that Pillow knows"),
-        (lambda p: written(p, b"\x89PNG\r\n\x1a\n" + b"x" * 50), "cannot be read as an image|no image of a format"),
-        (lambda p: written(p, png_of(0, 3)), "cannot be read as an image|no image of a format"),
-        (lambda p: written(p, png_of(10_000, 10_000)), r"more pixels than Pillow takes for safe: .*100000000 pixels"),
-        (lambda p: written(p, png_of(60_000, 60_000)), r"more pixels than Pillow takes for safe: .*3600000000 pixels"),
+        (lambda p: written(p, b""), "is not an image in a format that Pillow knows"),
+        (lambda p: written(p, b"hello"), "is not an image in a format that Pillow knows"),
+        (lambda p: written(p, b"\x89PNG\r\n\x1a\n" + b"x" * 50), "cannot be read as an image|not an image in a format"),
+        (lambda p: written(p, png_of(0, 3)), "cannot be read as an image|not an image in a format"),
+        (lambda p: written(p, png_of(10_000, 10_000)), r"more pixels than Pillow considers safe: .*100000000 pixels"),
+        (lambda p: written(p, png_of(60_000, 60_000)), r"more pixels than Pillow considers safe: .*3600000000 pixels"),
         (lambda p: written(p, png_of(8, 8, bytes(2**21))), "cannot be read as an image: Decompressed data too large"),
         (flipped, "cannot be read as an image"),
-        (deep, "has Pillow's mode I;16; expected at most 8 bits a channel"),
+        (deep, "has Pillow's mode I;16; expected at most 8 bits per channel"),
         (linked_to_itself, "is a symbolic link that leads nowhere, or to itself"),
         (lambda p: linked_to_itself(p, "ant"), "is a symbolic link that leads nowhere, or to itself"),
-        (pipe, "is no file; expected an image"),
-        (folder_like_an_image, "is no file; expected an image"),
-        (linked_to_above, "has 0 images; expected one subfolder a class"),
-        (without_images, "has 0 images; expected one subfolder a class"),
-        (with_one_image, "has 1 images; expected one subfolder a class, two at least, with two images or more"),
+        (pipe, "is not a file; expected an image"),
+        (folder_like_an_image, "is not a file; expected an image"),
+        (linked_to_above, "has 0 images; expected one subfolder per class"),
+        (without_images, "has 0 images; expected one subfolder per class"),
+        (with_one_image, "has 1 images; expected one subfolder per class, at least two, with at least two images"),
     ],
 )
 def test_a_folder_damaged(pets: Path, damage: Callable[[Path], Path], message: str) -> None:
@@ -602,15 +605,15 @@ def test_a_png_cut_anywhere_is_refused(pets: Path) -> None:
 
 
 def test_a_folder_without_subfolders(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere is missing; expected one subfolder a class"):
+    with pytest.raises(DataError, match=r"nowhere is missing; expected one subfolder per class"):
         load_folder(tmp_path / "nowhere")
     save(tmp_path / "cat.png", np.zeros((2, 2, 3)))
-    with pytest.raises(DataError, match=r"has 0 subfolders; expected one subfolder a class, two at least"):
+    with pytest.raises(DataError, match=r"has 0 subfolders; expected one subfolder per class, at least two"):
         load_folder(tmp_path)
-    with pytest.raises(DataError, match=r"cat.png is no folder; expected"):
+    with pytest.raises(DataError, match=r"cat.png is not a folder; expected"):
         load_folder(tmp_path / "cat.png")
     save(tmp_path / "cat" / "1.png", np.zeros((2, 2, 3)))
-    with pytest.raises(DataError, match=r"has 1 subfolders; expected one subfolder a class, two at least"):
+    with pytest.raises(DataError, match=r"has 1 subfolders; expected one subfolder per class, at least two"):
         load_folder(tmp_path)
 
 
@@ -742,7 +745,7 @@ def test_ten_crops() -> None:
         ),
         (lambda: augment(ids(2, 3, 4, 9), rng(), crop=2, sigma=-1), ValueError, "sigma must be finite and at least 0"),
         (lambda: color_components(ids(2, 1, 4, 4)), ValueError, r"images must have shape \(N, 3, H, W\)"),
-        (lambda: color_components(np.ones((0, 3, 4, 4))), ValueError, "no axis empty"),
+        (lambda: color_components(np.ones((0, 3, 4, 4))), ValueError, "without empty axes"),
     ],
 )
 def test_augmentation_refuses_wrong_arguments(call: Callable[[], Any], error: type[Exception], message: str) -> None:

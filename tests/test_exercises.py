@@ -107,6 +107,13 @@ WRONG = [
         ([("grad_P[where] +=", "grad_P[where] =")], "overlapping windows overwrite each other"),
         ([("p : p + H, q : q + W", "p:-p, q:-q")], "[p:-p] is empty where p is 0"),
     ]),
+    ("check_input_grad", "09_how_fast_can_numpy_be", "input_grad", ("padding", "dilation"), [
+        ([("weight[:, :, ::-1, ::-1]", "weight")], "kernel flipped in the input gradient"),
+        ([(".swapaxes(0, 1)", ".reshape(weight.shape[1], len(weight), *weight.shape[2:])")],
+         "weight reshaped where it should be transposed"),
+        ([("[d * (k - 1) - p for", "[(d * (k - 1), d * (k - 1) - 2 * p) for")],
+         "input gradient cropped from the start"),
+    ]),
 ]  # fmt: skip
 CASES = [
     pytest.param(check, notebook, function, supports, changes, name, id=f"{function}: {name}")
@@ -162,6 +169,14 @@ def test_the_smallest_columns_are_shown_beside_the_right_ones():
     assert text.endswith(textwrap.dedent(shown)), text
 
 
+def test_the_smallest_input_gradient_is_shown_beside_the_right_one():
+    wrong = written("09_how_fast_can_numpy_be", "input_grad", ("weight[:, :, ::-1, ::-1]", "weight"))
+    text = str(exercises.check_input_grad(wrong))
+    assert re.search(r"(?s)\ngrad_output =\n.*\nweight =\n.*\ninput_grad\(grad_output, weight, \(", text), text
+    assert "\nand should return\n" in text
+    assert "to reproduce" not in text
+
+
 def test_the_smallest_col2im_is_shown_beside_the_right_one():
     wrong = written("03_backward", "col2im", ("rows, cols] += columns", "rows, cols] = columns"))
     text = str(exercises.check_col2im(wrong))
@@ -178,7 +193,7 @@ def test_an_absurd_size_is_a_failure_and_no_traceback(value):
 
 
 @pytest.mark.parametrize("value", [None, 2.0, "columns", np.zeros((1, 1, 1)), np.zeros(0)])
-@pytest.mark.parametrize("check", [exercises.check_im2col, exercises.check_col2im])
+@pytest.mark.parametrize("check", [exercises.check_im2col, exercises.check_col2im, exercises.check_input_grad])
 def test_absurd_columns_are_a_failure_and_no_traceback(check, value):
     verdict = check(lambda *arguments: value)
     assert not verdict.passed

@@ -166,7 +166,7 @@ def test_messages_name_the_argument_and_the_numbers() -> None:
         (lambda: refconv.col2im(x, (5,), 2), r"^input_shape must have 3 axes \(or 2 if unbatched\) for kernel_size=2"),
         (
             lambda: refconv.col2im(x, (1, 2, 5), 2),
-            r"^columns must have shape \(1, 4, 4\), what im2col gives for input_shape",
+            r"^columns must have shape \(1, 4, 4\), the result of im2col for input_shape",
         ),
         (lambda: refconv.im2col(x, 2, padding=2**40), r"^the padded input would need \d+ elements"),
         (lambda: refconv.im2col(x, 2**20, padding=2**22), r"^the columns would need \d+ elements"),

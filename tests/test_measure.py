@@ -50,7 +50,7 @@ def test_systems_without_proc_ask_getrusage(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_step_that_ends_badly_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure.sys, "executable", shutil.which("false"))
-    with pytest.raises(MeasureError, match=r"^the step of lenet5 with batch 2 ended with code 1: it said nothing"):
+    with pytest.raises(MeasureError, match=r"^the step of lenet5 with batch 2 ended with code 1: it printed nothing"):
         measure_step("lenet5", 2)
 
 

@@ -90,7 +90,7 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: conv(X, W, groups=2, padding=((1, 2), 1)),
         TypeError,
-        "padding must hold either integers or (before, after) pairs, not both; got [(1, 2), 1]",
+        "padding must contain either integers or (before, after) pairs, not both; got [(1, 2), 1]",
     ),
     (
         lambda: conv(X, W, groups=2, padding=((1, 2), (1, 2, 3))),
@@ -125,15 +125,15 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         lambda: conv(X, W, groups=2, padding=((0, 0), (7, 2)), padding_mode="reflect"),
         ValueError,
         (
-            "padding_mode='reflect' allows at most 6 elements of padding beside 7 of input; got padding (7, "
-            "2) on spatial axis 1"
+            "padding_mode='reflect' allows at most 6 elements of padding for an input of size 7; got padding "
+            "(7, 2) on spatial axis 1"
         ),
     ),
     (
         lambda: conv(X, W, groups=2, padding=((2, 7), (0, 0)), padding_mode="circular"),
         ValueError,
         (
-            "padding_mode='circular' allows at most 6 elements of padding beside 6 of input; got padding "
+            "padding_mode='circular' allows at most 6 elements of padding for an input of size 6; got padding "
             "(2, 7) on spatial axis 0"
         ),
     ),
@@ -141,8 +141,8 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         lambda: conv(X[:, :, :0], W, groups=2, padding=((2, 3), (0, 0)), padding_mode="replicate"),
         ValueError,
         (
-            "padding_mode='replicate' allows at most 0 elements of padding beside 0 of input; got padding "
-            "(2, 3) on spatial axis 0"
+            "padding_mode='replicate' allows at most 0 elements of padding for an input of size 0; got "
+            "padding (2, 3) on spatial axis 0"
         ),
     ),
     (lambda: conv(X, W, groups=2, channels_last=1), TypeError, "channels_last must be a bool; got 1"),
@@ -184,14 +184,14 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: conv(X, np.zeros((6, 4))),
         ValueError,
-        "weight must have at least 3 axes (two of channels, the rest of the kernel); got shape (6, 4)",
+        "weight must have at least 3 axes (two for channels, the others for the kernel); got shape (6, 4)",
     ),
     (
         lambda: conv(np.zeros((1,) * 34), np.zeros((1,) * 34)),
         ValueError,
         (
-            "weight must have at most 31 spatial axes, since windows have two axes for each and NumPy "
-            "arrays no more than 64 in all; got 32"
+            "weight must have at most 31 spatial axes, because windows have two axes for each and NumPy "
+            "arrays have at most 64; got 32"
         ),
     ),
     (
@@ -275,7 +275,7 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: conv(X, W, groups=2, accumulate_dtype="int64"),
         TypeError,
-        "accumulate_dtype must be of the operands' kind: float64 is real, int64 integer",
+        "accumulate_dtype must be of the operands' kind: float64 is real; got int64, which is integer",
     ),
     (
         lambda: conv(X, W, groups=2, padding=2**39),
@@ -359,12 +359,12 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: conv_backward(G, X, W, groups=2, needs=("x", "y")),
         ValueError,
-        'needs must hold only "x", "weight" and "bias"; got \'y\'',
+        'needs may contain only "x", "weight" and "bias"; got \'y\'',
     ),
     (
         lambda: conv_backward(G, X, W, groups=2, needs=(None,)),
         ValueError,
-        'needs must hold only "x", "weight" and "bias"; got None',
+        'needs may contain only "x", "weight" and "bias"; got None',
     ),
     (
         lambda: conv_input_grad(G, W, (2, 4, 6), groups=2),
@@ -527,7 +527,7 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: conv(X, np.zeros(6)),
         ValueError,
-        "weight must have at least 3 axes (two of channels, the rest of the kernel); got shape (6,)",
+        "weight must have at least 3 axes (two for channels, the others for the kernel); got shape (6,)",
     ),
     (
         lambda: conv(X, [np.zeros(shape, "f4") for shape in TWO.weight_shapes((3, 2))], groups=TWO),
@@ -585,8 +585,8 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         lambda: conv(X[:, :, :1], W[:, :, :1], groups=2, padding=((1, 0), (0, 0)), padding_mode="reflect"),
         ValueError,
         (
-            "padding_mode='reflect' allows at most 0 elements of padding beside 1 of input; got padding (1, "
-            "0) on spatial axis 0"
+            "padding_mode='reflect' allows at most 0 elements of padding for an input of size 1; got "
+            "padding (1, 0) on spatial axis 0"
         ),
     ),
     (
@@ -921,7 +921,7 @@ MESSAGES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: col2im(COLUMNS, (2, 4, 6, 8), (3, 2)),
         ValueError,
-        ("columns must have shape (2, 24, 28), what im2col gives for input_shape=(2, 4, 6, 8); got (2, 24, 24)"),
+        ("columns must have shape (2, 24, 28), the result of im2col for input_shape=(2, 4, 6, 8); got (2, 24, 24)"),
     ),
     (lambda: col2im(COLUMNS, (2, 4, 6, -1), (3, 2)), ValueError, "input_shape[3] must be at least 0; got -1"),
     (lambda: col2im(COLUMNS, 7, (3, 2)), TypeError, "input_shape must be a sequence of integers, a shape; got 7"),

@@ -116,9 +116,13 @@ def test_a_state_that_does_not_fit_changes_nothing(backend: Backend) -> None:
     good = {path: backend.asarray(array + 1) for path, array in before.items()}
     path = "last.weight"  # the last one: all before it fit
     for bad, error, message in (
-        ({p: a for p, a in good.items() if p != path}, ValueError, "lacks 1 of the 10 arrays, first 'last.weight'"),
-        ({}, ValueError, "lacks 10 of the 10 arrays, first '0.bias'"),
-        ({**good, "9.weight": good[path]}, ValueError, "1 arrays that the model has not, first '9.weight'"),
+        (
+            {p: a for p, a in good.items() if p != path},
+            ValueError,
+            "lacks 1 of the model's 10 arrays, first 'last.weight'",
+        ),
+        ({}, ValueError, "lacks 10 of the model's 10 arrays, first '0.bias'"),
+        ({**good, "9.weight": good[path]}, ValueError, "1 arrays unknown to the model, first '9.weight'"),
         ({**good, path: backend.asarray(np.ones((4, 2, 1, 1)))}, ValueError, r"\['last.weight'\].*\(2, 4, 1, 1\)"),
         ({**good, path: backend.asarray(np.ones((2, 4, 1, 1), "float32"))}, TypeError, "float64; got float32"),
         ({**good, path: [[1.0]]}, TypeError, r"state\['last.weight'\] must be a dense array"),

@@ -1,19 +1,16 @@
-"""What must hold between calls: linearity, shifts, groups and dense weights, batches, workers and workspace."""
+"""Properties that relate calls: linearity, shifts, groups and dense weights, batches, small tiles, threads."""
 
 from __future__ import annotations
 
 from typing import Any
-from unittest import mock
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 
 import refconv
-from refconv import tiling
 from refconv.testing.problems import Problem, definition_results, integer_arrays, normal_arrays
 from refconv.testing.strategies import ConvProblem, conv_problems
-from tests.helpers import Backend, arange, assert_results, channel_groups, cut_into, forward, large, load, options, run
+from tests.helpers import Backend, arange, assert_results, channel_groups, cut_into, forward, large, options, run
 
 NUMBERS = ("one", "uniform", "depthwise")
 
@@ -188,53 +185,14 @@ def test_padding_equals_a_convolution_of_the_padded_input(backend: Backend) -> N
     check()
 
 
-# --- Workers and workspace ---------------------------------------------------------------------------------------
-
-_SHARED = (((1, 5, 9), tuple(range(10, 20))), (tuple(range(32)), tuple(range(10))))
-WORK = [
-    Problem(6, 16, 24, (40, 36), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), 2),
-    Problem(5, 12, 18, (33, 35), (5, 3), (2, 1), (1, 2), ((2, 1), (0, 3)), 3, padding_mode="reflect"),
-    Problem(4, 24, 24, (45, 47), (3, 3), (1, 1), (1, 1), "same", 24, channels_last=True),
-    Problem(2, 32, 20, (31, 37), (3, 5), (1, 2), (1, 1), ((0, 0), (2, 2)), _SHARED),
-    Problem(3, 16, 24, (19, 21), (4, 4), (2, 2), (1, 1), ((1, 1), (1, 1)), 2, transposed=True, output_padding=(1, 0)),
-    Problem(1, 8, 8, (20000,), (9,), (1,), (1,), ((4, 4),)),
-]
-
-
-def bits(backend: Backend, problem: Problem, operands: Any) -> list[bytes]:
-    results = run(backend, problem, operands)
-    flat = [a for r in results for a in (r if isinstance(r, tuple) else (r,))]
-    return [backend.to_numpy(a).tobytes() for a in flat]
-
-
-@pytest.mark.parametrize("problem", WORK, ids=range(len(WORK)))
-def test_the_number_of_workers_changes_no_bit(problem: Problem) -> None:
-    numpy = load("numpy")  # the only module whose work is spread over threads
-    operands = normal_arrays(problem, np.random.default_rng(2))
-    for tile in (1 << 14, 1 << 18, 1 << 21):
-        with cut_into(tile), refconv.set_workspace(1 << 24):
-            expected = bits(numpy, problem, operands)
-            for workers in (1, 2, 3, 8):
-                with refconv.set_workers(workers):
-                    assert bits(numpy, problem, operands) == expected
-
-
-@pytest.mark.parametrize("problem", WORK, ids=range(len(WORK)))
-def test_the_workspace_changes_no_result(problem: Problem) -> None:
-    numpy = load("numpy")
-    operands = normal_arrays(problem, np.random.default_rng(3))
-    for tile in (tiling.TILE_BYTES, 1 << 16):
-        with mock.patch.object(tiling, "TILE_BYTES", tile):
-            expected = bits(numpy, problem, operands)
-            for workspace in (1, 1 << 14, 1 << 20, 1 << 22, 1 << 30):
-                with refconv.set_workspace(workspace):
-                    assert bits(numpy, problem, operands) == expected
+# --- Whole calls ---
 
 
 def test_the_same_call_gives_the_same_bits_again(backend: Backend) -> None:
-    problem = WORK[1]
+    problem = Problem(5, 12, 18, (33, 35), (5, 3), (2, 1), (1, 2), ((2, 1), (0, 3)), 3, padding_mode="reflect")
     operands = normal_arrays(problem, np.random.default_rng(4))
-    assert bits(backend, problem, operands) == bits(backend, problem, operands)
+    first, second = (map(backend.to_numpy, run(backend, problem, operands)) for _ in range(2))
+    assert [a.tobytes() for a in first] == [a.tobytes() for a in second]
 
 
 def test_tiles_as_small_as_they_get_still_give_the_result(backend: Backend) -> None:

@@ -135,13 +135,13 @@ def test_two_trainings_at_once_in_one_folder_are_refused(images: str, capsys: An
         for more in ([], ["--resume"]):
             code, out, err = run(capsys, *given[3:], *more)
             assert (code, out) == (2, "")
-            assert ("is in use by another training" if more else "is there already") in err
+            assert ("is in use by another training" if more else "already exists") in err
             assert len(err.splitlines()) == 1
     finally:
         process.kill()
         process.communicate()
     code, _, err = run(capsys, *given[3:], "--resume", "--lr", "1")  # a kill ends the lock
-    assert (code, "it can go on only as it began" in err) == (2, True)
+    assert (code, "resume with its own settings" in err) == (2, True)
 
 
 LIMITED = """
@@ -198,7 +198,7 @@ def test_a_training_that_diverges_says_so_and_leaves_only_numbers(images: str, c
         assert (code, out) == (2, "")
         last = err.splitlines()[-1]
         assert re.fullmatch(
-            r"refconv: the loss is (nan|inf) at step \d: the training diverged; begin anew with a smaller --lr", last
+            r"refconv: the loss is (nan|inf) at step \d: the training diverged; start again with a smaller --lr", last
         )
         assert "Warning" not in err
     assert (tmp_path / METRICS).read_text() == ""

@@ -159,18 +159,18 @@ def test_a_state_of_another_training_is_refused_and_changes_nothing() -> None:
         return arrays, meta
 
     bad: list[tuple[str, Any]] = [
-        ("does not hold the same arrays", ({}, before[1])),
-        ("does not hold the same arrays", (before[0], {})),
+        ("its arrays differ", ({}, before[1])),
+        ("its arrays differ", (before[0], {})),
         ("step must be at most 12", broken(step=13)),
-        ("on 3 images; here are 17", broken(order=np.arange(3))),
+        ("on 17 images; got 3", broken(order=np.arange(3))),
         ("shape of its parameter", broken(**{"velocity.0": np.zeros(2, "float32")})),
         ("shape of the model's", broken(**{"model.linear.bias": np.zeros(2, "float32")})),
         ("data type", broken(**{"model.linear.bias": np.zeros(3)})),
         ("velocity.0 must have the data type", broken(**{"velocity.0": np.zeros((4, 1, 3, 3))})),
-        ("order must be int64", broken(order=np.arange(17.0))),
-        ("order must be int64", broken(order=np.arange(17)[None])),
-        ("order must hold each of 0 … 16 once", broken(order=np.zeros(17, "int64"))),
-        ("order must hold each of 0 … 16 once", broken(order=np.arange(17) - 1)),
+        ("order must be an int64 array with one axis", broken(order=np.arange(17.0))),
+        ("order must be an int64 array with one axis", broken(order=np.arange(17)[None])),
+        ("order must contain each of 0 … 16 once", broken(order=np.zeros(17, "int64"))),
+        ("order must contain each of 0 … 16 once", broken(order=np.arange(17) - 1)),
         ("lr must be", broken(lr=0)),
         ("lr must be", broken(lr=None)),
         ("step must be", broken(step=True)),
@@ -178,7 +178,7 @@ def test_a_state_of_another_training_is_refused_and_changes_nothing() -> None:
         ("epoch_loss must be", broken(epoch_loss=[])),
         ("epoch_right must be", broken(epoch_right=18)),
         ("epoch_right must be", broken(epoch_right=0.5)),
-        ("generators must hold the states of order, dropout", broken(generators=3)),
+        ("generators must contain the states of order, dropout", broken(generators=3)),
     ]
     first = before[1]["generators"]
     others = ({}, None, {"bit_generator": "MT19937"}, first["dropout"] | {"state": {"state": 2**300, "inc": 1}})
@@ -349,7 +349,7 @@ def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(settings: Train
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     replace = dataclasses.replace
     others = [
-        ("is there already", settings, False),
+        ("already exists", settings, False),
         ("channels=8, not channels=4", replace(settings, options={"channels": 4, "blocks": 1}), True),
         ("blocks=1, not blocks=None", replace(settings, options={"channels": 8}), True),
         ("groups=log:3, not groups=2", replace(settings, groups="2"), True),
@@ -383,8 +383,8 @@ def test_a_checkpoint_whole_but_of_wrong_contents_is_refused(settings: TrainSett
     bad: list[tuple[str, dict[str, Any]]] = [
         ("not of a training", {"config": [1]}),
         ("not of a training", {"training": None}),
-        ("generators must hold", {"training": meta["training"] | {"generators": 3}}),
-        ("order must hold", {"order": arrays["order"] + 1}),
+        ("generators must contain", {"training": meta["training"] | {"generators": 3}}),
+        ("order must contain", {"order": arrays["order"] + 1}),
         ("its metrics", {"epochs": None}),
         ("its metrics", {"epochs": rows[1:]}),
         ("its metrics", {"epochs": [1, 2, 3]}),

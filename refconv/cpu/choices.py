@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Callable
 
-from refconv.cpu.layouts import ChannelsLast, Rows, Taps, TapsOfBatch, rows_to_copy
+from refconv.cpu.layouts import ChannelsLast, Rows, Shifts, Taps, TapsOfBatch, rows_to_copy
 from refconv.shapes import Convolution, Geometry
 
 MULTIPLY = 0.012
@@ -48,6 +48,10 @@ DEEP = 4
 PAYS_OFF = 1024
 """Minimum positions in a batch that make transposing the weight pay off."""
 
+THIN = 2
+"""Most weights per tap in each group (image times position channels) that make element-wise arithmetic faster than
+matrix products."""
+
 SHARED_ELEMENTS = 2**20
 """Largest weight whose gradient is computed from the columns of the input gradient, in numbers of four bytes."""
 
@@ -62,6 +66,8 @@ def for_images(call: Convolution) -> Taps:
 
 def for_kernels(call: Convolution) -> Taps:
     """Return the fastest layout for kernels: sums over the batch."""
+    if _is_thin(call):
+        return Shifts()
     if _suits_channels_last(call):
         return ChannelsLast()
     # Rows would add up a sum for each sample, which costs time where a sample has few columns.
@@ -76,6 +82,8 @@ def for_both(call: Convolution) -> Taps:
 
 @functools.lru_cache(maxsize=256)
 def _for_images(call: Convolution) -> Taps:
+    if _is_thin(call):
+        return Shifts()
     taps = math.prod(call.geometry.kernel)
     weights = max((C * K * taps for _, C, K in call.sides), default=0)
     if call.batch > 1 and math.prod(call.geometry.output) <= FEW and weights >= HEAVY:
@@ -96,6 +104,12 @@ def _suits_channels_last(call: Convolution) -> bool:
         and call.batch * math.prod(geo.output) >= PAYS_OFF
         and call.groups.parameter_count(geo.kernel, bias=False) <= LARGEST
     )
+
+
+def _is_thin(call: Convolution) -> bool:
+    """Return whether element-wise arithmetic on shifted images is possible and faster than matrix products."""
+    geo = call.geometry
+    return math.prod(geo.kernel) > 1 and max(geo.stride) == 1 and all(0 < C * K <= THIN for _, C, K in call.sides)
 
 
 def _is_deep(call: Convolution) -> bool:

@@ -1,4 +1,4 @@
-"""Scattering as a correlation: both ways equal the definition, and each does what only it can."""
+"""Scatter as a correlation, and both gradients from the same columns: every way equals the definition."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ import pytest
 from hypothesis import given, settings
 
 import refconv
-from refconv import adjoint, layouts, passes
-from refconv.adjoint import as_correlation
-from refconv.shapes import describe
+from refconv.cpu import adjoint, choices, passes
+from refconv.cpu.adjoint import as_correlation
 from refconv.testing.problems import Operands, Problem, definition_results
 from refconv.testing.strategies import ConvProblem, conv_problems
+from tests.cpu_helpers import LAYOUTS, described, distinct_results, fast_engine  # noqa: F401
 from tests.helpers import assert_results, cut_into, load, run
-
-LAYOUTS = [layouts.Taps, layouts.TapsOfBatch, layouts.Rows, layouts.ChannelsLast]
 
 
 @pytest.fixture(params=[True, False], ids=["correlation", "scatter"])
 def way(request: Any) -> Any:
-    """Take one way wherever it is open, whatever is faster."""
+    """Use one way wherever it is possible, whatever is faster."""
     as_correlation.cache_clear()
-    with mock.patch.object(adjoint, "_is_faster", return_value=request.param):
+    with mock.patch.object(adjoint, "correlation_pays", return_value=request.param):
         yield request.param
     as_correlation.cache_clear()
+
+
+@pytest.fixture(params=[True, False], ids=["shared", "separate"])
+def shared(request: Any) -> Any:
+    """Let both gradients use the same columns, or columns of their own."""
+    with mock.patch.object(choices, "shares_columns", return_value=request.param):
+        yield request.param
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -54,7 +59,7 @@ def test_both_ways_equal_the_definition(way: bool, transposed: bool, tile: int) 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_an_infinity_reaches_only_what_reads_it(way: bool, bad: float) -> None:
-    """By the definition: no zero of padding, and no tap that a phase lacks, is multiplied with it."""
+    """By the definition, it is multiplied neither by zeros of padding nor by taps that a phase lacks."""
     x, w = np.ones((1, 1, 7, 6)), np.arange(1.0, 7).reshape(1, 1, 3, 2)
     g = np.zeros((1, 1, 4, 3))
     g[0, 0, 1, 1] = bad
@@ -62,7 +67,7 @@ def test_an_infinity_reaches_only_what_reads_it(way: bool, bad: float) -> None:
     expected = np.zeros((1, 1, 7, 6), bool)
     expected[0, 0, 1:4, 2:4] = True
     np.testing.assert_array_equal(~np.isfinite(grad), expected)
-    w[0, 0, 0, 0] = bad  # lands at every window's first row and column
+    w[0, 0, 0, 0] = bad  # reaches the first row and column of every window
     grad = refconv.conv_backward(np.ones((1, 1, 5, 5)), x, w).x
     expected = np.zeros((1, 1, 7, 6), bool)
     expected[0, 0, :5, :5] = True
@@ -73,22 +78,15 @@ def test_an_infinity_reaches_only_what_reads_it(way: bool, bad: float) -> None:
     np.testing.assert_array_equal(~np.isfinite(y), expected)
 
 
-@pytest.fixture(params=[True, False], ids=["shared", "apart"])
-def shared(request: Any) -> Any:
-    """Let both gradients use the same columns, or columns of their own."""
-    with mock.patch.object(passes, "_shares_columns", return_value=request.param):
-        yield request.param
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("tile", [1, 1 << 12, 1 << 20])
 def test_gradients_from_the_same_columns_equal_the_definition(way: bool, shared: bool, layout: Any, tile: int) -> None:
-    numpy, taken = load("numpy"), []
-    real = passes.Passes.correlate_and_outer
+    numpy, taken, real = load("numpy"), [], passes._shared
 
-    def correlate_and_outer(self: Any, *arguments: Any) -> Any:
-        taken.append(self)
-        return real(self, *arguments)
+    def spy(*arguments: Any) -> Any:
+        work = real(*arguments)
+        taken.append(work is not None)
+        return work
 
     @settings(max_examples=80)
     @given(conv_problems(dtypes=("float16", "float32", "complex64", "int16")))
@@ -96,18 +94,15 @@ def test_gradients_from_the_same_columns_equal_the_definition(way: bool, shared:
         with cut_into(tile):
             assert_results(numpy, run(numpy, *case), definition_results(*case))
 
-    with (
-        mock.patch.object(passes.Passes, "correlate_and_outer", correlate_and_outer),
-        mock.patch.object(layouts, "for_both", return_value=layout()),
-    ):
+    with mock.patch.object(passes, "_shared", spy), mock.patch.object(choices, "for_both", return_value=layout()):
         check()
-    assert bool(taken) is (way and shared)
+    assert any(taken) is (way and shared)
 
 
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
 @pytest.mark.parametrize("of", ["x", "weight", "grad_output"])
-@pytest.mark.parametrize("after", [1, 2])  # of two columns of padding a window reads nothing else
-def test_both_gradients_hold_an_infinity_where_the_definition_does(
+@pytest.mark.parametrize("after", [1, 2])  # with two columns of padding, a window reads nothing else
+def test_both_gradients_have_infinities_where_the_definition_has(
     way: bool, shared: bool, after: int, of: str, bad: float
 ) -> None:
     x, w = np.ones((2, 2, 6, 5)), np.ones((2, 1, 3, 2))  # the first column of x is cropped
@@ -144,13 +139,8 @@ def test_gradients_from_the_same_columns_have_the_same_bits(way: bool, shared: b
     rng = np.random.default_rng(0)
     x, w, g = rng.normal(size=(7, 8, 21, 20)), rng.normal(size=(6, 4, 3, 5)), rng.normal(size=(7, 6, 21, 20))
     options: dict[str, Any] = {"padding": (1, 2), "groups": 2}
-    found = set()
-    with cut_into(1 << 14), mock.patch.object(layouts, "for_both", return_value=layout()):
-        for workers in (1, 2, 3):
-            for workspace in (1, 1 << 16, 1 << 26):
-                with refconv.set_workers(workers), refconv.set_workspace(workspace):
-                    found.add(b"".join(a.tobytes() for a in refconv.conv_backward(g, x, w, **options)))
-    assert len(found) == 1
+    with mock.patch.object(choices, "for_both", return_value=layout()):
+        assert distinct_results(lambda: refconv.conv_backward(g, x, w, **options)) == 1
 
 
 @pytest.mark.parametrize(
@@ -163,44 +153,35 @@ def test_gradients_from_the_same_columns_have_the_same_bits(way: bool, shared: b
         (1024, 513, 2, 2, False),
     ],
 )
-def test_columns_are_shared_where_x_has_channels_enough(
+def test_columns_are_shared_where_x_has_enough_channels(
     c_in: int, c_out: int, size: int, bytes_each: int, shares: bool
 ) -> None:
-    described = call((8, c_in, 9, 9), (c_out, c_in, size, size))
-    assert passes._shares_columns(described, bytes_each) is shares
+    assert choices.shares_columns(described((8, c_in, 9, 9), (c_out, c_in, size, size)), bytes_each) is shares
 
 
-def call(x: Any, w: Any, **options: Any) -> Any:
-    given: dict[str, Any] = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "channels_last": False}
-    return describe(x, w, **(given | options))
-
-
-def test_what_has_no_such_form() -> None:
+def test_calls_that_cannot_be_a_correlation() -> None:
     shared = refconv.ChannelGroups([(0, 1), (1, 2)], [(0,), (1,)])
-    for described in (
-        call((1, 2, 9, 9), (3, 2, 3, 3), stride=2, dilation=2),
-        call((1, 2, 9, 9), (3, 2, 3, 3), padding=1, padding_mode="reflect"),
-        call((1, 3, 9), ((1, 2, 3), (1, 2, 3)), groups=shared),
-        call((1, 0, 9), (3, 0, 3)),
+    for call in (
+        described((1, 2, 9, 9), (3, 2, 3, 3), stride=2, dilation=2),
+        described((1, 2, 9, 9), (3, 2, 3, 3), padding=1, padding_mode="reflect"),
+        described((1, 3, 9), ((1, 2, 3), (1, 2, 3)), groups=shared),
+        described((1, 0, 9), (3, 0, 3)),
     ):
-        assert as_correlation(described) is None
+        assert as_correlation(call) is None
 
 
-def test_the_way_follows_the_cost() -> None:
-    assert as_correlation(call((8, 3, 227, 227), (96, 3, 11, 11), stride=4)) is not None  # many overlaps
-    assert as_correlation(call((8, 256, 13, 13), (384, 256, 3, 3), padding=1)) is not None
-    assert as_correlation(call((8, 256, 28, 28), (512, 256, 1, 1), stride=2)) is None  # three phases of four are zeros
-    assert as_correlation(call((8, 4, 28, 28), (512, 4, 3, 3), padding=1)) is None  # so many more columns
+def test_a_correlation_is_used_where_it_costs_less() -> None:
+    def pays(*shapes: Any, **options: Any) -> bool:
+        return as_correlation(described(*shapes, **options)) is not None
+
+    assert pays((8, 3, 227, 227), (96, 3, 11, 11), stride=4)  # much overlap
+    assert pays((8, 256, 13, 13), (384, 256, 3, 3), padding=1)
+    assert not pays((8, 256, 28, 28), (512, 256, 1, 1), stride=2)  # three phases of four are zeros
+    assert not pays((8, 4, 28, 28), (512, 4, 3, 3), padding=1)  # far more columns
 
 
 def test_the_same_bits_for_any_number_of_workers_and_any_workspace(way: bool) -> None:
     rng = np.random.default_rng(0)
     g, w = rng.normal(size=(5, 6, 21, 20)), rng.normal(size=(6, 4, 3, 5))
     options: dict[str, Any] = {"stride": (2, 3), "padding": (1, 2), "groups": 2}
-    found = set()
-    with cut_into(1 << 14):
-        for workers in (1, 2, 3):
-            for workspace in (1 << 12, 1 << 16, 1 << 26):
-                with refconv.set_workers(workers), refconv.set_workspace(workspace):
-                    found.add(refconv.conv_input_grad(g, w, (5, 8, 42, 60), **options).tobytes())
-    assert len(found) == 1
+    assert distinct_results(lambda: [refconv.conv_input_grad(g, w, (5, 8, 42, 60), **options)]) == 1

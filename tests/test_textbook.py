@@ -1,0 +1,200 @@
+"""The page that is the whole idea: equal to the definition, bounded in memory, short; and the engine can be deleted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import refconv
+from refconv import cpu, textbook
+from refconv.testing.problems import definition_results
+from refconv.testing.strategies import ConvProblem, conv_problems
+from tests.helpers import Backend, assert_results, run
+
+PACKAGE = Path(refconv.__file__).parent
+PASSES = ("correlate", "scatter", "outer")
+
+
+@pytest.fixture
+def slices() -> Any:
+    """List how many slices of the batch each pass was cut into."""
+    seen: list[int] = []
+    real = textbook._slices
+
+    def spy(*arguments: Any) -> Any:
+        found = real(*arguments)
+        seen.append(len(found))
+        return found
+
+    with mock.patch.object(textbook, "_slices", spy):
+        yield seen
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_equals_the_definition_whatever_the_workspace(backend: Backend, transposed: bool) -> None:
+    @given(conv_problems(transposed=transposed), st.sampled_from([1, 2**10, 2**26]))
+    def check(case: ConvProblem, workspace: int) -> None:
+        with refconv.set_engine("textbook"), refconv.set_workspace(workspace):
+            assert_results(backend, run(backend, *case), definition_results(*case))
+
+    check()
+
+
+def test_an_engine_runs_alone(backend: Backend) -> None:
+    """The backends of the tests are what they are called: NumPy runs the fast engine, all others the textbook."""
+    calls: dict[str, int] = {}
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def spy(*arguments: Any, **options: Any) -> Any:
+            calls[name] = calls.get(name, 0) + 1
+            return function(*arguments, **options)
+
+        return spy
+
+    x, w = backend.asarray(np.ones((2, 4, 5))), backend.asarray(np.ones((6, 2, 3)))
+    spies = {
+        module: {name: counted(module.__name__, getattr(module, name)) for name in (*PASSES, "gradients")}
+        for module in (cpu, textbook)
+    }
+    with mock.patch.multiple(cpu, **spies[cpu]), mock.patch.multiple(textbook, **spies[textbook]):
+        y = refconv.conv(x, w, groups=2)
+        refconv.conv_backward(y, x, w, groups=2)
+    assert set(calls) == {"refconv.cpu" if backend.name in ("numpy", "readonly-numpy") else "refconv.textbook"}
+
+
+def test_the_workspace_cuts_the_batch_of_every_array_module(backend: Backend, slices: list[int]) -> None:
+    x, w = backend.asarray(np.ones((6, 8, 20, 20), "f4")), backend.asarray(np.ones((8, 8, 3, 3), "f4"))
+    sample = 4 * (8 * (9 * 18 * 18 + 2 * 20 * 20) + 2 * 8 * 18 * 18)
+    with refconv.set_engine("textbook"):
+        for samples, count in ((1, 6), (2, 3), (4, 2), (6, 1)):
+            slices.clear()
+            with refconv.set_workspace(samples * sample):
+                y = refconv.conv(x, w)
+                refconv.conv_backward(y, x, w)
+            assert slices == [count] * 3
+
+
+@pytest.mark.parametrize("groups", [1, 4, "shared"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+def test_memory_stays_within_the_workspace(groups: Any, padding_mode: str) -> None:
+    x = np.ones((16, 16, 40, 40), "f4")
+    if groups == "shared":
+        groups = refconv.ChannelGroups([range(12), range(4, 16)], [range(0, 16, 2), range(1, 16, 2)])
+        w: Any = [np.ones(shape, "f4") for shape in groups.weight_shapes((3, 3))]
+    else:
+        w = np.ones((16, 16 // groups, 3, 3), "f4")
+    options: dict[str, Any] = {"padding": 1, "padding_mode": padding_mode, "groups": groups}
+    budget = 2**22
+    with refconv.set_engine("textbook"), refconv.set_workspace(budget):
+        y = refconv.conv(x, w, **options)
+        for call in (
+            lambda: refconv.conv(x, w, **options),
+            lambda: refconv.conv_backward(y, x, w, needs=("x",), **options),
+            lambda: refconv.conv_backward(y, x, w, needs=("weight",), **options),
+        ):
+            tracemalloc.start()
+            result = call()
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            size = result.nbytes if isinstance(result, np.ndarray) else (x.nbytes if result.x is not None else 0)
+            assert budget / 4 < peak - size < 1.1 * budget
+
+
+def test_no_weight_is_copied_for_each_sample() -> None:
+    """A large weight on small images: scratch memory is less than one copy of the weight."""
+    x, w = np.ones((32, 128, 4, 4), "f4"), np.ones((256, 128, 4, 4), "f4")
+    with refconv.set_engine("textbook"):
+        y = refconv.conv(x, w)
+        for call in (lambda: refconv.conv(x, w), lambda: refconv.conv_input_grad(y, w, x.shape)):
+            tracemalloc.start()
+            call()
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < w.nbytes
+
+
+def test_a_tiny_call_is_short() -> None:
+    """At most 60 Python calls in 8 files of the package."""
+    x, w, calls = np.ones((1, 1, 5)), np.ones((1, 1, 3)), []
+
+    def trace(frame: Any, event: str, argument: Any) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(PACKAGE):
+            calls.append(path.name)
+
+    with refconv.set_engine("textbook"):
+        refconv.conv(x, w)  # fills caches
+        sys.setprofile(trace)
+        try:
+            refconv.conv(x, w)
+        finally:
+            sys.setprofile(None)
+    assert 20 < len(calls) <= 60
+    assert len(set(calls)) <= 8
+
+
+def test_the_page_stays_one_page() -> None:
+    lines = (PACKAGE / "textbook.py").read_text("utf-8").splitlines()
+    assert len(lines) <= 200
+
+
+TRAINING = """
+import numpy as np, refconv
+from refconv import uniform_groups
+from refconv.nn import SGD, SoftmaxCrossEntropy, residual_network
+from refconv.testing.definition import definition_conv
+rng = np.random.default_rng(0)
+x, w = rng.integers(-3, 4, (2, 4, 6, 5)).astype("f4"), rng.integers(-3, 4, (6, 2, 3, 3)).astype("f4")
+for engine in (None, "fast", "textbook"):
+    with refconv.set_engine(engine), refconv.set_workers(2):
+        y = refconv.conv(x, w, groups=2, padding=1)
+        assert np.array_equal(y, definition_conv(x, w, groups=2, padding=1))
+        grads = refconv.conv_backward(y, x, w, groups=2, padding=1)
+        assert np.sum(y * y) == np.sum(grads.x * x) == np.sum(grads.weight * w)
+        back = refconv.conv_transpose(y, w, groups=2, padding=1)
+        assert np.array_equal(back, grads.x)
+        assert refconv.conv_transpose_backward(back, y, w, groups=2, padding=1).x.shape == y.shape
+        build = lambda c_in, c_out: uniform_groups(c_in, c_out, 4)
+        model = residual_network(build, channels=8, rng=np.random.default_rng(1))
+        loss, optimiser, losses = SoftmaxCrossEntropy(), SGD(model.parameters(), lr=0.01), []
+        images, labels = rng.normal(size=(20, 1, 8, 8)).astype("f4"), rng.integers(0, 10, 20)
+        for step in range(5):
+            losses.append(loss.forward(model.forward(images), labels))
+            model.backward(loss.backward())
+            optimiser.step()
+        assert losses[-1] < losses[0], losses
+print(refconv.engine.cpu)
+"""
+
+
+def python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code on the package in a folder."""
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run([sys.executable, "-c", code], env=environment, cwd=folder, capture_output=True, text=True)
+
+
+def test_everything_works_without_the_cpu_engine(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "refconv", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.rmtree(tmp_path / "refconv" / "cpu")
+    done = python(tmp_path, TRAINING)
+    assert (done.returncode, done.stdout.strip()) == (0, "None"), done.stderr
+
+
+def test_a_broken_cpu_engine_is_not_taken_for_a_missing_one(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "refconv", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "refconv" / "cpu" / "plan.py").write_text("import no_such_package\n", "utf-8")
+    done = python(tmp_path, "import refconv")
+    assert done.returncode == 1
+    assert "No module named 'no_such_package'" in done.stderr
