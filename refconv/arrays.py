@@ -1,8 +1,8 @@
-"""Array modules: which one an array belongs to, and the few things each does in its own way.
+"""Array modules: the module that an array belongs to, and the few operations that differ between modules.
 
 The mathematics of refconv is written once against ``xp``, a namespace of the array API standard
-(https://data-apis.org/array-api/). This is the only file that knows ``array_api_compat`` and the only
-one that may treat one array module differently from another.
+(https://data-apis.org/array-api/). This is the only file that imports
+``array_api_compat``, and the only one that may treat one array module differently from another.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _ITEM_BYTES = {
     "int8": 1, "int16": 2, "int32": 4, "int64": 8, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8,
 }  # fmt: skip
 DTYPES = tuple(_ITEM_BYTES)
-"""Names of the data types that a convolution computes in."""
+"""Names of the data types that convolutions support."""
 
 
 class BackendError(ImportError, RuntimeError):
-    """An array module cannot be used here: its package is missing, or it finds no device."""
+    """An array module cannot be used here: its package is missing, or no device is found."""
 
 
 @functools.cache
 def _namespace(name: str) -> Namespace:
-    """Import the array API namespace called `name`: NumPy's and the strict one are standard as they are."""
+    """Import the array API namespace called `name`; NumPy and array_api_strict need no wrapper."""
     wrapped = {"cupy": "array_api_compat.cupy", "torch": "array_api_compat.torch"}
     return np if name == "numpy" else importlib.import_module(wrapped.get(name, name))
 
@@ -59,7 +59,7 @@ def load_backend(name: str | None = None) -> Namespace:
     Parameters
     ----------
     name : {"numpy", "cupy", "torch", "array_api_strict"}, optional
-        By default the environment variable ``REFCONV_BACKEND`` decides, and NumPy if it is not set.
+        Default: the environment variable ``REFCONV_BACKEND``, or NumPy if it is not set.
 
     Returns
     -------
@@ -69,9 +69,9 @@ def load_backend(name: str | None = None) -> Namespace:
     Raises
     ------
     ValueError
-        If there is no backend of that name.
+        If no backend has that name.
     BackendError
-        If its package is missing (the message says what to install) or it finds no device (the message
+        If its package is missing (the message says what to install) or no device is found (the message
         says which flag to use).
 
     Examples
@@ -113,14 +113,14 @@ def _require_gpu(xp: Namespace) -> None:
 
 
 def _module_name(array: Array) -> str | None:
-    """Name of the supported module that `array` is an array of, or None."""
+    """Return the name of the supported module that `array` belongs to, or None."""
     if type(array) is np.ndarray:
         return "numpy"
     if isinstance(array, np.ndarray):
-        # By name: np.ma is imported at each mention, and a fork at that moment would leave the child a held lock.
+        # By name: accessing np.ma runs an import, and a fork during it would leave the child with a held lock.
         masked = any(cls.__name__ == "MaskedArray" for cls in type(array).__mro__)
         return None if masked else "numpy"
-    for cls in type(array).__mro__:  # subclasses (a torch.nn.Parameter) count as what they derive from
+    for cls in type(array).__mro__:  # a subclass, such as torch.nn.Parameter, counts as its base class
         module = cls.__module__.partition(".")[0]
         if (module, cls.__name__) in {
             ("torch", "Tensor"),
@@ -182,7 +182,7 @@ def _or(words: Sequence[str]) -> str:
 
 
 def to_numpy(array: Array) -> np.ndarray[Any, Any]:
-    """Return `array` as a NumPy array, copied from the GPU or out of a gradient graph where necessary.
+    """Return `array` as a NumPy array, copied from the GPU or detached from a gradient graph where necessary.
 
     On the CPU the result may share memory with `array`.
 
@@ -220,12 +220,12 @@ def to_numpy(array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array)
     except (TypeError, NotImplementedError, RuntimeError) as error:  # a bfloat16 or meta tensor
         raise TypeError(
-            f"array must have values that NumPy can hold; got {dtype_of(array)} on device {device(array)}"
+            f"array must have values that NumPy can represent; got {dtype_of(array)} on device {device(array)}"
         ) from error
 
 
 def dtype_name(dtype: DType) -> str:
-    """Return the standard's name of a data type of any module, or of a name: ``"float32"``.
+    """Return the array API standard's name of any module's data type, such as ``"float32"``; a name stays as given.
 
     >>> dtype_name(np.float32), dtype_name(np.dtype(">f8")), dtype_name("int8")
     ('float32', 'float64', 'int8')
@@ -239,7 +239,7 @@ def dtype_name(dtype: DType) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _numpy_name(dtype: DType) -> str:
-    return str(np.dtype(dtype).name)  # worked out anew at every mention, which takes microseconds
+    return str(np.dtype(dtype).name)  # NumPy recomputes it at every access, which takes microseconds
 
 
 def dtype_of(array: Array) -> str:
@@ -257,7 +257,7 @@ def get_dtype(xp: Namespace, name: str) -> DType:
 
 
 def check_dtype(name: str, array: Array) -> str:
-    """Return the name of an array's data type, or raise TypeError if a convolution does not compute in it."""
+    """Return the name of an array's data type, or raise TypeError if convolutions do not support it."""
     dtype = dtype_of(array)
     if dtype not in DTYPES:
         raise TypeError(f"{name} must have one of the data types {', '.join(DTYPES)}; got {dtype}")
@@ -265,7 +265,7 @@ def check_dtype(name: str, array: Array) -> str:
 
 
 def accumulating_dtype(xp: Namespace, name: str) -> str:
-    """Return the data type to sum in: as every library does, half precision is summed in single."""
+    """Return the data type to sum in: half precision is summed in single, as in every library."""
     return "float32" if name == "float16" else computing_dtype(xp, name)
 
 
@@ -275,7 +275,7 @@ def native_dtype(xp: Namespace, array: Array) -> Any:
 
 
 def item_bytes(name: str) -> int:
-    """Return the bytes of one element of the data type called `name`."""
+    """Return the size in bytes of one element of the data type called `name`."""
     return _ITEM_BYTES[name]
 
 
@@ -289,29 +289,29 @@ def dtype_kind(name: str) -> str:
 
 
 def device(array: Array) -> Any:
-    """Return the device an array lives on, for the ``device=`` argument of its module's functions."""
+    """Return the device that an array is on, for the ``device=`` argument of its module's functions."""
     return array.device
 
 
 def plain(array: Array) -> Array:
-    """Return a NumPy array of the base class, since a subclass may change what indexing means; others as they are."""
+    """Return a NumPy array as its base class, since a subclass may index differently; return other arrays unchanged."""
     return np.asarray(array) if isinstance(array, np.ndarray) else array
 
 
 def conj(xp: Namespace, array: Array) -> Array:
-    """Return the complex conjugate; a real array is its own."""
+    """Return the complex conjugate; a real array is returned unchanged."""
     if dtype_kind(dtype_of(array)) != "complex":
         return array
     conjugate = xp.conj(array)
-    resolve = getattr(conjugate, "resolve_conj", None)  # PyTorch only notes the conjugation; windows need it done
+    resolve = getattr(conjugate, "resolve_conj", None)  # PyTorch conjugates lazily; windows need the values
     return conjugate if resolve is None else resolve()
 
 
 def matmul(xp: Namespace, a: Array, b: Array, *, out: Array = None) -> Array:
-    """Return the matrix product a·b of the last two axes, batched over the others; written to `out`, on NumPy alone.
+    """Return the matrix product a·b of the last two axes, batched over the others; `out` works on NumPy only.
 
-    NumPy's warning of invalid values is silenced: vectorised products also raise it where the result is right, and
-    other modules never do. A result that is NaN is still NaN.
+    NumPy's warning about invalid values is silenced: vectorised products also raise it for correct results, and other
+    modules never raise it. A result that is NaN stays NaN.
     """
     if xp is np:
         with np.errstate(invalid="ignore"):
@@ -320,7 +320,7 @@ def matmul(xp: Namespace, a: Array, b: Array, *, out: Array = None) -> Array:
 
 
 def add_to(xp: Namespace, total: Array, more: Array, where: Any = ...) -> None:
-    """Add to `total`, or some of it, in place, with no more warnings than a matrix product that sums it all."""
+    """Add to `total`, or to the part `where`, in place; warnings are silenced as in :func:`matmul`."""
     if xp is np:
         with np.errstate(invalid="ignore"):
             total[where] += more
@@ -331,7 +331,7 @@ def add_to(xp: Namespace, total: Array, more: Array, where: Any = ...) -> None:
 def sum_axis(
     xp: Namespace, array: Array, axis: int | tuple[int, ...], *, dtype: DType = None, keepdims: bool = False
 ) -> Array:
-    """Sum over axes, in the array's own data type if no other is given, and as unwarned as :func:`add_to`."""
+    """Sum over axes, by default in the array's own data type; warnings are silenced as in :func:`matmul`."""
     dtype = array.dtype if dtype is None else dtype
     if xp is np:
         with np.errstate(invalid="ignore"):
@@ -341,7 +341,7 @@ def sum_axis(
 
 
 def all_finite(array: Array) -> bool:
-    """Tell whether a NumPy array holds no infinity and no NaN."""
+    """Return whether a NumPy array contains neither infinities nor NaNs."""
     return dtype_kind(dtype_of(array)) == "integer" or bool(np.isfinite(array).all())
 
 
@@ -356,9 +356,9 @@ def masked(xp: Namespace, array: Array, kept: Array) -> Array:
 
 
 def computing_dtype(xp: Namespace, name: str) -> str:
-    """Return the data type in which `xp` can multiply and add what wraps, or rounds, like the one called `name`.
+    """Return a data type that `xp` can multiply and add, and that wraps or rounds like the one called `name`.
 
-    PyTorch stores wide unsigned integers but does not multiply them; signed 64-bit ones have the same low bits.
+    PyTorch stores wide unsigned integers but does not multiply them; signed 64-bit integers have the same low bits.
     """
     if xp.__name__.endswith("torch") and name in ("uint16", "uint32", "uint64"):
         return "int64"
@@ -383,7 +383,7 @@ def windows(
     (N, C, P1, …, Pd) -> (N, C, k1, …, kd, o1, …, od). Where the module has strided arrays this is a
     read-only view and nothing is copied.
     """
-    if 0 in x.shape:  # nothing to look at; and a module may refuse to stride over no memory
+    if 0 in x.shape:  # no element to read; some modules refuse to stride over empty memory
         return xp.empty((*x.shape[:2], *kernel, *output), dtype=x.dtype, device=device(x))
     name = xp.__name__.rpartition(".")[2]
     if name == "array_api_strict":
@@ -401,7 +401,7 @@ def windows(
 
 def strided(x: Array, shape: Sequence[int], strides: Sequence[int]) -> Array:
     """Return a read-only view of a NumPy array's memory."""
-    if x.flags.c_contiguous:  # much faster, and checked against the bounds of that memory
+    if x.flags.c_contiguous:  # much faster, and checked against the bounds of the memory
         return np.ndarray(shape, x.dtype, memoryview(x).toreadonly(), strides=strides)
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 
@@ -414,7 +414,7 @@ def windows_standard(
     dilation: Sequence[int],
     output: Sequence[int],
 ) -> Array:
-    """Return what :func:`windows` returns, with nothing but the standard: one strided slice per kernel tap."""
+    """Do the same as :func:`windows` with the standard alone: take one strided slice per kernel tap."""
     taps = [x[(..., *where)] for _, where in tap_slices(kernel, stride, dilation, output)]
     stacked = xp.stack(taps, axis=2)  # (N, C, k1·…·kd, o1, …, od)
     return xp.reshape(stacked, (*x.shape[:2], *kernel, *output))
@@ -423,7 +423,7 @@ def windows_standard(
 def tap_slices(
     kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], output: Sequence[int]
 ) -> list[tuple[tuple[int, ...], tuple[slice, ...]]]:
-    """For each kernel tap, in row-major order: its index, and the slices of the padded input that it reads."""
+    """Return, for each kernel tap in row-major order, its index and the slices of the padded input that it reads."""
     axes = [
         [slice(t * d, t * d + (o - 1) * s + 1, s) for t in range(k)]
         for k, s, d, o in zip(kernel, stride, dilation, output, strict=True)

@@ -1,12 +1,12 @@
-"""What a network costs: parameters, multiply-adds, activations and bytes, layer by layer. Integers only.
+"""The cost of a network: parameters, multiply-adds, activations and bytes, layer by layer. Integers only.
 
-A convolution in groups has Σ_g out_g·in_g·k1·…·kd + K parameters, the last for its bias, and one multiply-add (MAC)
-per weight and output position; for G uniform groups that is k²·(C/G)·K + K and k²·(C/G)·K·H·W. Biases, activation
-functions, pooling and normalisation count no MACs. Activations are the network's input and every layer's output, for
-one image. ReLU, tanh and dropout work in place and are no layers here.
+A grouped convolution has Σ_g out_g·in_g·k1·…·kd weights, K biases, and one multiply-add (MAC) per weight and output
+position. For G uniform groups this is k²·(C/G)·K + K parameters and k²·(C/G)·K·H·W MACs. Biases, activation functions,
+pooling and normalisation add no MACs. Activations are the network's input and every layer's output, for one
+image. ReLU, tanh and dropout work in place and are not counted as layers.
 
-Memory is counted twice. The textbook's count takes a value and a gradient for every activation. The prediction says
-what a training step of :mod:`refconv.nn` really holds, which keeps less: see :class:`Memory`.
+Memory is counted in two ways. The textbook count has a value and a gradient for every activation. The prediction is
+the memory that a training step of :mod:`refconv.nn` really uses, which is less: see :class:`Memory`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ FLOAT = 4
 """Bytes of a float32 number."""
 
 
-# --- How the channels of a layer are grouped, as a word -------------------------------------------------------
+# --- Channel groups as a word ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class GroupSpec:
-    """A way to group the channels of any layer, as named on a command line.
+    """A way to group the channels of any layer, as given on a command line.
 
     Attributes
     ----------
     kind : str
-        "uniform", "log" (of base 2) or "table" (LeNet-5's layer C3).
+        "uniform", "log" (base 2) or "table" (LeNet-5's layer C3).
     n : int
         Number of groups.
     """
@@ -49,7 +49,7 @@ class GroupSpec:
     n: int
 
     def build(self, c_in: int, c_out: int) -> ChannelGroups:
-        """Return the groups for a layer of c_in input and c_out output channels.
+        """Return the groups for a layer with c_in input and c_out output channels.
 
         Raises
         ------
@@ -63,14 +63,14 @@ class GroupSpec:
         groups = lenet5_c3_groups()
         if (c_in, c_out) != (groups.c_in, groups.c_out):
             raise ValueError(
-                f"groups=table is LeNet-5's, from C={groups.c_in} to K={groups.c_out} channels; this layer has "
+                f"groups=table is LeNet-5's table, from C={groups.c_in} to K={groups.c_out} channels; got a layer with "
                 f"C={c_in} and K={c_out}"
             )
         return groups
 
     @property
     def label(self) -> int | str:
-        """The shortest specification that says the same: n, "log:n" or "table"."""
+        """The shortest equivalent specification: n, "log:n" or "table"."""
         if self.kind == "uniform":
             return self.n
         return f"log:{self.n}" if self.kind == "log" else self.kind
@@ -90,7 +90,7 @@ def parse_groups(spec: int | str) -> GroupSpec:
     ValueError
         If the string is none of these, or N is below 1.
     TypeError
-        If `spec` is no int and no string.
+        If `spec` is neither an int nor a string.
 
     Examples
     --------
@@ -127,18 +127,18 @@ class Layer:
     Attributes
     ----------
     name : str
-        As in the paper.
+        The name in the paper.
     parameters, macs : int
         Trainable parameters, and multiply-adds of the forward pass.
     output_shape : tuple of int
         Channels first, without the batch.
     inputs : int
-        Numbers that it reads.
+        Number of inputs.
     sees_all : bool
-        Whether it reads the channels of every group, so that a tower that makes some of its outputs needs all inputs.
+        Whether each output reads the channels of every group, so that a tower needs all inputs for its outputs.
     keeps_input, keeps_output : int
-        Bytes that :mod:`refconv.nn` keeps for the backward pass of the layer and the activation function after it, for
-        each number that it reads and for each that it gives: 4 for the number itself, 1 for a mask or an index.
+        Bytes per input and per output that :mod:`refconv.nn` keeps for the backward pass of the layer and of the
+        activation function after it: 4 for the number itself, 1 for a mask or an index.
     """
 
     name: str
@@ -156,10 +156,10 @@ class Layer:
         return math.prod(self.output_shape)
 
     def on_one_of(self, towers: int) -> tuple[int, int, int]:
-        """Return what one of so many equal towers holds: parameters; bytes kept of an image; bytes of its gradients.
+        """Return the share of one of equal towers: parameters, bytes kept per image, and bytes of gradients per image.
 
-        The gradients are those in flight while the layer's backward runs: of its outputs and inputs, or before and
-        after its activation function.
+        The gradients are the ones that exist while the layer's backward runs: for its outputs and inputs, or before
+        and after its activation function.
         """
         outputs = self.activations // towers
         inputs = self.inputs if self.sees_all else self.inputs // towers
@@ -169,35 +169,35 @@ class Layer:
 
 @dataclass(frozen=True)
 class Memory:
-    """The memory that training in float32 with momentum takes on each of so many towers, in bytes.
+    """The memory in bytes that training in float32 with momentum takes on each tower.
 
-    ``parameters``, ``gradients``, ``momentum``, ``activations`` and ``workspace`` are each the most there is at any
-    time; they do not come all at once. A gradient exists from its layer's backward to the optimiser's step, and
-    what a layer kept is free again after its backward. ``predicted`` is the peak: the most over the backward pass
-    and the step of every layer, of
+    ``parameters``, ``gradients``, ``momentum``, ``activations`` and ``workspace`` are maxima over time, which do not
+    occur together. A gradient exists from its layer's backward to the optimiser's step, and the arrays that a layer
+    kept are freed by its backward. ``predicted`` is the peak, the maximum over the backward pass and the step of every
+    layer of the sum of
 
     * values and momentum of all parameters,
     * the gradients made so far,
-    * what this layer and those before it keep (convolutions and linear layers their input, ReLU and dropout a mask of a
-      byte a number, max pooling an index of a byte an output, local response normalisation its input and its scale,
-      tanh its output),
-    * the gradients on their way through the layer, or the new values and momentum that the step makes,
+    * the arrays that this layer and the layers before it keep (convolutions and linear layers their input, ReLU and
+      dropout a mask of one byte per number, max pooling an index of one byte per output, local response normalisation
+      its input and its scale, tanh its output),
+    * the gradients of the layer's outputs and inputs, or the new values and momentum that the step makes,
     * the workspace.
 
     Attributes
     ----------
     batch, towers : int
-        Images in a batch, and towers that the network is split over.
+        Images in a batch, and towers that the network is split into.
     parameters, gradients, momentum : int
-        4 for each parameter.
+        4 per parameter.
     activations : int
-        What all layers keep for the backward pass.
+        Arrays that all layers keep for the backward pass.
     workspace : int
-        Scratch memory that one call may take: :func:`refconv.set_workspace`.
+        Maximum scratch memory of one call: :func:`refconv.set_workspace`.
     predicted : int
         The peak of a training step of :mod:`refconv.nn`.
     textbook : int
-        12 for each parameter and 8 for each activation of each image, without workspace.
+        12 per parameter and 8 per activation of each image, without workspace.
     """
 
     batch: int
@@ -224,7 +224,7 @@ class Cost:
     input_shape : tuple of int
         Channels first, without the batch.
     layers : tuple of Layer
-        In order; the input is no layer.
+        In order; the input is not a layer.
     """
 
     model: str
@@ -244,7 +244,7 @@ class Cost:
 
     @property
     def activations(self) -> int:
-        """Numbers that one image fills: the input and all outputs."""
+        """Number of activations of one image: the input and all outputs."""
         return math.prod(self.input_shape) + sum(layer.activations for layer in self.layers)
 
     def training_bytes(self, batch: int) -> int:
@@ -260,7 +260,7 @@ class Cost:
         Raises
         ------
         TypeError, ValueError
-            If `batch` is no integer, or negative.
+            If `batch` is not an integer, or is negative.
 
         Examples
         --------
@@ -273,22 +273,22 @@ class Cost:
         return BYTES_PER_PARAMETER * self.parameters + BYTES_PER_ACTIVATION * images * self.activations
 
     def memory(self, batch: int, towers: int = 1) -> Memory:
-        """Return the memory that training takes, on each of some equal towers that share the work.
+        """Return the memory that training takes on each of `towers` equal towers.
 
-        A tower makes its share of every layer's outputs. It needs all inputs of the layers that are not grouped, and
-        those of its own groups for the others: :class:`refconv.nn.Towers`.
+        A tower computes its share of every layer's outputs. It needs all inputs of layers without groups, and only the
+        inputs of its own groups for the others: see :class:`refconv.nn.Towers`.
 
         Parameters
         ----------
         batch : int
             Images in a batch, at least 0.
         towers : int
-            How many; more than one must divide the number of uniform groups and the outputs of every layer.
+            Number of towers; if more than 1, it must divide the number of uniform groups and every layer's outputs.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is no integer, out of range, or the network does not split into so many towers.
+            If an argument is not an integer or is out of range, or the network does not split into `towers` towers.
 
         Examples
         --------
@@ -309,7 +309,7 @@ class Cost:
         peak = kept = gradients = 0
         for p, k, in_flight in layers:
             kept += k
-            made = FLOAT * (parameters - gradients)  # by the layers from here to the last
+            made = FLOAT * (parameters - gradients)  # gradients of the layers from this one to the last
             gradients += p
             peak = max(peak, made + max(images * (kept + in_flight), 2 * FLOAT * p))
         inputs, outputs = math.prod(self.input_shape), self.activations - math.prod(self.input_shape)
@@ -326,7 +326,7 @@ class Cost:
         )
 
     def memories(self, batches: Sequence[int]) -> list[Memory]:
-        """Return the memory for each batch, of the whole and, if each group can have a tower, of one of those."""
+        """Return the memory for each batch size: of one tower, and of one tower per group if the network splits so."""
         alone = [1, self.groups] if isinstance(self.groups, int) and self.groups > 1 else [1]
         return [self.memory(b, t) for b in batches for t in alone if t == 1 or self._splits(t)]
 
@@ -336,9 +336,10 @@ class Cost:
         return all(layer.output_shape[0] % towers == 0 for layer in self.layers)
 
     def to_dict(self, batches: Sequence[int] = (128,)) -> dict[str, Any]:
-        """Return all figures as one object that `json.dumps` can write, the memory for some batch sizes among them.
+        """Return all figures, with the memory for some batch sizes, as one object that `json.dumps` can write.
 
-        Of the bytes, "parameters" are 12 for each and "activations_per_image" 8 for each: see `training_bytes`.
+        In "bytes", "parameters" has 12 per parameter and "activations_per_image" 8 per activation: see
+        `training_bytes`.
 
         Examples
         --------
@@ -378,14 +379,14 @@ class Cost:
 
 @dataclass
 class Walk:
-    """A network written down layer by layer, which keeps the shape that each layer hands to the next.
+    """A network written down layer by layer, which keeps track of each layer's output shape.
 
     Attributes
     ----------
     model : str
         Name of the model.
     spec : GroupSpec
-        How its grouped layers are grouped.
+        Channel groups of its grouped layers.
     input_shape : tuple of int
         Channels first, without the batch.
 
@@ -410,7 +411,7 @@ class Walk:
         return self.layers[-1].output_shape if self.layers else self.input_shape
 
     def add(self, name: str, parameters: int, macs: int, output_shape: tuple[int, ...], **memory: Any) -> None:
-        """Add a layer of any other kind; `memory` are the attributes of :class:`Layer` that say what it keeps."""
+        """Add a layer of any other kind; `memory` are the attributes of :class:`Layer` about kept memory."""
         self.layers.append(Layer(name, parameters, macs, output_shape, math.prod(self.shape), **memory))
 
     def conv(
@@ -429,7 +430,7 @@ class Walk:
         self.add(name, parameters, macs, (channels, *output), sees_all=not grouped, keeps_input=FLOAT)
 
     def window(self, name: str, kernel: int, *, stride: int, coefficients: bool = False) -> None:
-        """Add max pooling; with `coefficients`, means, scaled and shifted by trained numbers of each channel."""
+        """Add max pooling; with `coefficients`, average pooling with a trained scale and shift per channel."""
         channels, *size = self.shape
         output = (channels, *_windows(size, kernel, stride, 0))
         if coefficients:
@@ -442,7 +443,7 @@ class Walk:
         self.add(name, 0, 0, self.shape, keeps_output=2 * FLOAT)
 
     def activate(self, kind: str) -> None:
-        """Let a "relu", "dropout" or "tanh", which works in place, follow the last layer."""
+        """Add "relu", "dropout" or "tanh", which work in place, after the last layer."""
         kept = {"relu": 1, "dropout": 1, "tanh": FLOAT}[kind]
         self.layers[-1] = replace(self.layers[-1], keeps_output=self.layers[-1].keeps_output + kept)
 
@@ -452,7 +453,7 @@ class Walk:
         self.add(name, weights + features, weights, (features,), sees_all=True, keeps_input=FLOAT)
 
     def cost(self) -> Cost:
-        """Return the sum of the layers."""
+        """Return the cost of all layers."""
         return Cost(self.model, self.spec.label, self.input_shape, tuple(self.layers))
 
 
@@ -460,20 +461,20 @@ def _windows(size: list[int], kernel: int, stride: int, padding: int) -> list[in
     return [(n + 2 * padding - kernel) // stride + 1 for n in size]
 
 
-# --- Models: to add one, write it down and enter it in MODELS -------------------------------------------------
+# --- Models: to add one, write a function and add it to MODELS ------------------------------------------------
 
 
 def alexnet(groups: int | str = 2) -> Cost:
-    """Count AlexNet (Krizhevsky, Sutskever, Hinton, NIPS 2012), its convolutions 2, 4 and 5 in groups.
+    """Count AlexNet (Krizhevsky, Sutskever, Hinton, NIPS 2012), with convolutions 2, 4 and 5 in groups.
 
-    The paper's two groups live on one graphics processor each. It says that the images are 224×224, but a kernel of
-    11 with stride 4 makes the 55×55 outputs it reports of 227 (or of 224 padded by 2, which changes neither the
-    parameters nor the MACs). One group is the same network without the split.
+    Each of the paper's two groups runs on its own graphics processor. The paper states images of 224×224, but an 11×11
+    kernel with stride 4 gives its 55×55 outputs only for 227×227 (or for 224×224 padded by 2, which changes neither
+    the parameters nor the MACs). One group is the same network without the split.
 
     Parameters
     ----------
     groups : int or str
-        As of `parse_groups`.
+        See `parse_groups`.
 
     Raises
     ------
@@ -510,16 +511,16 @@ def alexnet(groups: int | str = 2) -> Cost:
 
 
 def lenet5(groups: int | str = "table") -> Cost:
-    """Count LeNet-5 (LeCun, Bottou, Bengio, Haffner 1998), its layer C3 in groups.
+    """Count LeNet-5 (LeCun, Bottou, Bengio, Haffner 1998), with layer C3 in groups.
 
-    S2 and S4 add up 2×2 windows and give each map a trained coefficient and bias: two parameters per map, and one
-    MAC per output. The output layer compares F6 with a fixed pattern for each digit (radial basis functions): 840
-    multiply-adds and *no trainable* parameters, so that the whole network has exactly 60,000.
+    S2 and S4 sum 2×2 windows and have a trained coefficient and bias for each map: two parameters per map, and one
+    MAC per output. The output layer compares F6 with a fixed pattern for each digit (radial basis functions), with 840
+    multiply-adds and *no trainable* parameters. So the whole network has exactly 60,000 parameters.
 
     Parameters
     ----------
     groups : int or str
-        As of `parse_groups`; "table" is the paper's connection table.
+        See `parse_groups`; "table" is the paper's connection table.
 
     Raises
     ------
@@ -551,19 +552,19 @@ def lenet5(groups: int | str = "table") -> Cost:
 def residual(
     groups: int | str = "log:3", *, channels: int = 32, blocks: int = 2, side: int = 8, c_in: int = 1, classes: int = 10
 ) -> Cost:
-    """Count :func:`refconv.nn.residual_network`, the convolutions of its blocks in groups.
+    """Count :func:`refconv.nn.residual_network`, with the convolutions of its blocks in groups.
 
     Parameters
     ----------
     groups : int or str
-        As of `parse_groups`.
+        See `parse_groups`.
     channels, blocks, side, c_in, classes : int
-        As of :func:`refconv.nn.residual_network`.
+        See :func:`refconv.nn.residual_network`.
 
     Raises
     ------
     TypeError, ValueError
-        If a number is no integer or too small, or the groups do not fit the channels.
+        If a number is not an integer or is too small, or the groups do not fit the channels.
 
     Examples
     --------
@@ -588,7 +589,7 @@ def residual(
 
 
 MODELS: dict[str, Callable[..., Cost]] = {"alexnet": alexnet, "lenet5": lenet5, "residual": residual}
-"""Every model by name; called without arguments, a model is grouped as in its paper."""
+"""Every model by name; without arguments, a model has the groups of its paper."""
 
 
 def model_cost(model: str, groups: int | str | None = None, **options: int) -> Cost:
@@ -599,16 +600,16 @@ def model_cost(model: str, groups: int | str | None = None, **options: int) -> C
     model : str
         A key of `MODELS`.
     groups : int or str, optional
-        As of `parse_groups`. Default: as in the model's paper.
+        See `parse_groups`. Default: the groups of the model's paper.
     **options
         The model's other arguments.
 
     Raises
     ------
     ValueError
-        If there is no such model, or the groups are wrong or do not fit it.
+        If there is no such model, or the groups are wrong or do not fit the model.
     TypeError
-        If an argument is of another type.
+        If an argument has the wrong type.
 
     Examples
     --------

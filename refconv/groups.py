@@ -1,7 +1,7 @@
-"""Channel groups: which input channels each part of a convolution reads, and which output channels it writes.
+"""Channel groups: the input channels that each part of a convolution reads, and the output channels that it writes.
 
 One idea covers LeNet-5's connection table, AlexNet's two groups, ResNeXt's many, depthwise convolution and
-logarithmic groups. Integers only: nothing here sees an array of data.
+logarithmic groups. This module handles integers only, never arrays of data.
 
 References
 ----------
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from refconv.integers import as_bool, as_int, is_sequence, shown
 
 MAX_CHANNELS = 2**24
-"""More channels, groups or connections between them are refused instead of eating memory."""
+"""Maximum number of channels, groups or connections between them: more would take too much memory."""
 
 
 def _length(value: Any, name: str, what: str) -> int:
@@ -37,7 +37,7 @@ def _length(value: Any, name: str, what: str) -> int:
         raise TypeError(f"{name} must be a sequence of {what}; got {shown(value)} of type {type(value).__name__}")
     try:
         length = len(value)
-    except OverflowError:  # of a range
+    except OverflowError:  # a huge range
         length = MAX_CHANNELS + 1
     if length > MAX_CHANNELS:
         raise ValueError(f"{name} must have at most 2^24 = {MAX_CHANNELS} entries; got more")
@@ -49,10 +49,10 @@ def _length(value: Any, name: str, what: str) -> int:
 
 @dataclass(frozen=True)
 class ChannelSide:
-    """What one side, input or output, of some channel groups means to an array of channels.
+    """One side of channel groups, input or output, as channels of an array.
 
-    The groups' lists, one after another, make up the *listed* channels. Reading takes the listed channels out of
-    an array; the adjoint of reading sums listed channels back onto the array's channels.
+    The groups' lists, one after another, are the *listed* channels. Reading takes the listed channels from an
+    array; its adjoint sums listed channels back onto the array's channels.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class ChannelSide:
     sizes : tuple of int
         Listed channels of each group.
     order : tuple of int or None
-        The listed channels; None says that they are 0, 1, …, channels − 1, which needs no memory.
+        The listed channels; None means 0, 1, …, channels − 1, and needs no memory.
 
     Examples
     --------
@@ -86,7 +86,7 @@ class ChannelSide:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Where in `listed` each group starts."""
+        """The position in `listed` at which each group starts."""
         return tuple(accumulate(self.sizes[:-1], initial=0))
 
     @cached_property
@@ -95,17 +95,18 @@ class ChannelSide:
         return tuple(self.listed[start : start + size] for start, size in zip(self.offsets, self.sizes, strict=True))
 
     def gather_tables(self) -> tuple[tuple[int, ...], ...]:
-        """Return tables that sum listed channels back onto channels by reading alone.
+        """Return tables for summing listed channels back onto channels by gathering alone.
 
-        Table j holds, for every channel, the position in `listed` of its j-th listing, or len(listed), the
-        position of an appended zero channel, where it is listed fewer times. With A the listed channels of an
-        array and 0 one zero channel, Σ_j take(concat([A, 0]), table_j) is the adjoint of take(·, listed): no
-        scatter, hence no race and one fixed order of summation. There is always at least one table.
+        Table j contains, for every channel, the position in `listed` of its j-th listing. For a channel that is
+        listed fewer times it contains len(listed), the position of an appended zero channel. With A the listed
+        channels of an array and 0 one zero channel, Σ_j take(concat([A, 0]), table_j) is the adjoint of
+        take(·, listed). It needs no scatter, so there is no race and the order of summation is fixed. There is
+        always at least one table.
 
         Returns
         -------
         tuple of tuple of int
-            max(1, most listings of one channel) tables of `channels` positions each.
+            max(1, maximum listings of a channel) tables of `channels` positions each.
 
         Examples
         --------
@@ -130,7 +131,7 @@ def _contiguous_side(sizes: tuple[int, ...]) -> ChannelSide:
 
 
 def _listed_side(lists: list[tuple[int, ...]], channels: int) -> ChannelSide:
-    # Blocks in order are stored in one way only, so that equal groups compare and hash equal.
+    # Contiguous blocks have one representation, so that equal groups compare and hash equal.
     order: tuple[int, ...] | None = tuple(chain.from_iterable(lists))
     if order == tuple(range(channels)):
         order = None
@@ -142,14 +143,14 @@ def _listed_side(lists: list[tuple[int, ...]], channels: int) -> ChannelSide:
 
 @dataclass(frozen=True)
 class Block:
-    """A run of consecutive groups whose weights have one shape, so that one batched matrix product serves them.
+    """Consecutive groups whose weights have one shape, so that one batched matrix product computes them all.
 
     Attributes
     ----------
     first, count : int
         The groups first, first + 1, …, first + count − 1.
     in_size, out_size : int
-        Input and output channels of each of them.
+        Input and output channels of each group.
     """
 
     first: int
@@ -160,33 +161,33 @@ class Block:
 
 @dataclass(frozen=True, init=False, repr=False)
 class ChannelGroups:
-    r"""The channels each group of a convolution reads and writes.
+    r"""The channels that each group of a convolution reads and writes.
 
     Group g computes, for every k-th of its output channels,
 
     .. math:: y[\mathrm{out}_g[k]] = b[\mathrm{out}_g[k]] + \sum_c w_g[k, c] \star x[\mathrm{in}_g[c]]
 
-    Every output channel is written by exactly one group. Input channels may be read by several groups, or by
-    none, in any order. A group that reads nothing gives the bias alone; a group may also write nothing.
+    Exactly one group writes each output channel. Several groups, or none, may read an input channel, in any
+    order. A group that reads nothing gives the bias alone; a group may also write nothing.
     Instances are immutable, hashable and compare by value.
 
     Parameters
     ----------
     in_channels : sequence of sequences of int
-        For each group, the input channels it reads, each at most once: the order of its weight's columns.
+        For each group, the input channels that it reads, each at most once, in the order of its weight's columns.
     out_channels : sequence of sequences of int
-        For each group, the output channels it writes: the order of its weight's rows. Together they are
+        For each group, the output channels that it writes, in the order of its weight's rows. Together they are
         0, 1, …, c_out − 1, each exactly once.
     c_in : int, optional
-        Input channels in all; larger than the highest one listed if channels at the end are never read.
-        Default: the highest listed channel + 1.
+        Number of input channels, including any at the end that no group reads. Default: the highest listed
+        channel + 1.
 
     Raises
     ------
     ValueError
-        If a rule above is broken, or beyond 2^24 channels, groups or connections.
+        If a rule above is broken, or there are more than 2^24 channels, groups or connections.
     TypeError
-        If an argument is not made of integers (a bool is none).
+        If an argument does not consist of integers (a bool is not an integer).
 
     See Also
     --------
@@ -194,7 +195,7 @@ class ChannelGroups:
 
     Examples
     --------
-    Two groups that share input channel 1, where a dense convolution has 6 connections between channels:
+    Two groups that share input channel 1; a dense convolution would have 6 connections between channels:
 
     >>> groups = ChannelGroups([[0, 1], [1]], [[0], [1, 2]])
     >>> groups.weight_shapes((3, 3))
@@ -208,9 +209,9 @@ class ChannelGroups:
     """
 
     inputs: ChannelSide
-    """The input side, as the convolution reads it."""
+    """The input side, which the convolution reads."""
     outputs: ChannelSide
-    """The output side, as the convolution writes it."""
+    """The output side, which the convolution writes."""
 
     def __init__(
         self,
@@ -232,7 +233,7 @@ class ChannelGroups:
             raise ValueError(
                 f"c_in must be larger than the highest channel listed in in_channels, {needed - 1}; got c_in={total}"
             )
-        # Later summing over every channel's readers, one gather per reader, must not take absurd memory either.
+        # Summing over every channel's readers later takes one gather per reader; its memory must be bounded too.
         readers = max(Counter(chain.from_iterable(inputs)).values(), default=0)
         if readers * total > MAX_CHANNELS:
             raise ValueError(
@@ -258,7 +259,7 @@ class ChannelGroups:
         Raises
         ------
         ValueError, TypeError
-            As of `ChannelGroups`.
+            As for `ChannelGroups`.
 
         Examples
         --------
@@ -272,39 +273,39 @@ class ChannelGroups:
 
     @classmethod
     def _contiguous(cls, in_sizes: tuple[int, ...], out_sizes: tuple[int, ...]) -> ChannelGroups:
-        """Return contiguous groups of sizes that need no check and no list of their channels."""
+        """Return contiguous groups of the given sizes, without checks and without listing channels."""
         groups = object.__new__(cls)
         groups._set(_contiguous_side(in_sizes), _contiguous_side(out_sizes))
         return groups
 
     @property
     def in_channels(self) -> tuple[tuple[int, ...], ...]:
-        """The input channels each group reads."""
+        """The input channels that each group reads."""
         return self.inputs.lists
 
     @property
     def out_channels(self) -> tuple[tuple[int, ...], ...]:
-        """The output channels each group writes."""
+        """The output channels that each group writes."""
         return self.outputs.lists
 
     @property
     def in_sizes(self) -> tuple[int, ...]:
-        """How many input channels each group reads."""
+        """The number of input channels that each group reads."""
         return self.inputs.sizes
 
     @property
     def out_sizes(self) -> tuple[int, ...]:
-        """How many output channels each group writes."""
+        """The number of output channels that each group writes."""
         return self.outputs.sizes
 
     @property
     def c_in(self) -> int:
-        """Input channels, read or not."""
+        """Number of input channels, read or not."""
         return self.inputs.channels
 
     @property
     def c_out(self) -> int:
-        """Output channels."""
+        """Number of output channels."""
         return self.outputs.channels
 
     @property
@@ -319,12 +320,12 @@ class ChannelGroups:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether the groups are contiguous and all of one shape: what ``groups=n`` means everywhere."""
+        """Whether the groups are contiguous and all of one shape, the usual meaning of ``groups=n``."""
         return self.is_contiguous and len(self.blocks) == 1
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        """Runs of consecutive groups of one shape; a single one if the groups are uniform.
+        """Blocks of consecutive groups of one shape; a single block if the groups are uniform.
 
         >>> for block in logarithmic_groups(16, 32, 4).blocks:
         ...     print(block)
@@ -346,19 +347,19 @@ class ChannelGroups:
         Parameters
         ----------
         kernel_size : sequence of int
-            One positive integer per spatial axis. An integer alone would leave the number of axes open.
+            One positive integer per spatial axis. A single integer would not determine the number of axes.
         transposed : bool
-            Whether the weight is one of a transposed convolution.
+            Whether the weight belongs to a transposed convolution.
 
         Returns
         -------
         tuple of tuple of int
-            For group g (out_size, in_size, k1, …, kd); transposed (in_size, out_size, k1, …, kd).
+            For each group (out_size, in_size, k1, …, kd), or (in_size, out_size, k1, …, kd) if transposed.
 
         Raises
         ------
         TypeError
-            If `kernel_size` is no sequence of integers or `transposed` no bool.
+            If `kernel_size` is not a sequence of integers, or `transposed` is not a bool.
         ValueError
             If `kernel_size` is empty or an entry is not positive.
 
@@ -378,7 +379,7 @@ class ChannelGroups:
         return tuple(shapes)
 
     def parameter_count(self, kernel_size: Sequence[int], bias: bool = True) -> int:
-        """Return how many parameters the convolution has: Σ_g out_g·in_g·k1·…·kd, + c_out if it has a bias.
+        """Return the number of parameters: Σ_g out_g·in_g·k1·…·kd, plus c_out if there is a bias.
 
         Parameters
         ----------
@@ -390,11 +391,11 @@ class ChannelGroups:
         Raises
         ------
         TypeError, ValueError
-            As of `weight_shapes`.
+            As for `weight_shapes`.
 
         Examples
         --------
-        AlexNet's second convolution (Krizhevsky et al. 2012), with its two groups and without:
+        AlexNet's second convolution (Krizhevsky et al. 2012), with its two groups and without groups:
 
         >>> uniform_groups(96, 256, 2).parameter_count((5, 5))
         307456
@@ -406,15 +407,15 @@ class ChannelGroups:
         return sum(block.count * block.in_size * block.out_size for block in self.blocks) * taps + biases
 
     def connectivity(self) -> NDArray[np.uint8]:
-        """Return which output channel sees which input channel.
+        """Return a matrix that shows the input channels of each output channel.
 
-        Multiplied with a dense weight it gives the block-masked weight whose convolution equals the grouped one.
-        Being of a small unsigned type, it leaves the weight's floating-point type unchanged.
+        Multiplied by a dense weight, it gives the block-masked weight whose convolution equals the grouped one.
+        Its small unsigned type leaves the weight's floating-point type unchanged.
 
         Returns
         -------
         numpy.ndarray
-            Shape (c_out, c_in), 1 where output channel k reads input channel c, else 0; a new array.
+            A new array (c_out, c_in): 1 where output channel k reads input channel c, else 0.
 
         Raises
         ------
@@ -451,7 +452,7 @@ def _channel_lists(value: Any, name: str) -> list[tuple[int, ...]]:
     if isinstance(value, np.ndarray) and value.ndim == 2:
         value = list(value)
     _length(value, name, "sequences of channels, one per group")
-    # All lengths are known before any list is copied: a range may be short to write and long to store.
+    # Check all lengths before copying any list: a range is short to write but may be long to store.
     total = sum(_length(channels, f"{name}[{g}]", "channels, integers") for g, channels in enumerate(value))
     if total > MAX_CHANNELS:
         raise ValueError(f"{name} must list at most 2^24 = {MAX_CHANNELS} channels; got {total}")
@@ -461,7 +462,7 @@ def _channel_lists(value: Any, name: str) -> list[tuple[int, ...]]:
 def _indices(value: Iterable[Any], name: str, minimum: int, maximum: int) -> tuple[int, ...]:
     numbers = tuple(value)
     if all(type(number) is int and minimum <= number <= maximum for number in numbers):
-        return numbers  # millions of channels would feel the cost of naming each one for an error
+        return numbers  # with millions of channels, naming each one for an error would be slow
     return tuple(as_int(number, f"{name}[{i}]", minimum, maximum) for i, number in enumerate(numbers))
 
 
@@ -514,24 +515,24 @@ def _check_partition(outputs: list[tuple[int, ...]]) -> None:
 
 
 def uniform_groups(c_in: int, c_out: int, n: int) -> ChannelGroups:
-    """Return n equal, contiguous groups: what ``groups=n`` means in every deep-learning library.
+    """Return n equal, contiguous groups, the meaning of ``groups=n`` in every deep-learning library.
 
-    n = 1 is the dense convolution, n = 2 AlexNet's (Krizhevsky et al. 2012), n = 32 ResNeXt's (Xie et al.,
-    arXiv 1611.05431), n = c_in the depthwise one. Weights and multiply-adds are 1/n of the dense ones.
+    n = 1 is a dense convolution, n = 2 AlexNet's (Krizhevsky et al. 2012), n = 32 ResNeXt's (Xie et al.,
+    arXiv 1611.05431), and n = c_in a depthwise one. Weights and multiply-adds are 1/n of the dense convolution's.
 
     Parameters
     ----------
     c_in, c_out : int
         Input and output channels, at least 0.
     n : int
-        Number of groups; divides both.
+        Number of groups; it must divide both.
 
     Raises
     ------
     ValueError
-        If n does not divide both, or beyond 2^24 channels or groups.
+        If n does not divide both, or there are more than 2^24 channels or groups.
     TypeError
-        If an argument is no integer.
+        If an argument is not an integer.
 
     Examples
     --------
@@ -543,7 +544,7 @@ def uniform_groups(c_in: int, c_out: int, n: int) -> ChannelGroups:
         ...
     ValueError: groups=3 does not divide C=64 input channels
     """
-    # Checked outside the cache, to which True and 1.0 would be the same as 1.
+    # Checked outside the cache, which would treat True and 1.0 as 1.
     C = as_int(c_in, "c_in", 0, 2**40)
     K = as_int(c_out, "c_out", 0, 2**40)
     return _uniform_groups(C, K, as_int(n, "n", 1, MAX_CHANNELS))
@@ -559,21 +560,21 @@ def _uniform_groups(C: int, K: int, n: int) -> ChannelGroups:
 
 
 def depthwise_groups(channels: int, multiplier: int = 1) -> ChannelGroups:
-    """Return one group for every input channel, each with `multiplier` output channels.
+    """Return one group per input channel, each with `multiplier` output channels.
 
     Parameters
     ----------
     channels : int
         Input channels, at least 1.
     multiplier : int
-        Output channels per input channel, at least 1: there are channels·multiplier in all.
+        Output channels per input channel, at least 1. The total is channels·multiplier.
 
     Raises
     ------
     ValueError
-        If an argument is below 1, or beyond 2^24 channels.
+        If an argument is below 1, or there are more than 2^24 channels.
     TypeError
-        If an argument is no integer.
+        If an argument is not an integer.
 
     Examples
     --------
@@ -590,11 +591,11 @@ def depthwise_groups(channels: int, multiplier: int = 1) -> ChannelGroups:
 
 
 def logarithmic_groups(c_in: int, c_out: int, n: int, base: int = 2) -> ChannelGroups:
-    """Return n contiguous groups, each smaller than the one before by the factor `base`.
+    """Return n contiguous groups, each smaller than its predecessor by the factor `base`.
 
-    With base b, the sizes on each side of c channels are c·(b−1)/b^i for i = 1, …, n−1, then c/b^(n−1): for b = 2
-    c/2, c/4, …, c/2^(n−1), c/2^(n−1) (Lee et al., arXiv 1707.09855). They are exact where b^(n−1) divides c.
-    Otherwise each is less than one channel from that, they do not increase, none is empty, and they sum to c.
+    With base b, the sizes on a side of c channels are c·(b−1)/b^i for i = 1, …, n−1, then c/b^(n−1). For b = 2 they
+    are c/2, c/4, …, c/2^(n−1), c/2^(n−1) (Lee et al., arXiv 1707.09855). They are exact if b^(n−1) divides c.
+    Otherwise each size is off by less than one channel, sizes do not increase, none is zero, and they sum to c.
 
     Parameters
     ----------
@@ -608,14 +609,14 @@ def logarithmic_groups(c_in: int, c_out: int, n: int, base: int = 2) -> ChannelG
     Raises
     ------
     ValueError
-        If n is too large (the message names the largest that fits), or beyond 2^24 channels.
+        If n is too large (the message names the largest that fits), or there are more than 2^24 channels.
     TypeError
-        If an argument is no integer.
+        If an argument is not an integer.
 
     Notes
     -----
-    For b = 2 the weights kept, relative to a dense convolution, are 1/3 + (2/3)·4^−(n−1): one half for n = 2, as
-    with two uniform groups, and never below a third.
+    For b = 2, the fraction of a dense convolution's weights that remains is 1/3 + (2/3)·4^−(n−1): one half for n = 2,
+    as with two uniform groups, and never less than a third.
 
     Examples
     --------
@@ -648,9 +649,9 @@ def _logarithmic_sizes(c: int, n: int, b: int) -> tuple[int, ...]:
     whole = b ** (n - 1)
     ideals = [c * (b - 1) * b ** (n - 1 - i) for i in range(1, n)] + [c]  # in units of 1/whole of a channel
     sizes = [ideal // whole for ideal in ideals]
-    # The channels left over, Σ of the remainders, are fewer than the non-zero remainders: each ideal is rounded to
-    # a neighbour, and c ≥ whole leaves no group empty. The ideals do not increase, so of two equal floors the
-    # earlier has the larger remainder or wins the tie (sorting is stable): the sizes do not increase either.
+    # The channels left over, the sum of the remainders, are fewer than the non-zero remainders. So each ideal is
+    # rounded to a neighbour, and c ≥ whole leaves no group empty. The ideals do not increase, so of two equal floors
+    # the earlier has the larger remainder or wins the tie (sorting is stable): the sizes do not increase either.
     by_remainder = sorted(range(n), key=lambda i: -(ideals[i] % whole))
     for i in by_remainder[: c - sum(sizes)]:
         sizes[i] += 1
@@ -659,11 +660,11 @@ def _logarithmic_sizes(c: int, n: int, b: int) -> tuple[int, ...]:
 
 @lru_cache(maxsize=1)
 def lenet5_c3_groups() -> ChannelGroups:
-    """Return the connections of layer C3 of LeNet-5, from 6 maps to 16, one group per output map.
+    """Return the connections of LeNet-5's layer C3, from 6 maps to 16, with one group per output map.
 
-    Table I of LeCun et al. (1998): maps 0–5 read three neighbouring input maps, wrapping round, maps 6–11 four
-    neighbouring ones, maps 12–14 two pairs of neighbours, map 15 all six: the first channel groups, unequal and
-    overlapping.
+    Table I of LeCun et al. (1998): maps 0–5 read three neighbouring input maps, with wrap-around; maps 6–11 read four
+    neighbouring maps; maps 12–14 read two pairs of neighbours; map 15 reads all six. These are the first channel
+    groups, unequal and overlapping.
 
     Examples
     --------

@@ -3,8 +3,8 @@
 Letters: N batch, G groups, C channels of one group, T = k1·…·kd kernel taps, L = o1·…·od output positions.
 
 A convolution multiplies every window of its input by the same weights. Write each window as a column, and
-all products become one matrix product. im2col writes the columns; col2im adds columns back to where they
-were read, so it is the transpose of the same 0/1 matrix:
+all products become one matrix product. im2col writes the columns. col2im adds each column back to the elements
+that it was read from, so it is the transpose of the same 0/1 matrix:
 
     columns[(c, t), l] = P[c, l·stride + t·dilation]                          im2col
     P[c, p] = Σ { columns[(c, t), l] : l·stride + t·dilation = p }            col2im
@@ -46,7 +46,7 @@ from refconv.shapes import (
 
 
 def gather_columns(xp: Namespace, padded: Array, geo: Geometry, groups: int, *, copy: bool | None = None) -> Array:
-    """Return the columns (G, C·T, N·L) of a padded image (N, G·C, P1, …, Pd): im2col, with samples as more columns."""
+    """Return the columns (G, C·T, N·L) of a padded image (N, G·C, P1, …, Pd): im2col, samples side by side."""
     d = len(geo.kernel)
     view = windows(xp, padded, geo.kernel, geo.stride, geo.dilation, geo.output)  # (N, G·C, k1…kd, o1…od)
     view = xp.permute_dims(view, (*range(1, d + 2), 0, *range(d + 2, 2 * d + 2)))  # (G·C, k1…kd, N, o1…od)
@@ -55,11 +55,11 @@ def gather_columns(xp: Namespace, padded: Array, geo: Geometry, groups: int, *, 
 
 
 def scatter_columns(xp: Namespace, columns: Array, geo: Geometry, batch: int) -> Array:
-    """Add columns (G, C·T, N·L) to a padded image (N, G·C, P1, …, Pd), each where it was read: col2im."""
+    """Add columns (G, C·T, N·L) to a padded image (N, G·C, P1, …, Pd), each at its window: col2im."""
     channels = columns.shape[0] * columns.shape[1] // elements(geo.kernel)
     columns = xp.reshape(columns, (channels, *geo.kernel, batch, *geo.output))
     padded = xp.zeros((batch, channels, *geo.padded), dtype=columns.dtype, device=device(columns))
-    # The windows of one tap read distinct elements, so += loses nothing; windows overlap only between taps.
+    # The windows of one tap read distinct elements, so += loses no term; windows overlap only between taps.
     for tap, where in tap_slices(geo.kernel, geo.stride, geo.dilation, geo.output):
         add_to(xp, padded, xp.moveaxis(columns[(slice(None), *tap, ...)], 1, 0), (..., *where))
     return padded
@@ -83,7 +83,7 @@ def im2col(x: Array, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dil
     x : array (N, C, D1, …, Dd) or (C, D1, …, Dd)
         Input. It is unbatched if it has one axis more than `kernel_size` has entries.
     kernel_size : int or sequence of int
-        Kernel size per spatial axis. An int stands for all axes of a batched `x`.
+        Kernel size per spatial axis. An int applies to all axes of a batched `x`.
     stride, dilation : int or sequence of int
         Step between windows; step between the taps of one window.
     padding : int, sequence of int, sequence of (before, after), "valid", "same" or "same_lower"
@@ -97,7 +97,7 @@ def im2col(x: Array, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dil
     Raises
     ------
     ValueError, TypeError
-        If an argument breaks a rule; the message says which one, with the numbers.
+        If an argument breaks a rule; the message states the rule and the numbers.
 
     References
     ----------
@@ -150,7 +150,7 @@ def col2im(
     Parameters
     ----------
     columns : array (N, C·k1·…·kd, L) or (C·k1·…·kd, L)
-        What :func:`im2col` returns for an input of `input_shape`.
+        The result of :func:`im2col` for an input of `input_shape`.
     input_shape : sequence of int
         (N, C, D1, …, Dd) or (C, D1, …, Dd).
     kernel_size, stride, padding, dilation
@@ -164,7 +164,7 @@ def col2im(
     Raises
     ------
     ValueError, TypeError
-        If an argument breaks a rule; the message says which one, with the numbers.
+        If an argument breaks a rule; the message states the rule and the numbers.
 
     Examples
     --------
@@ -185,7 +185,7 @@ def col2im(
         shape[1] * elements(kernel),
         elements(geo.output),
     )
-    check_shape("columns", tuple(columns.shape), expected, f"what im2col gives for input_shape={input_shape}")
+    check_shape("columns", tuple(columns.shape), expected, f"the result of im2col for input_shape={input_shape}")
     dtype = native_dtype(xp, columns)
     if 0 in shape or 0 in columns.shape:
         return xp.zeros(input_shape, dtype=dtype, device=device(columns))

@@ -1,4 +1,4 @@
-"""Checks of numbers, flags and sequences, each done in one way: the smallest parts of the one validator."""
+"""Checks of numbers, flags and sequences, each defined once: the smallest parts of the validator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def as_int(value: Any, name: str, minimum: int | None = None, maximum: int | None = None) -> int:
-    """Return `value` as an int: any integer type, but no bool and no float.
+    """Return `value` as an int: any integer type, but neither a bool nor a float.
 
     >>> as_int(np.int32(3), "stride", 1)
     3
@@ -24,7 +24,7 @@ def as_int(value: Any, name: str, minimum: int | None = None, maximum: int | Non
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer; got {shown(value)} of type {type(value).__name__}") from None
-    # First, because Python refuses to print an integer of thousands of digits.
+    # This check comes first, because Python refuses to print an integer with thousands of digits.
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{name} must fit a signed 64-bit integer; got one of {number.bit_length()} bits")
     if minimum is not None and number < minimum:
@@ -35,7 +35,7 @@ def as_int(value: Any, name: str, minimum: int | None = None, maximum: int | Non
 
 
 def as_float(value: Any, name: str, minimum: float, below: float = math.inf) -> float:
-    """Return `value` as a finite float: a real number, at least `minimum` and less than `below`.
+    """Return a real number as a finite float, at least `minimum` and less than `below`.
 
     >>> as_float(1, "momentum", 0)
     1.0
@@ -51,14 +51,14 @@ def as_float(value: Any, name: str, minimum: float, below: float = math.inf) -> 
 
 
 def is_sequence(value: Any) -> bool:
-    """Tell whether `value` lists things: a sequence (no string) or a one-dimensional NumPy array."""
+    """Return whether `value` is a sequence (not a string) or a one-dimensional NumPy array."""
     if isinstance(value, np.ndarray):
         return value.ndim == 1
     return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
 
 
 def members(value: Any, most: int = 64) -> list[Any]:
-    """Return the members of a sequence, of which there may be one too many: a range can be too long to count."""
+    """Return at most `most` + 1 members of a sequence, because a range can be too long to count."""
     return list(itertools.islice(value, most + 1))
 
 
@@ -66,12 +66,12 @@ def shown(value: Any) -> str:
     """Return a short representation of any value, on one line, for an error message."""
     try:
         return " ".join(reprlib.repr(value).split())
-    except Exception:  # a representation of someone else's may fail; an integer of thousands of digits has none
+    except Exception:  # a foreign repr may fail; an integer with thousands of digits has none
         return f"<{type(value).__name__}>"
 
 
 def as_bool(value: Any, name: str) -> bool:
-    """Return `value` as a bool: True or False, nothing that is merely true or false."""
+    """Return `value` as a bool: True or False, not just any truthy or falsy value."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be a bool; got {shown(value)}")
     return bool(value)
@@ -87,7 +87,7 @@ def cut(length: int, size: int) -> tuple[slice, ...]:
 
 
 def even(length: int, most: int) -> int:
-    """Return the size of the fewest slices of range(length) of at most `most`, all of about the same size.
+    """Return the slice size that cuts range(length) evenly into as few slices of at most `most` as possible.
 
     >>> cut(8, even(8, 6))
     (slice(0, 4, None), slice(4, 8, None))

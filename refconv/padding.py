@@ -1,14 +1,14 @@
-"""Padding as index algebra: each mode is a list of runs, read one way forward and the other way backward.
+"""Padding as index algebra: each mode is a list of runs, used in one direction forward and in the other backward.
 
-Along one axis, a padded array reads its input through an index map: padded position p shows input
-position i(p), or zero. Every mode's map is made of a few *runs* on which i(p) moves by +1 (the interior; a
+Along one axis, a padded array reads its input through an index map: padded position p contains input
+position i(p), or zero. Every mode's map consists of a few *runs*. Within a run, i(p) moves by +1 (the interior; a
 wrapped border), −1 (a reflected border) or 0 (a replicated border). Then
 
     pad:   P[p] = x[i(p)]                       (zero where no run covers p)
     fold:  dx[i] = Σ { dP[p] : i(p) = i }       the adjoint: swap the two sides and sum
 
-The input is thought of as extended to infinity by the mode, and padding selects the window
-[−before, n + after) of it; negative padding therefore crops.
+Think of the input as extended to infinity by the mode. Padding selects the window [−before, n + after) of it;
+negative padding therefore crops.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from refconv.arrays import Array, DType, Namespace, add_to, device, sum_axis
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Padded positions start … stop−1 read input positions source, source + step and so on."""
+    """Padded positions start … stop−1 read input positions source, source + step, …."""
 
     start: int
     stop: int
@@ -31,13 +31,13 @@ class Run:
     step: int
 
     def clip(self, start: int, stop: int) -> Run:
-        """Return the part of the run within padded positions start … stop−1 (empty if none is)."""
+        """Return the part of the run within padded positions start … stop−1 (it may be empty)."""
         first = max(self.start, start)
         last = max(first, min(self.stop, stop))
         return Run(first, last, self.source + self.step * (first - self.start), self.step)
 
     def shift(self, origin: int, source_origin: int = 0) -> Run:
-        """Return the run with positions counted from `origin`, input positions from `source_origin`."""
+        """Return the run with padded positions counted from `origin`, and input positions from `source_origin`."""
         return Run(self.start - origin, self.stop - origin, self.source - source_origin, self.step)
 
     @property
@@ -79,7 +79,7 @@ def clip(found: Sequence[Run], start: int, stop: int) -> tuple[Run, ...]:
 
 
 def pad(xp: Namespace, x: Array, axes: Sequence[Sequence[Run]], size: Sequence[int], dtype: DType) -> Array:
-    """Pad (N, C, D1, …, Dd) to (N, C, *size) in `dtype`; a view of `x` where nothing need be copied."""
+    """Pad (N, C, D1, …, Dd) to (N, C, *size) in `dtype`; a view of `x` where no copy is needed."""
     if all(len(a) == 1 and a[0].step == 1 and a[0].padded == slice(0, s) for a, s in zip(axes, size, strict=True)):
         return xp.astype(x[(..., *[a[0].input for a in axes])], dtype, copy=False)
     padded = xp.zeros((*x.shape[:2], *size), dtype=dtype, device=device(x))
@@ -88,14 +88,14 @@ def pad(xp: Namespace, x: Array, axes: Sequence[Sequence[Run]], size: Sequence[i
 
 
 def fill(xp: Namespace, padded: Array, x: Array, axes: Sequence[Sequence[Run]]) -> None:
-    """Write what is not zero of padded (…, *size), from x (…, D1, …, Dd)."""
+    """Write the elements of padded (…, *size) that come from x (…, D1, …, Dd)."""
     for combination in itertools.product(*axes):
         part = xp.astype(x[(..., *(run.input for run in combination))], padded.dtype, copy=False)
         padded[(..., *(run.padded for run in combination))] = _flip(xp, part, combination)
 
 
 def fold(xp: Namespace, padded: Array, axes: Sequence[Sequence[Run]], size: Sequence[int]) -> Array:
-    """Add (N, C, *padded sizes) up onto (N, C, *size): the adjoint of :func:`pad`."""
+    """Sum (N, C, *padded sizes) onto (N, C, *size): the adjoint of :func:`pad`."""
     if all(len(a) == 1 and a[0].step == 1 and a[0].input == slice(0, s) for a, s in zip(axes, size, strict=True)):
         return padded[(..., *(a[0].padded for a in axes))]
     x = xp.zeros((*padded.shape[:2], *size), dtype=padded.dtype, device=device(padded))

@@ -1,7 +1,7 @@
-"""The one validator: integers in, one frozen description of a convolution out, before any array work.
+"""The validator: it turns integers into a frozen description of a convolution, before any array work.
 
-Nothing here sees an array, only shapes. Every rule a convolution's arguments must obey is stated here once,
-and every message gives the rule, the argument's name and the numbers that broke it.
+This module sees shapes only, never arrays. It states every rule for a convolution's arguments once, and every message
+gives the rule, the argument's name and the numbers that broke it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Pads = tuple[tuple[int, int], ...]
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 MAX_ELEMENTS = 2**40
-"""A request for an array of more elements is refused before anything is allocated."""
+"""Requests for larger arrays are refused before anything is allocated."""
 
 
 MAX_SPATIAL_DIMS = 31
@@ -51,12 +51,12 @@ def as_shape(value: Any, name: str) -> Shape:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What a convolution does along its spatial axes; a transposed one is described by its adjoint.
+    """The spatial axes of a convolution; a transposed convolution is described by its adjoint.
 
     Along each axis, output position o reads padded input position o·stride + t·dilation at kernel tap t.
     """
 
-    size: Shape  # of the input; for a transposed convolution, of its output
+    size: Shape  # the input size; for a transposed convolution, the output size
     kernel: Shape
     stride: Shape
     dilation: Shape
@@ -78,7 +78,7 @@ class Geometry:
 def geometry(
     size: Shape, kernel: Shape, *, stride: Any, padding: Any, dilation: Any, padding_mode: str = "zeros"
 ) -> Geometry:
-    """Check the spatial arguments of a convolution and work out its output sizes."""
+    """Check the spatial arguments of a convolution and compute its output sizes."""
     d = len(size)
     stride = per_axis(stride, "stride", d, 1)
     dilation = per_axis(dilation, "dilation", d, 1)
@@ -102,7 +102,7 @@ def geometry(
 def transposed_geometry(
     size: Shape, kernel: Shape, *, stride: Any, padding: Any, output_padding: Any, dilation: Any
 ) -> Geometry:
-    """Check the spatial arguments of a transposed convolution; describe it as the convolution it is adjoint to."""
+    """Check the spatial arguments of a transposed convolution; describe it as the convolution whose adjoint it is."""
     d = len(size)
     stride = per_axis(stride, "stride", d, 1)
     dilation = per_axis(dilation, "dilation", d, 1)
@@ -132,8 +132,8 @@ def transposed_geometry(
 def _geometry(
     size: Shape, kernel: Shape, stride: Shape, dilation: Shape, pads: Pads, mode: str, output: Shape
 ) -> Geometry:
-    # A stride over a single output position and a dilation of a single tap mean nothing; as 1, however huge
-    # they were, they cannot overflow an array module's index arithmetic.
+    # A stride over a single output position, or a dilation of a single tap, has no effect. Huge values are replaced by
+    # 1, so that they cannot overflow an array module's index arithmetic.
     return Geometry(
         size=size,
         kernel=kernel,
@@ -146,7 +146,7 @@ def _geometry(
 
 
 def _pads(padding: Any, size: Shape, spans: Shape, stride: Shape) -> Pads:
-    """Resolve every form of `padding` to one (before, after) pair per axis."""
+    """Convert any form of `padding` to one (before, after) pair per axis."""
     d = len(size)
     if isinstance(padding, str):
         if padding == "valid":
@@ -155,7 +155,7 @@ def _pads(padding: Any, size: Shape, spans: Shape, stride: Shape) -> Pads:
             raise ValueError(f"padding must be numbers, 'valid', 'same' or 'same_lower'; got {shown(padding)}")
         pairs = []
         for n, span, s in zip(size, spans, stride, strict=True):
-            total = max(0, (-(-n // s) - 1) * s + span - n)  # what gives ceil(n / stride) outputs
+            total = max(0, (-(-n // s) - 1) * s + span - n)  # this gives ceil(n / stride) outputs
             small, large = total // 2, total - total // 2
             pairs.append((small, large) if padding == "same" else (large, small))
         return tuple(pairs)
@@ -173,7 +173,9 @@ def _pads(padding: Any, size: Shape, spans: Shape, stride: Shape) -> Pads:
         )
     paired = [is_sequence(p) for p in padding]
     if any(paired) and not all(paired):
-        raise TypeError(f"padding must hold either integers or (before, after) pairs, not both; got {shown(padding)}")
+        raise TypeError(
+            f"padding must contain either integers or (before, after) pairs, not both; got {shown(padding)}"
+        )
     pairs = []
     for axis, p in enumerate(padding):
         pair = members(p) if paired[axis] else [p, p]
@@ -189,19 +191,19 @@ def _check_mode(mode: Any, pads: Pads, size: Shape) -> None:
         raise TypeError(f"padding_mode must be a string; got {shown(mode)}")
     if mode not in PADDING_MODES:
         raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {shown(mode)}")
-    # One reflection or one turn round the circle, as PyTorch; a replicated border needs an element to repeat.
+    # At most one reflection, or one full wrap, as in PyTorch; replication needs an element to repeat.
     for axis, (n, pair) in enumerate(zip(size, pads, strict=True)):
         limit = {"zeros": None, "reflect": n - 1, "circular": n, "replicate": None if n else 0}[mode]
         if limit is not None and max(pair) > max(limit, 0):
             raise ValueError(
-                f"padding_mode={mode!r} allows at most {max(limit, 0)} elements of padding beside {n} of input; "
+                f"padding_mode={mode!r} allows at most {max(limit, 0)} elements of padding for an input of size {n}; "
                 f"got padding {pair} on spatial axis {axis}"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class ListedBlock:
-    """A block of equal groups: how many they are, and which of the listed channels of each side are theirs."""
+    """A block of equal groups: their number, and their slice of the listed channels on each side."""
 
     count: int
     image: slice
@@ -213,7 +215,7 @@ class Convolution:
     """One checked call: shapes, groups and layout of a convolution or a transposed convolution.
 
     Both kinds join an *image* (the array that is padded and read through windows: x of a convolution, y of a
-    transposed one) to *positions* (one element per window: y, or x).
+    transposed convolution) to *positions* (one element per window: y, or x).
     """
 
     geometry: Geometry
@@ -265,7 +267,7 @@ class Convolution:
 
     @property
     def stacked_weight_shape(self) -> Shape:
-        """Shape of the weight as one array, of groups of one shape: their weights joined along the first axis."""
+        """Shape of the weight as one array: the groups' weights, all of one shape, joined along the first axis."""
         first = self.weight_shape(self.groups.blocks[0])
         return (first[0] * self.groups.n, *first[1:])
 
@@ -289,7 +291,7 @@ class Convolution:
 def describe(x_shape: Shape, weight_shape: Shape | Sequence[Shape], **options: Any) -> Convolution:
     """Check a whole call against the rules and describe it; repeated calls are cached.
 
-    `weight_shape` is one shape, or one shape per group; the options are those of :func:`_describe`.
+    `weight_shape` is one shape, or one shape per group; for the options see :func:`_describe`.
     """
     if isinstance(weight_shape, list):
         weight_shape = tuple(weight_shape)
@@ -381,12 +383,12 @@ def _spatial_dims(weight_shape: Shape) -> int:
     d = len(weight_shape) - 2
     if d < 1:
         raise ValueError(
-            f"weight must have at least 3 axes (two of channels, the rest of the kernel); got shape {weight_shape}"
+            f"weight must have at least 3 axes (two for channels, the others for the kernel); got shape {weight_shape}"
         )
     if d > MAX_SPATIAL_DIMS:
         raise ValueError(
-            f"weight must have at most {MAX_SPATIAL_DIMS} spatial axes, since windows have two axes for each and NumPy "
-            f"arrays no more than 64 in all; got {d}"
+            f"weight must have at most {MAX_SPATIAL_DIMS} spatial axes, because windows have two axes for each and "
+            f"NumPy arrays have at most 64; got {d}"
         )
     return d
 
@@ -394,7 +396,7 @@ def _spatial_dims(weight_shape: Shape) -> int:
 def _int_groups(
     n: int, channels: int, x_name: str, x_shape: Shape, weight_shape: Shape, transposed: bool
 ) -> ChannelGroups:
-    """Turn ``groups=n`` into contiguous channel groups that fit x and the weight."""
+    """Return contiguous channel groups for ``groups=n`` that fit x and the weight."""
     if channels % n:
         raise ValueError(f"groups={n} does not divide C={channels} input channels ({x_name} has shape {x_shape})")
     if transposed:
@@ -455,13 +457,13 @@ def _check_memory(call: Convolution) -> None:
 
 def refuse_absurd(what: str, shape: Shape) -> None:
     """Raise ValueError if an array of this shape would have more than 2^40 elements."""
-    # A dimension of 0 empties the array, not the work of running through the others.
+    # A dimension of 0 leaves no elements, but the other dimensions still take time to loop over.
     count = math.prod(max(n, 1) for n in shape)
     if count > MAX_ELEMENTS:
         raise ValueError(f"{what} would need {count} elements, more than 2^40; its shape is {tuple(shape)}")
 
 
 def check_shape(name: str, shape: Shape, expected: Shape, why: str) -> None:
-    """Raise ValueError if an array does not have the shape it must have."""
+    """Raise ValueError unless an array has the expected shape."""
     if shape != expected:
         raise ValueError(f"{name} must have shape {expected}, {why}; got {shape}")

@@ -46,7 +46,7 @@ from refconv.im2col import axis_runs, gather_columns, scatter_columns
 from refconv.integers import cut, even
 from refconv.padding import fold, pad
 from refconv.settings import workspace
-from refconv.shapes import Convolution, Shape
+from refconv.shapes import Convolution, ListedBlock, Shape
 
 # --- The three passes ---
 
@@ -100,14 +100,14 @@ def gradients(call: Convolution, y: Array, w: Sequence[Array], x: Array) -> tupl
 # --- Operands of the matrix products: groups are their batch axis ---
 
 
-def _columns(xp: Namespace, call: Convolution, x: Array, block: Any, dtype: DType) -> Array:
+def _columns(xp: Namespace, call: Convolution, x: Array, block: ListedBlock, dtype: DType) -> Array:
     """Return X = im2col(pad(x)) of a block: image (N, channels, D1, …, Dd) -> (G, C·T, N·L)."""
     x = read(xp, x, call.image_side, block.image)
     P = pad(xp, x, axis_runs(call.geometry), call.geometry.padded, dtype)  # (N, G·C, P1, …, Pd)
     return gather_columns(xp, P, call.geometry, block.count)
 
 
-def _positions(xp: Namespace, call: Convolution, y: Array, block: Any, dtype: DType) -> Array:
+def _positions(xp: Namespace, call: Convolution, y: Array, block: ListedBlock, dtype: DType) -> Array:
     """Return the positions of a block as matrices: (N, channels, o1, …, od) -> (G, K, N·L)."""
     y = xp.astype(read(xp, y, call.position_side, block.positions), dtype, copy=False)
     shape = (block.count, y.shape[1] // block.count, y.shape[0] * elements(call.geometry.output))

@@ -1,5 +1,6 @@
-"""Code blocks of the pages that are no doctests: Python that compiles, commands that have the options they show."""
+"""Code blocks of the pages that are not doctests: Python compiles, commands have their options, source is included."""
 
+import ast
 import re
 import shlex
 import sys
@@ -13,12 +14,13 @@ from refconv.cli import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
-LANGUAGES = {"python", "sh", "text", "{toctree}", "{eval-rst}"}
+LANGUAGES = {"python", "sh", "text", "{toctree}", "{eval-rst}", "{literalinclude}"}
+INCLUDE = re.compile(r"^```\{literalinclude\} (\S+)\n((?::.*\n)*)```$", re.MULTILINE)
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     """Return the language and the text of each fenced block."""
-    return re.findall(r"^ *```(\S*)\n(.*?)^ *```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    return re.findall(r"^ *```(\S*)(?: \S+)?\n(.*?)^ *```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def unknown_words(line: str) -> list[str]:
@@ -29,6 +31,19 @@ def unknown_words(line: str) -> list[str]:
         return [name]
     options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     return [word for word in words if word.startswith("--") and word.partition("=")[0] not in options]
+
+
+def included(page: str) -> dict[str, list[str]]:
+    """Return the functions that a page includes from each file of refconv/."""
+    found: dict[str, list[str]] = {}
+    for path, options in INCLUDE.findall(page):
+        found.setdefault(path.rpartition("refconv/")[2], []).extend(re.findall(r":pyobject: (\S+)", options))
+    return found
+
+
+def functions(source: str) -> list[str]:
+    """Return the functions of a module, in order."""
+    return [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -57,3 +72,15 @@ def test_page_about_the_gpu_runs(monkeypatch):
     exec(block, names)
     assert names["y"].shape == (1, 2, 3, 3)
     assert names["grads"].weight.shape == (2, 2, 3, 3)
+
+
+def test_textbook_page_shows_the_whole_textbook():
+    shown = included((ROOT / "docs" / "textbook.md").read_text("utf-8"))
+    assert shown["textbook.py"] == functions((ROOT / "refconv" / "textbook.py").read_text("utf-8"))
+    assert shown["im2col.py"] == ["gather_columns", "scatter_columns"]
+
+
+def test_a_function_missing_from_the_page_is_seen():
+    page = "```{literalinclude} ../refconv/textbook.py\n:language: python\n:pyobject: a\n```\n"
+    assert included(page) == {"textbook.py": ["a"]}
+    assert functions("def a():\n    pass\n\n\ndef b():\n    pass\n") == ["a", "b"]

@@ -1,1 +1,1 @@
-"""Benchmarks: the time of a convolution as a ratio to that of its peers, each in a process of its own."""
+"""Benchmarks: the ratio of refconv's time to that of each peer, with every peer in its own process."""

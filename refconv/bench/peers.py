@@ -1,4 +1,4 @@
-"""Who is timed: refconv and its peers, each as functions of one layer, with the settings that are best for it."""
+"""The timed libraries: refconv and its peers, each as functions of one layer, with its best settings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from refconv.settings import cores, set_engine, set_workers
 
 Call = Callable[[], Any]
 Variants = dict[str, Call]
-"""Ways to call one peer, of which the fastest counts."""
+"""Ways to call one peer; the fastest counts."""
 
 PASSES = ("forward", "training")
-"""The forward pass alone; or the forward pass and the gradients with respect to input, weight and bias."""
+"""The forward pass alone, or the forward pass and the gradients with respect to input, weight and bias."""
 
 
 def operands(layer: Layer, dtype: str) -> tuple[Any, list[Any], Any, Any]:
-    """Return x, one weight for each group, bias and grad_output: the same numbers for every peer."""
+    """Return x, one weight per group, bias and grad_output: the same numbers for every peer."""
     rng = np.random.default_rng(0)
     kernel = (layer.kernel, layer.kernel)
     x = rng.standard_normal((layer.batch, layer.c_in, layer.size, layer.size)).astype(dtype)
@@ -155,7 +155,7 @@ def _onnxruntime(layer: Layer, dtype: str, what: str) -> Variants:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = layer.threads or 0  # 0: as many as it likes
+    options.intra_op_num_threads = layer.threads or 0  # 0: the library chooses
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return {"default": lambda: session.run(None, {"x": x})}
 
@@ -196,7 +196,7 @@ _OWN_THREADS = ("jax", "scipy")
 
 
 def can(peer: str, layer: Layer, dtype: str, what: str) -> str | None:
-    """Return why a peer cannot be timed on a layer here, or None if it can."""
+    """Return the reason why a peer cannot be timed on a layer here, or None if it can."""
     package = _PACKAGES.get(peer)
     if package is not None and importlib.util.find_spec(package) is None:
         return f"{package} is not installed"
@@ -216,7 +216,7 @@ def can(peer: str, layer: Layer, dtype: str, what: str) -> str | None:
 
 
 def threads(peer: str, layer: Layer) -> AbstractContextManager[object]:
-    """Return a context inside which a peer uses the layer's threads; ONNX Runtime's belong to its session."""
+    """Return a context in which a peer uses the layer's number of threads; ONNX Runtime's session sets its own."""
     if layer.threads is not None and peer == "refconv":
         return set_workers(layer.threads)
     if layer.threads is not None and peer == "textbook":

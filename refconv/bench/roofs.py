@@ -1,4 +1,4 @@
-"""What the machine can do at most: ``python -m refconv.bench.roofs DTYPE SECONDS`` prints JSON."""
+"""The machine's highest rates: ``python -m refconv.bench.roofs DTYPE SECONDS`` prints JSON."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from refconv.bench.peers import Call
 from refconv.settings import cores
 
 LEAST = 3
-"""Repetitions of one measurement."""
+"""Minimum number of repetitions of a measurement."""
 
 
 def roofs(dtype: str, seconds: float, side: int = 2048, copied: int = 2**28) -> dict[str, float]:
-    """Return the highest rates of arithmetic and of memory that NumPy reaches here.
+    """Return the highest rates of arithmetic and memory transfer that NumPy reaches here.
 
     Parameters
     ----------
     dtype : str
         "float32" or "float64".
     seconds : float
-        For how long each is repeated; the fastest time counts.
+        Time for which each measurement is repeated; the fastest repetition counts.
     side : int
-        Of the square matrices that are multiplied, with as many threads as BLAS likes.
+        Side of the square matrices that are multiplied, with BLAS's default number of threads.
     copied : int
-        Bytes that are copied in all, by a thread on each core: more than caches hold.
+        Total number of bytes copied, with one thread per core; more than fit in the caches.
 
     Returns
     -------
     dict
-        "gflops": 10⁹ additions and multiplications a second; "gigabytes_per_second": 10⁹ bytes a second, where each
-        byte that is copied counts twice, as read and as written.
+        "gflops": 10⁹ additions and multiplications per second; "gigabytes_per_second": 10⁹ bytes per second, where each
+        copied byte counts twice, once read and once written.
     """
     a, b = np.random.default_rng(0).standard_normal((2, side, side)).astype(dtype)
     product = np.empty_like(a)
@@ -48,7 +48,7 @@ def roofs(dtype: str, seconds: float, side: int = 2048, copied: int = 2**28) -> 
 
 
 def _least_seconds(call: Call, seconds: float) -> float:
-    """Return the least time of a call that is repeated for about so many seconds, after it was warmed up."""
+    """Return the shortest time of a call, repeated for about `seconds` after a warm-up."""
     call()
     times: list[float] = []
     until = time.perf_counter() + seconds

@@ -1,4 +1,4 @@
-"""Time refconv against its peers: in turn, each in its own process, and report ratios of medians."""
+"""Time refconv against its peers, in turn and each in its own process, and report ratios of medians."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from refconv.integers import as_int, shown
 from refconv.settings import engine
 
 CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-"""Variables that the workers' environment lacks: where one is set, NumPy's matrix product is not at its best."""
+"""Variables removed from the workers' environment, because each makes NumPy's matrix product slower."""
 
 SLOWER = 1.2
-"""By which factor the machine may be slower than it was at its best, before and after a measurement."""
+"""Maximum slowdown of the machine, relative to its best, before and after a measurement."""
 
 
 class BenchError(Exception):
-    """A peer could not be timed; the message holds the last line of what it printed."""
+    """A peer could not be timed; the message contains the last line of its output."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is timed, and how.
+    """Settings of a benchmark.
 
     Attributes
     ----------
     workloads, peers : tuple of str
-        Names of :data:`refconv.bench.workloads.WORKLOADS` and :data:`refconv.bench.peers.PEERS`; "refconv" is timed
-        always.
+        Names of :data:`refconv.bench.workloads.WORKLOADS` and :data:`refconv.bench.peers.PEERS`; "refconv" is
+        always timed.
     dtype : str
         "float32" or "float64".
     what : str
-        "forward", or "training": forward and all gradients.
+        "forward", or "training" (forward and all gradients).
     rounds : int
-        Processes of each peer.
+        Rounds, each with one process per workload and peer.
     seconds : float
-        For how long a process repeats each layer.
+        Time for which a process repeats each layer.
     patience : float
-        Seconds that a busy or slow machine is waited for, in all.
+        Total seconds to wait for a busy or slow machine and to repeat slowed processes.
     """
 
     workloads: tuple[str, ...] = ("alexnet",)
@@ -74,7 +74,7 @@ class Settings:
                 if value not in known:
                     raise ValueError(f"{name} must be one of {', '.join(known)}; got {shown(value)}")
         if not self.workloads:
-            raise ValueError("workloads must name at least one; got none")
+            raise ValueError("workloads must name at least one workload; got none")
         as_int(self.rounds, "rounds", 1)
         if not 0 < self.seconds < 3600:
             raise ValueError(f"seconds must be more than 0 and less than 3600; got {self.seconds}")
@@ -85,27 +85,27 @@ class Settings:
 def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Time every workload with every peer that can run it, and return the record.
 
-    In each round every peer runs once, one after the other, so that a slow spell of the machine meets them all. A round
-    begins when the machine is quiet, or when it was waited for long enough, and with what the machine can do at most.
-    A virtual machine may be slow although nothing runs on it: before and after each process, whichever peer's, a copy
-    and a matrix product show whether it is, and while patience lasts a process that was slowed down is run again.
+    In each round every peer runs once, one after the other, so that a slow spell of the machine affects all peers. A
+    round begins when the machine is quiet or patience runs out, and first measures the machine's highest rates. A
+    virtual machine may be slow even if nothing else runs on it. So a copy and a matrix product are timed before and
+    after each process, and while patience lasts, a slowed process is run again.
 
     Parameters
     ----------
     settings : Settings
-        What, and how.
+        Settings of the benchmark.
     say : callable (str), optional
-        Is told what is being done.
+        Called with a line of progress before each measurement.
 
     Returns
     -------
     dict
-        What `json` can write: "date", "machine", "versions", "settings", "busy_rounds", "slowed" (how many processes
-        were slowed down and kept all the same), "roofs", the highest of the
-        rounds as of :func:`refconv.bench.roofs.roofs`, and "results", a list with an object for each layer and peer:
-        its ratio of refconv's median time to the peer's, the median, smallest and largest time of the rounds in
-        seconds, the layer's multiply-adds, the bytes of its input, weights and output, and the variant of the peer
-        that was fastest; or the reason why it was not timed.
+        Values that `json` can write: "date", "machine", "versions", "settings", "busy_rounds", "slowed" (the number of
+        processes that were slowed down but kept), "roofs" (the highest rates of all rounds, see
+        :func:`refconv.bench.roofs.roofs`) and "results". "results" has an object for each layer and peer. It contains
+        the ratio of refconv's median time to the peer's; the median, smallest and largest time of the rounds in
+        seconds; the layer's multiply-adds; the bytes of its input, weights and output; and the peer's fastest variant,
+        or the reason why it was not timed.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
 
 
 def summary(record: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return the geometric mean of each workload's ratios, by workload and peer, where every layer was timed."""
+    """Return the geometric mean of each workload's ratios, by workload and peer, if every layer was timed."""
     found: dict[str, dict[str, float]] = {}
     for workload in dict.fromkeys(result["workload"] for result in record["results"]):
         for peer in dict.fromkeys(result["peer"] for result in record["results"]):
@@ -206,7 +206,7 @@ def _roofs(settings: Settings) -> dict[str, float]:
 
 
 def _run(failure: str, module: str, *arguments: str) -> dict[str, Any]:
-    """Return what a module of this package prints, run in a process of its own."""
+    """Run a module of this package in its own process, and return its output."""
     environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
     environment["REFCONV_ENGINE"] = engine()
     command = [sys.executable, "-m", f"refconv.bench.{module}", *arguments]
@@ -219,7 +219,7 @@ def _run(failure: str, module: str, *arguments: str) -> dict[str, Any]:
 
 
 class _Pace:
-    """How fast the machine copies and multiplies, compared with the best that was seen."""
+    """The speed at which the machine copies and multiplies, compared with its best so far."""
 
     def __init__(self) -> None:
         self._source = np.ones(2**22)
@@ -228,7 +228,7 @@ class _Pace:
         self._best = [float("inf")] * 2
 
     def is_kept(self) -> bool:
-        """Tell whether both are done in about the least time so far."""
+        """Return whether both take little more than their shortest time so far."""
         times = [
             min(map(_seconds, [lambda: np.copyto(self._target, self._source)] * 4)),
             min(map(_seconds, [lambda: self._matrix @ self._matrix] * 8)),
@@ -237,7 +237,7 @@ class _Pace:
         return all(now < SLOWER * best for now, best in zip(times, self._best, strict=True))
 
     def wait(self, patience: float) -> float:
-        """Wait until it is kept; return the patience that is left."""
+        """Wait until the machine is at its pace again; return the remaining patience."""
         started = time.monotonic()
         while not self.is_kept() and time.monotonic() - started < patience:
             time.sleep(0.2)
@@ -245,20 +245,20 @@ class _Pace:
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-    """Return how long a call takes."""
+    """Return the time that a call takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
 
 
 def _quiet() -> bool:
-    """Tell whether fewer than half of the cores had work in the last seconds."""
+    """Return whether less than a quarter of the processors' time is in use; True if the system does not say."""
     busy = _busy_share(0.5)
     return busy is None or busy < 0.25
 
 
 def _wait_until_quiet(patience: float) -> float:
-    """Wait while others use the machine; return the patience that is left."""
+    """Wait while other programs use the machine; return the remaining patience."""
     started = time.monotonic()
     while not _quiet() and time.monotonic() - started < patience:
         time.sleep(1)
@@ -266,7 +266,7 @@ def _wait_until_quiet(patience: float) -> float:
 
 
 def _busy_share(seconds: float) -> float | None:
-    """Return the share of the processors that was used during so many seconds; None where the system does not say."""
+    """Return the share of the processors in use during `seconds`, or None if the system does not say."""
     try:
         before = _ticks()
         time.sleep(seconds)
@@ -278,13 +278,13 @@ def _busy_share(seconds: float) -> float | None:
 
 
 def _ticks() -> tuple[int, int]:
-    """Return idle and all clock ticks of Linux's processors since it started."""
+    """Return the idle and the total clock ticks of all processors since Linux started."""
     numbers = list(map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]))
     return numbers[3] + numbers[4], sum(numbers)
 
 
 def machine() -> dict[str, Any]:
-    """Return what was measured on."""
+    """Return a description of the machine."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -295,7 +295,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions(packages: Sequence[str] = ("numpy", "torch", "jax", "onnxruntime", "scipy")) -> dict[str, str]:
-    """Return the versions of Python and of the packages that are installed."""
+    """Return the versions of Python and of the installed packages."""
     found = {"python": platform.python_version()}
     for package in ("refconv", *packages):
         try:

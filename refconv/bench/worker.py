@@ -1,4 +1,4 @@
-"""One peer in a process of its own: ``python -m refconv.bench.worker PEER WORKLOAD DTYPE PASS SECONDS`` prints JSON."""
+"""Time one peer in its own process: ``python -m refconv.bench.worker PEER WORKLOAD DTYPE PASS SECONDS`` prints JSON."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from refconv.bench.peers import PEERS, Call, can, threads
 from refconv.bench.workloads import WORKLOADS
 
 LEAST, MOST = 5, 2000
-"""Repetitions of one measurement."""
+"""Minimum and maximum number of repetitions of a measurement."""
 
 
 def median_seconds(call: Call, seconds: float) -> float:
-    """Return the median time of a call that is repeated for about so many seconds, after it was warmed up."""
+    """Return the median time of a call, repeated for about `seconds` after a warm-up."""
     call()
     call()
     times: list[float] = []
@@ -28,7 +28,7 @@ def median_seconds(call: Call, seconds: float) -> float:
 
 
 def measure(peer: str, workload: str, dtype: str, what: str, seconds: float) -> dict[str, dict[str, float | str]]:
-    """Return the time of each layer of a workload, by the peer's fastest variant, or why it cannot be timed."""
+    """Return the time of each layer of a workload with the peer's fastest variant, or why it cannot be timed."""
     found: dict[str, dict[str, float | str]] = {}
     for layer in WORKLOADS[workload]:
         reason = can(peer, layer, dtype, what)

@@ -1,4 +1,4 @@
-"""What is timed: layers by name, in the groups that networks use."""
+"""Workloads: the timed layers by name, with the groups that networks use."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Layer:
     Attributes
     ----------
     name : str
-        What it is called.
+        Name of the layer.
     batch, c_in, size : int
-        Of the input (batch, c_in, size, size).
+        Shape of the input, (batch, c_in, size, size).
     c_out, kernel, stride, padding : int
         Output channels, and the window.
     spec : str
-        Its groups, as of :func:`refconv.cost.parse_groups`.
+        Channel groups: see :func:`refconv.cost.parse_groups`.
     threads : int, optional
-        How many threads a peer may use. Default: as many as it likes.
+        Maximum number of threads of a peer. Default: the peer's own choice.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Layer:
 
     @property
     def groups(self) -> ChannelGroups:
-        """Its channel groups."""
+        """The channel groups."""
         return parse_groups(self.spec).build(self.c_in, self.c_out)
 
     @property
@@ -55,7 +55,7 @@ class Layer:
 
     @property
     def elements(self) -> int:
-        """Numbers in the input, the weights and the output: what a forward pass has to read and write at least."""
+        """Numbers in the input, the weights and the output: the minimum that a forward pass reads and writes."""
         weights = self.groups.parameter_count((self.kernel, self.kernel), bias=False)
         return self.batch * (self.c_in * self.size**2 + self.c_out * self.output**2) + weights
 
@@ -88,4 +88,4 @@ WORKLOADS: dict[str, tuple[Layer, ...]] = {
     "kernel": tuple(replace(_BASE, name=str(k), size=28, kernel=k, padding=k // 2) for k in (1, 3, 5, 7, 9, 11)),
     "threads": tuple(replace(_alexnet("2")[1], name=str(n), threads=n) for n in (1, 2, 4, 8, 16, 32, 64)),
 }
-"""Every workload by name: its layers."""
+"""The layers of every workload, by name."""

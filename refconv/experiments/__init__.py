@@ -1,1 +1,1 @@
-"""Experiments that the commands run: training one network, and comparing ways to group its channels."""
+"""Experiments of the commands: training one network, and comparing ways to group its channels."""

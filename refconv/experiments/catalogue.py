@@ -1,4 +1,4 @@
-"""The networks that can be trained by name, each with what it needs and how it is usually trained."""
+"""The networks that can be trained by name, with their options, image size and usual recipe."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Model:
     Attributes
     ----------
     build : callable
-        Makes it: ``build(groups, c_in=…, classes=…, side=…, rng=…, dropout_rng=…, xp=…, **options)``.
+        Builds the network: ``build(groups, c_in=…, classes=…, side=…, rng=…, dropout_rng=…, xp=…, **options)``.
     groups : str
-        How its channels are grouped if nothing is said: as of :func:`refconv.cost.parse_groups`.
+        Default channel groups: see :func:`refconv.cost.parse_groups`.
     options : tuple of str
-        What else can be chosen: arguments of `build`.
+        Other options: arguments of `build`.
     side : int or None
-        Height and width of the images it takes; None leaves them as the data set has them.
+        Height and width of the images; None means the size in the data set.
     recipe : Recipe
-        How it is trained if nothing is said.
+        Default settings of its training.
     """
 
     build: Callable[..., Layer]
@@ -55,7 +55,7 @@ MODELS = {
         "2",
         ("width",),
         224,
-        # The paper's; when its rate fell, it does not say.
+        # The paper's, which does not state when the rate fell.
         Recipe(epochs=90, batch_size=128, lr=0.01, schedule="steps:0.33,0.67,0.89"),
     ),
 }
@@ -68,7 +68,7 @@ def find_model(name: str) -> Model:
     Raises
     ------
     ValueError
-        If there is none of that name.
+        If no network has that name.
     """
     if name not in MODELS:
         raise ValueError(f"model must be one of {', '.join(MODELS)}; got {shown(name)}")
@@ -94,15 +94,15 @@ def build_model(
     name : str
         A key of `MODELS`.
     groups : str
-        As of :func:`refconv.cost.parse_groups`.
+        See :func:`refconv.cost.parse_groups`.
     options : dict
         Some of the model's options.
     c_in, classes, side : int
-        Channels, classes and side of the images.
+        Channels, number of classes, and side of the images.
     rng, dropout_rng : numpy.random.Generator
-        Draw the initial weights, and what is dropped in training.
+        Draw the initial weights, and the dropped elements in training.
     xp : module
-        Where its parameters live.
+        Array module of its parameters.
 
     Raises
     ------

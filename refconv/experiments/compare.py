@@ -1,8 +1,8 @@
 """Compare channel groups: the same residual network in several widths, trained with the same seeds.
 
-Every budget of parameters is met by every grouping, by its number of channels. A seed draws the initial weights and the
-order of the images; the split of the data is always the same one. So two groupings of one budget are compared seed by
-seed. Each finished training is a line of a file, from which a comparison that was cut off goes on.
+Every grouping meets every budget of parameters, by its number of channels. A seed draws the initial weights and the
+order of the images; the split of the data is always the same. So two groupings of one budget are compared seed by seed.
+Each finished training is a line of a file. An interrupted comparison can be resumed from this file.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class InterruptedComparisonError(Exception):
 
 
 class CompareObserver:
-    """Is told how a comparison proceeds. This one keeps silent; subclasses print."""
+    """Observes a comparison. This base class does nothing; subclasses print."""
 
     def begin(self, done: int, total: int) -> None:
-        """Take note of how many trainings there are, and how many are done from before."""
+        """Receive the number of finished trainings, from earlier runs, and the total."""
 
     def after(self, row: dict[str, Any]) -> None:
-        """Take note of a finished training: a line of the results."""
+        """Receive a finished training, a line of the results."""
 
 
 def run_comparison(
@@ -62,42 +62,42 @@ def run_comparison(
     observer: CompareObserver | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Train every grouping at every budget on every data set with every seed, and say what the differences show.
+    """Train every grouping at every budget on every data set with every seed, and evaluate the differences.
 
     Parameters
     ----------
     settings : CompareSettings
-        What is compared.
+        Settings of the comparison.
     out : path
-        Folder for ``results.jsonl`` (the settings, then an object a line for each training), ``comparison.json`` (all
-        that follows from it), ``comparison.md`` (tables and conclusion) and ``comparison.png``. Made if need be.
+        Folder for ``results.jsonl`` (the settings, then one object per line and training), ``comparison.json`` (the
+        evaluation), ``comparison.md`` (tables and conclusion) and ``comparison.png``. Created if necessary.
     resume : bool
-        Go on from the results in `out`.
+        Resume from the results in `out`.
     jobs : int
-        Trainings at a time, at most 61; more than one run in processes of their own, which import the caller's main
-        module: it must do its work under ``if __name__ == "__main__"``. The results are the same for any number.
+        Number of trainings at a time, at most 61. If more than 1, they run in separate processes that import the
+        caller's main module, which must do its work under ``if __name__ == "__main__"``. It changes no result.
     observer : CompareObserver, optional
-        Is told of every training.
+        Called for every training.
     stopping : callable () -> bool, optional
-        Asked all the time whether to stop.
+        Called frequently; if it returns true, the comparison stops.
 
     Returns
     -------
     dict
-        What ``comparison.json`` holds: see :func:`refconv.experiments.tables.summary`.
+        The contents of ``comparison.json``: see :func:`refconv.experiments.tables.summary`.
 
     Raises
     ------
     CompareError
-        If there are results and `resume` is false, or none and it is true; if another process works in `out`; if they
-        are damaged or of a comparison with
-        other settings (then nothing is written); or if a process of its own died.
+        If there are results and `resume` is false, or no results and it is true; if another process works in `out`;
+        if the results are damaged or belong to a comparison with other settings (nothing is written then); or if a
+        training process died.
     InterruptedComparisonError
-        If `stopping` asked for it; the comparison can be resumed.
+        If `stopping` returned true; the comparison can be resumed.
     ValueError, TypeError, ImportError, refconv.BackendError
         If a setting is wrong, or a package is missing.
     OSError
-        If a file cannot be written; what was saved before stays.
+        If a file cannot be written; earlier results remain.
     """
     folder, observer = Path(out), CompareObserver() if observer is None else observer
     jobs = as_int(jobs, "jobs", 1, 61)
@@ -106,7 +106,7 @@ def run_comparison(
     networks = _networks(settings, sets)
     config = _config(settings, sets)
     tasks = [(settings, network, seed) for seed in range(settings.seeds) for network in networks]
-    trainer_of(tasks[0], sets[tasks[0][1].data])  # says what is wrong with the recipe before anything is written
+    trainer_of(tasks[0], sets[tasks[0][1].data])  # checks the recipe before anything is written
     if not resume:
         folder.mkdir(parents=True, exist_ok=True)
     elif not folder.is_dir():
@@ -137,7 +137,7 @@ def _concluded(
     networks: list[Network],
     done: dict[_Key, dict[str, Any]],
 ) -> dict[str, Any]:
-    """Write what follows from the trainings, and return it."""
+    """Write the evaluation of the trainings, and return it."""
     result = summary(config, sets, networks, {key: row["right"] for key, row in done.items()})
     for name, contents in (
         (SUMMARY, (json.dumps(result, indent=2) + "\n").encode()),
@@ -150,17 +150,17 @@ def _concluded(
 
 
 def _checked(settings: CompareSettings) -> CompareSettings:
-    """Return the settings in one way of writing them, or say what is wrong with them."""
+    """Return the settings in a normal form, or raise an error if they are wrong."""
     refconv.load_backend(settings.backend)
-    seeds = as_int(settings.seeds, "seeds", 2, 2**32)  # one has no spread
+    seeds = as_int(settings.seeds, "seeds", 2, 2**32)  # one seed has no spread
     as_int(settings.recipe.epochs, "epochs", 1)
     as_int(settings.blocks, "blocks", 1, 26)  # without blocks nothing is grouped
-    paired_interval([0] * 2)  # if SciPy or Matplotlib is missing, that is said before the training, not after
+    paired_interval([0] * 2)  # raises before the training if SciPy is missing
     with needing("figures", "Matplotlib"):
         import matplotlib.figure  # noqa: F401
     if len(settings.groups) > len(STYLES):
         raise ValueError(
-            f"groups must be at most {len(STYLES)}, which a figure can tell apart; got {len(settings.groups)}"
+            f"groups must have length at most {len(STYLES)}, a figure's number of styles; got {len(settings.groups)}"
         )
     groups = []
     for name in settings.groups:
@@ -171,9 +171,9 @@ def _checked(settings: CompareSettings) -> CompareSettings:
     budgets = [as_int(budget, "budgets") for budget in settings.budgets]
     for what, values, least in (("data", settings.data, 1), ("groups", groups, 2), ("budgets", budgets, 1)):
         if len(set(values)) < len(values):
-            raise ValueError(f"{what} must not name the same twice; got {', '.join(map(str, values))}")
+            raise ValueError(f"{what} must not contain duplicates; got {', '.join(map(str, values))}")
         if len(values) < least:
-            raise ValueError(f"{what} must be at least {least}; got {shown(list(values))}")
+            raise ValueError(f"{what} must have length at least {least}; got {shown(list(values))}")
     return CompareSettings(
         tuple(settings.data), tuple(groups), tuple(budgets), seeds, settings.blocks, settings.backend, settings.recipe
     )
@@ -193,7 +193,7 @@ def _networks(settings: CompareSettings, sets: dict[str, Split]) -> list[Network
 
 
 def _config(settings: CompareSettings, sets: dict[str, Split]) -> dict[str, Any]:
-    """Return the settings as a file gives them back."""
+    """Return the settings as read back from a file."""
     config = asdict(settings)
     recipe = config.pop("recipe")
     images = {name: fingerprint(data) for name, data in sets.items()}
@@ -201,7 +201,7 @@ def _config(settings: CompareSettings, sets: dict[str, Split]) -> dict[str, Any]
     return found
 
 
-# --- What is saved --------------------------------------------------------------------------------------------
+# --- Saved results --------------------------------------------------------------------------------------------
 
 
 def _key(row: dict[str, Any]) -> _Key:
@@ -211,33 +211,33 @@ def _key(row: dict[str, Any]) -> _Key:
 def _saved(
     folder: Path, config: dict[str, Any], resume: bool, keys: set[_Key], tested: Mapping[str, int]
 ) -> list[dict[str, Any]]:
-    """Return the trainings to go on from. The last line is ignored if it is not whole, as a kill leaves it."""
+    """Return the finished trainings. An incomplete last line, as left by a kill, is ignored."""
     path = folder / RESULTS
     if not path.exists():
         if resume:
             raise CompareError(f"cannot resume: there is no {path}")
         return []
     if not resume:
-        raise CompareError(f"{path} is there already: --resume goes on from it, another --out begins anew")
+        raise CompareError(f"{path} already exists: --resume continues from it, another --out starts afresh")
     lines = path.read_bytes().split(b"\n")[:-1]
     try:
         first, *rows = [json.loads(line) for line in lines]
         before, found = dict(first["settings"]), {_key(row) for row in rows}
-        if not all(type(row[name]) is int for row in rows for name in ("budget", "seed", "right")):  # no bool, no float
+        if not all(type(row[name]) is int for row in rows for name in ("budget", "seed", "right")):  # not bool
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CompareError(f"cannot resume: {path} is damaged, or not a comparison's") from error
+        raise CompareError(f"cannot resume: {path} is damaged, or not the results of a comparison") from error
     for name in [*config, *before]:
         was, now = before.get(name), config.get(name)
         if was != now:
             what = "other images" if name == "data_sha256" else f"{name}={_shown(was)}, not {name}={_shown(now)}"
-            raise CompareError(f"{path} is of a comparison with {what}: it can go on only as it began")
+            raise CompareError(f"{path} belongs to a comparison with {what}; resume with its own settings")
     if not found <= keys or len(found) < len(rows):
-        raise CompareError(f"cannot resume: {path} is damaged: it has trainings that its settings have not")
+        raise CompareError(f"cannot resume: {path} is damaged: it contains trainings outside its settings")
     for row in rows:
         if not 0 <= row["right"] <= tested[row["data"]]:
             raise CompareError(
-                f"cannot resume: {path} is damaged: of {tested[row['data']]} images {row['right']} right"
+                f"cannot resume: {path} is damaged: {row['right']} of {tested[row['data']]} images right"
             )
     return rows
 
@@ -247,7 +247,7 @@ def _shown(value: Any) -> str:
 
 
 def _begin_results(folder: Path, config: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Write the results so far anew, whole lines only."""
+    """Rewrite the results so far, with complete lines only."""
     with replacing(folder / RESULTS) as partial:
         partial.write_text("".join(json.dumps(row) + "\n" for row in [{"settings": config}, *rows]), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The figures of the experiments, as PNG images. They read the same in grey and to the colour-blind."""
+"""The figures of the experiments, as PNG images. They are legible in grey and to colour-blind readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DARK, LIGHT = "#20456b", "#e69f00"
-"""Blue and orange of Okabe and Ito's palette for the colour-blind; far apart in lightness too."""
+"""Blue and orange of Okabe and Ito's colour-blind palette; they also differ clearly in lightness."""
 
 
 def learning_curves(rows: Sequence[dict[str, Any]], title: str) -> bytes:
@@ -21,9 +21,9 @@ def learning_curves(rows: Sequence[dict[str, Any]], title: str) -> bytes:
     Parameters
     ----------
     rows : sequence of dict
-        The metrics: "epoch", "train_loss", "train_accuracy" and "test_accuracy" of each.
+        The metrics of each epoch: "epoch", "train_loss", "train_accuracy" and "test_accuracy".
     title : str
-        What was trained.
+        Title of the figure, such as the model and its data.
 
     Returns
     -------
@@ -70,18 +70,18 @@ STYLES = (
     {"color": "#56b4e9", "marker": "P", "linestyle": (0, (8, 2))},
     {"color": "#d55e00", "marker": "X", "linestyle": (0, (1, 3))},
 )
-"""Okabe and Ito's palette; marker and line tell the groupings apart without colour."""
+"""Okabe and Ito's palette; markers and lines distinguish the groupings without colour."""
 _ASIDE = 1.025
-"""Factor by which the markers of neighbouring groupings are moved apart, so that their error bars overlap less."""
+"""Factor between the horizontal places of neighbouring groupings, so that their error bars overlap less."""
 
 
 def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
-    """Draw the accuracy of a comparison's networks against their parameters, a panel for each data set.
+    """Draw the accuracy of a comparison's networks against their parameters, with one panel per data set.
 
     Parameters
     ----------
     result : dict
-        As of :func:`refconv.experiments.tables.summary`.
+        The result of :func:`refconv.experiments.tables.summary`.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
     figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), frameon=False)
     figure.supxlabel(
         f"Mean ± standard deviation over {config['seeds']} seeds.\n"
-        "Markers stand a little to the side, so that bars overlap less.",
+        "Markers are shifted slightly sideways, so that bars overlap less.",
         fontsize="small",
     )
     return _png(figure)

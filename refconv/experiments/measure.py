@@ -1,4 +1,4 @@
-"""One real training step in a process of its own: how much memory it takes, and how long."""
+"""One real training step in its own process: its memory and its time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class MeasureError(Exception):
 
 @dataclass(frozen=True)
 class Measured:
-    """What one training step took.
+    """The memory and time of one training step.
 
     Attributes
     ----------
     batch : int
         Images in the batch.
     bytes : int
-        The most memory that the process ever had resident, less what it had before the network was made.
+        Peak resident memory of the process, less its memory before the network was built.
     seconds : float
         Wall time of the step.
     """
@@ -46,37 +46,36 @@ def measure_step(model: str, batch: int, groups: int | str | None = None) -> Mea
     model : str
         A key of :data:`refconv.cost.MODELS`.
     batch : int
-        Images in the batch, at least 1: noise, of the size and for the classes that the model was made for.
+        Images in the batch, at least 1. They are noise, with the image size and number of classes of the model.
     groups : int or str, optional
-        As of :func:`refconv.cost.parse_groups`. Default: as in the model's paper.
+        See :func:`refconv.cost.parse_groups`. Default: the groups of the model's paper.
 
     Raises
     ------
     ValueError, TypeError
         If an argument is wrong, or the groups do not fit.
     MeasureError
-        If the system does not tell a process how much memory it had, or the process was ended, for lack of memory
-        perhaps.
+        If the system does not report peak memory, or the process ended early, perhaps for lack of memory.
     """
     batch, label = as_int(batch, "batch", 1), model_cost(model, groups).groups
     peak_bytes()
     command = [sys.executable, "-m", "refconv.experiments.measure", model, str(label), str(batch)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing; there may be too little memory"]
+        said = done.stderr.strip().splitlines()[-1:] or ["it printed nothing; there may be too little memory"]
         raise MeasureError(f"the step of {model} with batch {batch} ended with code {done.returncode}: {said[0]}")
     return Measured(batch, **json.loads(done.stdout))
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process ever had resident.
+    """Return the peak resident memory of this process.
 
     Raises
     ------
     MeasureError
-        On systems that do not tell.
+        If the system does not report it.
     """
-    try:  # Linux; its getrusage would count what the parent process had when it started this one
+    try:  # Linux, whose getrusage would include the parent's memory when it started this process
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
@@ -90,7 +89,7 @@ def peak_bytes() -> int:
 
 
 def _step(model: str, groups: str, batch: int) -> dict[str, float]:
-    """Make the network and take the step, in this process."""
+    """Build the network and take the step, in this process."""
     from refconv.arrays import load_backend
     from refconv.experiments.catalogue import build_model, find_model
     from refconv.nn import SGD, SoftmaxCrossEntropy

@@ -1,4 +1,4 @@
-"""Paired comparisons: the same seeds with and without a change, and what their differences can tell."""
+"""Paired comparisons: the same seeds with and without a change, and the significance of the differences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Interval(NamedTuple):
 
     @property
     def has_zero(self) -> bool:
-        """Whether 0 lies in the interval or at its edge."""
+        """Whether the interval contains 0, edges included."""
         return self.low <= 0 <= self.high
 
 
@@ -31,13 +31,13 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> I
 
     .. math:: \bar d \pm t_{(1+\text{confidence})/2,\;n-1} \cdot s_d / \sqrt n
 
-    for differences d_1 … d_n of pairs that share all but what is compared, with sample standard deviation s_d. If all
-    differences are equal, the interval is that one number.
+    for differences d_1 … d_n of pairs that differ only in the compared feature, with sample standard deviation s_d. If
+    all differences are equal, the interval is that one number.
 
     Parameters
     ----------
     differences : sequence of float
-        At least two.
+        At least two differences.
     confidence : float
         More than 0 and less than 1.
 
@@ -51,7 +51,7 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> I
     ValueError, TypeError
         If an argument is wrong.
     ImportError
-        If SciPy, which has the quantiles of Student's t, is not installed.
+        If SciPy, which provides the quantiles of Student's t, is not installed.
 
     References
     ----------
@@ -65,7 +65,7 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> I
     """
     confidence = as_float(confidence, "confidence", 0, 1)
     if len(differences) < 2:
-        raise ValueError(f"differences must be at least two, or they have no spread; got {len(differences)}")
+        raise ValueError(f"differences must be at least two, since one alone has no spread; got {len(differences)}")
     with needing("confidence intervals", "SciPy"):
         from scipy.stats import t
     mean, n = statistics.fmean(differences), len(differences)
@@ -74,20 +74,20 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> I
 
 
 def verdict(alone: Interval, corrected: Interval) -> str:
-    """Say in words what a difference of accuracies shows.
+    """Return a verdict in words on a difference of accuracies.
 
     Parameters
     ----------
     alone : Interval
-        As if this were the only comparison.
+        The interval as if this were the only comparison.
     corrected : Interval
-        The wider one, that allows for all comparisons made.
+        The wider interval, which allows for all comparisons.
 
     Returns
     -------
     str
-        "no clear difference" if `alone` holds 0 (its edges belong to it); else "better" or "worse", with ", taken
-        alone" if `corrected` holds 0.
+        "no clear difference" if `alone` contains 0 (edges included); else "better" or "worse", with ", taken alone"
+        if `corrected` contains 0.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How trainings and comparisons tell how far they are: a bar on a terminal, and lines."""
+"""Progress of trainings and comparisons: a bar on a terminal, and lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Console:
-    """Prints to a rich console; used as a context manager, which takes the bar away at the end.
+    """Prints to a rich console; use it as a context manager, which removes the bar at the end.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class _Console:
 
 
 class ConsoleObserver(_Console, Observer):
-    """Shows one training: a bar of its steps, and a line for each epoch."""
+    """Shows one training: a bar of its steps, and one line per epoch."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -61,10 +61,10 @@ class ConsoleObserver(_Console, Observer):
         self._started, self._images = 0.0, 0
 
     def begin(self, step: int, step_count: int, steps_per_epoch: int) -> None:
-        """Say where the training goes on, if it does not begin."""
+        """Print the last step done, if the training resumes."""
         self._epochs = step_count // steps_per_epoch
         if step:
-            self._say(f"going on after step {step} of {step_count}")
+            self._say(f"resuming after step {step} of {step_count}")
         self._task = self._progress.add_task("", total=step_count, completed=step, figures="")
         self._started = time.perf_counter()
 
@@ -80,7 +80,7 @@ class ConsoleObserver(_Console, Observer):
         )
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Print a line for an epoch."""
+        """Print a line about an epoch."""
         self._say(
             f"epoch {row['epoch']:>{len(str(self._epochs))}}/{self._epochs}  loss {row['train_loss']:.4f}  "
             f"accuracy: training {100 * row['train_accuracy']:.2f} %, test {100 * row['test_accuracy']:.2f} %  "
@@ -89,13 +89,13 @@ class ConsoleObserver(_Console, Observer):
 
 
 class ConsoleCompareObserver(_Console, CompareObserver):
-    """Shows a comparison: a bar of its trainings on a terminal, elsewhere a line for each."""
+    """Shows a comparison: a bar of its trainings on a terminal, otherwise one line per training."""
 
     def begin(self, done: int, total: int) -> None:
-        """Say where the comparison goes on, if it does not begin."""
+        """Print the number of finished trainings, if the comparison resumes."""
         self._done, self._total = done, total
         if done:
-            self._say(f"going on after {done} of {total} trainings")
+            self._say(f"resuming after {done} of {total} trainings")
         self._task = self._progress.add_task("", total=total, completed=done, figures="")
 
     def after(self, row: dict[str, Any]) -> None:

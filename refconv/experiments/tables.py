@@ -1,4 +1,4 @@
-"""What a comparison showed: the figures, and the words for them. A null result stays one."""
+"""The results of a comparison, in figures and in words. A null result is reported as such."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def summary(
     networks: Sequence[Network],
     right: Mapping[tuple[str, int, str, int], int],
 ) -> dict[str, Any]:
-    """Return all that follows from the trainings, as one object that `json.dumps` can write.
+    """Return the evaluation of the trainings as one object that `json.dumps` can write.
 
     Parameters
     ----------
@@ -40,17 +40,17 @@ def summary(
     sets : mapping of str to Split
         The data sets by name.
     networks : sequence of Network
-        What was trained; on each data set at each budget the first of the groups is what the others are compared with.
+        The trained networks. On each data set and at each budget, the others are compared with the first grouping.
     right : mapping
-        Test images told right, by ``network.key(seed)``.
+        Number of correctly classified test images, by ``network.key(seed)``.
 
     Returns
     -------
     dict
-        "settings", "data", "networks" (with "accuracies" by seed, "mean", "deviation" and, but for the first of the
-        groups, "difference"), "comparisons" (how many), "conclusion" (sentences) and "versions". Accuracies are from
-        0 to 1. A "difference" has the "mean" over the seeds of the accuracy less that of the first of the groups, the
-        "interval" of 95 % confidence, the "corrected" one, which has 95 % for all comparisons together (Bonferroni),
+        "settings", "data", "networks" (with "accuracies" by seed, "mean", "deviation" and, except for the first
+        grouping, "difference"), "comparisons" (their number), "conclusion" (sentences) and "versions". Accuracies are
+        from 0 to 1. A "difference" has the "mean" over the seeds of the accuracy less that of the first grouping, the
+        "interval" with 95 % confidence, the "corrected" interval with 95 % for all comparisons together (Bonferroni),
         and the "verdict".
     """
     baseline, seeds = config["groups"][0], range(config["seeds"])
@@ -62,7 +62,7 @@ def summary(
         others = [right[network.data, network.budget, baseline, seed] for seed in seeds]
         difference = None
         if network.groups != baseline:
-            pairs = [a - b for a, b in zip(mine, others, strict=True)]  # whole images: equal ones are exactly equal
+            pairs = [a - b for a, b in zip(mine, others, strict=True)]  # counts: equal accuracies differ by exactly 0
             alone = paired_interval(pairs, CONFIDENCE)
             corrected = paired_interval(pairs, 1 - (1 - CONFIDENCE) / comparisons)
             difference = {
@@ -101,7 +101,7 @@ def summary(
 
 
 def _conclusion(result: dict[str, Any]) -> list[str]:
-    """Say in plain words what the comparison showed, and what it cannot show."""
+    """Return sentences on the findings of the comparison and their limits."""
     config, comparisons = result["settings"], result["comparisons"]
     baseline = config["groups"][0]
     sentences = []
@@ -172,12 +172,12 @@ def _interval(difference: dict[str, Any]) -> str:
 
 
 def _points(share: float, sign: str = "+", digits: int = 2) -> str:
-    """Return a share in hundredths, with a true minus."""
+    """Return a share in hundredths, with a true minus sign."""
     return f"{100 * share:{sign}.{digits}f}".replace("-", "−")
 
 
 def caption(result: dict[str, Any]) -> str:
-    """Return one line on how the networks were trained."""
+    """Return one line about the training of the networks."""
     config = result["settings"]
     return (
         f"residual networks of {config['blocks']} modules a stage, {config['seeds']} seeds, epochs: "
@@ -186,7 +186,7 @@ def caption(result: dict[str, Any]) -> str:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Return tables and conclusion as Markdown."""
+    """Return the tables and the conclusion as Markdown."""
     parts = []
     for name, data in result["data"].items():
         parts.append(

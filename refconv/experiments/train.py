@@ -1,4 +1,4 @@
-"""One training, from beginning to end or from where it stopped: checkpoints, metrics, learning curves."""
+"""One training, from the beginning or from a checkpoint: checkpoints, metrics, learning curves."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _ROW = {
 
 
 class TrainError(Exception):
-    """A training cannot begin or go on; the message says what to do."""
+    """A training cannot start or resume; the message says what to do."""
 
 
 class InterruptedTrainingError(Exception):
-    """A training was asked to stop, and saved where it stands."""
+    """A training was asked to stop; its state is saved."""
 
     def __init__(self, step: int, step_count: int) -> None:
         super().__init__(f"interrupted after step {step} of {step_count}, which is saved")
@@ -50,24 +50,24 @@ class InterruptedTrainingError(Exception):
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What is trained on what, and how. Two trainings of equal settings end with the same bits.
+    """Settings of a training. Two trainings with equal settings end with the same bits.
 
     Attributes
     ----------
     model : str
         A name of :data:`refconv.experiments.catalogue.MODELS`.
     data : str
-        As of :func:`refconv.nn.data.load_dataset`.
+        See :func:`refconv.nn.data.load_dataset`.
     groups : str or None
-        As of :func:`refconv.cost.parse_groups`; None is the model's own.
+        See :func:`refconv.cost.parse_groups`; None means the model's default.
     options : dict
         The model's other options.
     side : int or None
-        Height and width that the images are brought to; None is the model's own, or else the data set's.
+        Height and width to which images are resized; None means the model's default, or else the data set's size.
     backend : str
         Array module.
     seed : int
-        Draws the initial weights, the order of the images, and what is dropped. The split of the data stays the same.
+        Draws the initial weights, the order of the images, and the dropped elements, but not the split of the data.
     recipe : Recipe
         Epochs, batch size, learning rate and its schedule, momentum, weight decay.
     """
@@ -83,32 +83,32 @@ class TrainSettings:
 
 
 class Observer:
-    """Is told how a training proceeds. This one keeps silent; subclasses print."""
+    """Observes a training. This base class does nothing; subclasses print."""
 
     def begin(self, step: int, step_count: int, steps_per_epoch: int) -> None:
-        """Take note of where the training begins (not at 0 if it goes on) and how long it will be."""
+        """Receive the first step (not 0 if the training resumes) and the length of the training."""
 
     def after(self, step: Step) -> None:
-        """Take note of one step."""
+        """Receive one step."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Take note of an epoch: a line of the metrics."""
+        """Receive an epoch, a line of the metrics."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training reached.
+    """The result of a training.
 
     Attributes
     ----------
     settings : dict
-        What was trained, and how.
+        Settings of the training.
     parameters : int
-        Of the model.
+        Number of parameters of the model.
     epochs : list of dict
-        The metrics, a row for each epoch.
+        The metrics, one row per epoch.
     folder : Path
-        Where checkpoint, metrics and curves are.
+        Folder with the checkpoint, metrics and curves.
     """
 
     settings: dict[str, Any]
@@ -118,11 +118,11 @@ class TrainResult:
 
     @property
     def test_accuracy(self) -> float | None:
-        """Fraction of the test images told right after the last epoch; None if there was no epoch."""
+        """Fraction of correctly classified test images after the last epoch; None if there was no epoch."""
         return self.epochs[-1]["test_accuracy"] if self.epochs else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it as one object that `json.dumps` can write."""
+        """Return the result as one object that `json.dumps` can write."""
         return {
             "settings": self.settings,
             "parameters": self.parameters,
@@ -143,38 +143,38 @@ def run_training(
     observer: Observer | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
-    """Train a network, with checkpoints from which a training that was cut off goes on as if it had not been.
+    """Train a network, with checkpoints from which an interrupted training resumes with the same result.
 
-    The state is saved at the beginning, after each epoch, every `checkpoint_every` steps and when it is asked to stop.
+    The state is saved at the beginning, after each epoch, every `checkpoint_every` steps and when `stopping` is true.
 
     Parameters
     ----------
     settings : TrainSettings
-        What is trained, and how.
+        Settings of the training.
     out : path
-        Folder for ``checkpoint.safetensors``, ``metrics.jsonl`` (an object a line, one for each epoch) and
-        ``curves.png``. It is made if need be.
+        Folder for ``checkpoint.safetensors``, ``metrics.jsonl`` (one object per line and epoch) and ``curves.png``.
+        Created if necessary.
     resume : bool
-        Go on from the checkpoint in `out`.
+        Resume from the checkpoint in `out`.
     checkpoint_every : int, optional
-        Steps between checkpoints, beside those after each epoch.
+        Steps between checkpoints, in addition to the checkpoint after each epoch.
     observer : Observer, optional
-        Is told of every step.
+        Called for every step.
     stopping : callable () -> bool, optional
-        Asked after each step whether to save and stop.
+        Called after each step; if it returns true, the training saves its state and stops.
 
     Raises
     ------
     TrainError
-        If there is a checkpoint and `resume` is false, or none and it is true; if another process trains in `out`; if
-        the checkpoint is damaged or of a training with other settings. Nothing is written then. Also if the loss is no
-        longer a finite number; what was saved before stays.
+        If there is a checkpoint and `resume` is false, or no checkpoint and it is true; if another process trains in
+        `out`; if the checkpoint is damaged or belongs to a training with other settings. Nothing is written then. Also
+        if the loss is no longer finite; earlier files remain.
     InterruptedTrainingError
-        If `stopping` asked for it; the training can be resumed.
+        If `stopping` returned true; the training can be resumed.
     ValueError, TypeError, ImportError, refconv.BackendError
         If a setting is wrong, or a package is missing.
     OSError
-        If a file cannot be written; what was saved before stays.
+        If a file cannot be written; earlier files remain.
     """
     folder, observer = Path(out), Observer() if observer is None else observer
     every = None if checkpoint_every is None else as_int(checkpoint_every, "checkpoint_every", 1)
@@ -185,7 +185,7 @@ def run_training(
     with alone_in(folder) as alone:
         if not alone:
             raise TrainError(f"{folder} is in use by another training or comparison; choose another --out, or wait")
-        _check_out(folder, resume)  # again, now that nobody else changes it
+        _check_out(folder, resume)  # again, now that no other process can change it
         return _run(prepared, settings.recipe.batch_size, folder, resume, every, observer, stopping)
 
 
@@ -209,7 +209,7 @@ def _run(
             raise TrainError(f"{folder / CHECKPOINT}: {error}") from error
         rows = saved.meta["epochs"]
         if not _are_rows(rows, trainer.step // trainer.steps_per_epoch):
-            raise TrainError(f"{folder / CHECKPOINT}: its metrics are not those of the epochs that it has done")
+            raise TrainError(f"{folder / CHECKPOINT}: its metrics do not match its completed epochs")
 
     def save() -> None:
         arrays, training = trainer.state()
@@ -218,7 +218,7 @@ def _run(
 
     if not resume:
         save()
-    _write_metrics(folder, rows)  # a line too many, or half a line, may stand there from before
+    _write_metrics(folder, rows)  # removes an extra or incomplete line of an earlier run
     observer.begin(trainer.step, trainer.step_count, trainer.steps_per_epoch)
     test = to_model(model, data.test_images, data.test_labels)
     started, images = time.perf_counter(), 0
@@ -226,7 +226,7 @@ def _run(
         images += step.images
         if not math.isfinite(step.loss):
             raise TrainError(
-                f"the loss is {step.loss} at step {step.number}: the training diverged; begin anew with a smaller --lr"
+                f"the loss is {step.loss} at step {step.number}: the training diverged; start again with a smaller --lr"
             )
         observer.after(step)
         if step.ends_epoch:
@@ -259,12 +259,12 @@ def _run(
 
 
 def _check_out(folder: Path, resume: bool) -> None:
-    """Refuse a folder that holds a checkpoint, or one that holds none if it is to go on from one."""
+    """Refuse a folder with a checkpoint, or, to resume, a folder without one."""
     path = folder / CHECKPOINT
     if resume and not path.exists():
         raise TrainError(f"cannot resume: {path}: there is no checkpoint")
     if path.exists() and not resume:
-        raise TrainError(f"{path} is there already: --resume goes on from it, another --out begins anew")
+        raise TrainError(f"{path} already exists: --resume continues from it, another --out starts afresh")
 
 
 def _load(folder: Path) -> Checkpoint:
@@ -275,7 +275,7 @@ def _load(folder: Path) -> Checkpoint:
 
 
 def _prepare(settings: TrainSettings) -> tuple[dict[str, Any], Layer, Split, Trainer]:
-    """Return the settings in full, the model, the data, and the training about to begin."""
+    """Return the full settings, the model, the data, and the trainer at its first step."""
     xp = refconv.load_backend(settings.backend)
     entry, seed = find_model(settings.model), as_int(settings.seed, "seed", 0)
     data = load_dataset(settings.data, side=entry.side if settings.side is None else settings.side)
@@ -326,11 +326,11 @@ def _compare(meta: dict[str, Any], config: dict[str, Any], folder: Path) -> None
         if before.get(key) != config.get(key):
             was, now = before.get(key), config.get(key)
             what = "other images" if key == "data_sha256" else f"{key}={was}, not {key}={now}"
-            raise TrainError(f"{folder / CHECKPOINT} is of a training with {what}: it can go on only as it began")
+            raise TrainError(f"{folder / CHECKPOINT} belongs to a training with {what}; resume with its own settings")
 
 
 def _are_rows(rows: Any, epochs: int) -> bool:
-    """Tell whether these are the metrics of so many epochs, finite numbers all."""
+    """Return whether these are metrics of `epochs` epochs, all of them finite numbers."""
     return (
         isinstance(rows, list)
         and len(rows) == epochs

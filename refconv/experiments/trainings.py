@@ -27,29 +27,29 @@ from refconv.nn.training import to_model
 
 
 class CompareError(Exception):
-    """A comparison cannot begin or go on; the message says what to do."""
+    """A comparison cannot start or resume; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """What is compared on what, and how.
+    """Settings of a comparison.
 
     Attributes
     ----------
     data : sequence of str
-        Each as of :func:`refconv.nn.data.load_dataset`.
+        Data sets: see :func:`refconv.nn.data.load_dataset`.
     groups : sequence of str
-        Each as of :func:`refconv.cost.parse_groups`; the others are compared with the first.
+        Groupings: see :func:`refconv.cost.parse_groups`; the others are compared with the first.
     budgets : sequence of int
-        Parameters, met by the number of channels.
+        Numbers of parameters, met by choosing the number of channels.
     seeds : int
-        How many, from 0.
+        Number of seeds; they count from 0.
     blocks : int
-        Residual modules of each stage.
+        Residual modules per stage.
     backend : str
         Array module.
     recipe : Recipe
-        How every network is trained.
+        Settings for training every network.
     """
 
     data: Sequence[str]
@@ -62,18 +62,18 @@ class CompareSettings:
 
 
 Task = tuple[CompareSettings, Network, int]
-"""What to compare, and of that one network and one seed."""
+"""The settings of the comparison, one of its networks, and one seed."""
 
 
 def image_shape(data: Split) -> dict[str, Any]:
-    """Return channels, classes and side of a data set's images, as a network wants to know them."""
+    """Return channels, classes and side of a data set's images, as arguments of a network."""
     return {"c_in": data.train_images.shape[1], "classes": len(data.classes), "side": data.train_images.shape[2]}
 
 
 def trainer_of(task: Task, data: Split) -> Trainer:
-    """Return the training of one network, about to begin."""
+    """Return the trainer of one network, at its first step."""
     settings, network, seed = task
-    rng, order = np.random.default_rng(seed).spawn(2)  # so that every grouping meets the images in one order
+    rng, order = np.random.default_rng(seed).spawn(2)  # so that every grouping sees the images in the same order
     model = residual_network(
         parse_groups(network.groups).build,
         channels=network.channels,
@@ -90,14 +90,14 @@ def _train(task: Task, data: Split, stopping: Callable[[], bool]) -> dict[str, A
     from threadpoolctl import threadpool_limits
 
     started, (_, network, seed) = time.perf_counter(), task
-    # Layers of this size cost less to compute than to hand to threads.
+    # Layers this small take less time to compute than to distribute to threads.
     with refconv.set_workers(1), threadpool_limits(1):
         trainer = trainer_of(task, data)
         for step in trainer.steps():
             if not math.isfinite(step.loss):
                 raise CompareError(
                     f"the loss is {step.loss} at step {step.number} of {network.groups}, {network.budget:,} "
-                    f"parameters, seed {seed}: the training diverged; begin anew with a smaller --lr"
+                    f"parameters, seed {seed}: the training diverged; start again with a smaller --lr"
                 )
             if stopping():
                 return None
@@ -115,7 +115,7 @@ def _train(task: Task, data: Split, stopping: Callable[[], bool]) -> dict[str, A
 def result_rows(
     tasks: list[Task], sets: Mapping[str, Split], jobs: int, stopping: Callable[[], bool]
 ) -> Generator[dict[str, Any]]:
-    """Yield a line of the results for each training, in the order they end; stop early if asked to."""
+    """Yield a line of the results for each training, in the order they end; stop early if `stopping` is true."""
     if jobs > 1 and len(tasks) > 1:
         yield from _rows_of_processes(tasks, list(sets), min(jobs, len(tasks)), stopping)
         return
@@ -129,7 +129,7 @@ def result_rows(
 def _rows_of_processes(
     tasks: list[Task], names: list[str], jobs: int, stopping: Callable[[], bool]
 ) -> Iterator[dict[str, Any]]:
-    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks as they happen to stand
+    context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
     stop = context.Event()
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_process, initargs=(stop, names))
     try:
@@ -139,12 +139,12 @@ def _rows_of_processes(
             finished, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
             for future in finished:
                 row = future.result()
-                assert row is not None  # nobody asked it to stop
+                assert row is not None  # it was not asked to stop
                 yield row
     except BrokenProcessPool as error:
         if not stopping():
             raise CompareError(
-                "a training's process died (was it killed, or out of memory?): --resume goes on, with fewer --jobs "
+                "a training process died (was it killed, or out of memory?): --resume continues; use fewer --jobs "
                 "if memory was short"
             ) from error
     finally:
@@ -154,7 +154,7 @@ def _rows_of_processes(
 
 @contextlib.contextmanager
 def _without_interruption() -> Iterator[None]:
-    """Start processes that Ctrl-C on the terminal does not reach; this one gets it when all have started."""
+    """Start processes in this block that ignore Ctrl-C on the terminal; this process receives it afterwards."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -166,12 +166,12 @@ def _without_interruption() -> Iterator[None]:
 
 
 _process: dict[str, Any] = {}
-"""Of a training's process: its data sets, and whether to stop."""
+"""In a training process: its data sets, and whether to stop."""
 
 
 def _begin_process(stop: Any, names: list[str]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
-    warnings.simplefilter("ignore", RuntimeWarning)  # overflow where a training diverges: it raises an error
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on systems where it could not be blocked
+    warnings.simplefilter("ignore", RuntimeWarning)  # overflow in a diverging training, which raises an error anyway
     parent = multiprocessing.parent_process()
     assert parent is not None
 

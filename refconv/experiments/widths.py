@@ -1,4 +1,4 @@
-"""How wide a residual network must be for a given number of parameters. Integers only."""
+"""The width of a residual network for a given number of parameters. Integers only."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from refconv.integers import as_int
 
 LARGEST_BUDGET = 10_000_000
 FARTHEST = 0.1
-"""Part of the budget by which the nearest width may miss it."""
+"""Maximum deviation of the nearest width from the budget, as a fraction of the budget."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """One point of the comparison: a residual network for a data set, with what it costs."""
+    """One point of the comparison: a residual network for a data set, with its costs."""
 
     data: str
     budget: int
@@ -27,7 +27,7 @@ class Network:
     macs: int
 
     def key(self, seed: int) -> tuple[str, int, str, int]:
-        """Return what names its training with a seed."""
+        """Return the key of its training with a seed."""
         return self.data, self.budget, self.groups, seed
 
 
@@ -37,14 +37,14 @@ def residual_cost(groups: str, channels: int, *, blocks: int, c_in: int, classes
     Parameters
     ----------
     groups : str
-        As of :func:`refconv.cost.parse_groups`.
+        See :func:`refconv.cost.parse_groups`.
     channels, blocks, c_in, classes, side : int
-        As of the network.
+        Arguments of the network.
 
     Raises
     ------
     ValueError, TypeError
-        If the groups are none, or do not fit the channels.
+        If the groups are not valid, or do not fit the channels.
 
     Examples
     --------
@@ -64,30 +64,30 @@ def residual_cost(groups: str, channels: int, *, blocks: int, c_in: int, classes
 
 
 def match_width(groups: str, budget: int, *, blocks: int, c_in: int, classes: int, side: int) -> int:
-    """Return the number of channels whose residual network comes nearest to a number of parameters.
+    """Return the number of channels whose residual network is nearest to a number of parameters.
 
-    Uniform groups allow the multiples of their number, n logarithmic groups at least 2^(n−1) channels. The parameters
-    grow with the channels (the tests count them), so the two widths about the budget decide; of equally near ones it
-    is the smaller.
+    n uniform groups need a multiple of n channels, n logarithmic groups at least 2^(n−1). Parameters increase with
+    channels (the tests verify this), so it is enough to compare the two widths around the budget. If both are equally
+    near, the result is the smaller.
 
     Parameters
     ----------
     groups : str
-        As of :func:`refconv.cost.parse_groups`, except "table", which is of one width.
+        See :func:`refconv.cost.parse_groups`; "table" is excluded, because it has only one width.
     budget : int
-        Parameters wanted, at most ten million.
+        Desired number of parameters, at most ten million.
     blocks, c_in, classes, side : int
-        As of :func:`refconv.nn.residual_network`.
+        See :func:`refconv.nn.residual_network`.
 
     Returns
     -------
     int
-        Channels.
+        Number of channels.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is wrong, or the nearest network is more than a tenth of the budget off.
+        If an argument is wrong, or the nearest network misses the budget by more than a tenth.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def match_width(groups: str, budget: int, *, blocks: int, c_in: int, classes: in
     """
     budget, spec = as_int(budget, "budget", 1, LARGEST_BUDGET), parse_groups(groups)
     if spec.kind == "table":
-        raise ValueError("groups=table is of one width: it cannot meet a budget")
+        raise ValueError("groups=table has only one width: it cannot meet a budget")
     uniform = spec.kind == "uniform"
     step = spec.n if uniform else 1
     least = step if uniform else 2 ** min(spec.n - 1, MAX_CHANNELS.bit_length())
@@ -112,7 +112,7 @@ def match_width(groups: str, budget: int, *, blocks: int, c_in: int, classes: in
 
     widths = range(least, max(budget, least + 1), step)  # a channel has more than one parameter
     if least > MAX_CHANNELS:
-        raise ValueError(f"budget={budget} cannot be met with groups={groups}: it needs {least} channels or more")
+        raise ValueError(f"budget={budget} cannot be met with groups={groups}: they need at least {least} channels")
     above = bisect.bisect_left(widths, budget, key=parameters)
     nearest = min(widths[max(above - 1, 0) : above + 1], key=lambda channels: abs(parameters(channels) - budget))
     if abs(parameters(nearest) - budget) > FARTHEST * budget:

@@ -1,10 +1,10 @@
-"""Layers: each a forward pass, and directly below it the backward pass that differentiates it.
+"""Layers: each has a forward pass and, directly below it, the backward pass that differentiates it.
 
 Letters: N batch, C channels, K output channels, T = k1·…·kd window positions, L output positions, g = ∂loss/∂y.
 
-A layer is a function y = f(x; w). ``forward`` computes y and keeps what ``backward`` will need; ``backward`` takes
-g and returns ∂loss/∂x, and leaves ∂loss/∂w in the ``grad`` of each :class:`Parameter`. That is all there is to
-backpropagation: :class:`Sequential` calls the layers forwards, then backwards.
+A layer is a function y = f(x; w). ``forward`` computes y and keeps the values that ``backward`` needs. ``backward``
+takes g, returns ∂loss/∂x and stores ∂loss/∂w in the ``grad`` of each :class:`Parameter`. Backpropagation is no more
+than this: :class:`Sequential` calls the layers forwards, then backwards.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Parameter:
     Parameters
     ----------
     name : str
-        What it is within its layer: ``"weight"``, ``"weight[2]"``, ``"bias"``.
+        Name within its layer: ``"weight"``, ``"weight[2]"``, ``"bias"``.
     value : array
-        The current value. An optimiser replaces it by a new array.
+        The current value. An optimiser replaces it with a new array.
     grad : array of the same shape, optional
-        Set by each ``backward`` (not added to), None before the first, and after an optimiser has used it up.
+        Replaced, not accumulated, by each ``backward``. None before the first, and after an optimiser's step.
 
     Examples
     --------
@@ -63,26 +63,26 @@ class Parameter:
 
 
 class Layer(ABC):
-    """A differentiable function with parameters: what every layer and model is.
+    """A differentiable function with parameters: the base class of all layers and models.
 
-    A subclass writes :meth:`forward` and, below it, :meth:`backward`; if it has parameters, :meth:`parameters` too; if
-    it is made of layers, :meth:`children`. Layers take batches, channels first, and never change the arrays they
-    are given.
+    A subclass defines :meth:`forward` and, below it, :meth:`backward`. If it has parameters, it also defines
+    :meth:`parameters`; if it contains layers, :meth:`children`. Layers take batches, channels first, and never change
+    their arguments.
 
     Attributes
     ----------
     training : bool
-        What :class:`Dropout` and :class:`BatchNorm` look at: set by :meth:`train` and :meth:`eval`, True at first.
+        Read by :class:`Dropout` and :class:`BatchNorm`; set by :meth:`train` and :meth:`eval`. Initially True.
     """
 
     training: bool = True
     _saved: tuple[Shape, DType, tuple[Any, ...]] | None = None
     _buffers: tuple[str, ...] = ()
-    """Names of attributes that hold arrays which training changes, but no gradient does."""
+    """Names of attributes with arrays that training changes, but not by gradients."""
 
     @abstractmethod
     def forward(self, x: Array) -> Array:
-        """Return y = f(x), and keep what :meth:`backward` needs.
+        """Return y = f(x), and keep the values that :meth:`backward` needs.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class Layer(ABC):
     def backward(self, grad_output: Array) -> Array:
         """Return ∂loss/∂x of the latest :meth:`forward`, and set the gradient of each parameter.
 
-        What ``forward`` kept is used up, so that its memory is free again.
+        It discards the values that ``forward`` kept, to free their memory.
 
         Parameters
         ----------
@@ -114,13 +114,13 @@ class Layer(ABC):
         Raises
         ------
         RuntimeError
-            If no ``forward`` came before it.
+            If no ``forward`` precedes it.
         ValueError, TypeError
             If `grad_output` does not have the shape, data type and array module of y.
         """
 
     def children(self) -> dict[str, Layer]:
-        """Return the layers that this one is made of, by name."""
+        """Return the layers inside this layer, by name."""
         return {}
 
     def parameters(self) -> list[Parameter]:
@@ -128,11 +128,11 @@ class Layer(ABC):
         return [parameter for child in self.children().values() for parameter in child.parameters()]
 
     def train(self) -> Self:
-        """Set this layer and all it is made of to training, and return it."""
+        """Set this layer and its children to training, and return it."""
         return self._set_training(True)
 
     def eval(self) -> Self:
-        """Set this layer and all it is made of to testing (no dropout, running statistics), and return it."""
+        """Set this layer and its children to testing (no dropout, running statistics), and return it."""
         return self._set_training(False)
 
     def _set_training(self, training: bool) -> Self:
@@ -142,7 +142,7 @@ class Layer(ABC):
         return self
 
     def forget(self) -> None:
-        """Give up what :meth:`forward` kept for a :meth:`backward` that will not come, to free its memory."""
+        """Discard the values that :meth:`forward` kept, if no :meth:`backward` will follow, to free their memory."""
         self._saved = None
         for child in self.children().values():
             child.forget()
@@ -150,7 +150,7 @@ class Layer(ABC):
     def state(self) -> dict[str, Array]:
         """Return every array that training changes, parameters and running statistics, by its path.
 
-        The path is made of the names of children, parameter and statistic: ``"conv1.weight"``, ``"3.0.bias"``.
+        A path consists of the names of children and of the parameter or statistic: ``"conv1.weight"``, ``"3.0.bias"``.
         """
         own = {} if self.children() else {parameter.name: parameter.value for parameter in self.parameters()}
         own |= {name: getattr(self, name) for name in self._buffers}
@@ -160,7 +160,7 @@ class Layer(ABC):
         return own | below
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Replace every array of :meth:`state` by a copy of the one of its path.
+        """Replace every array of :meth:`state` with a copy of the array at the same path.
 
         Parameters
         ----------
@@ -170,19 +170,19 @@ class Layer(ABC):
         Raises
         ------
         ValueError, TypeError
-            If a path is missing or unknown, or an array does not fit; then nothing is changed.
+            If a path is missing or unknown, or an array does not fit. Nothing is changed then.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state must be a mapping of paths to arrays; got {shown(state)}")
         own = self.state()
         if missing := sorted(own.keys() - state.keys()):
-            raise ValueError(f"state lacks {len(missing)} of the {len(own)} arrays, first {missing[0]!r}")
+            raise ValueError(f"state lacks {len(missing)} of the model's {len(own)} arrays, first {missing[0]!r}")
         if unknown := sorted(state.keys() - own.keys()):
-            raise ValueError(f"state has {len(unknown)} arrays that the model has not, first {unknown[0]!r}")
+            raise ValueError(f"state has {len(unknown)} arrays unknown to the model, first {unknown[0]!r}")
         for path, current in own.items():
             label = f"state[{path!r}]"
             namespace_of({label: state[path], "the model's": current})
-            check_shape(label, tuple(state[path].shape), tuple(current.shape), "the shape of the model's")
+            check_shape(label, tuple(state[path].shape), tuple(current.shape), "the shape of the model's array")
             if state[path].dtype != current.dtype:
                 raise TypeError(
                     f"{label} must have the model's data type {dtype_of(current)}; got {dtype_of(state[path])}"
@@ -204,14 +204,14 @@ class Layer(ABC):
         return y
 
     def _recall(self, grad_output: Array) -> tuple[Any, ...]:
-        """Check that `grad_output` fits the output, and give up what was kept."""
+        """Check that `grad_output` fits the output, and return the kept values, discarding them."""
         name = type(self).__name__
         if self._saved is None:
             raise RuntimeError(f"{name}.backward needs a forward before it; each forward serves one backward")
         shape, dtype, values = self._saved
         namespace_of({"grad_output": grad_output})
         check_shape("grad_output", tuple(grad_output.shape), shape, f"the shape of the output of {name}")
-        if dtype_of(grad_output) != dtype_name(dtype):  # names: NumPy's other byte order is the same type
+        if dtype_of(grad_output) != dtype_name(dtype):  # compare names, since byte order does not matter
             raise TypeError(
                 f"grad_output must have the data type of the output of {name}, {dtype_name(dtype)}; got "
                 f"{dtype_of(grad_output)}"
@@ -226,19 +226,19 @@ class Sequential(Layer):
     Parameters
     ----------
     *layers : Layer
-        At least one; each object once, since it remembers one forward pass. They are named "0", "1", ….
+        At least one. An object may occur only once, since it remembers one forward pass. The names are "0", "1", ….
     **named : Layer
-        Layers after those, with names of their own: ``Sequential(conv=Conv(…), relu=ReLU())``.
+        Further layers, with their own names: ``Sequential(conv=Conv(…), relu=ReLU())``.
 
     Attributes
     ----------
     layers : tuple of Layer
-        All of them, in order.
+        All layers, in order.
 
     Raises
     ------
     ValueError
-        If there are no layers, or one comes twice.
+        If there are no layers, or a layer occurs twice.
     TypeError
         If an argument is not a :class:`Layer`.
 
@@ -287,8 +287,8 @@ class Residual(Sequential):
 
     .. math:: y = x + f(x), \qquad \bar x = g + f'(x)^{\mathsf T} g
 
-    The shortcut adds, element by element, so f must keep the shape: as many output channels as input channels, and an
-    unchanged spatial size. It lets even f = 0 pass the input on, and gives every layer before it a direct gradient.
+    The shortcut adds element by element, so f must keep the shape: the number of channels and the spatial size. With
+    the shortcut, even f = 0 passes the input on, and every earlier layer receives a direct gradient.
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ class Residual(Sequential):
     Raises
     ------
     ValueError
-        If f(x) does not have the shape of x; and as :class:`Sequential`.
+        If f(x) does not have the shape of x; see also :class:`Sequential`.
 
     References
     ----------
@@ -331,7 +331,7 @@ class Residual(Sequential):
 
 
 class Place:
-    """Where a layer's parameters live, and their data type."""
+    """The array module, data type and device of a layer's parameters."""
 
     def __init__(self, xp: Namespace | None, dtype: str, device: Any) -> None:
         if dtype not in ("float16", "float32", "float64"):
@@ -343,7 +343,7 @@ class Place:
         get_dtype(self._xp, dtype)
 
     def full(self, shape: Shape, value: float) -> Array:
-        """Return `value` everywhere."""
+        """Return an array filled with `value`."""
         refuse_absurd("a parameter", shape)
         return self._xp.full(shape, value, dtype=get_dtype(self._xp, self._dtype), device=self._device)
 
@@ -356,7 +356,7 @@ class Init(Place):
         super().__init__(xp, dtype, device)
 
     def normal(self, shape: Shape, std: float | None) -> Array:
-        """Return draws from N(0, std²), by default N(0, 2 / fan-in): an output sees all axes but the first."""
+        """Return draws from N(0, std²), by default N(0, 2 / fan-in); the fan-in counts all axes but the first."""
         refuse_absurd("a parameter", shape)
         if std is None:
             std = math.sqrt(2 / max(elements(shape[1:]), 1))
@@ -370,7 +370,7 @@ def _copy(array: Array) -> Array:
 
 
 def check_batched(layer: Layer, x: Array, ndim: int) -> None:
-    """Refuse x unless it has `ndim` axes, batch and channels among them."""
+    """Refuse x unless it has `ndim` axes, including batch and channels."""
     namespace_of({"x": x})
     if x.ndim != ndim:
         raise ValueError(
@@ -380,7 +380,7 @@ def check_batched(layer: Layer, x: Array, ndim: int) -> None:
 
 
 def check_real(layer: Layer, x: Array) -> None:
-    """Refuse complex x, for a layer that compares numbers."""
+    """Refuse complex x, for layers that compare numbers."""
     if dtype_kind(check_dtype("x", x)) == "complex":
         raise TypeError(
             f"x must be real for {type(layer).__name__}, since complex numbers have no order; got {x.dtype}"
@@ -388,7 +388,7 @@ def check_real(layer: Layer, x: Array) -> None:
 
 
 def check_floating(layer: Layer, x: Array) -> Namespace:
-    """Refuse x unless it holds real floating-point numbers, and return its array module."""
+    """Refuse x unless it contains real floating-point numbers, and return its array module."""
     xp = namespace_of({"x": x})
     if dtype_of(x) not in ("float16", "float32", "float64"):
         raise TypeError(
@@ -398,7 +398,7 @@ def check_floating(layer: Layer, x: Array) -> Namespace:
 
 
 def check_channels(layer: Layer, x: Array, channels: int | None = None) -> None:
-    """Refuse x unless its second axis holds channels, as many as given."""
+    """Refuse x unless it has a channel axis, of length `channels` if given."""
     if x.ndim < 2 or channels not in (None, x.shape[1]):
         expected = "" if channels is None else f" with C={channels}"
         raise ValueError(
@@ -407,19 +407,19 @@ def check_channels(layer: Layer, x: Array, channels: int | None = None) -> None:
 
 
 def check_rng(rng: Any) -> np.random.Generator:
-    """Return rng, or refuse what is no NumPy generator."""
+    """Return rng, or refuse it unless it is a NumPy generator."""
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng must be a numpy.random.Generator; got {type(rng).__name__}")
     return rng
 
 
 def widened(xp: Namespace, array: Array) -> Array:
-    """Return `array` in the data type to compute in: half precision is summed in single, the others as they are."""
+    """Return `array` in the data type to compute in: half precision becomes single, other types stay."""
     return xp.astype(array, get_dtype(xp, accumulating_dtype(xp, dtype_of(array))), copy=False)
 
 
 def per_channel(xp: Namespace, vector: Array, x: Array) -> Array:
-    """Return one number per channel in a shape (C, 1, …, 1) that meets the channels of x."""
+    """Return one number per channel in a shape (C, 1, …, 1) that broadcasts along the channels of x."""
     return xp.reshape(vector, (vector.shape[0], *(1,) * (x.ndim - 2)))
 
 
@@ -429,7 +429,7 @@ def channel_sums(xp: Namespace, x: Array) -> Array:
 
 
 def check_affine(layer: Layer, x: Array, weight: Array) -> None:
-    """Refuse x unless it fits a weight that holds one number per channel."""
+    """Refuse x unless it fits a weight with one number per channel."""
     namespace_of({"x": x, "weight": weight})
     check_channels(layer, x, weight.shape[0])
     check_same_dtype(x, weight)

@@ -1,4 +1,4 @@
-"""Checkpoints: arrays and settings in one safetensors file that is there whole or not at all."""
+"""Checkpoints: arrays and settings in one safetensors file, written atomically."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ FORMAT = "refconv checkpoint 1"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be read: it is missing, damaged, or something else."""
+    """A checkpoint cannot be read: it is missing, damaged, or not a checkpoint."""
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds."""
+    """The contents of a checkpoint."""
 
     arrays: dict[str, np.ndarray[Any, Any]]
     meta: dict[str, Any]
-    """What `json` can write: numbers, strings, lists and dictionaries."""
+    """Values that `json` can write: numbers, strings, lists and dictionaries."""
 
 
 def save_checkpoint(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
     """Write a checkpoint in place of the one at `path`, atomically.
 
-    The file is written under another name beside it, forced to the disk and then renamed. Whenever the process or the
-    machine dies, and also if the disk is full, `path` is the old checkpoint or the new one, whole.
+    The file is written under another name in the same folder, flushed to disk and then renamed. Even if the process or
+    the machine dies or the disk is full, `path` is either the complete old checkpoint or the complete new one.
 
     Parameters
     ----------
     path : path
         In an existing folder.
     arrays : mapping of str to numpy.ndarray
-        What to keep.
+        The arrays to save.
     meta : mapping
-        What `json` can write; numbers come back exactly as they are.
+        Values that `json` can write; numbers are restored exactly.
 
     Raises
     ------
     OSError
-        If it cannot be written; the old checkpoint stays.
+        If the file cannot be written; the old checkpoint stays.
     ImportError
         If safetensors is not installed.
 
@@ -63,20 +63,20 @@ def save_checkpoint(path: str | os.PathLike[str], arrays: Mapping[str, Any], met
     path = Path(path)
     with replacing(path) as partial:
         try:
-            # One entry, since the library writes several in an order of its own.
+            # One entry, because the library may write several entries in any order.
             header = {"format": FORMAT, "meta": text, "sha256": _digest(plain, text)}
             save_file(plain, partial, {"refconv": json.dumps(header)})
-        except error as failure:  # the library reports a full disk as an error of its own
+        except error as failure:  # the library reports a full disk as its own kind of error
             raise OSError(f"{path}: {failure}") from failure
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint, and make sure that not a bit of it has changed.
+    """Read a checkpoint, and verify its checksum.
 
     Parameters
     ----------
     path : path
-        What :func:`save_checkpoint` wrote.
+        A file written by :func:`save_checkpoint`.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged or no checkpoint of this project.
+        If the file is missing, damaged or not a checkpoint of this project.
     ImportError
         If safetensors is not installed.
     """
@@ -94,20 +94,20 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         with safe_open(path, "np") as file:
             header = json.loads((file.metadata() or {}).get("refconv", "{}"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dictionary)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no checkpoint") from None
     except OSError as failure:
         raise CheckpointError(f"{path}: cannot be read: {failure.strerror or failure}") from failure
     except (error, ValueError, KeyError, TypeError, RecursionError) as failure:
-        raise CheckpointError(f"{path}: damaged, or no safetensors file ({failure})") from failure
-    foreign = CheckpointError(f"{path}: a safetensors file, but not a checkpoint that refconv wrote")
+        raise CheckpointError(f"{path}: damaged, or not a safetensors file ({failure})") from failure
+    foreign = CheckpointError(f"{path}: a safetensors file, but not a refconv checkpoint")
     if not isinstance(header, dict) or header.keys() != {"format", "meta", "sha256"} or header["format"] != FORMAT:
         raise foreign
     if not isinstance(header["meta"], str):
         raise foreign
     if _digest(arrays, header["meta"]) != header["sha256"]:
-        raise CheckpointError(f"{path}: damaged: its contents do not have the checksum that was written with them")
+        raise CheckpointError(f"{path}: damaged: its contents do not match the checksum stored with them")
     try:
         meta = json.loads(header["meta"])
     except (ValueError, RecursionError) as failure:
@@ -119,23 +119,23 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a file to write; at the end it replaces `path`, or is removed if there was an exception.
+    """Yield the path of a file to write; at the end it replaces `path`, or is removed after an exception.
 
-    Before the replacement its contents are on the disk, after it the name is: a power failure cannot leave half a file.
+    The contents reach the disk before the replacement and the name after it, so a power failure leaves no half file.
     """
-    partial = path.with_name(f".{path.name}.partial")  # one name, so that what a killed process left is overwritten
+    partial = path.with_name(f".{path.name}.partial")  # a fixed name, so that a killed process leaves one file
     try:
         partial.touch()
         mode = partial.stat().st_mode
         yield partial
-        partial.chmod(mode)  # as any new file's: who wrote it may have been more secretive
+        partial.chmod(mode)  # the default mode: the writer may have set a more restrictive one
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    if hasattr(os, "O_DIRECTORY"):  # elsewhere a folder cannot be opened, and need not be
+    if hasattr(os, "O_DIRECTORY"):  # elsewhere a folder cannot be opened, which is not needed there
         folder = os.open(path.parent, os.O_DIRECTORY)
         try:
             os.fsync(folder)
@@ -145,9 +145,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[bool]:
-    """Yield whether no other process is in this block with the same folder.
+    """Yield whether this process is the only one in this block with the same folder.
 
-    Nothing is written, and the system ends it with the process. Where it has no such locks, the answer is True.
+    Nothing is written, and the system releases the lock with the process. Without such locks, the answer is True.
     """
     try:
         import fcntl

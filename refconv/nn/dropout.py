@@ -1,4 +1,4 @@
-"""Dropout: a random half of the elements, or another share, set to zero while training."""
+"""Dropout: a random half, or another share, of the elements is set to zero in training."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from refconv.nn.base import Layer, check_floating, check_rng
 
 
 class Dropout(Layer):
-    r"""Drop each element with probability p while training, and keep the expected value in one of two ways.
+    r"""Drop each element with probability p in training, and keep the expected value in one of two ways.
 
     .. math:: y = \frac{x \cdot M}{1 - p}, \qquad \bar x = \frac{g \cdot M}{1 - p}
 
-    with M = 0 where an element is dropped, else 1; in testing y = x. So with ``rescale="training"``. With
+    with M = 0 where an element is dropped, else 1; in testing y = x. This is ``rescale="training"``. With
     ``rescale="testing"``, as in the papers, y = x·M in training and y = (1 − p)·x in testing.
 
     Parameters
     ----------
     p : float
-        0 ≤ p < 1. What is drawn is a multiple of 2⁻²⁴, so the true probability is p rounded up to one.
+        0 ≤ p < 1. Draws are multiples of 2⁻²⁴, so the true probability is p rounded up to such a multiple.
     rng : numpy.random.Generator
-        Draws M, the same for every array module; nothing in testing or for p = 0.
+        Draws M, the same on every array module. It draws nothing in testing or for p = 0.
     rescale : {"training", "testing"}
         When elements are scaled.
 
     Attributes
     ----------
     rng : numpy.random.Generator
-        Assign to it, or to its state, to repeat or resume a training.
+        Assign to it, or to its state, to repeat or resume training.
 
     Raises
     ------
@@ -63,7 +63,7 @@ class Dropout(Layer):
         self.rescale = rescale
 
     def forward(self, x: Array) -> Array:
-        """Return x with elements dropped in training, x in testing, scaled when `rescale` says; any shape."""
+        """Return x of any shape, with elements dropped in training, and scaled according to `rescale`."""
         xp = check_floating(self, x)
         scale = 1.0
         if self.training == (self.rescale == "training"):
@@ -79,7 +79,7 @@ class Dropout(Layer):
 
 
 def _dropped(x: Array, kept: Array | None, scale: float) -> Array:
-    """Return scale·x where it is kept, else 0: a new array."""
+    """Return scale·x where `kept` is true, else 0: a new array."""
     xp = namespace_of({"x": x})
     scaled = x * scale
     return scaled if kept is None else masked(xp, scaled, kept)

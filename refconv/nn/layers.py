@@ -1,4 +1,4 @@
-"""Layers without windows: convolution, linear, and what acts on single elements or only moves them."""
+"""Convolution and linear layers, and layers that act on single elements or only move them."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ from refconv.shapes import Shape, per_axis
 
 
 class Conv(Layer):
-    r"""Grouped convolution of any channel groups, :func:`refconv.conv` with its own weight and bias.
+    r"""Convolution with any channel groups: :func:`refconv.conv` with its own weight and bias.
 
     .. math:: y[n, k, o] = b[k] + \sum_{c \in \mathrm{in}(k)} \sum_t w[k, c, t]\;
               P[n,\, c,\, o \cdot \mathrm{stride} + t \cdot \mathrm{dilation}]
 
-    The weight starts as He et al. propose for layers before a ReLU, w ~ N(0, 2 / fan-in), where the fan-in counts
-    what one output sees: its own group's input channels times the kernel's taps.
+    The weight is initialised as He et al. propose for layers before a ReLU, w ~ N(0, 2 / fan-in). The fan-in is the
+    number of inputs of one output: its own group's input channels times the kernel's taps.
 
     Parameters
     ----------
     c_in, c_out : int
         Input and output channels.
     kernel_size : int or sequence of int
-        One size per spatial axis; an int stands for two equal axes, an image's.
+        One size per spatial axis; an int means two equal axes, as for an image.
     groups : int or ChannelGroups
         With an int, the weight is one parameter of shape (K, C/groups, k1, …, kd). With a
         :class:`~refconv.ChannelGroups` it is one parameter per group, of shapes ``groups.weight_shapes(kernel_size)``.
@@ -66,15 +66,15 @@ class Conv(Layer):
     std : float, optional
         Standard deviation of the initial weight, instead of He's √(2 / fan-in); AlexNet's is 0.01.
     initial_bias : float
-        What the bias starts at.
+        Initial value of the bias.
     rng : numpy.random.Generator
-        Draws the weight, the same numbers for every array module.
+        Draws the weight, the same numbers on every array module.
     xp : module, optional
-        Array module from :func:`refconv.load_backend`; by default what ``REFCONV_BACKEND`` says, or NumPy.
+        Array module from :func:`refconv.load_backend`. Default: the one named by ``REFCONV_BACKEND``, or NumPy.
     dtype : {"float32", "float64", "float16"}
-        Data type of the parameters, and so of x.
+        Data type of the parameters, and therefore of x.
     device : optional
-        Where the parameters live: a device of the array module; by default its default device.
+        Device of the parameters. Default: the array module's default device.
 
     Raises
     ------
@@ -132,7 +132,7 @@ class Conv(Layer):
 
     @property
     def _weight(self) -> Any:
-        """The weight in the form that :func:`refconv.conv` takes: one array, or one per group."""
+        """The weight in the form that :func:`refconv.conv` takes: one array, or one array per group."""
         if isinstance(self.groups, ChannelGroups):
             return [parameter.value for parameter in self.weights]
         return self.weights[0].value
@@ -166,13 +166,13 @@ class Linear(Layer):
     .. math:: y = x\, w^{\mathsf T} + b, \qquad \bar x = g\, w, \quad \bar w = g^{\mathsf T} x, \quad
               \bar b = \textstyle\sum_n g[n]
 
-    The weight, of shape (out_features, in_features), starts as w ~ N(0, 2 / in_features). The result is bit for bit the
-    same for any number of workers (:func:`refconv.set_workers`).
+    The weight, of shape (out_features, in_features), starts as w ~ N(0, 2 / in_features). The result has the same bits
+    for any number of workers (:func:`refconv.set_workers`).
 
     Parameters
     ----------
     in_features, out_features : int
-        Row lengths of x and y.
+        Lengths of the rows of x and y.
     bias : bool
         Whether to add b.
     std, initial_bias, rng, xp, dtype, device
@@ -246,7 +246,7 @@ class ReLU(Layer):
 
     .. math:: y = \max(x, 0), \qquad \bar x = g \cdot [x > 0]
 
-    At the kink x = 0 the gradient is taken as 0, as PyTorch does. A NaN stays a NaN.
+    At the kink x = 0 the gradient is 0, as in PyTorch. A NaN stays a NaN.
 
     Raises
     ------
@@ -325,13 +325,14 @@ class Tanh(Layer):
 
 
 class Scale(Layer):
-    r"""A trained coefficient and bias for every channel.
+    r"""A trained coefficient and bias per channel.
 
     .. math:: y[n, c] = a[c]\, x[n, c] + b[c], \qquad \bar x = a\, g, \quad \bar a = \sum g\, x, \quad
               \bar b = \sum g
 
-    summed over the batch and all spatial axes. After an :class:`AvgPool` of 2, this is LeNet-5's subsampling: its S2
-    and S4 multiply the sum of four by a trained coefficient, four times this a of the mean, and add a trained bias.
+    summed over the batch and all spatial axes. After an :class:`AvgPool` of 2, this is LeNet-5's subsampling. The
+    paper's S2 and S4 multiply the sum of four elements, not their mean, by a trained coefficient; so their coefficient
+    is a quarter of this a. They also add a trained bias.
 
     Parameters
     ----------
@@ -343,7 +344,7 @@ class Scale(Layer):
     Attributes
     ----------
     weight, bias : Parameter
-        a and b, of shape (C,): 1 and 0 at first.
+        a and b, of shape (C,): initially 1 and 0.
 
     Raises
     ------
@@ -396,22 +397,22 @@ class Scale(Layer):
 
 
 class ChannelShuffle(Layer):
-    r"""Deal the channels of each group out to all groups, so that a next grouped convolution mixes them.
+    r"""Distribute the channels of each group over all groups, so that the next grouped convolution mixes them.
 
     .. math:: y[n,\, c \cdot G + g] = x[n,\, g \cdot (C/G) + c]
 
-    which is (N, G, C/G, …) with its two channel axes exchanged. The inverse, and so the backward pass, is the shuffle
+    This exchanges the two channel axes of (N, G, C/G, …). The inverse, and hence the backward pass, is the shuffle
     with C/G groups.
 
     Parameters
     ----------
     groups : int
-        G, which divides C.
+        G; it must divide C.
 
     Raises
     ------
     ValueError, TypeError
-        If `groups` is no positive integer, or does not divide the channels of x.
+        If `groups` is not a positive integer, or does not divide the channels of x.
 
     References
     ----------
@@ -443,13 +444,13 @@ class ChannelShuffle(Layer):
         return self._keep(_dealt(x, self.groups))
 
     def backward(self, grad_output: Array) -> Array:
-        """Return g with every channel back where it was."""
+        """Return g with every channel back in its old place."""
         self._recall(grad_output)
         return _dealt(grad_output, grad_output.shape[1] // self.groups)
 
 
 class Flatten(Layer):
-    """Each sample as one row: (N, D1, …, Dd) -> (N, D1·…·Dd), in row-major order.
+    """Flatten each sample to one row: (N, D1, …, Dd) -> (N, D1·…·Dd), in row-major order.
 
     Examples
     --------
@@ -474,11 +475,11 @@ class Flatten(Layer):
 
 
 def _weight_shapes(groups: int | ChannelGroups, c_in: int, c_out: int, kernel: Shape) -> dict[str, Shape]:
-    """Return the shape of each weight parameter by its name."""
+    """Return the shape of each weight parameter by name."""
     if isinstance(groups, ChannelGroups):
         if (groups.c_in, groups.c_out) != (c_in, c_out):
             raise ValueError(
-                f"groups must have c_in={c_in} input and c_out={c_out} output channels; got a ChannelGroups of "
+                f"groups must have c_in={c_in} input and c_out={c_out} output channels; got a ChannelGroups with "
                 f"{groups.c_in} and {groups.c_out}"
             )
         return {f"weight[{g}]": shape for g, shape in enumerate(groups.weight_shapes(kernel))}
@@ -489,7 +490,7 @@ def _weight_shapes(groups: int | ChannelGroups, c_in: int, c_out: int, kernel: S
 
 
 def _dealt(x: Array, groups: int) -> Array:
-    """Return x with its channels dealt out, the first of every group first: a new array."""
+    """Return x with its channels shuffled, the first of every group first: a new array."""
     xp = array_namespace(x)
     per_group = x.shape[1] // groups
     split = xp.reshape(x, (x.shape[0], groups, per_group, *x.shape[2:]))
@@ -498,17 +499,17 @@ def _dealt(x: Array, groups: int) -> Array:
 
 
 BLOCK_MULTIPLY_ADDS = 2**26
-"""Aim of one block of a matrix product: some milliseconds of one core, many times what starting a thread costs."""
+"""Target size of a block of a matrix product: milliseconds on one core, much more than starting a thread takes."""
 
 SMALL_MULTIPLY_ADDS = 2**17
-"""Up to here BLAS starts no threads of its own, so that nothing need hold it to one."""
+"""Up to this size BLAS starts no threads of its own, so its threads need no limit."""
 
 
 def product(a: Array, b: Array) -> Array:
     """Return the matrix product a·b: (M, K), (K, N) -> (M, N), on NumPy in blocks spread over threads.
 
-    The result is cut into blocks of rows if it is taller than wide, else of columns, by its shape alone; each is one
-    product on one thread. So any number of workers gives the same bits.
+    The shape alone determines the blocks: blocks of rows if the result is taller than wide, else of columns. Each block
+    is one product on one thread. So any number of workers gives the same bits.
     """
     xp = array_namespace(a, b)
     if not is_fast(xp):

@@ -1,4 +1,4 @@
-"""The loss: how wrong a batch of answers is, as one number, and its gradient."""
+"""The loss: one number for the errors of a batch of answers, and its gradient."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from refconv.shapes import check_shape
 
 
 class SoftmaxCrossEntropy:
-    r"""Mean negative log-probability of the right class, where probabilities are the softmax of the logits.
+    r"""Mean negative log-probability of the correct class; the probabilities are the softmax of the logits.
 
     .. math:: p[n, k] = \frac{e^{z[n, k]}}{\sum_j e^{z[n, j]}}, \qquad
               \mathrm{loss} = -\frac{1}{N} \sum_n \log p[n, \mathrm{label}[n]]
 
     .. math:: \bar z[n, k] = \frac{p[n, k] - [k = \mathrm{label}[n]]}{N}
 
-    The largest logit of each row is subtracted first: that changes no probability, and no exponential overflows.
+    The largest logit of each row is subtracted first. This changes no probability, and no exponential overflows.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class SoftmaxCrossEntropy:
         logits : array (N, K)
             One real score per sample and class, N ≥ 1.
         labels : integer array (N,)
-            The right class of each sample, 0 … K−1, of the same array module.
+            The correct class of each sample, 0 … K−1, of the same array module.
 
         Returns
         -------
@@ -61,7 +61,7 @@ class SoftmaxCrossEntropy:
         Raises
         ------
         ValueError
-            If a shape is wrong or a label is not 0 … K−1.
+            If a shape is wrong, or a label is not in 0 … K−1.
         TypeError
             If the logits are not real floating point, the labels are not integers, or they belong to two modules.
         """
@@ -96,7 +96,7 @@ class SoftmaxCrossEntropy:
         Raises
         ------
         RuntimeError
-            If no ``forward`` came before it.
+            If no ``forward`` precedes it.
         """
         if self._saved is None:
             raise RuntimeError(

@@ -1,27 +1,27 @@
-"""Memory that one training step leaves for the next."""
+"""Reuse of memory from one training step to the next."""
 
 from __future__ import annotations
 
 import ctypes
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-"""What glibc's malloc.h calls M_TRIM_THRESHOLD and M_MMAP_MAX."""
+"""M_TRIM_THRESHOLD and M_MMAP_MAX of glibc's malloc.h."""
 
 
 def keep_memory() -> bool:
-    """Let this process keep the memory of arrays that are freed, for the next ones.
+    """Let this process keep the memory of freed arrays for later arrays.
 
-    A training step makes arrays of the same sizes as the step before. By default glibc gives each large one back to the
-    system when it is freed, so that every step has all its pages filled with zeros anew. Afterwards freed memory stays
-    with the process until it ends: buffers are reused from step to step, at the price of what falls between them.
+    Each training step allocates arrays of the same sizes. By default glibc returns each large array to the system when
+    it is freed, so in every step the system fills all its pages with zeros again. After this call, freed memory stays
+    with the process until it ends. Buffers are reused from step to step, at the price of some fragmentation.
 
-    It holds for the whole process and cannot be undone. So no function here calls it: ``refconv train`` does, and a
-    program that trains may.
+    The setting applies to the whole process and cannot be undone. So no function in this package calls it, except the
+    command ``refconv train``; your own training program may call it too.
 
     Returns
     -------
     bool
-        Whether the C library could be told: it must be glibc, so Linux. Elsewhere nothing happens.
+        Whether the setting was made. It needs glibc, and so Linux; elsewhere nothing happens.
 
     References
     ----------
@@ -34,7 +34,7 @@ def keep_memory() -> bool:
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (TypeError, OSError, AttributeError):  # Windows names libraries; other C libraries have no such function
+    except (TypeError, OSError, AttributeError):  # Windows needs a library name; other C libraries lack mallopt
         return False
-    # No array in a mapping of its own, and the end of the heap never given back.
+    # No array gets its own mapping, and the end of the heap is never returned.
     return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, -1))

@@ -1,4 +1,4 @@
-"""Normalisation: each number divided by the size of those around it, in its sample or in the batch."""
+"""Normalisation: each number is divided by the size of related numbers in its sample or in the batch."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ from refconv.nn.base import (
 
 
 class LocalResponseNorm(Layer):
-    r"""Local response normalisation across adjacent channels, AlexNet's.
+    r"""Local response normalisation across adjacent channels, as in AlexNet.
 
     .. math:: s[i] = k + \alpha \sum_{j \in W(i)} x[j]^2, \qquad y[i] = x[i]\, s[i]^{-\beta}
 
     .. math:: \bar x[i] = g[i]\, s[i]^{-\beta}
               - 2 \alpha \beta\, x[i] \sum_{j\;:\; i \in W(j)} g[j]\, x[j]\, s[j]^{-\beta - 1}
 
-    for each sample and position apart, i and j being channels. W(i) = {i − ⌊size/2⌋, …, i + ⌊(size−1)/2⌋}, as far as
-    there are such channels: centred on i if `size` is odd, and one more before i than behind it if it is even (as
-    PyTorch). A channel is in the windows W(j) of j = i − ⌊(size−1)/2⌋, …, i + ⌊size/2⌋.
+    for each sample and position separately; i and j are channels. W(i) = {i − ⌊size/2⌋, …, i + ⌊(size−1)/2⌋}, without
+    channels that do not exist: centred on i if `size` is odd, with one more channel before i than after it if `size`
+    is even (as in PyTorch). Channel i is in the windows W(j) of j = i − ⌊(size−1)/2⌋, …, i + ⌊size/2⌋.
 
     Parameters
     ----------
     size : int
-        Channels of a window, the paper's n.
+        Number of channels in a window, the paper's n.
     k, alpha, beta : float
-        k > 0, α ≥ 0, β ≥ 0; by default the paper's.
+        k > 0, α ≥ 0, β ≥ 0. The defaults are the paper's.
     divide_by_size : bool
-        Whether α is divided by `size`, the form of Caffe and PyTorch. The paper's is not.
+        Whether α is divided by `size`, as in Caffe and PyTorch but not in the paper.
     sizes : sequence of int, optional
-        Channel counts of consecutive blocks, C in all. No window crosses from one block to the next: each of AlexNet's
+        Channel counts of consecutive blocks, with sum C. No window crosses from one block to another: each of AlexNet's
         two GPUs normalised its own channels, ``sizes=(48, 48)``. By default all channels are one block.
 
     Raises
@@ -91,7 +91,7 @@ class LocalResponseNorm(Layer):
         self.size = as_int(size, "size", 1)
         self.k, self.alpha, self.beta = as_float(k, "k", 0), as_float(alpha, "alpha", 0), as_float(beta, "beta", 0)
         if not self.k:
-            raise ValueError("k must be more than 0, or channels of zeros would divide by 0; got 0")
+            raise ValueError("k must be more than 0, since channels of zeros would divide by k; got 0")
         self.divide_by_size = as_bool(divide_by_size, "divide_by_size")
         if sizes is not None and not is_sequence(sizes):
             raise TypeError(f"sizes must be a sequence of integers; got {sizes!r}")
@@ -118,7 +118,7 @@ class LocalResponseNorm(Layer):
         return self._keep(y, x, scale, blocks)
 
     def backward(self, grad_output: Array) -> Array:
-        """Return g·s^−β − 2αβ·x·Σ g·x·s^−β−1, the sum over the windows that see a channel."""
+        """Return g·s^−β − 2αβ·x·Σ g·x·s^−β−1, the sum over the windows that contain a channel."""
         x, scale, blocks = self._recall(grad_output)
         xp = namespace_of({"grad_output": grad_output})
         grad_output = plain(grad_output)
@@ -145,13 +145,13 @@ class LocalResponseNorm(Layer):
         """Return the channels of each block."""
         sizes = (channels,) if self.sizes is None else self.sizes
         if sum(sizes) != channels:
-            raise ValueError(f"sizes must add up to the C={channels} channels of x; got {sizes}, {sum(sizes)} in all")
+            raise ValueError(f"sizes must add up to the C={channels} channels of x; got {sizes} with sum {sum(sizes)}")
         ends = list(itertools.accumulate(sizes))
         return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 def _window_sums(xp: Namespace, x: Array, before: int, after: int, blocks: list[slice]) -> Array:
-    """Return Σ x[j] over j = i − before, …, i + after for each channel i, within its block: shifted additions."""
+    """Return Σ x[j] over j = i − before, …, i + after for each channel i, within its block, by shifted additions."""
     total = xp.asarray(x, copy=True)
     for block in blocks:
         size = block.stop - block.start
@@ -163,7 +163,7 @@ def _window_sums(xp: Namespace, x: Array, before: int, after: int, blocks: list[
 
 
 def _sample_bytes(x: Array) -> int:
-    """Return the bytes of one sample, its output, its scale and what is in between."""
+    """Return the bytes of one sample, its output, its scale and its intermediate arrays."""
     return 4 * elements(x.shape[1:]) * item_bytes(dtype_of(x))
 
 
@@ -177,8 +177,8 @@ class BatchNorm(Layer):
     .. math:: \bar b = \sum g, \qquad \bar w = \sum g\, \hat x, \qquad
               \bar x = \frac{w}{\sqrt{\sigma^2 + \epsilon}} \Bigl(g - \frac{\bar b}{m} - \hat x\, \frac{\bar w}{m}\Bigr)
 
-    and the running statistics follow, r ← (1 − momentum)·r + momentum·(μ, or the unbiased variance σ²·m/(m−1)). In
-    testing, after `eval`, the running mean and variance take the place of μ and σ²; they are constants, so
+    and the running statistics are updated, r ← (1 − momentum)·r + momentum·(μ, or the unbiased variance σ²·m/(m−1)).
+    In testing, after `eval`, the running mean and variance replace μ and σ²; they are constants, so
     x̄ = w·g/√(σ² + ε).
 
     Parameters
@@ -186,7 +186,7 @@ class BatchNorm(Layer):
     channels : int
         C.
     momentum : float
-        Share of a new batch in the running statistics, from 0 to 1.
+        Weight of a new batch in the running statistics, from 0 to 1.
     eps : float
         ε > 0.
     xp, dtype, device
@@ -195,9 +195,9 @@ class BatchNorm(Layer):
     Attributes
     ----------
     weight, bias : Parameter
-        The paper's γ and β, of shape (C,): 1 and 0 at first.
+        The paper's γ and β, of shape (C,): initially 1 and 0.
     running_mean, running_var : array (C,)
-        0 and 1 at first. They are part of `state`.
+        Initially 0 and 1. They are part of `state`.
 
     Raises
     ------
@@ -270,7 +270,7 @@ class BatchNorm(Layer):
         return self._keep(xp.astype(y, weight.dtype, copy=False), normal, inverse, self.training)
 
     def backward(self, grad_output: Array) -> Array:
-        """Return w/√(σ² + ε)·(g − b̄/m − x̂·w̄/m), in testing without the means, and set w̄ and b̄."""
+        """Return w/√(σ² + ε)·(g − b̄/m − x̂·w̄/m), or w·g/√(σ² + ε) in testing, and set w̄ and b̄."""
         normal, inverse, training = self._recall(grad_output)
         xp = namespace_of({"grad_output": grad_output})
         grad, dtype = widened(xp, grad_output), self.weight.value.dtype

@@ -1,4 +1,4 @@
-"""The optimiser: how a gradient changes the parameters."""
+"""The optimiser: it changes parameters by their gradients."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class SGD:
     .. math:: v \leftarrow \mathrm{momentum} \cdot v - \mathrm{weight\_decay} \cdot \mathrm{lr} \cdot w
               - \mathrm{lr} \cdot \frac{\partial\,\mathrm{loss}}{\partial w}, \qquad w \leftarrow w + v
 
-    with v = 0 at first. The learning rate is inside v: if `lr` is assigned to, the steps already in v keep their size,
-    and where it falls they are too large for a while; :meth:`change_lr` scales them along. (In PyTorch's rule the rate
-    is outside; at a constant rate the two are the same.)
+    with v = 0 initially. The learning rate is inside v: if you assign to `lr`, the steps already in v keep their size,
+    and after a decrease they are too large for a while. :meth:`change_lr` scales them too. (In PyTorch's rule the rate
+    is outside v; at a constant rate the two rules agree.)
 
     Parameters
     ----------
     parameters : iterable of Parameter
-        What to train: ``model.parameters()``.
+        The parameters to train: ``model.parameters()``.
     lr : float
-        Learning rate ε > 0. It is an attribute.
+        Learning rate ε > 0, also an attribute.
     momentum : float
         0 ≤ momentum < 1.
     weight_decay : float
@@ -35,15 +35,15 @@ class SGD:
     Raises
     ------
     ValueError
-        If a number is out of its range, or there are no parameters, or one comes twice.
+        If a number is out of range, or there are no parameters, or one occurs twice.
     TypeError
-        If `parameters` holds something else.
+        If `parameters` contains anything else.
 
     References
     ----------
     A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS
     2012, section 5 (there with momentum 0.9, weight decay 0.0005). P. Goyal et al., "Accurate, Large Minibatch SGD",
-    arXiv 1706.02677, section 2.2 (scaling v along).
+    arXiv 1706.02677, section 2.2 (scaling v with the rate).
 
     Examples
     --------
@@ -66,7 +66,7 @@ class SGD:
             if not isinstance(parameter, Parameter):
                 raise TypeError(f"parameters[{i}] must be a Parameter; got {type(parameter).__name__}")
         if not self.parameters:
-            raise ValueError("parameters must hold at least one Parameter; got none")
+            raise ValueError("parameters must contain at least one Parameter; got none")
         if len(set(map(id, self.parameters))) < len(self.parameters):
             raise ValueError("parameters must be distinct; one was given twice")
         self.lr = _positive(lr)
@@ -77,7 +77,7 @@ class SGD:
         ]
 
     def change_lr(self, lr: float) -> None:
-        """Change the learning rate, and scale the steps already in v as if it had always been the new one.
+        """Change the learning rate, and scale v as if the new rate had always applied.
 
         Raises
         ------
@@ -90,17 +90,17 @@ class SGD:
             self.lr = lr
 
     def step(self) -> None:
-        """Apply the rule once to every parameter, by new arrays, and use its gradient up.
+        """Apply the rule once to every parameter, with new arrays, and discard its gradient.
 
-        No array as large as a parameter is made but the two results, so a step needs little memory beside them; and the
-        next forward pass runs without the gradients in memory.
+        Apart from the two results, the step allocates no array as large as a parameter, so it needs little more memory.
+        The next forward pass runs without the gradients in memory.
 
         Raises
         ------
         RuntimeError
-            If a parameter has no gradient yet; then none is changed.
+            If a parameter has no gradient yet. No parameter is changed then.
         ValueError, TypeError
-            If a gradient does not have its parameter's shape, data type and module; then none is changed.
+            If a gradient does not have its parameter's shape, data type and module. No parameter is changed then.
         """
         for i, parameter in enumerate(self.parameters):
             if parameter.grad is None:

@@ -1,8 +1,8 @@
-"""Pooling: one number for each window of each channel.
+"""Pooling: one number per window of each channel.
 
-Letters: T = k1·…·kd window positions (taps), p the padding, g = ∂loss/∂y. A window may begin in the padding before
-the input and end in the padding after it. Padding is never stored: for every tap, the windows whose tap lies inside
-the input are a slice of the output, and what they read is a strided slice of the input.
+Letters: T = k1·…·kd taps of a window, p the padding, g = ∂loss/∂y. A window may begin in the padding before the input
+and end in the padding after it. Padding is never stored: for every tap, the windows whose tap is inside the input are a
+slice of the output, and the elements that they read are a strided slice of the input.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Slices = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class _Windows:
-    """The windows of one input: all sizes per spatial axis."""
+    """The windows of one input; all sizes are per spatial axis."""
 
     size: Shape
     kernel: Shape
@@ -50,9 +50,9 @@ class _Windows:
     output: Shape
 
     def taps(self) -> Iterator[tuple[int, Slices, Slices]]:
-        """For each tap, in row-major order: its number, the windows where it is inside the input, what they read.
+        """Yield each tap's number, the windows where it is inside the input, and the elements that these windows read.
 
-        The slices are of the spatial axes, behind one axis of images.
+        Taps are in row-major order. The slices index one axis of images, then the spatial axes.
         """
         sizes = zip(self.size, self.kernel, self.stride, self.padding, self.output, strict=True)
         axes = [[_inside(n, s, p, o, t) for t in range(k)] for n, k, s, p, o in sizes]
@@ -61,15 +61,15 @@ class _Windows:
             yield number, (slice(None), *windows), (slice(None), *inputs)
 
     def image_bytes(self, x: Array) -> int:
-        """Return the bytes of one image, its output, and as much again in between."""
+        """Return the bytes of one image, its output, and an intermediate array of the output's size."""
         return (elements(self.size) + 2 * elements(self.output)) * item_bytes(dtype_of(x))
 
     def counts(self, *, padding: bool) -> list[np.ndarray[Any, Any]]:
-        """For each axis: how many elements each window holds, with or without those of the padding."""
+        """Return, per axis, the number of elements in each window, with or without the padding."""
         found = []
         for n, k, s, p, o in zip(self.size, self.kernel, self.stride, self.padding, self.output, strict=True):
             first = np.arange(o) * s - p
-            end = np.minimum(first + k, n + p)  # a last window of ceil_mode sticks out even beyond the padding
+            end = np.minimum(first + k, n + p)  # with ceil_mode, the last window may extend even beyond the padding
             found.append(end - first if padding else np.minimum(end, n) - np.maximum(first, 0))
         return found
 
@@ -83,7 +83,7 @@ def _inside(n: int, stride: int, padding: int, output: int, tap: int) -> tuple[s
 
 
 class _Pool(Layer):
-    """What the poolings share: the arguments, the windows, and images apart from each other."""
+    """The base of the pooling layers: their arguments and windows."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class _Pool(Layer):
         for n, k, s, p in zip(size, kernel, stride, padding, strict=True):
             beyond = n + 2 * p - k
             count = (-(-beyond // s) if self.ceil_mode else beyond // s) + 1
-            if self.ceil_mode and (count - 1) * s >= n + p:  # the last would begin behind the input
+            if self.ceil_mode and (count - 1) * s >= n + p:  # the last window would begin after the input
                 count -= 1
             output.append(count)
         if min(output) < 1 or min(size) < 1:
@@ -132,7 +132,7 @@ class _Pool(Layer):
 
 
 def _images(xp: Namespace, x: Array) -> Array:
-    """Return the channels as images of their own: (N, C, D1, …, Dd) -> (N·C, D1, …, Dd)."""
+    """Return each channel as a separate image: (N, C, D1, …, Dd) -> (N·C, D1, …, Dd)."""
     return xp.reshape(plain(x), (x.shape[0] * x.shape[1], *x.shape[2:]))
 
 
@@ -143,21 +143,21 @@ class MaxPool(_Pool):
 
     .. math:: \bar x[n, c, i] = \sum_{l\;:\; l \cdot \mathrm{stride} + t^*(l) - \mathrm{padding} = i} g[n, c, l]
 
-    over the taps t that lie inside x; t*(l) is the tap of the largest element, the first of several equal ones (as
-    PyTorch). A NaN counts as larger than every number: the maximum is NaN, and the first NaN receives the gradient.
+    over the taps t inside x; t*(l) is the tap of the largest element, the first if several are equal (as in PyTorch).
+    A NaN counts as larger than every number: the maximum is NaN, and the first NaN receives the gradient.
 
     Parameters
     ----------
     kernel_size : int or sequence of int
-        Window size; an int stands for all spatial axes of x.
+        Window size; an int applies to all spatial axes of x.
     stride : int or sequence of int, optional
-        Step between windows; by default `kernel_size`. Smaller than it, windows overlap (AlexNet: 3 and 2).
+        Step between windows; by default `kernel_size`. With a smaller step, windows overlap (AlexNet: 3 and 2).
     padding : int or sequence of int
-        By how much the windows may begin before the input and end after it, at most half of `kernel_size`. Nothing
-        out there is ever chosen.
+        How far windows may begin before the input and end after it, at most half of `kernel_size`. Padding is never
+        the maximum.
     ceil_mode : bool
-        Whether elements after the last whole window get one that sticks out, by less than `stride`, provided that it
-        begins inside the input or the padding before it. By default they are not read.
+        Whether elements after the last whole window get an additional window, which extends past the end by less than
+        `stride`. It must begin inside the input or the padding before it. By default these elements are not read.
 
     Raises
     ------
@@ -206,7 +206,7 @@ class MaxPool(_Pool):
         return self._keep(xp.reshape(y, (*x.shape[:2], *win.output)), chosen, win)
 
     def backward(self, grad_output: Array) -> Array:
-        """Return g where each window had its maximum, added up over windows."""
+        """Return g at the maximum of each window, summed over windows."""
         chosen, win = self._recall(grad_output)
         taps = elements(win.kernel)
         xp = namespace_of({"grad_output": grad_output})
@@ -225,7 +225,7 @@ class MaxPool(_Pool):
 
 
 def _largest(xp: Namespace, x: Array, win: _Windows, dtype: DType) -> tuple[Array, Array]:
-    """Return the maximum of each window of the images x, and T − t for the first tap t that holds it."""
+    """Return the maximum of each window of the images x, and T − t for its first tap t."""
     real = dtype_kind(dtype_of(x)) == "real"
     lowest = -math.inf if real else xp.iinfo(x.dtype).min
     y = xp.full((x.shape[0], *win.output), lowest, dtype=x.dtype, device=device(x))
@@ -237,14 +237,14 @@ def _largest(xp: Namespace, x: Array, win: _Windows, dtype: DType) -> tuple[Arra
         found = x[inputs] == y[windows]
         if nan:
             found = found | xp.isnan(x[inputs])
-        # T − t is largest for the first of equal taps, and a maximum is cheaper than a choice at every element.
+        # T − t is largest for the first of equal taps, and a maximum is cheaper than a selection at every element.
         rank = xp.full((), elements(win.kernel) - tap, dtype=dtype, device=device(x))
         chosen[windows] = xp.maximum(chosen[windows], xp.astype(found, dtype) * rank)
     return y, chosen
 
 
 def _smallest(taps: int) -> str:
-    """Return the name of the smallest data type that can hold 1, …, T."""
+    """Return the name of the smallest data type that can represent 1, …, T."""
     return "uint8" if taps < 2**8 else "int16" if taps < 2**15 else "int32"
 
 
@@ -256,14 +256,13 @@ class AvgPool(_Pool):
     .. math:: \bar x[n, c, i] = \sum_{(t, l)\;:\; l \cdot \mathrm{stride} + t - \mathrm{padding} = i}
               \frac{g[n, c, l]}{m[l]}
 
-    over the taps t that lie inside x. m[l] counts the elements of the window: those of x and, with
-    `count_include_pad`, those of the padding, but never those by which a last window of `ceil_mode` sticks out
-    beyond the padding.
+    over the taps t inside x. m[l] is the number of elements of the window in x and, with `count_include_pad`, in the
+    padding. Elements beyond the padding, in the last window of `ceil_mode`, never count.
 
     Parameters
     ----------
     kernel_size : int or sequence of int
-        Window size; an int stands for all spatial axes of x.
+        Window size; an int applies to all spatial axes of x.
     stride : int or sequence of int, optional
         Step between windows; by default `kernel_size`.
     padding : int or sequence of int
@@ -280,7 +279,7 @@ class AvgPool(_Pool):
 
     References
     ----------
-    ``torch.nn.AvgPool2d``, whose rule for m is this one.
+    ``torch.nn.AvgPool2d``, which has the same rule for m.
 
     Examples
     --------
@@ -323,7 +322,7 @@ class AvgPool(_Pool):
         return self._keep(xp.reshape(y, (*x.shape[:2], *win.output)), win)
 
     def backward(self, grad_output: Array) -> Array:
-        """Return g / m at every element of each window, added up over windows."""
+        """Return g / m at every element of each window, summed over windows."""
         (win,) = self._recall(grad_output)
         xp = namespace_of({"grad_output": grad_output})
         grads = _images(xp, grad_output)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: what the rate is multiplied by as training proceeds."""
+"""Learning-rate schedules: factors of the learning rate as training proceeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from refconv.integers import shown
 
 Schedule = Callable[[float], float]
-"""From the part of the training that is done, 0 ≤ part < 1, to a factor of the learning rate."""
+"""Maps the completed part of the training, 0 ≤ part < 1, to a factor of the learning rate."""
 
 
 def parse_schedule(spec: str) -> Schedule:
@@ -18,18 +18,18 @@ def parse_schedule(spec: str) -> Schedule:
     Parameters
     ----------
     spec : str
-        ``"constant"``; ``"cosine"``: the factor (1 + cos(π·part)) / 2; ``"steps:A,B,…"``: divided by 10 from each of
-        these parts of the training on, as AlexNet's rate was three times (there by hand, when the error stood still).
+        ``"constant"``; ``"cosine"``: the factor (1 + cos(π·part)) / 2; ``"steps:A,B,…"``: divide by 10 at each of
+        these parts of the training. AlexNet's rate was divided three times (by hand, when the error stopped improving).
 
     Returns
     -------
     callable (float) -> float
-        From the part of the training that is done to the factor.
+        Maps the completed part of the training to the factor.
 
     Raises
     ------
     ValueError, TypeError
-        If it is none of these, or a part is not within 0 … 1.
+        If `spec` is none of these, or a part is not within 0 … 1.
 
     References
     ----------

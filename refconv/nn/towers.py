@@ -1,4 +1,4 @@
-"""Towers: parts of a network that run side by side, each on a device of its own, and exchange activations seldom."""
+"""Towers: parts of a network that run side by side on separate devices and rarely exchange activations."""
 
 from __future__ import annotations
 
@@ -12,37 +12,38 @@ from refconv.shapes import Shape
 
 
 class Towers(Layer):
-    r"""Towers side by side, which exchange activations between segments only: AlexNet's model parallelism.
+    r"""Towers that exchange activations only between segments: AlexNet's model parallelism.
 
     .. math:: x_{s+1} = \bigl[f_{s,1}(x_s),\, \dots,\, f_{s,T}(x_s)\bigr], \qquad
               \bar x_s = \sum_t f'_{s,t}(x_s)^{\mathsf T}\, g_{s,t}
 
-    where [ ] puts channels one after another and g_{s,t} are the channels of x̄_{s+1} that tower t made. Every tower of
-    a segment sees all channels of the segment before; within a segment a tower sees nobody's but its own. So the first
-    convolution of a segment is dense, split by its output channels, and those after it are grouped, a group a tower.
+    where [ ] concatenates channels, and g_{s,t} are the channels of x̄_{s+1} that tower t computed. Every tower of a
+    segment reads all channels of the previous segment. Within a segment, a tower reads only its own channels. So the
+    first convolution of a segment is dense, split by its output channels, and later ones are grouped, one group per
+    tower.
 
-    Here the towers run one after the other. On T devices they would run at once, and what crosses between them is
-    `crossings`.
+    Here the towers run one after the other. On T devices they would run in parallel; `crossings` counts the activations
+    exchanged between them.
 
     Parameters
     ----------
     segments : sequence of sequence of Layer
-        ``segments[s][t]`` is tower t's part of segment s: as many towers in each. Parts of a segment give outputs that
-        differ in their channels alone. Each layer object comes once.
+        ``segments[s][t]`` is tower t's part of segment s; all segments have the same number of towers. The outputs of a
+        segment may differ only in their channels. Each layer object may occur only once.
 
     Attributes
     ----------
     crossings : tuple of int
-        For each boundary between segments: how many activations of one image the towers received from others, in all,
-        in the latest :meth:`forward`. As many gradients go back. Empty before the first.
+        For each boundary between segments, the total number of activations per image that towers received from other
+        towers in the latest :meth:`forward`. As many gradients go back. Empty before the first call.
 
     Raises
     ------
     ValueError
-        If there are no segments or towers, a segment has more towers than another, a layer comes twice, or outputs do
-        not fit together.
+        If there are no segments or towers, segments have different numbers of towers, a layer occurs twice, or outputs
+        do not fit together.
     TypeError
-        If an argument is not sequences of layers.
+        If `segments` is not a sequence of sequences of layers.
 
     References
     ----------
@@ -54,8 +55,8 @@ class Towers(Layer):
     >>> import numpy as np
     >>> from refconv.nn import Conv, ReLU, Towers
     >>> rng = np.random.default_rng(0)
-    >>> first = [Conv(3, 4, 3, rng=rng), Conv(3, 4, 3, rng=rng)]     # each sees the image, and makes 4 channels
-    >>> second = [Conv(8, 5, 3, rng=rng), Conv(8, 5, 3, rng=rng)]    # each sees all 8
+    >>> first = [Conv(3, 4, 3, rng=rng), Conv(3, 4, 3, rng=rng)]     # each reads the image and gives 4 channels
+    >>> second = [Conv(8, 5, 3, rng=rng), Conv(8, 5, 3, rng=rng)]    # each reads all 8
     >>> model = Towers([first, second])
     >>> model.forward(np.ones((2, 3, 7, 7), dtype="float32")).shape
     (2, 10, 3, 3)
@@ -79,23 +80,23 @@ class Towers(Layer):
         self.crossings: tuple[int, ...] = ()
 
     def children(self) -> dict[str, Layer]:
-        """Return the parts by name, "s.t" for tower t's of segment s."""
+        """Return the parts by name, "s.t" for tower t of segment s."""
         return {f"{s}.{t}": part for s, towers in enumerate(self.segments) for t, part in enumerate(towers)}
 
     def forward(self, x: Array) -> Array:
-        """Return the outputs of the last segment's towers, one after another along the channels."""
+        """Return the outputs of the last segment's towers, concatenated along the channels."""
         xp = namespace_of({"x": x})
         made, received = [], []
         for s, towers in enumerate(self.segments):
             outputs = [tower.forward(x) for tower in towers]
             x = xp.concat(outputs, axis=1) if _fit(self, s, outputs) else outputs[0]
             made.append([y.shape[1] for y in outputs])
-            received.append((len(towers) - 1) * elements(x.shape[1:]))  # each receives all but its own
+            received.append((len(towers) - 1) * elements(x.shape[1:]))  # each tower receives all channels but its own
         self.crossings = tuple(received[:-1])
         return self._keep(x, made)
 
     def backward(self, grad_output: Array) -> Array:
-        """Return the sum over the first segment's towers: each made some channels out of all of x."""
+        """Return the sum of the gradients over the first segment's towers, since each reads all of x."""
         (made,) = self._recall(grad_output)
         for towers, channels in zip(reversed(self.segments), reversed(made), strict=True):
             total = None
@@ -107,7 +108,7 @@ class Towers(Layer):
 
 
 def _fit(layer: Layer, segment: int, outputs: list[Array]) -> bool:
-    """Check that outputs differ in their channels alone, and tell whether there are several."""
+    """Check that outputs differ only in their channels, and return whether there are several."""
     for y in outputs:
         check_channels(layer, y)
     array_namespace(*outputs)
@@ -118,7 +119,7 @@ def _fit(layer: Layer, segment: int, outputs: list[Array]) -> bool:
     for t, y in enumerate(outputs):
         if but_channels(y) != but_channels(outputs[0]):
             raise ValueError(
-                f"towers must give outputs that differ in their channels alone; in segment {segment} tower {t} gave "
-                f"shape {tuple(y.shape)} and tower 0 {tuple(outputs[0].shape)}"
+                f"towers must give outputs that differ only in their channels; got shape {tuple(y.shape)} from tower "
+                f"{t} and {tuple(outputs[0].shape)} from tower 0 of segment {segment}"
             )
     return len(outputs) > 1

@@ -1,4 +1,4 @@
-"""Training: the loop over batches, what it reaches, and a recipe for small networks."""
+"""Training: the loop over batches, its accuracy, and a recipe for small networks."""
 
 from __future__ import annotations
 
@@ -25,55 +25,55 @@ Progress = Callable[[int, float], object]
 
 
 class Step(NamedTuple):
-    """What :meth:`Trainer.steps` yields after each step."""
+    """The figures that :meth:`Trainer.steps` yields after each step."""
 
     number: int
-    """Steps done, from 1."""
+    """Number of steps done, from 1."""
     epoch: int
-    """The epoch it belongs to, from 1."""
+    """The epoch of the step, from 1."""
     images: int
-    """Images in its batch."""
+    """Images in the batch."""
     loss: float
-    """Mean over the epoch's images so far, each as it was before its step."""
+    """Mean over the epoch's images so far, each computed before its step."""
     accuracy: float
-    """Fraction of the epoch's images so far that were told right, each before its step."""
+    """Fraction of the epoch's images so far that were classified correctly, each before its step."""
     ends_epoch: bool
 
 
 class Trainer:
-    """Training that can stop after any step and go on later, from its state, as if it had not stopped.
+    """Training that can stop after any step and resume later from its state, with the same result.
 
     Parameters
     ----------
     model : Layer
-        Gives logits (N, K). It is set to training.
+        Returns logits (N, K). It is set to training.
     images : array (N, …)
-        What the model takes.
+        Inputs of the model.
     labels : integer array (N,)
         Classes 0 … K−1, of the same array module.
     optimiser : SGD
-        Of the model's parameters.
+        The optimiser of the model's parameters.
     epochs : int
-        Times to go through all images, each time in a new order.
+        Number of passes through all images, each in a new order.
     batch_size : int
         Images per step; the last batch of an epoch may be smaller.
     rng : numpy.random.Generator
-        Shuffles, and draws the shifts: the same state gives the same ones on every array module.
+        Draws the order of the images and the shifts; a state gives the same draws on every array module.
     schedule : callable (float) -> float, optional
-        From the part of the steps that are done to a factor of the optimiser's first learning rate, as from
-        :func:`parse_schedule`; see :meth:`SGD.change_lr`. Without one the optimiser's rate is left alone.
+        Maps the completed part of the steps to a factor of the optimiser's initial learning rate, as from
+        :func:`parse_schedule`; see :meth:`SGD.change_lr`. By default the optimiser's rate is left alone.
     shift : int
-        Each image is moved by up to so many pixels along each spatial axis, anew whenever it is trained on; what
-        moves in repeats the border.
+        Maximum number of pixels by which each image is shifted along each spatial axis, drawn again for every use. The
+        border is repeated to fill the gap.
     generators : mapping of str to numpy.random.Generator, optional
-        Other sources of randomness whose states belong to the training's: those of :class:`Dropout` layers.
+        Other generators whose states are part of the training state, such as the generators of :class:`Dropout` layers.
 
     Attributes
     ----------
     step : int
-        Steps done.
+        Number of steps done.
     step_count, steps_per_epoch : int
-        Steps in all, and of one epoch.
+        Total number of steps, and steps per epoch.
 
     Raises
     ------
@@ -126,11 +126,11 @@ class Trainer:
         self._batches = cut(self._count, self._batch_size)
         self.steps_per_epoch = len(self._batches)
         self.step, self.step_count = 0, epochs * self.steps_per_epoch
-        self._order = np.zeros(0, "int64")  # of the current epoch, drawn at its first step
+        self._order = np.zeros(0, "int64")  # the order in the current epoch, drawn at its first step
         self._epoch_loss, self._epoch_right = 0.0, 0  # sums over the epoch's images so far
 
     def steps(self) -> Iterator[Step]:
-        """Take the steps that are left: forward, loss, backward, step. Yields after each; stop whenever you like."""
+        """Take the remaining steps: forward, loss, backward, step. Yield after each; you may stop at any time."""
         while self.step < self.step_count:
             yield self._take()
 
@@ -164,10 +164,10 @@ class Trainer:
         )
 
     def state(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-        """Return all that the rest of the training depends on, as arrays and as what `json` can write.
+        """Return the state on which the rest of the training depends, as arrays and as values that `json` can write.
 
-        These are the model's state, the optimiser's velocities, the order of the current epoch, how far it is, and the
-        state of every source of randomness.
+        It consists of the model's state, the optimiser's velocities, the order and the progress of the current epoch,
+        and the state of every random generator.
         """
         arrays = {f"model.{path}": to_numpy(array) for path, array in self.model.state().items()}
         arrays |= {f"velocity.{i}": to_numpy(velocity) for i, velocity in enumerate(self.optimiser.velocities)}
@@ -181,18 +181,18 @@ class Trainer:
         }
 
     def load_state(self, arrays: Mapping[str, np.ndarray[Any, Any]], meta: Mapping[str, Any]) -> None:
-        """Go back to a state that :meth:`state` returned, of a training made with the same arguments.
+        """Restore a state returned by :meth:`state` of a trainer with the same arguments.
 
         Raises
         ------
         ValueError, TypeError
-            If the state is of another model or another training; then nothing is changed.
+            If the state belongs to another model or another training. Nothing is changed then.
         """
         xp, state = self._xp, {}
         wanted = {"order", *(f"model.{path}" for path in self.model.state())}
         wanted |= {f"velocity.{i}" for i in range(len(self.optimiser.velocities))}
         if wanted != arrays.keys() or meta.keys() != _META:
-            raise ValueError("the state is of another model or another training: it does not hold the same arrays")
+            raise ValueError("the state belongs to another model or another training: its arrays differ")
         step, lr = as_int(meta["step"], "step", 0, self.step_count), as_float(meta["lr"], "lr", 0)
         if not lr:
             raise ValueError("lr must be more than 0; got 0")
@@ -200,12 +200,12 @@ class Trainer:
         epoch_right = as_int(meta["epoch_right"], "epoch_right", 0, self._count)
         order = arrays["order"]
         if order.dtype != np.dtype("int64") or order.ndim != 1:
-            raise ValueError(f"order must be int64 of one axis; got {order.dtype} of shape {order.shape}")
+            raise ValueError(f"order must be an int64 array with one axis; got {order.dtype} of shape {order.shape}")
         if step:
             if len(order) != self._count:
-                raise ValueError(f"the state is of a training on {len(order)} images; here are {self._count}")
+                raise ValueError(f"the state must come from training on {self._count} images; got {len(order)}")
             if not np.array_equal(np.sort(order), np.arange(self._count)):
-                raise ValueError(f"order must hold each of 0 … {self._count - 1} once")
+                raise ValueError(f"order must contain each of 0 … {self._count - 1} once")
         velocities = []
         for i, velocity in enumerate(self.optimiser.velocities):
             found = arrays[f"velocity.{i}"]
@@ -217,7 +217,7 @@ class Trainer:
             velocities.append(xp.asarray(found, device=device(velocity), copy=True))
         for path, current in self.model.state().items():
             state[path] = xp.asarray(arrays[f"model.{path}"], device=device(current))
-        _set_generators(copy.deepcopy(self._generators), meta["generators"])  # on copies first: it may fail half-way
+        _set_generators(copy.deepcopy(self._generators), meta["generators"])  # on copies first: it may fail halfway
         self.model.load_state(state)
         self.optimiser.lr, self.optimiser.velocities = lr, velocities
         self.step, self._order = step, arrays["order"]
@@ -241,26 +241,26 @@ def fit(
     Parameters
     ----------
     model : Layer
-        Gives logits (N, K).
+        Returns logits (N, K).
     images : array (N, …)
-        What the model takes.
+        Inputs of the model.
     labels : integer array (N,)
         Classes 0 … K−1, of the same array module.
     epochs : int
-        Times to go through all images, each time in a new order.
+        Number of passes through all images, each in a new order.
     batch_size : int
         Images per step; the last batch of an epoch may be smaller.
     optimiser : SGD
-        Of the model's parameters.
+        The optimiser of the model's parameters.
     rng : numpy.random.Generator
-        Shuffles: the same state gives the same order on every array module.
+        Draws the order of the images; a state gives the same order on every array module.
     progress : callable (epoch, loss), optional
         Called after each epoch with its number, from 1, and its mean loss. It may change ``optimiser.lr``.
 
     Returns
     -------
     list of float
-        The mean loss of each epoch, as it was before each step.
+        The mean loss of each epoch, computed before each step.
 
     Raises
     ------
@@ -284,14 +284,14 @@ def fit(
 
 
 def accuracy(model: Layer, images: Array, labels: Array, *, batch_size: int = 256) -> float:
-    """Return the fraction of images for which the largest logit is the right class's, with the model set to testing.
+    """Return the fraction of images whose largest logit is that of the correct class, with the model set to testing.
 
     Parameters
     ----------
     model, images, labels
         As for :func:`fit`.
     batch_size : int
-        Images at a time; it does not change the result beyond rounding.
+        Images per forward pass. It changes the result by rounding at most.
 
     Returns
     -------
@@ -325,7 +325,7 @@ def accuracy(model: Layer, images: Array, labels: Array, *, batch_size: int = 25
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained: stochastic gradient descent, and how its learning rate falls.
+    """Settings for training a classifier by stochastic gradient descent.
 
     Parameters
     ----------
@@ -356,7 +356,7 @@ class Recipe:
         rng: np.random.Generator,
         generators: Mapping[str, np.random.Generator] | None = None,
     ) -> Trainer:
-        """Return the training of a model on NumPy images and labels, which are moved to where the model is."""
+        """Return a trainer for a model; NumPy images and labels are moved to the model's device."""
         return Trainer(
             model,
             *to_model(model, images, labels),
@@ -371,7 +371,7 @@ class Recipe:
 
 
 def shifted(images: Array, most: int, rng: np.random.Generator) -> Array:
-    r"""Return images, each moved at random; what moves in repeats the border.
+    r"""Return images, each shifted at random; the border is repeated to fill the gap.
 
     .. math:: y[n, c, i] = x[n,\, c,\, \min(\max(i + s[n], 0),\, D - 1)], \qquad
               s[n] \in \{-\mathrm{most}, \dots, \mathrm{most}\} \text{ on each axis}
@@ -379,11 +379,11 @@ def shifted(images: Array, most: int, rng: np.random.Generator) -> Array:
     Parameters
     ----------
     images : array (N, C, D1, …, Dd)
-        Of any array module.
+        An array of any module.
     most : int
-        The largest step along each axis.
+        The largest shift along each axis.
     rng : numpy.random.Generator
-        Draws the steps, all equally likely.
+        Draws the shifts, all equally likely.
 
     Returns
     -------
@@ -409,19 +409,19 @@ def shifted(images: Array, most: int, rng: np.random.Generator) -> Array:
 
 
 def to_model(model: Layer, images: Array, labels: Array) -> tuple[Array, Array]:
-    """Return NumPy images and labels as arrays of a model's module and device, the images in its data type."""
+    """Return NumPy images and labels as arrays of the model's module and device, and images in its data type."""
     weight = model.parameters()[0].value
     xp, where = array_namespace(weight), device(weight)
     return xp.asarray(images.astype(dtype_of(weight)), device=where), xp.asarray(labels, device=where)
 
 
 class Trained(NamedTuple):
-    """What :func:`train_classifier` reached."""
+    """The results of :func:`train_classifier`."""
 
     losses: list[float]
     """Mean training loss of each epoch."""
     test_accuracy: float
-    """Fraction of the test images told right, from 0 to 1."""
+    """Fraction of the test images classified correctly, from 0 to 1."""
     seconds: float
     """Wall time of the training, without the test."""
 
@@ -439,11 +439,11 @@ def train_classifier(
     Parameters
     ----------
     model : Layer
-        Gives logits for the data's classes.
+        Returns logits for the data's classes.
     data : Split
         For instance from :func:`load_digits_split`.
     recipe : Recipe, optional
-        How; by default as ``Recipe()`` says.
+        Settings of the training. Default: ``Recipe()``.
     rng : numpy.random.Generator
         Draws the order of the training images.
     progress : callable (epoch, loss), optional
@@ -476,13 +476,13 @@ def train_classifier(
 
 
 _META = {"step", "lr", "epoch_loss", "epoch_right", "generators"}
-"""What a state holds beside arrays."""
+"""The entries of a state other than arrays."""
 
 
 def _set_generators(generators: Mapping[str, np.random.Generator], states: Any) -> None:
-    """Put sources of randomness into the states of their names."""
+    """Set each random generator to the state of its name."""
     if not isinstance(states, Mapping) or generators.keys() != states.keys():
-        raise ValueError(f"generators must hold the states of {', '.join(generators)}; got {shown(states)}")
+        raise ValueError(f"generators must contain the states of {', '.join(generators)}; got {shown(states)}")
     for name, rng in generators.items():
         try:
             rng.bit_generator.state = states[name]
@@ -511,7 +511,7 @@ def _count_right(logits: Array, labels: Array) -> int:
 
 
 def _check_data(images: Array, labels: Array) -> int:
-    """Check that there is one label per image; return how many."""
+    """Check that there is one label per image, and return their number."""
     if images.ndim < 1 or labels.ndim != 1 or images.shape[0] != labels.shape[0] or not labels.shape[0]:
         raise ValueError(
             "images and labels must have shapes (N, …) and (N,) with one N ≥ 1; got "

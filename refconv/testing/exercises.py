@@ -192,6 +192,43 @@ def check_col2im(col2im: Callable[..., Any], supports: Sequence[str] = AXES) -> 
     return _verdict("col2im", _report(Own().forward, Own().backward, supports), call)
 
 
+def check_input_grad(input_grad: Callable[..., Any], supports: Sequence[str] = ("padding", "dilation")) -> Verdict:
+    """Check ``input_grad(grad_output, weight, padding, dilation) -> grad_x`` of a convolution with stride 1.
+
+    Parameters
+    ----------
+    input_grad : callable
+        Takes the gradient (N, K, H', W') of the output, the weight (K, C, k1, k2) and two pairs of ints, one int per
+        axis; padding as zeros on each end of an axis. With stride 1 these determine the shape of grad_x.
+    supports : sequence of str
+        What it claims, of "padding" and "dilation"; the rest stays at 0 and 1.
+
+    Examples
+    --------
+    >>> def input_grad(grad_output, weight, padding, dilation):
+    ...     around = [k - 1 for k in weight.shape[2:]]
+    ...     return Conv().forward(grad_output, weight.swapaxes(0, 1), None, (1, 1), around, dilation, 1)
+    >>> check_input_grad(input_grad, supports=()).diagnoses[0].name
+    'kernel flipped in the input gradient'
+    """
+
+    class Own(Conv):
+        def grad_x(self, g: Array, weight: Array, shape: Any, p: Steps) -> Any:
+            return input_grad(g, weight, tuple(before for before, _ in p.padding), p.dilation)
+
+    def call(failure: Failure) -> str:
+        case = failure.case
+        arguments = (case.padding, case.dilation)
+        right = Conv().grad_x(case.grad_output, case.weight, case.x_shape, _steps(case))
+        return f"grad_output =\n{case.grad_output}\nweight =\n{case.weight}\n" + _called(
+            f"input_grad(grad_output, weight, {_listed(arguments)})",
+            input_grad(case.grad_output, case.weight, *arguments),
+            right,
+        )
+
+    return _verdict("input_grad", _report(Own().forward, Own().backward, supports), call)
+
+
 def check_forward(forward: Callable[..., Any], supports: Sequence[str] = ()) -> Verdict:
     """Check a whole forward pass, as :func:`refconv.testing.check_conv` does, and show the first failure only.
 

@@ -1,6 +1,6 @@
-"""Images to train on: some ship inside ordinary packages, others lie in a folder that the user names.
+"""Images to train on: some are part of ordinary packages, others are in a folder that the user names.
 
-Everything here is NumPy, nothing is downloaded, and no file is ever unpickled.
+Everything uses NumPy, nothing is downloaded, and no file is ever unpickled.
 
 >>> from refconv.nn.data import DATASETS
 >>> for name in DATASETS:

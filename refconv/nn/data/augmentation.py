@@ -1,6 +1,6 @@
-"""Augmentation as in the AlexNet paper: random crops and mirror images, colour shifts along principal components.
+"""Augmentation as in the AlexNet paper: random crops, mirror images, and colour shifts along principal components.
 
-H×W the size of an image, N the size of a batch; channels are red, green and blue.
+Letters: H×W the size of an image, N the size of a batch. Channels are red, green and blue.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ def color_components(images: Images) -> Components:
     Parameters
     ----------
     images : array (N, 3, H, W)
-        Real numbers in any unit; eigenvalues are in its square.
+        Real numbers in any unit; eigenvalues are in the squared unit.
 
     Returns
     -------
     eigenvalues : float64 array (3,)
         Variances along the components, largest first.
     eigenvectors : float64 array (3, 3)
-        Of length 1, in the columns: ``eigenvectors[:, i]`` belongs to ``eigenvalues[i]``. The largest entry of each
+        Unit vectors, in the columns: ``eigenvectors[:, i]`` belongs to ``eigenvalues[i]``. The largest entry of each
         is positive, which fixes its sign.
 
     Raises
     ------
     ValueError
-        If `images` has another shape, or no pixel.
+        If `images` has another shape, or no pixels.
 
     References
     ----------
@@ -71,27 +71,27 @@ def color_components(images: Images) -> Components:
 def augment(
     images: Images, rng: np.random.Generator, *, crop: int, components: Components | None = None, sigma: float = 0.1
 ) -> Images:
-    """Return a random crop of each image, mirrored or not, with its colours shifted.
+    """Return a random crop of each image, randomly mirrored, with its colours shifted.
 
-    Every place of the crop is equally likely, and the mirror image (left to right) comes with probability 1/2. With
+    Every place of the crop is equally likely, and it is mirrored (left to right) with probability 1/2. With
     `components` λ and p, the paper's section 4.1 adds one shift to every pixel (R, G, B) of an image:
 
         [p₁, p₂, p₃] · [α₁λ₁, α₂λ₂, α₃λ₃]ᵀ,   αᵢ normal with mean 0 and standard deviation `sigma`,
 
-    where each αᵢ is drawn once for all pixels of an image, and anew the next time the image is used. As λ is a
-    variance, the size of the shift depends on the unit: for pixels from 0 to 1 it stays gentle; for 0 to 255 it would
-    be 255 times as large, relative to the pixels. The paper does not name its unit.
+    where each αᵢ is drawn once for all pixels of an image, and again the next time the image is used. As λ is a
+    variance, the size of the shift depends on the unit: for pixels from 0 to 1 it is gentle; for 0 to 255 it would be
+    255 times as large, relative to the pixels. The paper does not state its unit.
 
     Parameters
     ----------
     images : array (N, 3, H, W)
-        Real numbers, in the unit that `components` were computed in. Without `components`, any number of channels.
+        Real numbers, in the unit of `components`. Without `components`, any number of channels is allowed.
     rng : numpy.random.Generator
-        Draws, in this order and for all images at once: tops, lefts, mirrors, and α if there are `components`.
+        Draws, in this order and each for all images: tops, lefts, mirrors, and α if there are `components`.
     crop : int
         Height and width of the result, at most H and W.
     components : (eigenvalues, eigenvectors), optional
-        From :func:`color_components`; without them colours stay.
+        From :func:`color_components`; by default colours stay.
     sigma : float
         The paper's is 0.1.
 
@@ -139,15 +139,15 @@ def augment(
 
 
 def ten_crops(image: Images, crop: int) -> Images:
-    """Return the ten patches that AlexNet averages its answer over when it is tested.
+    """Return the ten patches over which AlexNet averages its answer in testing.
 
     They are the four corners (top left, top right, bottom left, bottom right) and the centre, then the mirror images
-    of these five (section 4.1 of the paper). Where the margin is odd, the centre lies half a pixel up or left.
+    of these five (section 4.1 of the paper). If the margin is odd, the centre is half a pixel up or left.
 
     Parameters
     ----------
     image : array (3, H, W)
-        Any number of channels will do.
+        Any number of channels is allowed.
     crop : int
         Height and width of the patches, at most H and W.
 
@@ -178,21 +178,22 @@ def ten_crops(image: Images, crop: int) -> Images:
 
 
 class PhotographCrops:
-    """The AlexNet paper's pipeline of images, on the seven bundled photographs.
+    """The AlexNet paper's image pipeline, on the seven bundled photographs.
 
-    The set is tiny. It serves to run and time real steps of a network for large images, not to learn anything that
-    holds for other images.
+    The set is tiny. It is meant for running and timing real steps of a network for large images, not for learning
+    anything that generalises to other images.
 
-    Section 2 of the paper: each photograph is rescaled so that its shorter side is `side`, its centre patch of
-    side×side is cut out, and the mean of the set is subtracted from each pixel; here pixels are from 0 to 1 before
-    that. A batch draws photographs with replacement, and :func:`augment` crops, mirrors and shifts the colours of each.
+    As in section 2 of the paper, each photograph is rescaled so that its shorter side is `side`, its central side×side
+    patch is cut out, and the mean of the set is subtracted from each pixel. Here pixels are from 0 to 1 before the
+    subtraction. A batch draws photographs with replacement; :func:`augment` crops and mirrors each and shifts its
+    colours.
 
     Parameters
     ----------
     seed : int
-        Draws the batches for which no generator is given.
+        Seed of the generator for batches without a generator of their own.
     side, crop : int
-        Height and width of the photographs, and of what a batch takes out of them; the paper's are 256 and 224.
+        Height and width of the photographs, and of the crops in a batch; the paper's are 256 and 224.
 
     Attributes
     ----------
@@ -203,7 +204,7 @@ class PhotographCrops:
     mean : float32 array (3, side, side)
         The mean over the photographs, from 0 to 1.
     components : (eigenvalues, eigenvectors)
-        What :func:`color_components` finds in the photographs, from 0 to 1.
+        The result of :func:`color_components` for the photographs, with pixels from 0 to 1.
 
     Raises
     ------
@@ -242,14 +243,14 @@ class PhotographCrops:
         self._rng = np.random.default_rng(seed)
 
     def batch(self, size: int, rng: np.random.Generator | None = None) -> tuple[Images, Images]:
-        """Return `size` augmented crops, and which photograph each is from.
+        """Return `size` augmented crops, and the index of each crop's photograph.
 
         Parameters
         ----------
         size : int
             Images in the batch.
         rng : numpy.random.Generator, optional
-            Draws photographs and crops; by default the generator of the seed goes on.
+            Draws photographs and crops. Default: the generator made from the seed, at its current state.
 
         Returns
         -------
@@ -269,11 +270,11 @@ class PhotographCrops:
 
 
 def _check_shape(images: Images, name: str, wanted: tuple[str, ...]) -> None:
-    """Check that an array has as many axes as `wanted`, none empty, and the lengths that are given as digits."""
+    """Check that an array has the axes in `wanted`, none of them empty, and the lengths given there as digits."""
     shape = images.shape
     if (
         len(shape) != len(wanted)
         or 0 in shape
         or any(w.isdigit() and int(w) != n for w, n in zip(wanted, shape, strict=True))
     ):
-        raise ValueError(f"{name} must have shape ({', '.join(wanted)}), no axis empty; got {shape}")
+        raise ValueError(f"{name} must have shape ({', '.join(wanted)}) without empty axes; got {shape}")

@@ -1,4 +1,4 @@
-"""Images with a clear licence that ship inside scikit-learn and scikit-image; nothing is downloaded."""
+"""Images with a clear licence that are part of scikit-learn and scikit-image; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bundled_textures() -> dict[str, Images]:
 
 
 def bundled_photographs() -> dict[str, Images]:
-    """Return the colour photographs whose licence is clear, as uint8 (H, W, 3), in the order of their names.
+    """Return the colour photographs with a clear licence, as uint8 (H, W, 3), in the order of their names.
 
     ============ ================= ============================================== =====
     name         from              licence                                        H × W

@@ -1,4 +1,4 @@
-"""CIFAR-10 out of its binary files; the Python version is pickle, which is never loaded."""
+"""CIFAR-10 from its binary files; the Python version uses pickle, which is never loaded."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _WANTED = f"the CIFAR-10 binary version: {_TRAIN[0]} … {_TRAIN[-1]}, {_TEST} a
 
 
 def load_cifar10(folder: str | os.PathLike[str]) -> Split:
-    """Return CIFAR-10's 50,000 training and 10,000 test images out of a folder that holds its binary version.
+    """Return CIFAR-10's 50,000 training and 10,000 test images from a folder with its binary version.
 
     Nothing is downloaded: get "CIFAR-10 binary version (suitable for C programs)" from
-    https://www.cs.toronto.edu/~kriz/cifar.html and unpack it. Each file is a row of records of 3,073 bytes: the label,
-    then 1,024 bytes of red, of green and of blue, row by row. Any whole number of records will do.
+    https://www.cs.toronto.edu/~kriz/cifar.html and unpack it. Each file is a sequence of records of 3,073 bytes: the
+    label, then 1,024 bytes each of red, green and blue, row by row. Any whole number of records is accepted.
 
     Parameters
     ----------
     folder : path
-        The folder with the files, or the one in which ``cifar-10-batches-bin`` lies.
+        The folder with the files, or the folder that contains ``cifar-10-batches-bin``.
 
     Returns
     -------
@@ -38,8 +38,8 @@ def load_cifar10(folder: str | os.PathLike[str]) -> Split:
     Raises
     ------
     DataError
-        If files are missing or cannot be read, hold no whole number of records, or a label above 9; and if the
-        folder holds the Python version, which is pickle.
+        If a file is missing, cannot be read, does not consist of whole records, or has a label above 9; or if the
+        folder contains the Python version, which uses pickle.
 
     References
     ----------
@@ -70,9 +70,9 @@ def load_cifar10(folder: str | os.PathLike[str]) -> Split:
 
 
 def _find(folder: Path) -> Path:
-    """Return the folder that holds the files, all of them."""
+    """Return the folder that contains all of the files."""
     if not folder.is_dir():
-        raise DataError(f"{folder} is {'no folder' if folder.exists() else 'missing'}; expected {_WANTED}")
+        raise DataError(f"{folder} is {'not a folder' if folder.exists() else 'missing'}; expected {_WANTED}")
     places = [folder, folder / _SUBFOLDER]
     missing = {place: [name for name in (*_TRAIN, _TEST, _NAMES) if not (place / name).exists()] for place in places}
     place = min(places, key=lambda place: len(missing[place]))
@@ -81,7 +81,7 @@ def _find(folder: Path) -> Path:
     for python_version in (folder, folder / "cifar-10-batches-py"):
         if (python_version / "data_batch_1").exists():
             raise DataError(
-                f"{python_version} holds the Python version of CIFAR-10, which is pickle and is never loaded: "
+                f"{python_version} contains the Python version of CIFAR-10, which uses pickle and is never loaded: "
                 "loading a pickle may run any program. Download the CIFAR-10 binary version"
             )
     raise DataError(f"{place} lacks {', '.join(missing[place])}; expected {_WANTED}")
@@ -89,15 +89,15 @@ def _find(folder: Path) -> Path:
 
 def _read(path: Path) -> bytes:
     with reading(path):
-        if not path.is_file():  # a folder, or a pipe or device, from which reading would wait or never end
-            raise DataError(f"{path} is no file")
+        if not path.is_file():  # a folder, or a pipe or device, whose reading might never end
+            raise DataError(f"{path} is not a file")
         return path.read_bytes()
 
 
 def _class_names(path: Path) -> list[str]:
     names = _read(path).decode("utf-8", errors="replace").split()
     if len(names) != _CLASSES:
-        raise DataError(f"{path} must hold the names of {_CLASSES} classes, one a line; found {len(names)}")
+        raise DataError(f"{path} must contain the names of {_CLASSES} classes, one per line; got {len(names)}")
     return names
 
 

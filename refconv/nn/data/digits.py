@@ -1,4 +1,4 @@
-"""Handwritten digits that ship inside scikit-learn."""
+"""Handwritten digits that are part of scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from refconv.nn.data.split import Split, make_split, needing
 
 _SIDE, _LARGEST = 8, 32
 DIGIT_SIDES = range(_SIDE, _LARGEST + 1, _SIDE)
-"""Heights and widths that digits are enlarged to by repeating pixels."""
+"""Heights and widths that are made by repeating pixels."""
 
 
 def load_digits_split(seed: int = 0, *, test_size: int = 450, side: int = _SIDE) -> Split:
-    """Return scikit-learn's 1,797 handwritten 8×8 digits, split into 1,347 to train on and 450 to test with.
+    """Return scikit-learn's 1,797 handwritten 8×8 digits, split into 1,347 for training and 450 for testing.
 
-    Grey values are shifted and scaled by the mean and the standard deviation of the training images.
+    Grey values are shifted and scaled by the mean and standard deviation of the training images.
 
-    Each pixel of an 8×8 digit counts, from 0 to 16, the black ones in a 4×4 block of a 32×32 bitmap. A larger `side`
-    repeats every pixel as a square block, so that 32, LeNet-5's input, spreads each count over the block that it was
-    counted in. Repetition invents no grey values, and averaging the blocks gives the 8×8 digits back.
+    Each pixel of an 8×8 digit is the number, from 0 to 16, of black pixels in a 4×4 block of a 32×32 bitmap. A larger
+    `side` repeats every pixel as a square block, so that a side of 32, LeNet-5's input, spreads each number over its
+    original block. Repetition adds no new grey values, and averaging the blocks gives the 8×8 digits back.
 
     Parameters
     ----------
     seed : int
         Chooses the split; the same seed gives the same split.
     test_size : int
-        Digits to test with.
+        Number of digits for testing.
     side : int
         Height and width of the images: 8, 16, 24 or 32.
 
@@ -40,12 +40,12 @@ def load_digits_split(seed: int = 0, *, test_size: int = 450, side: int = _SIDE)
     ImportError
         If scikit-learn is not installed.
     ValueError
-        If `test_size` leaves nothing to train on or to test with, or `side` is another one.
+        If `test_size` leaves no digits for training or testing, or `side` is not one of these.
 
     References
     ----------
-    E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998: the test
-    set of these, which scikit-learn includes.
+    E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998. Its test
+    set is the one included in scikit-learn.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Images of the user's: one subfolder a class."""
+"""The user's own images, in one subfolder per class."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _ENDINGS = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
-"""Pillow's names of pixels with at most 8 bits a channel."""
+"""Pillow's names of pixel formats with at most 8 bits per channel."""
 _LARGEST = 4096
 
 
 def load_folder(folder: str | os.PathLike[str], *, side: int = 32, test_fraction: float = 0.2, seed: int = 0) -> Split:
-    """Return images out of a folder that has one subfolder a class, split by image within each class.
+    """Return images from a folder with one subfolder per class, split by image within each class.
 
-    Classes are the subfolders in the order of their names; images are the files directly in one whose name ends as an
-    image's does (.png, .jpg, …). Everything else is ignored: other files, hidden ones, folders further down. Each image
-    is turned as its EXIF data say, converted to RGB (transparency is dropped), cropped to its centre square and resized
-    to `side`; of an animation, the first frame counts. All are kept in memory: 12·side² bytes an image.
+    Classes are the subfolders in the order of their names. Images are the files directly in a subfolder with an image's
+    ending (.png, .jpg, …). Everything else is ignored: other files, hidden files, deeper folders. Each image
+    is rotated according to its EXIF data, converted to RGB (transparency is dropped), cropped to its central square and
+    resized to `side`; an animation counts with its first frame. All are kept in memory: 12·side² bytes per image.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def load_folder(folder: str | os.PathLike[str], *, side: int = 32, test_fraction
     side : int
         Height and width of the result.
     test_fraction : float
-        Of the images of each class, between 0 and 1; one image at least is tested with, and one trained on.
+        Fraction of each class for testing, between 0 and 1; at least one image is for testing and one for training.
     seed : int
         Chooses the split; the same seed gives the same split of the same files.
 
@@ -52,8 +52,8 @@ def load_folder(folder: str | os.PathLike[str], *, side: int = 32, test_fraction
     ImportError
         If Pillow is not installed.
     DataError
-        If there are fewer than two classes, a class of fewer than two images, or an image that cannot be read, has more
-        than 8 bits a channel, or so many pixels that Pillow takes it for a decompression bomb.
+        If there are fewer than two classes, a class has fewer than two images, or an image cannot be read, has more
+        than 8 bits per channel, or is so large that Pillow suspects a decompression bomb.
     ValueError, TypeError
         If another argument is wrong.
 
@@ -82,9 +82,9 @@ def load_folder(folder: str | os.PathLike[str], *, side: int = 32, test_fraction
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
     """Return the image files of each class, all in the order of their names."""
-    expected = "expected one subfolder a class, two at least, with two images or more in each"
+    expected = "expected one subfolder per class, at least two, with at least two images in each"
     if not folder.is_dir():
-        raise DataError(f"{folder} is {'no folder' if folder.exists() else 'missing'}; {expected}")
+        raise DataError(f"{folder} is {'not a folder' if folder.exists() else 'missing'}; {expected}")
     subfolders = [path for path in _entries(folder) if path.is_dir()]
     if len(subfolders) < 2:
         raise DataError(f"{folder} has {len(subfolders)} subfolders; {expected}")
@@ -96,7 +96,7 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return what lies in a folder and is not hidden, in the order of the names."""
+    """Return the entries of a folder that are not hidden, in the order of their names."""
     with reading(folder):
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for path in entries:
@@ -118,23 +118,23 @@ def _read_image(path: Path, side: int) -> Images:
     """Return an image file as uint8 (side, side, 3)."""
     with needing("images", "Pillow"):
         from PIL import Image, ImageOps, UnidentifiedImageError
-    if not path.is_file():  # a folder, or a pipe, from which reading would wait
-        raise DataError(f"{path} is no file; expected an image")
+    if not path.is_file():  # a folder, or a pipe, whose reading would block
+        raise DataError(f"{path} is not a file; expected an image")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about damaged metadata, where the pixels are whole
+            warnings.simplefilter("ignore")  # about damaged metadata of intact images
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 if image.mode not in _MODES:
-                    raise DataError(f"{path} has Pillow's mode {image.mode}; expected at most 8 bits a channel")
+                    raise DataError(f"{path} has Pillow's mode {image.mode}; expected at most 8 bits per channel")
                 return centre_square(ImageOps.exif_transpose(image), side)
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is no image of a format that Pillow knows; it may be damaged") from error
+        raise DataError(f"{path} is not an image in a format that Pillow knows; it may be damaged") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path} has more pixels than Pillow takes for safe: {_one_line(error)}") from error
-    except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
+        raise DataError(f"{path} has more pixels than Pillow considers safe: {_one_line(error)}") from error
+    except Exception as error:  # Pillow's decoders raise nearly any exception for damaged files
         raise DataError(f"{path} cannot be read as an image: {_one_line(error)}") from error
 
 
@@ -143,7 +143,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def centre_square(image: Image.Image, side: int) -> Images:
-    """Return the centre square of a Pillow image, resized bilinearly (averaged where it shrinks): (side, side, 3)."""
+    """Return the centre square of a Pillow image, resized bilinearly (averaged if it shrinks): (side, side, 3)."""
     from PIL import Image
 
     length = min(image.size)

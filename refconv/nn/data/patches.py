@@ -1,7 +1,7 @@
-"""Small patches out of large images, with no pixel both in a training patch and in a test patch.
+"""Small patches of large images; training patches and test patches share no pixel.
 
-Each image is cut into a grid of blocks, at least twice as high and wide as a patch; together they cover it. The seed
-assigns every block wholly to training or wholly to testing, and a patch lies wholly inside one block.
+Each image is cut into a grid of blocks that cover it, each at least twice as high and wide as a patch. The seed assigns
+every block either to training or to testing, and each patch is entirely inside one block.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from refconv.nn.data.bundled import bundled_photographs, bundled_textures
 from refconv.nn.data.split import Images, Split, make_split
 
 _MOST = 1_000_000
-"""Patches per class: far more than there are different ones."""
+"""Maximum number of patches per class, far more than there are different patches."""
 _Block = tuple[slice, slice]
 _Parts = tuple[Images, Images, Images, Images]
 
@@ -23,20 +23,20 @@ _Parts = tuple[Images, Images, Images, Images]
 def load_textures_split(
     seed: int = 0, *, patch: int = 16, train_per_class: int = 400, test_per_class: int = 150
 ) -> Split:
-    """Return grey patches of brick, grass and gravel: the task is to say which of the three each shows.
+    """Return grey patches of brick, grass and gravel: the task is to recognise which of the three a patch shows.
 
-    The photographs are scikit-image's (512×512, CC0); :func:`cut_patches` says how patches are drawn. Test patches
-    come from other places of the same three photographs: the task tells these surfaces apart, not brick from
+    The photographs are scikit-image's (512×512, CC0); :func:`cut_patches` describes how patches are drawn. Test patches
+    come from other places of the same three photographs. So the task is to distinguish these surfaces, not brick from
     grass in general.
 
     Parameters
     ----------
     seed : int
-        Chooses blocks, places and mirror images; the same seed gives the same split.
+        Determines blocks, places and mirror images; the same seed gives the same split.
     patch : int
         Height and width of the patches.
     train_per_class, test_per_class : int
-        Patches of each class to train on and to test with.
+        Number of patches per class for training and testing.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def load_textures_split(
     ImportError
         If scikit-image is not installed.
     ValueError, TypeError
-        If an argument is wrong, or `patch` too large to leave two blocks in an image.
+        If an argument is wrong, or `patch` is too large to leave two blocks in an image.
 
     Examples
     --------
@@ -62,21 +62,21 @@ def load_textures_split(
 def load_photographs_split(
     seed: int = 0, *, patch: int = 32, train_per_class: int = 300, test_per_class: int = 100
 ) -> Split:
-    """Return colour patches of seven photographs: the task is to say which one each is from.
+    """Return colour patches of seven photographs: the task is to recognise the photograph of each patch.
 
-    The photographs are those of :func:`bundled_photographs`; :func:`cut_patches` says how patches are drawn. The
-    task tells seven pictures apart, mostly by their colours; it shows that a network learns, not that it recognises
-    things. It cannot be solved perfectly: near-uniform patches, the black border of the retina, dark sky or a plain
-    background, may come from more than one photograph.
+    The photographs come from :func:`bundled_photographs`; :func:`cut_patches` describes how patches are drawn. The task
+    is to distinguish seven pictures, mostly by their colours. It shows that a network learns, not that it recognises
+    objects. It cannot be solved perfectly, because nearly uniform patches (the black border of the retina, dark sky, a
+    plain background) may come from more than one photograph.
 
     Parameters
     ----------
     seed : int
-        Chooses blocks, places and mirror images; the same seed gives the same split.
+        Determines blocks, places and mirror images; the same seed gives the same split.
     patch : int
         Height and width of the patches.
     train_per_class, test_per_class : int
-        Patches of each class to train on and to test with.
+        Number of patches per class for training and testing.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def load_photographs_split(
     ImportError
         If scikit-learn or scikit-image is not installed.
     ValueError, TypeError
-        If an argument is wrong, or `patch` too large to leave two blocks in an image.
+        If an argument is wrong, or `patch` is too large to leave two blocks in an image.
 
     Examples
     --------
@@ -107,19 +107,20 @@ def _load(images: Mapping[str, Images], seed: int, patch: int, train_per_class: 
 def cut_patches(
     images: Mapping[str, Images], seed: int, *, patch: int, train_per_class: int, test_per_class: int
 ) -> _Parts:
-    """Draw patches of each image, to train on and to test with, that share no pixel of it.
+    """Draw patches of each image for training and testing; the two sets share no pixel.
 
-    An H×W image is cut into ⌊H/2p⌋ × ⌊W/2p⌋ blocks, p being `patch`. So many of them, drawn at random, are for
-    testing as comes nearest to the share of test patches, and one at least on either side. Patches go round the blocks
-    of their side in turn, so that all are used once there are enough patches, and lie anywhere inside. They may overlap
-    others of their side. A training patch is mirrored left to right with probability 1/2; a test patch never is.
+    An H×W image is cut into ⌊H/2p⌋ × ⌊W/2p⌋ blocks, where p is `patch`. Randomly drawn blocks are for testing, and the
+    others for training, with at least one block for each; the fraction of test blocks is as near as possible to the
+    fraction of test patches. Each set takes its patches from its blocks in turn, so that all blocks are used if there
+    are enough patches. A patch may be anywhere inside its block, and may overlap other patches of its set. A training
+    patch is mirrored left to right with probability 1/2, a test patch never.
 
     Parameters
     ----------
     images : mapping of str to array (H, W) or (H, W, C)
-        One image a class, grey or with C channels, all of one dtype and one C.
+        One image per class, grey or with C channels, all with the same dtype and C.
     seed : int
-        Chooses blocks, places and mirror images.
+        Determines blocks, places and mirror images.
     patch, train_per_class, test_per_class : int
         As for :func:`load_textures_split`.
 
@@ -131,13 +132,13 @@ def cut_patches(
     Raises
     ------
     ValueError, TypeError
-        If an argument is wrong, or `patch` too large to leave two blocks in an image.
+        If an argument is wrong, or `patch` is too large to leave two blocks in an image.
 
     Examples
     --------
     >>> import numpy as np
     >>> from refconv.nn.data import cut_patches
-    >>> ids = np.arange(80).reshape(8, 10)                     # every pixel has a value of its own
+    >>> ids = np.arange(80).reshape(8, 10)                     # every pixel has a different value
     >>> train, _, test, labels = cut_patches({"ids": ids}, 0, patch=2, train_per_class=6, test_per_class=3)
     >>> train.shape, test.shape, set(train.ravel().tolist()) & set(test.ravel().tolist())
     ((6, 1, 2, 2), (3, 1, 2, 2), set())
@@ -163,8 +164,8 @@ def _blocks(name: str, image: Images, patch: int) -> list[_Block]:
     rows, columns = height // (2 * patch), width // (2 * patch)
     if rows * columns < 2:
         raise ValueError(
-            f"patch must leave two blocks of {2 * patch}×{2 * patch} in each image, one to train on and one to test "
-            f"with; {name} has {height}×{width}; got patch {patch}"
+            f"patch must leave two blocks of {2 * patch}×{2 * patch} in each image, one for training and one for "
+            f"testing; {name} has {height}×{width}; got patch {patch}"
         )
     return [
         (slice(row * height // rows, (row + 1) * height // rows), slice(left, right))
@@ -176,7 +177,7 @@ def _blocks(name: str, image: Images, patch: int) -> list[_Block]:
 def _patches(
     image: Images, blocks: list[_Block], count: int, patch: int, rng: np.random.Generator, *, mirror: bool
 ) -> Images:
-    """Draw patches, going round the blocks in turn: (count, C, patch, patch)."""
+    """Draw patches from the blocks in turn: (count, C, patch, patch)."""
     result = np.empty((count, *image.shape[2:], patch, patch), image.dtype)
     for index in range(count):
         block = image[blocks[index % len(blocks)]]
@@ -189,7 +190,7 @@ def _patches(
 
 
 def _mixed(classes: list[Images], rng: np.random.Generator) -> tuple[Images, Images]:
-    """Put the patches of all classes into one array, in random order, and label them."""
+    """Put the patches of all classes into one array in random order, and label them."""
     labels = np.repeat(np.arange(len(classes)), [len(patches) for patches in classes])
     order = rng.permutation(len(labels))
     return np.concatenate(classes)[order], labels[order]

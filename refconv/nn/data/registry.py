@@ -1,4 +1,4 @@
-"""Data sets by name, as the command line takes them."""
+"""Data sets by name, as on the command line."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from refconv.nn.data.split import Split
 DATASETS = {
     "digits": "1,797 handwritten digits, 8×8 grey, ten classes (scikit-learn)",
     "textures": "grey patches of brick, grass and gravel, three classes; 16×16 or another size (scikit-image)",
-    "photographs": "colour patches of seven photographs, which one is it; 32×32 or another size (scikit-learn, -image)",
+    "photographs": "colour patches of seven photographs, seven classes; 32×32 or another size (scikit-learn, -image)",
     "cifar10:FOLDER": "CIFAR-10, 60,000 colour images, 32×32, ten classes, from a folder with its binary version",
-    "folder:FOLDER": "images of yours from a folder with one subfolder a class; scaled to 32×32 or another size",
+    "folder:FOLDER": "your own images from a folder with one subfolder per class; scaled to 32×32 or another size",
 }
-"""What :func:`load_dataset` takes, and one line on each."""
+"""The names that :func:`load_dataset` accepts, each with one line of description."""
 
 
 def load_dataset(spec: str, *, seed: int = 0, side: int | None = None) -> Split:
@@ -31,23 +31,23 @@ def load_dataset(spec: str, *, seed: int = 0, side: int | None = None) -> Split:
     spec : str
         A key of ``DATASETS``, with a path in place of FOLDER; a path may begin with ``~``.
     seed : int
-        Chooses the split. CIFAR-10 comes split.
+        Determines the split. CIFAR-10 is already split.
     side : int, optional
-        Height and width of the images; by default the data set's own. Patches are cut, and a folder's images scaled,
-        to any size. Digits and CIFAR-10 come in their own sizes (8, 16, 24, 32; 32); to others they are interpolated,
-        which makes their standard deviation a little less than 1.
+        Height and width of the images; by default the data set's own. Patches are cut to any size, and a folder's
+        images are scaled to it. Digits and CIFAR-10 have their own sizes (8, 16, 24, 32; 32). For other sizes they are
+        interpolated, which makes their standard deviation a little less than 1.
 
     Returns
     -------
     Split
-        What the data set's own function returns.
+        The result of the data set's own function.
 
     Raises
     ------
     ValueError, TypeError
         If there is no such data set, or an argument is wrong.
     DataError, ImportError
-        As the data set's own function raises them.
+        See the data set's own function.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def load_dataset(spec: str, *, seed: int = 0, side: int | None = None) -> Split:
 
 
 def _of_side(split: Split, side: int | None) -> Split:
-    """Bring images that come in one size to another."""
+    """Resize the images of a data set if `side` is given."""
     if side is None:
         return split
     return split._replace(train_images=resized(split.train_images, side), test_images=resized(split.test_images, side))

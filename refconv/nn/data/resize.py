@@ -1,4 +1,4 @@
-"""Bringing images to another size."""
+"""Resizing images."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from refconv.integers import as_int
 
 
 def resized(images: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
-    r"""Return square images of another size, interpolated linearly.
+    r"""Resize square images by linear interpolation.
 
     .. math:: y = A\, x\, A^{\mathsf T}, \qquad A_{ij} \propto \max\left(0,\; 1 - \frac{|j - c_i|}{\max(r, 1)}\right),
               \quad c_i = (i + \tfrac12)\, r - \tfrac12, \quad r = n / \mathrm{side}
 
-    where each row of A sums to 1: between pixels when images grow, and over all pixels that an output covers when they
-    shrink, so that nothing is skipped (as Pillow's bilinear filter).
+    where each row of A sums to 1. Enlarging interpolates between pixels. Shrinking averages over all pixels that an
+    output covers, so that none is skipped (as in Pillow's bilinear filter).
 
     Parameters
     ----------
     images : array (N, C, n, n)
-        NumPy; the data type stays.
+        A NumPy array; the result has the same data type.
     side : int
         The new height and width.
 
     Returns
     -------
     array (N, C, side, side)
-        The same array if the size is right already.
+        The same array if it already has this size.
 
     Raises
     ------

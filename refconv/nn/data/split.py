@@ -1,4 +1,4 @@
-"""What every data set is: images and labels to train on, others to test with, and the names of the classes."""
+"""The form of every data set: images and labels for training and for testing, and the names of the classes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from refconv.integers import cut
 
 Images = np.ndarray[Any, Any]
 _AT_A_TIME = 1024
-"""Images that are counted or converted at once, so that a large set takes little memory beyond its own."""
+"""Number of images counted or converted together, so that a large set takes little extra memory."""
 
 
 class DataError(ValueError):
-    """Files of the user's are missing, or are not what they should be; the message names them and what was expected."""
+    """The user's files are missing or unsuitable; the message names them and the expected form."""
 
 
 class Split(NamedTuple):
-    """Images and labels to train on, and others to test with; NumPy arrays.
+    """Images and labels for training, and others for testing; all are NumPy arrays.
 
     Images are float32 (N, C, H, W), shifted and scaled so that every channel of the training images has mean 0 and
     standard deviation 1; the test images take the same shift and scale. Labels are int64 (N,), from 0.
@@ -36,10 +36,10 @@ class Split(NamedTuple):
 
 
 def make_split(train: Images, train_labels: Images, test: Images, test_labels: Images, classes: Sequence[str]) -> Split:
-    """Return a Split of uint8 images (N, C, H, W), standardised by what the training images show.
+    """Return a Split of uint8 images (N, C, H, W), standardised by the statistics of the training images.
 
-    A uint8 has 256 values. Counting them gives mean and standard deviation exactly, and a table of 256 entries a
-    channel then standardises any image. A channel of one single value is only shifted.
+    A uint8 has 256 values. Counting them gives the exact mean and standard deviation, and a table of 256 entries per
+    channel then standardises any image. A channel with a single value is only shifted.
     """
     levels = np.arange(256)
     tables = []
@@ -68,7 +68,7 @@ def make_split(train: Images, train_labels: Images, test: Images, test_labels: I
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn an error of the system into one that names the file or folder."""
+    """Turn a system error into a DataError that names the file or folder."""
     try:
         yield
     except OSError as error:
@@ -77,7 +77,7 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def needing(what: str, package: str) -> Iterator[None]:
-    """Turn a failed import into an error that says what needs the package and how to install it."""
+    """Turn a failed import into an error that says why the package is needed and how to install it."""
     try:
         yield
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Models: functions that put layers together."""
+"""Models: functions that assemble layers."""
 
 from refconv.nn.models.alexnet import alexnet, alexnet_towers, tower_state
 from refconv.nn.models.grouping import Grouping

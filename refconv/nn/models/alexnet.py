@@ -1,4 +1,4 @@
-"""AlexNet, as one network with grouped convolutions and as towers that are groups on devices of their own."""
+"""AlexNet, as one network with grouped convolutions, and as towers, one group on each device."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ STD = 0.01
 """Standard deviation of all initial weights."""
 
 SMALLEST = 63
-"""The smallest side that leaves each of the three poolings a whole window."""
+"""The smallest side with a whole window for each of the three poolings."""
 
 
 class _Widths(NamedTuple):
-    """Output channels, or features, of the layers that have weights."""
+    """Output channels, or features, of the layers with weights."""
 
     conv1: int
     conv2: int
@@ -55,7 +55,7 @@ def alexnet(
     dtype: str = "float32",
     device: Any = None,
 ) -> Sequential:
-    r"""Return AlexNet, with convolutions 2, 4 and 5 in groups: two in the paper, one for each of its two GPUs.
+    r"""Return AlexNet, with convolutions 2, 4 and 5 in groups: two in the paper, one for each of its GPUs.
 
     ==============================  ======================  =====================
     layer                           at side 224, width 1    at side s
@@ -73,27 +73,27 @@ def alexnet(
     fc8                             `classes`               `classes`
     ==============================  ======================  =====================
 
-    A puzzle of the paper: its images are 224×224, but an 11×11 kernel with stride 4 makes 54×54 of them, not the 55×55
-    that it states. Either the images were 227×227 or they were padded. Here conv1 pads by 2 at every side. conv2 pads
-    by 2 too and the other convolutions by 1.
+    The paper contains a puzzle: its images are 224×224, but an 11×11 kernel with stride 4 turns them into 54×54, not
+    the stated 55×55. Either the images were 227×227 or they were padded. Here conv1 pads by 2 on every side. conv2 also
+    pads by 2, and the other convolutions by 1.
 
-    As in the paper, weights start from N(0, 0.01²), and biases at 1 in conv2, conv4, conv5, fc6 and fc7, else at 0.
-    Local response normalisation has k = 2, n = 5, β = 0.75 and α = 10⁻⁴, not divided by n. Dropout halves the
-    activations in testing. Each GPU normalised its own maps, so where conv2's groups are consecutive blocks, norm1
-    stays within the blocks that conv2 reads, and norm2 within those that it writes.
+    As in the paper, initial weights come from N(0, 0.01²), and initial biases are 1 in conv2, conv4, conv5, fc6 and
+    fc7, else 0. Local response normalisation has k = 2, n = 5, β = 0.75 and α = 10⁻⁴, not divided by n. Dropout halves
+    the activations in testing. Each GPU normalised its own maps. So if conv2's groups are consecutive blocks, norm1
+    stays within the blocks that conv2 reads, and norm2 within the blocks that it writes.
 
     Parameters
     ----------
     groups : int, str, or callable (c_in, c_out) -> int or ChannelGroups
-        Groups of conv2, conv4 and conv5: a number, a word of :func:`refconv.cost.parse_groups`, or a function that
+        Groups of conv2, conv4 and conv5: a number, a word for :func:`refconv.cost.parse_groups`, or a function that
         chooses them for each layer.
     c_in, classes, side : int
-        Channels of the images, classes to tell apart, and height and width: at least 63.
+        Channels of the images, number of classes, and height and width, at least 63.
     width : float
-        Factor of all channels and features but `c_in` and `classes`. They are rounded to the nearest multiple of the
-        number of uniform groups, at least one channel a group; for other groups to the nearest whole number.
+        Factor of all channels and features except `c_in` and `classes`. They are rounded to the nearest multiple of the
+        number of uniform groups, at least one channel per group; for other groups, to the nearest whole number.
     dropout_rng : numpy.random.Generator
-        Draws what drop6 and drop7 drop.
+        Draws the elements that drop6 and drop7 drop.
     rng, xp, dtype, device
         As for :class:`refconv.nn.Conv`.
 
@@ -114,7 +114,7 @@ def alexnet(
 
     Examples
     --------
-    A narrow one for small images; ``alexnet(dropout_rng=…, rng=…)`` is the paper's, with 60,965,224 parameters.
+    A narrow network for small images; ``alexnet(dropout_rng=…, rng=…)`` is the paper's, with 60,965,224 parameters.
 
     >>> import numpy as np
     >>> from refconv.nn import alexnet
@@ -147,16 +147,16 @@ def alexnet_towers(
     dtype: str = "float32",
     device: Any = None,
 ) -> Towers:
-    """Return AlexNet as the paper ran it: towers, each with its share of every layer, one for each GPU.
+    """Return AlexNet as the paper ran it: towers, one per GPU, each with its share of every layer.
 
-    Activations cross between the towers only before conv3, fc6, fc7 and fc8, which see everything. A tower's conv2,
-    conv4 and conv5 see the tower's own channels: they are one group of the grouped network's. So the towers compute
-    what ``alexnet(groups=towers)`` does, whose weights :func:`tower_state` hands out.
+    Activations cross between the towers only before conv3, fc6, fc7 and fc8, which read all channels. A tower's conv2,
+    conv4 and conv5 read only its own channels: they are one group of the grouped network. So the towers compute the
+    same as ``alexnet(groups=towers)``; :func:`tower_state` distributes its weights.
 
     Parameters
     ----------
     towers : int
-        How many; it must divide 96, 256, 384 and `classes`.
+        Number of towers; it must divide 96, 256, 384 and `classes`.
     c_in, classes, side, width, dropout_rng, rng, xp, dtype, device
         As for :func:`alexnet`.
 
@@ -185,7 +185,7 @@ def alexnet_towers(
     >>> two.load_state(tower_state(single.state(), 2))
     >>> bool(np.allclose(two.forward(x), single.forward(x), rtol=1e-12, atol=0))
     True
-    >>> two.crossings   # before conv3, fc6, fc7 and fc8: as many activations as there are, half of them each way
+    >>> two.crossings   # before conv3, fc6, fc7 and fc8: all activations, half of them each way
     (144, 16, 256, 256)
     """
     towers = as_int(towers, "towers", 1)
@@ -199,26 +199,26 @@ def alexnet_towers(
 
 
 def tower_state(state: Mapping[str, Array], towers: int = 2) -> dict[str, Array]:
-    """Return the state with which :func:`alexnet_towers` computes what a grouped :func:`alexnet` does.
+    """Return the state with which :func:`alexnet_towers` computes the same as a grouped :func:`alexnet`.
 
     Tower t takes the t-th share of every layer's outputs, which are the rows of its weight and of its bias.
 
     Parameters
     ----------
     state : mapping of str to array
-        ``model.state()`` of ``alexnet(groups=towers)``, or other arrays of the same paths and shapes: its gradients.
+        ``model.state()`` of ``alexnet(groups=towers)``, or other arrays with its paths and shapes, such as gradients.
     towers : int
-        How many.
+        Number of towers.
 
     Returns
     -------
     dict of str to array
-        For ``load_state`` of ``alexnet_towers(towers)``. Arrays may share memory with those of `state`.
+        For ``load_state`` of ``alexnet_towers(towers)``. Arrays may share memory with `state`.
 
     Raises
     ------
     ValueError
-        If the arrays are not such a network's: one weight and one bias a layer, in rows that `towers` divides.
+        Unless each layer has one weight and one bias, with a number of rows that `towers` divides.
 
     Examples
     --------
@@ -231,8 +231,8 @@ def tower_state(state: Mapping[str, Array], towers: int = 2) -> dict[str, Array]
         layer, _, parameter = path.partition(".")
         if layer not in _SEGMENT_OF or parameter not in ("weight", "bias") or array.shape[0] % towers:
             raise ValueError(
-                f"state must be of an alexnet(groups={towers}), whose layers have one weight and one bias in rows that "
-                f"{towers} divides; got {path!r} of shape {tuple(array.shape)}"
+                f"state must come from alexnet(groups={towers}), whose layers have one weight and one bias with a "
+                f"number of rows that {towers} divides; got {path!r} of shape {tuple(array.shape)}"
             )
         rows = array.shape[0] // towers
         for t in range(towers):
@@ -244,7 +244,7 @@ _SEGMENT_OF = {"conv1": 0, "conv2": 0, "conv3": 1, "conv4": 1, "conv5": 1, "fc6"
 
 
 def _scaled(width: float, step: int, name: str) -> _Widths:
-    """Return the paper's numbers times `width`, rounded to multiples of `step`."""
+    """Return the paper's widths times `width`, rounded to multiples of `step`."""
     width = as_float(width, "width", 0, 2**20)
     if any(n % step for n in _PAPER):
         raise ValueError(f"{name}={step} must divide AlexNet's 96, 256 and 384 channels")
@@ -263,9 +263,9 @@ def _segments(
     dropout_rng: np.random.Generator,
     where: dict[str, Any],
 ) -> list[dict[str, Layer]]:
-    """Return one tower's layers by name, cut where activations cross; the only tower's are the whole network."""
+    """Return one tower's layers by name, cut where activations cross; a single tower is the whole network."""
     side = as_int(side, "side", SMALLEST)
-    for window, stride in ((7, 4), (3, 2), (3, 2), (3, 2)):  # conv1, 11 less twice the padding, and the poolings
+    for window, stride in ((7, 4), (3, 2), (3, 2), (3, 2)):  # conv1, with 11 less twice the padding, and the poolings
         side = (side - window) // stride + 1
     own = _Widths(*(n // towers for n in widths))
     groups = grouping(own.conv1, own.conv2)
@@ -307,7 +307,7 @@ def _segments(
 
 
 def _blocks(groups: int | ChannelGroups, c_in: int, c_out: int) -> tuple[Any, Any]:
-    """Return the sizes of the consecutive blocks of channels that the groups read and write; None for all together."""
+    """Return the sizes of the consecutive blocks of channels that the groups read and write, or None for one block."""
     if isinstance(groups, ChannelGroups):
         return (groups.in_sizes, groups.out_sizes) if groups.is_contiguous else (None, None)
     return ((c_in // groups,) * groups, (c_out // groups,) * groups) if groups > 1 else (None, None)

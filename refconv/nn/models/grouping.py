@@ -1,4 +1,4 @@
-"""How the convolutions of a model are grouped: a function, a number or a word."""
+"""Channel groups of a model's convolutions, given as a function, a number or a word."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Grouping = Callable[[int, int], int | ChannelGroups]
 
 
 def as_grouping(groups: int | str | Grouping) -> Grouping:
-    """Return a function as it is, and one that says the same for what :func:`refconv.cost.parse_groups` reads.
+    """Return a function unchanged, and turn a specification for :func:`refconv.cost.parse_groups` into a function.
 
     >>> as_grouping(2)(4, 6), as_grouping("log:3")(4, 4)
     (2, ChannelGroups.from_sizes([2, 1, 1], [2, 1, 1]))

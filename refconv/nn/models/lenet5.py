@@ -1,4 +1,4 @@
-"""LeNet-5, whose layer C3 has the first channel groups: unequal ones that overlap."""
+"""LeNet-5, whose layer C3 has the first channel groups, unequal and overlapping."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from refconv.nn.models.grouping import Grouping, as_grouping
 from refconv.nn.pooling import AvgPool
 
 SMALLEST = 32
-"""The paper's side, which leaves C5 one position."""
+"""The paper's side, for which C5 has one position."""
 
 
 def lenet5(
@@ -28,7 +28,7 @@ def lenet5(
     dtype: str = "float32",
     device: Any = None,
 ) -> Sequential:
-    r"""Return LeNet-5, its layer C3 connected by the paper's table or in other groups.
+    r"""Return LeNet-5, with layer C3 connected by the paper's table or in other groups.
 
     ======================================  =================  ==========
     layer                                   output, side 32    parameters
@@ -42,23 +42,23 @@ def lenet5(
     output: linear                          (`classes`,)       850
     ======================================  =================  ==========
 
-    Every layer but the last ends in the paper's sigmoid, 1.7159·tanh(2x/3), under the name of its layer: C1_tanh. In S2
-    and S4 each map has a trained coefficient and bias; the paper's coefficient multiplies the sum of four, here the
-    mean.
+    Every layer except the last ends in the paper's sigmoid, 1.7159·tanh(2x/3), named after the layer, such as C1_tanh.
+    In S2 and S4 each map has a trained coefficient and bias. The paper's coefficient multiplies the sum of four
+    elements, here it multiplies their mean.
 
-    One thing differs from the paper. Its output layer measures distances from F6 to a fixed picture of each digit,
-    7×12 pixels of ±1 drawn by hand, which other classes would not have. Here it is linear, with 850 trained parameters
-    more than the 60,000 of the paper (which :func:`refconv.cost.lenet5` counts); and the loss is a softmax's. Weights
-    start as for :class:`refconv.nn.Conv`, but those of the output with standard deviation 0.01, so that at first all
-    classes are nearly as likely.
+    One thing differs from the paper. The paper's output layer measures distances from F6 to a fixed picture of each
+    digit, 7×12 pixels of ±1 drawn by hand, which would not exist for other classes. Here the output layer is linear,
+    with 850 trained parameters in addition to the paper's 60,000 (which :func:`refconv.cost.lenet5` counts), and the
+    loss is a softmax cross-entropy. Initial weights are as for :class:`refconv.nn.Conv`, but with standard deviation
+    0.01 in the output layer, so that initially all classes are about equally likely.
 
     Parameters
     ----------
     groups : int, str, or callable (c_in, c_out) -> int or ChannelGroups
-        Groups of C3: a number, a word of :func:`refconv.cost.parse_groups`, or a function that chooses them, asked with
-        ``(6, 16)``. "table" is the paper's.
+        Groups of C3: a number, a word for :func:`refconv.cost.parse_groups`, or a function that chooses them, called
+        with ``(6, 16)``. "table" is the paper's.
     c_in, classes, side : int
-        Channels of the images, classes to tell apart, and height and width: at least 32.
+        Channels of the images, number of classes, and height and width, at least 32.
     rng, xp, dtype, device
         As for :class:`refconv.nn.Conv`.
 

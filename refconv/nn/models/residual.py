@@ -1,4 +1,4 @@
-"""A residual network for small images, with groups of any kind."""
+"""A residual network for small images, with any channel groups."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def residual_network(
     dtype: str = "float32",
     device: Any = None,
 ) -> Sequential:
-    r"""Return a residual network for small square images, with convolutions grouped as you choose.
+    r"""Return a residual network for small square images, with any channel groups in its convolutions.
 
     ============================  =============================
     layer                         output (N, …)
@@ -42,25 +42,24 @@ def residual_network(
     ReLU, flatten, linear         (classes,)
     ============================  =============================
 
-    The module x + conv(ReLU(x)) with logarithmic groups is the one that Lee et al. propose; how they put their networks
-    together is not known here. It is replicated to any depth (`blocks`) and width (`channels`).
+    Lee et al. propose the module x + conv(ReLU(x)) with logarithmic groups. How they assemble their networks is not
+    known here. This network repeats the module to any depth (`blocks`) and width (`channels`).
 
-    Only the convolutions in the blocks are grouped, so that networks with different groups differ in nothing else: the
-    first sees the image's channels, and the linear layer sees everything. The linear layer's weight starts small, with
-    standard deviation 0.01, so that at first all classes are nearly as likely. The blocks' weights start at zero:
-    at first every block is the identity, whatever its groups.
+    Only the convolutions in the blocks are grouped, so that networks with different groups differ in nothing else. The
+    first convolution reads all of the image's channels, and the linear layer reads everything. The linear layer's
+    initial weight is small, with standard deviation 0.01, so that initially all classes are about equally likely. The
+    blocks' initial weights are zero, so that initially every block is the identity, for all groups.
 
     Parameters
     ----------
     groups : callable (c_in, c_out) -> int or ChannelGroups
-        Chooses the groups of each block's convolution, here always asked with ``(channels, channels)``.
+        Chooses the groups of each block's convolution; it is called with ``(channels, channels)``.
     channels : int
         Channels of every convolution.
     blocks : int
-        Residual modules of each stage.
+        Residual modules per stage.
     c_in, classes, side : int
-        Channels of the images, classes to tell apart, and height and width: at least 4. An odd side is halved
-        downwards.
+        Channels of the images, number of classes, and height and width, at least 4. Halving an odd side rounds down.
     rng, xp, dtype, device
         As for :class:`refconv.nn.Conv`.
 
@@ -72,7 +71,7 @@ def residual_network(
     Raises
     ------
     ValueError, TypeError
-        If an argument is wrong, or `groups` chooses groups that do not fit.
+        If an argument is wrong, or the groups do not fit.
 
     References
     ----------
