@@ -344,17 +344,6 @@ def trials() -> list[Trial]:
             + sides(layer(512, 768, 28, batch=2), layer(768, 768, 28, batch=2), "forward", ("yes", "no")),
         ),
         Trial(
-            "THIN",
-            choices,
-            "weights per tap and group up to which there are no products",
-            both("THIN", {"yes": NEVER, "no": 0}),
-            [
-                *sides(layer(64, 128, 56, spec="64"), layer(128, 128, 56, spec="64"), "forward", ("yes", "no")),
-                *sides(layer(64, 128, 56, spec="64"), layer(128, 128, 56, spec="64"), "weight gradient", ("yes", "no")),
-                Case(DEPTHWISE, "both gradients", "yes", (("yes", "below"), ("no", "above"))),
-            ],
-        ),
-        Trial(
             "SHARED_ELEMENTS",
             choices,
             "numbers in a weight up to which both gradients come from the same columns",
@@ -362,19 +351,6 @@ def trials() -> list[Trial]:
             [
                 *sides(layer(256, 256, 13), layer(384, 384, 13), "both gradients", ("yes", "no")),
                 *sides(layer(64, 64, 28), layer(512, 512, 13), "both gradients", ("yes", "no")),
-            ],
-        ),
-        Trial(
-            "4 * C >= K",
-            choices,
-            "image channels per position channel from which both gradients come from the same columns",
-            {
-                "yes": source(choices.shares_columns, "4 * C >= K", "True"),
-                "no": source(choices.shares_columns, "4 * C >= K", "False"),
-            },
-            [
-                *sides(layer(16, 128, 28), layer(64, 128, 28), "both gradients", ("no", "yes")),
-                *sides(layer(3, 64, 56), layer(64, 64, 56), "both gradients", ("no", "yes")),
             ],
         ),
         Trial(
@@ -596,17 +572,6 @@ def trials() -> list[Trial]:
                 Case(ALEXNET[2], "forward", "own"),
                 Case(layer(512, 512, 13), "forward", "own"),
                 Case(layer(512, 512, 13), "input gradient", "own"),
-            ],
-        ),
-        Trial(
-            "CACHE_BYTES",
-            layouts,
-            "size of what is worked on at once without products",
-            sizes(layouts, "CACHE_BYTES"),
-            [
-                Case(DEPTHWISE, "forward", "own"),
-                Case(DEPTHWISE, "weight gradient", "own"),
-                Case(DEPTHWISE, "both gradients", "own"),
             ],
         ),
         Trial(

@@ -1,7 +1,8 @@
-"""How Sphinx makes the documentation site (`make site`) out of pages that are also read, and tested, where they lie.
+"""Sphinx settings of the documentation site (`make site`). Its pages are also read, and tested, in the repository.
 
 The source folder is the root of the repository, so a link from one file to another leads to the same place on the site
-and in the repository. What the pages load comes out of installed packages: the site is complete without a network.
+and in the repository. Pages load only files from installed packages, so the site is complete without a network.
+docs/textbook.md includes functions of refconv/textbook.py, which Sphinx reads when it builds the page.
 """
 
 from importlib.metadata import version as installed_version
@@ -42,7 +43,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
-# Pages as they look. MathJax in one file that draws with SVG needs no fonts.
+# Appearance. MathJax in one file that draws with SVG needs no fonts.
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = "refconv"
@@ -50,7 +51,7 @@ html_static_path = ["_static", str(files("sphinx-mathjax-offline") / "static" / 
 html_css_files = ["site.css"]
 html_additional_pages = {"index": "redirect.html"}  # the front page is docs/index.html
 html_copy_source = False
-html_show_search_summary = False  # a page opened from a file may not read another
+html_show_search_summary = False  # a page opened from a file cannot read another
 html_show_copyright = False
 mathjax_path = "tex-svg.js"
 mathjax3_config = {"options": {"enableMenu": False}}
@@ -60,7 +61,7 @@ copybutton_prompt_is_regexp = True
 
 
 def without_last_blank_line(app: Sphinx, page: str, source: list[str]) -> None:
-    """Drop the empty line that ends a doctest and stands below its output."""
+    """Drop the empty line at the end of a doctest, below its output."""
     source[0] = source[0].replace("\n\n```\n", "\n```\n")
 
 

@@ -304,10 +304,6 @@ BREAKS = {
     "engine-always-fast": ("engine.py", "and settings.engine() == \"fast\"", ""),
     "engine-of-other-modules": ("engine.py", "cpu is not None and is_numpy(xp) and", "cpu is not None and"),
     "set-engine-forgets-the-environment": ("settings.py", "os.environ.get(\"REFCONV_ENGINE\") or \"fast\"", "\"fast\""),
-    "shifts-of-another-tap": ("cpu/layouts.py", "matrices[groups, :, index, None]", "matrices[groups, :, -1 - index, None]"),
-    "shifts-keep-the-row-ends": ("cpu/layouts.py", "by_group[:, groups] = _without_padding(total, geo, size)", "by_group[:, groups] = total[..., : math.prod(geo.output)].reshape(by_group[:, groups].shape)"),
-    "shifts-spread-an-infinity": ("cpu/layouts.py", "    spreads = True\n", "    spreads = False\n"),
-    "shifts-of-wide-groups": ("cpu/choices.py", "all(0 < C * K <= THIN", "all(0 < C * K <= 2 * THIN"),
 }  # fmt: skip
 
 

@@ -28,10 +28,10 @@ settings.register_profile("mutation-full", max_examples=60, **_FIRST)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 BOTH_ENGINES = {
-    "test_conv_backward", "test_conv_forward", "test_conv_transpose", "test_errors", "test_messages", "test_properties",
-    "test_torch_agreement",
+    "test_arrays", "test_bounds", "test_conv_backward", "test_conv_forward", "test_conv_transpose", "test_devices",
+    "test_errors", "test_im2col", "test_messages", "test_properties", "test_textbook", "test_torch_agreement",
 }  # fmt: skip
-"""Modules whose tests run with both engines where they have no `backend`, which has them both."""
+"""Modules of the core: their tests run with both engines, through `backend` or, where they do not take it, `engine`."""
 
 _CHOSEN = pytest.StashKey[dict[str, "Backend | str"]]()
 
@@ -63,13 +63,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    is_core = metafunc.module.__name__.rpartition(".")[2] in BOTH_ENGINES
     if "backend" in metafunc.fixturenames:
         params = [
             pytest.param(found, id=name, marks=pytest.mark.skip(reason=found) if isinstance(found, str) else ())
             for name, found in metafunc.config.stash[_CHOSEN].items()
+            if is_core or name != "textbook"
         ]
         metafunc.parametrize("backend", params)
-    elif metafunc.module.__name__.rpartition(".")[2] in BOTH_ENGINES:
+    elif is_core and not metafunc.module.__name__.endswith("test_textbook"):  # which chooses the engine itself
         metafunc.fixturenames.append("engine")
         metafunc.parametrize("engine", ENGINES)
 

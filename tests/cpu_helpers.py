@@ -13,11 +13,11 @@ import pytest
 
 from refconv import set_workers, set_workspace
 from refconv.cpu import threads
-from refconv.cpu.layouts import ChannelsLast, Rows, Shifts, Taps, TapsOfBatch
+from refconv.cpu.layouts import ChannelsLast, Rows, Taps, TapsOfBatch
 from refconv.shapes import Convolution, describe
 from tests.helpers import cut_into
 
-LAYOUTS = (Taps, TapsOfBatch, Rows, ChannelsLast, Shifts)
+LAYOUTS = (Taps, TapsOfBatch, Rows, ChannelsLast)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -25,11 +25,6 @@ def fast_engine() -> Iterator[None]:
     """Test the CPU engine whatever the environment says, also in threads and processes that the tests start."""
     with mock.patch.dict(os.environ, REFCONV_ENGINE="fast"):
         yield
-
-
-def always(layout: type[Taps]) -> Callable[[Convolution], Taps]:
-    """Return a choice of one layout wherever it is possible: Shifts is for stride 1 alone."""
-    return lambda call: Taps() if layout is Shifts and max(call.geometry.stride) > 1 else layout()
 
 
 def described(x_shape: tuple[int, ...], weight_shapes: Any, **options: Any) -> Convolution:

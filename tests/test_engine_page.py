@@ -55,14 +55,14 @@ def test_a_line_that_has_changed_is_seen():
 
 def test_an_engine_is_timed_both_ways():
     thresholds = script("benchmarks/thresholds.py")
-    case = thresholds.Case(Layer("", 2, 1, 6, 2, 3, padding=1), "forward", "", (("yes", "below"), ("no", "above")))
-    ways = {"yes": thresholds.constant(choices, "THIN", 2), "no": thresholds.constant(choices, "THIN", 0)}
-    trial = thresholds.Trial("THIN", choices, "", ways, [case])
+    case = thresholds.Case(Layer("", 2, 1, 6, 2, 3, padding=1), "forward", "", (("no", "below"), ("yes", "above")))
+    ways = {"yes": thresholds.constant(choices, "HEAVY", 0), "no": thresholds.constant(choices, "HEAVY", 2**60)}
+    trial = thresholds.Trial("HEAVY", choices, "", ways, [case])
     found = thresholds.result(trial, case, 2, 0.0)
-    assert (found["side"], found["chosen"], list(found["gains"])) == ("below", "yes", ["no"])
+    assert (found["side"], found["chosen"], list(found["gains"])) == ("below", "no", ["yes"])
     assert found["call"] == "1→2 channels, 3×3, 2×6×6"
     assert set(found["seconds"]) == {"yes", "no"}
-    with thresholds.constant(choices, "THIN", 0)():
+    with thresholds.constant(choices, "HEAVY", 0)():
         assert thresholds.result(trial, case, 1, 0.0)["side"] == "above"
 
 

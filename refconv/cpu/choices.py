@@ -11,25 +11,27 @@ import functools
 import math
 from collections.abc import Callable
 
-from refconv.cpu.layouts import ChannelsLast, Rows, Shifts, Taps, TapsOfBatch, rows_to_copy
+from refconv.cpu.layouts import ChannelsLast, Rows, Taps, TapsOfBatch, rows_to_copy
 from refconv.shapes import Convolution, Geometry
 
 MULTIPLY = 0.012
-"""Nanoseconds of one core for a multiply-add of a large matrix product. Only the ratios of these costs matter."""
+"""Nanoseconds of one core for a multiply-add of a large matrix product.
 
-NARROW = 30
+Only the ratios of these costs matter. They lie between those of two machines of 2025, an AMD EPYC and an Intel Xeon."""
+
+NARROW = 25
 """A product of r rows takes 1 + NARROW / r times as long for each multiply-add."""
 
-COPY = 0.35
+COPY = 0.3
 """Nanoseconds for an element that im2col copies."""
 
-SUM = 0.18
+SUM = 0.12
 """Nanoseconds for an element of a product that is added to a sum."""
 
-SCATTER, SCATTER_APART = 1.0, 3.0
+SCATTER, SCATTER_APART = 0.8, 1.8
 """Nanoseconds for an element that col2im adds where neighbouring windows are next to each other, or apart."""
 
-CALL = 1750
+CALL = 1300
 """Nanoseconds for another product, however small."""
 
 LARGEST = 2**22
@@ -48,10 +50,6 @@ DEEP = 4
 PAYS_OFF = 1024
 """Minimum positions in a batch that make transposing the weight pay off."""
 
-THIN = 2
-"""Most weights per tap in each group (image times position channels) that make element-wise arithmetic faster than
-matrix products."""
-
 SHARED_ELEMENTS = 2**20
 """Largest weight whose gradient is computed from the columns of the input gradient, in numbers of four bytes."""
 
@@ -66,8 +64,6 @@ def for_images(call: Convolution) -> Taps:
 
 def for_kernels(call: Convolution) -> Taps:
     """Return the fastest layout for kernels: sums over the batch."""
-    if _is_thin(call):
-        return Shifts()
     if _suits_channels_last(call):
         return ChannelsLast()
     # Rows would add up a sum for each sample, which costs time where a sample has few columns.
@@ -82,8 +78,6 @@ def for_both(call: Convolution) -> Taps:
 
 @functools.lru_cache(maxsize=256)
 def _for_images(call: Convolution) -> Taps:
-    if _is_thin(call):
-        return Shifts()
     taps = math.prod(call.geometry.kernel)
     weights = max((C * K * taps for _, C, K in call.sides), default=0)
     if call.batch > 1 and math.prod(call.geometry.output) <= FEW and weights >= HEAVY:
@@ -104,12 +98,6 @@ def _suits_channels_last(call: Convolution) -> bool:
         and call.batch * math.prod(geo.output) >= PAYS_OFF
         and call.groups.parameter_count(geo.kernel, bias=False) <= LARGEST
     )
-
-
-def _is_thin(call: Convolution) -> bool:
-    """Return whether element-wise arithmetic on shifted images is possible and faster than matrix products."""
-    geo = call.geometry
-    return math.prod(geo.kernel) > 1 and max(geo.stride) == 1 and all(0 < C * K <= THIN for _, C, K in call.sides)
 
 
 def _is_deep(call: Convolution) -> bool:
@@ -159,8 +147,6 @@ def correlation_pays(call: Convolution, reversed_: Geometry, phases: int) -> boo
 def shares_columns(call: Convolution, item_bytes: int) -> bool:
     """Return whether both gradients are faster from the same columns, those of the output gradient.
 
-    The sums of a weight must be small enough to keep several. Products with the columns of y instead of x are slow
-    where x has few channels.
+    Several sums of a weight are kept, so it must be small.
     """
-    weights = call.groups.parameter_count(call.geometry.kernel, bias=False)
-    return weights * item_bytes <= 4 * SHARED_ELEMENTS and all(4 * C >= K for _, C, K in call.sides)
+    return call.groups.parameter_count(call.geometry.kernel, bias=False) * item_bytes <= 4 * SHARED_ELEMENTS

@@ -7,7 +7,6 @@ are operands of one matrix product, or of one per tap of the first axis; these a
     TapsOfBatch     (G, C·T, N·L)          the textbook: samples are more columns
     Rows            (N, G, T'·C, L)        each tap of the first axis is a slice of one copy
     ChannelsLast    (G, o1·N·L', T'·C)     the same slices, transposed: a row for each window, its channels together
-    Shifts          (N, G, C, Q)           no columns: the padded image, flattened; each tap is a shift of it
 
 With a 1×1 kernel, Taps copies nothing. Rows copies least and suits most calls. ChannelsLast copies runs of k·C numbers
 where the others copy a row of outputs, and adds the batch's samples as rows of one product, so that BLAS prepares the
@@ -25,20 +24,11 @@ are contiguous, so a matrix product reads them in place,
 
 and with a larger stride they are contiguous once R has its rows phase by phase, p = s1·m + r.
 
-Shifts slices along every axis. With stride 1, tap t reads the flattened padded image P[n, c, q] at a constant distance
-q(t) from the position's own place q(l), so that
-
-    y[k, q] = Σ_{c,t}  w[k, (c,t)] · P[c, q + q(t)]          at all q at once, also between rows, where nothing is kept
-
-is a few passes of element-wise arithmetic, and the gradient of w a dot product for each tap. With a weight or two per
-tap, as in depthwise convolution, matrix products are mere overhead, and this is several times faster.
-
 M. Cho, D. Brand, "MEC: Memory-efficient Convolution for Deep Neural Network", ICML 2017.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -48,15 +38,11 @@ import numpy as np
 from refconv import padding
 from refconv.arrays import Array, DType, strided, sum_axis, windows
 from refconv.im2col import gather_columns
-from refconv.integers import cut
 from refconv.padding import Run
 from refconv.shapes import Geometry
 
 Columns = Any
 """Operands of matrix products, one per tap of the first axis or a single one: an array of all, or a list."""
-
-CACHE_BYTES = 2**19
-"""What Shifts works on at once: about half of a core's second-level cache (benchmarks/thresholds.py)."""
 
 LOCKED = 500
 """NumPy keeps the interpreter's lock in a call with fewer results than this, and other threads wait: the constant in
@@ -74,12 +60,6 @@ class Taps:
 
     by_rows = False
     """Whether the first axis is sliced instead of copied."""
-
-    has_columns = True
-    """Whether elements are copied for their taps."""
-
-    spreads = False
-    """Whether sums also multiply zeros with elements that no window combines, so that an infinity would spread."""
 
     def kernels(self, kernels: Array, geo: Geometry) -> tuple[list[Array], Array | None, Array]:
         """Return kernels (G, K, C·T) or (G, K, C, k1, …, kd) as matrices (G, K, rows), one per product.
@@ -228,77 +208,6 @@ class ChannelsLast(Rows):
         if isinstance(columns, list):
             return np.stack([positions @ column for column in columns])
         return positions @ columns
-
-
-class Shifts(Taps):
-    """(N, G, C, Q): the padded image, flattened; each tap is a shift of it. For stride 1."""
-
-    has_columns = False
-    spreads = True
-
-    def gather(self, padded: Array, geo: Geometry, groups: int) -> Columns:
-        """Return the flattened image, and its geometry."""
-        batch, channels, *size = padded.shape
-        return padded.reshape(batch, groups, channels // groups, math.prod(size)), geo, tuple(size)
-
-    def positions(
-        self, kernels: Sequence[Array], columns: Columns, shape: Sequence[int], into: Array | None = None
-    ) -> Array:
-        """Return Σ kernels · shifts as `shape` (N, G·K, o1, …, od), in `into` if it is given."""
-        (matrices,), (flat, geo, size) = kernels, columns
-        batch, G, C, _ = flat.shape
-        K, dtype = matrices.shape[1], flat.dtype
-        result = np.empty(shape, dtype) if into is None else into
-        by_group = np.reshape(result, (batch, G, K, *geo.output), copy=False)
-        shifts, length = _shifts(geo, size)
-        for groups in _cached(flat, K):
-            total = np.empty((batch, groups.stop - groups.start, K, geo.output[0] * math.prod(size[1:])), dtype)
-            product, start = np.empty((*total.shape[:3], length), dtype), total[..., :length]
-            for index, (c, shift) in enumerate(itertools.product(range(C), shifts)):
-                image, weights = flat[:, groups, None, c, shift : shift + length], matrices[groups, :, index, None]
-                np.multiply(image, weights, out=product if index else start)
-                if index:
-                    start += product
-            by_group[:, groups] = _without_padding(total, geo, size)
-        return result.reshape(shape)
-
-    def sums(self, positions: Array, columns: Columns) -> Array:
-        """Return Σ_n positions · shifts, (1, G, K, C·T), for positions (N, G, K, o1, …, od)."""
-        flat, geo, size = columns
-        batch, G, C, _ = flat.shape
-        K, (_, length) = positions.shape[2], _shifts(geo, size)
-        steps = [math.prod(size[axis + 1 :]) * step * flat.strides[-1] for axis, step in enumerate(geo.dilation)]
-        found = np.empty((G, K, C, *geo.kernel), flat.dtype)
-        for groups in _cached(flat, K):
-            wide = np.zeros((batch, groups.stop - groups.start, K, geo.output[0] * math.prod(size[1:])), flat.dtype)
-            _without_padding(wide, geo, size)[...] = np.conj(positions[:, groups])  # vecdot conjugates it again
-            image = flat[:, groups]
-            shape, strides = (*image.shape[:3], *geo.kernel, length), (*image.strides[:3], *steps, flat.strides[-1])
-            taps = strided(image, shape, strides)  # (N, G, C, k1, …, kd, length)
-            wide = wide[..., :length].reshape(*wide.shape[:3], *(1,) * (1 + len(steps)), length)
-            found[groups] = np.vecdot(wide, taps[:, :, None]).sum(axis=0, dtype=flat.dtype)
-        return found.reshape(1, G, K, C * math.prod(geo.kernel))
-
-
-def _shifts(geo: Geometry, size: Sequence[int]) -> tuple[list[int], int]:
-    """Return how far each tap shifts a flattened image, and the number of places from the first output to the last."""
-    steps = [math.prod(size[axis + 1 :]) for axis in range(len(size))]
-    taps = itertools.product(
-        *(range(0, d * k * step, d * step) for k, d, step in zip(geo.kernel, geo.dilation, steps, strict=True))
-    )
-    return list(map(sum, taps)), 1 + sum((o - 1) * step for o, step in zip(geo.output, steps, strict=True))
-
-
-def _without_padding(wide: Array, geo: Geometry, size: Sequence[int]) -> Array:
-    """View positions (N, G, K, o1·P2·…·Pd) as (N, G, K, o1, …, od)."""
-    wide = np.reshape(wide, (*wide.shape[:3], geo.output[0], *size[1:]), copy=False)
-    return wide[(..., *[slice(o) for o in geo.output])]
-
-
-def _cached(flat: Array, K: int) -> tuple[slice, ...]:
-    """Cut groups so that the image and two arrays of positions stay in a core's cache."""
-    batch, G, C, Q = flat.shape
-    return cut(G, max(1, CACHE_BYTES // (batch * (C + 2 * K) * Q * flat.itemsize)))
 
 
 # --- Kernels by tap ---

@@ -117,8 +117,7 @@ class _Tiles:
     watch: Watch
 
     def plan(self, *, split_channels: bool, sums_batch: bool) -> Plan:
-        layout = self.layout
-        cuts = Cuts(split_channels, sums_batch, True, layout.joins_samples, layout.by_rows, layout.has_columns)
+        cuts = Cuts(split_channels, sums_batch, joins_samples=self.layout.joins_samples, by_rows=self.layout.by_rows)
         return make_plan(self.call, self.dtype.itemsize, cuts)
 
     def columns(self, image: Array, tile: Tile) -> Columns:
@@ -272,19 +271,13 @@ def _scatter_columns(
 
 
 def _outer(
-    call: Convolution,
-    positions: Array,
-    image: Array,
-    dtype: DType,
-    kernels: Sequence[Array] | None = None,
-    layout: Taps | None = None,
+    call: Convolution, positions: Array, image: Array, dtype: DType, kernels: Sequence[Array] | None = None
 ) -> Work:
     """Positions and image -> `kernels` (G, K, C·T) of each block: w = Σ_n y[n] · im2col(P[n])ᵀ."""
     kernels = _empty_kernels(call, dtype) if kernels is None else kernels
     if all(0 in kernel.shape for kernel in kernels) or call.batch == 0:
         return Work(Job((), 1), lambda: kernels)
-    layout = choices.for_kernels(call) if layout is None else layout
-    tiles = _Tiles(call, np.dtype(dtype), layout, Watch(layout.spreads))
+    tiles = _Tiles(call, np.dtype(dtype), choices.for_kernels(call), Watch(False))
     plan = tiles.plan(split_channels=True, sums_batch=True)
 
     def sums(tile: Tile) -> Array:
@@ -293,13 +286,7 @@ def _outer(
 
     taps = math.prod(call.geometry.kernel)
     by_tap = [kernel.reshape(*kernel.shape[:2], kernel.shape[2] // taps, taps) for kernel in kernels]
-
-    def result() -> Sequence[Array]:
-        if tiles.watch.found:
-            compute(_outer(call, positions, image, dtype, kernels, Taps()))
-        return kernels
-
-    return Work(Job(_sum_tasks(plan, sums, by_tap, layout), plan.tile_bytes), result)
+    return Work(Job(_sum_tasks(plan, sums, by_tap, tiles.layout), plan.tile_bytes), lambda: kernels)
 
 
 def _sum_tasks(

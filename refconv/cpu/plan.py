@@ -73,7 +73,6 @@ class Cuts(NamedTuple):
     cut_rows: bool = True  # rows of the image are independent
     joins_samples: bool = False  # one product takes the columns of several samples
     by_rows: bool = False  # columns are sliced along the first axis, not copied (refconv.cpu.layouts.Rows)
-    has_columns: bool = True
 
 
 def make_plan(call: Convolution, item_bytes: int, cuts: Cuts) -> Plan:
@@ -96,7 +95,7 @@ def make_plan(call: Convolution, item_bytes: int, cuts: Cuts) -> Plan:
 
 @functools.lru_cache(maxsize=256)
 def _plan(call: Convolution, item_bytes: int, cuts: Cuts, tile: int, task: int, budget: int) -> Plan:
-    scratch = _Scratch(call.geometry, item_bytes, cuts.by_rows, cuts.has_columns)
+    scratch = _Scratch(call.geometry, item_bytes, cuts.by_rows)
     rows = _rows_of_a_tile(call, cuts, scratch, tile)
     sums = sum(count * C * K for count, C, K in call.sides) * scratch.taps * item_bytes
     # Threads share a sum over the batch: each takes some channels if the sum is large, otherwise part of the batch.
@@ -146,7 +145,6 @@ class _Scratch:
     geo: Geometry
     item_bytes: int
     by_rows: bool
-    has_columns: bool
 
     @property
     def taps(self) -> int:
@@ -160,8 +158,7 @@ class _Scratch:
     @property
     def _copies(self) -> int:
         """How often im2col copies an image channel for each position."""
-        copies = math.prod(self.geo.kernel[1:]) * self.geo.stride[0] if self.by_rows else self.taps
-        return copies if self.has_columns else 0
+        return math.prod(self.geo.kernel[1:]) * self.geo.stride[0] if self.by_rows else self.taps
 
     def image_row(self, C: int) -> int:
         """For one output row: the columns of C image channels, and the padded rows that it reads first."""
