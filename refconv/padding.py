@@ -36,7 +36,7 @@ class Run:
         last = max(first, min(self.stop, stop))
         return Run(first, last, self.source + self.step * (first - self.start), self.step)
 
-    def shift(self, origin: int, source_origin: int = 0) -> Run:
+    def shift(self, origin: int, source_origin: int) -> Run:
         """Return the run with padded positions counted from `origin`, and input positions from `source_origin`."""
         return Run(self.start - origin, self.stop - origin, self.source - source_origin, self.step)
 

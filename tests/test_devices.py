@@ -58,6 +58,7 @@ def test_columns_stay_on_the_device(padding: int) -> None:
     x = np.arange(1.0, 61.0).reshape(1, 3, 4, 5)
     columns = refconv.im2col(x, (2, 3), padding=padding)
     BACKEND.assert_equal(refconv.im2col(BACKEND.asarray(x), (2, 3), padding=padding), columns)
+    BACKEND.assert_equal(refconv.im2col(BACKEND.asarray(x[:0]), (2, 3), padding=padding), columns[:0])
     back = refconv.col2im(BACKEND.asarray(columns), x.shape, (2, 3), padding=padding)
     BACKEND.assert_equal(back, refconv.col2im(columns, x.shape, (2, 3), padding=padding))
 

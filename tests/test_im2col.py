@@ -125,6 +125,11 @@ def test_empty(backend: Backend, shape: Any) -> None:
     backend.assert_equal(refconv.col2im(columns, shape, (2, 2)), x)
 
 
+def test_no_channels_and_no_batch_axis(backend: Backend) -> None:
+    columns = refconv.im2col(backend.asarray(np.zeros((0, 3, 4), "float32")), (2, 2))
+    backend.assert_equal(columns, np.zeros((0, 6), "float32"))
+
+
 @pytest.mark.parametrize("kernel", [1, (1, 1), (3, 4)])
 def test_inputs_are_not_changed_and_results_are_new(kernel: Any) -> None:
     x = arange((1, 2, 3, 4))

@@ -20,8 +20,7 @@ from refconv import settings
 from refconv.integers import cut
 
 TASK_BYTES = 2**22
-"""Small samples and groups are gathered into tasks of up to this size, and work on less runs in the calling thread:
-starting a thread takes about 0.1 ms, in which a core reads and writes about 1 MiB (benchmarks/thresholds.py)."""
+"""Work on less memory than this runs in the calling thread: starting others takes longer (benchmarks/thresholds.py)."""
 
 
 @dataclass(frozen=True, slots=True)
