@@ -299,7 +299,6 @@ BREAKS = {
     "textbook-blocks-of-the-first": ("textbook.py", "x = read(xp, x, call.image_side, block.image)", "x = read(xp, x, call.image_side, slice(0, block.image.stop - block.image.start))"),
     "textbook-bias-before-the-sum-is-rounded": ("textbook.py", "shift = xp.astype(bias[channels], part.dtype, copy=False)", "shift, part = bias[channels], xp.astype(part, out.dtype, copy=False)"),
     "textbook-weight-copied-for-each-sample": ("textbook.py", "Y = matmul(xp, kernels, _columns", "kernels = xp.concat([kernels] * call.batch, axis=0)[: block.count, ...]\n            Y = matmul(xp, kernels, _columns"),
-    "padding-reflected-with-its-edge": ("padding.py", "Run(0, before, before, -1)", "Run(0, before, before - 1, -1)"),
     "fold-forgets-a-replicated-border": ("padding.py", "part = sum_axis(xp, part, replicated, keepdims=True)", "part = part[(..., *[slice(0, 1) if run.step == 0 else slice(None) for run in combination])]"),
     "engine-always-fast": ("engine.py", "and settings.engine() == \"fast\"", ""),
     "engine-of-other-modules": ("engine.py", "cpu is not None and is_numpy(xp) and", "cpu is not None and"),

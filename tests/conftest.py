@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -76,15 +76,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine", ENGINES)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Run a test with the engine of its parameters: that of a NumPy backend, or `engine`."""
-    params = item.callspec.params if hasattr(item, "callspec") else {}
+@pytest.fixture(autouse=True)
+def _engine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run a test with the engine of its parameters, that of a NumPy backend or `engine`, in all its threads."""
+    params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     backend, engine = getattr(params.get("backend"), "name", None), params.get("engine")
     if backend in NUMPY:
         engine = "textbook" if backend == "textbook" else "fast"
     with mock.patch.dict(os.environ, {"REFCONV_ENGINE": engine} if engine in ENGINES else {}):
-        return (yield)
+        yield
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

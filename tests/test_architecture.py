@@ -131,17 +131,20 @@ def imports_of_cpu(sources: Sources) -> list[str]:
 def dispatches(sources: Sources) -> list[str]:
     """Return where the core tells array modules apart outside arrays.py, engine.py and cpu/.
 
-    Namespaces must not be compared (``xp is np``), asked for their name or whether they are NumPy, nor arrays asked for
-    their class. Numbers and sequences may: integers.py, shapes.py and groups.py accept NumPy's.
+    No array module is imported, NumPy included. Namespaces are not compared (``xp is xnp``), nor asked for their name
+    or whether they are NumPy. Numbers and sequences may be: integers.py, shapes.py and groups.py accept NumPy's.
     """
     found = []
     for path, text in sources.items():
         if short(module_name(path)) not in CORE - {"arrays", "engine", "cpu"} - INTEGERS:
             continue
-        for node in ast.walk(ast.parse(text)):
+        tree = ast.parse(text)
+        names = {name.split(".")[0] for name in imported(path, ast.walk(tree))}
+        found += [f"{path} imports {name}" for name in sorted(names & {"numpy", *HEAVY})]
+        for node in ast.walk(tree):
             code = ast.unparse(node)
             if (
-                (isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Is | ast.IsNot) and "xp" in code.split())
+                (isinstance(node, ast.Compare) and "xp" in code.split())
                 or (isinstance(node, ast.Attribute) and code.endswith((".__name__", ".__class__")) and "xp" in code)
                 or (isinstance(node, ast.Call) and code.startswith(("is_numpy(", "hasattr(xp")))
                 or (isinstance(node, ast.Call) and code.startswith("isinstance(") and "ndarray" in code)
@@ -202,11 +205,17 @@ def test_one_file_tells_array_modules_apart():
 
 
 @pytest.mark.parametrize(
-    "code", ["xp is np", "np is not xp", "xp.__name__", "is_numpy(xp)", "isinstance(x, np.ndarray)"]
+    "code", ["xp is np", "np is not xp", "xp == np", "xp.__name__", "is_numpy(xp)", "isinstance(x, np.ndarray)"]
 )
 def test_a_dispatch_on_the_array_module_is_caught(code):
     assert len(dispatches({"refconv/textbook.py": f"if {code}:\n    pass"})) == 1
     assert dispatches({"refconv/arrays.py": f"if {code}:\n    pass"}) == []
+
+
+@pytest.mark.parametrize("text", ["import numpy as np", "def f():\n    from numpy import ndarray", "import torch"])
+def test_an_import_of_an_array_module_is_caught(text):
+    assert len(dispatches({"refconv/im2col.py": text})) == 1
+    assert dispatches({"refconv/cpu/plan.py": text, "refconv/shapes.py": text}) == []
 
 
 @pytest.mark.parametrize(

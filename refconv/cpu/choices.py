@@ -22,13 +22,13 @@ Only the ratios of these costs matter. They lie between those of two machines of
 NARROW = 25
 """A product of r rows takes 1 + NARROW / r times as long for each multiply-add."""
 
-COPY = 0.3
+COPY = 0.25
 """Nanoseconds for an element that im2col copies."""
 
 SUM = 0.12
 """Nanoseconds for an element of a product that is added to a sum."""
 
-SCATTER, SCATTER_APART = 0.8, 1.8
+SCATTER, SCATTER_APART = 1.0, 1.8
 """Nanoseconds for an element that col2im adds where neighbouring windows are next to each other, or apart."""
 
 CALL = 1300
