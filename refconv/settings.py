@@ -117,9 +117,9 @@ def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noq
     The budget covers everything a call needs beyond its arguments, its result and copies of the weight, over all its
     threads.
 
-    The textbook cuts the batch to fit the budget; a single sample may exceed it. On whole numbers every budget gives the
-    same result. On real numbers another number of samples may change the last bits: a weight gradient is then summed
-    in another order, and BLAS may sum products of another size differently.
+    The textbook cuts the batch to fit the budget; a single sample may exceed it. On whole numbers every budget gives
+    the same result. On real numbers it may change the last bits: a weight gradient is then summed in another order, and
+    BLAS may sum products of another size differently.
 
     The fast engine also cuts groups and rows, and its result has the same bits for every budget: sums are cut by shape
     alone, into tiles of at most 4 MiB (8 for many small groups or small images). A smaller budget can be exceeded by
