@@ -1,25 +1,40 @@
 r"""Convolution, transposed convolution and their gradients: the whole idea on one page, for every array module.
 
-N batch · G groups · C image channels of one group · K position channels of one group · T = k1·…·kd taps of the kernel ·
-L = o1·…·od positions · P padded image · w (G, K, C·T) kernels · y positions. Everything is one trilinear form: in each
-group,
+The *image* is padded and read through windows; the *positions* have one element per window. A convolution computes
+positions y from an image x. A transposed convolution computes an image y from positions x.
+
+    N  samples of the batch            T = k1·…·kd  taps of the kernel
+    G  groups                          L = o1·…·od  positions of the window
+    C  image channels of one group     P  padded image (N, G·C, P1, …, Pd)
+    K  position channels of one group  w  kernels (G, K, C·T)
+
+Everything is one sum, linear in each of its three factors y, w and P. In each group,
 
     F(y, w, P) = Σ_{n,k,l} Σ_{c,t}  y[n,k,l] · w[k,(c,t)] · P[n, c, l·stride + t·dilation]
 
-Let X = im2col(P), a matrix (C·T, N·L) with a column for each window. Leave out one of y, w and P, and one of three
-passes remains:
+(With the output's gradient as y, F is the loss of notebook 3.) Let X = im2col(P), a matrix (C·T, N·L) with a column for
+each window. Leave out one of y, w and P, and one of three passes remains; in the brackets, g numbers the groups:
 
     correlate   y = w · X               [g,k,ct] [g,ct,nl] -> [g,k,nl]
     scatter     P = col2im(wᵀ · y)      [g,ct,k] [g,k,nl]  -> [g,ct,nl]
     outer       w = y · Xᵀ              [g,k,nl] [g,nl,ct] -> [g,k,ct]
 
-A convolution is ``correlate`` (its x is the image). Its gradients for g are scatter(g, conj(w)) and
-outer(g, conj(x)). A transposed convolution is ``scatter`` (its x are the positions, its y is the image), so its
-gradients are correlate(g, conj(w)) and outer(conj(x), g). Groups are a batch axis of every product: no pass mixes two
-of them. Unequal groups are a loop over blocks of equal ones.
+With `grad`, the gradient of the output, and without the arguments `call`, `bias` and `dtype`, the passes compute
 
-Arrays are batched and channels first; `call` describes shapes and groups; `w` has one array of kernels per block.
-docs/gradients.md derives the three passes; refconv/cpu/ computes the same sums faster on NumPy.
+                              output            gradient of x             gradient of w
+    convolution               correlate(x, w)   scatter(grad, conj(w))    outer(grad, conj(x))
+    transposed convolution    scatter(x, w)     correlate(grad, conj(w))  outer(conj(x), grad)
+
+The gradient of the bias is the sum of `grad` over all axes but the channels (`_bias_grad` in conv.py).
+
+Groups are a batch axis of every product, so no pass mixes two of them. A *block* is a run of groups of equal size:
+equal groups are one block, and for unequal groups every pass loops over blocks. `w` is a list with one array of kernels
+per block, in the data type of the sums (by default float32 for float16 operands). A *side* is the channels of the image
+or of the positions. Its *listed* channels are the channel lists of all groups, one after another.
+
+conv.py checks the arguments, converts arrays to (N, channels, …), describes shapes and groups in `call`, and calls the
+passes. engine.py chooses between this file and, on NumPy, refconv/cpu/, which computes the same sums faster.
+docs/gradients.md derives the three passes.
 """
 
 from __future__ import annotations
@@ -66,7 +81,7 @@ def correlate(call: Convolution, x: Array, w: Sequence[Array], bias: Array | Non
 
 
 def scatter(call: Convolution, y: Array, w: Sequence[Array], bias: Array | None = None) -> Array:
-    """Return x = unpad(col2im(wᵀ · y)) + bias: positions (N, channels, o1, …, od) -> image (N, channels, D1, …, Dd)."""
+    """Return x = fold(col2im(wᵀ · y)) + bias: positions (N, channels, o1, …, od) -> image (N, channels, D1, …, Dd)."""
     xp, side, geo = array_namespace(y), call.image_side, call.geometry
     x = _empty(xp, call, side, geo.size, y)
     for n in _slices(call, w[0]):
@@ -74,6 +89,7 @@ def scatter(call: Convolution, y: Array, w: Sequence[Array], bias: Array | None 
         for block, kernels in zip(call.blocks, w, strict=True):
             Y = _positions(xp, call, y[n, ...], block, kernels.dtype)  # (G, K, N·L)
             P = scatter_columns(xp, matmul(xp, xp.matrix_transpose(kernels), Y), geo, n.stop - n.start)
+            # P is (N, G·C, P1, …, Pd); fold, the adjoint of pad, removes the padding.
             parts.append((block.image, fold(xp, P, axis_runs(geo), geo.size)))
         write(xp, x, n, side, parts, bias)
     return x
@@ -93,7 +109,7 @@ def outer(call: Convolution, y: Array, x: Array, dtype: DType) -> list[Array]:
 
 
 def gradients(call: Convolution, y: Array, w: Sequence[Array], x: Array) -> tuple[Array, list[Array]]:
-    """Return scatter(y, w) and outer(y, x): both gradients of a convolution."""
+    """Return scatter(y, w) and outer(y, x): the gradients of a convolution, with y the gradient of its output."""
     return scatter(call, y, w), outer(call, y, x, w[0].dtype)
 
 
@@ -118,14 +134,14 @@ def _positions(xp: Namespace, call: Convolution, y: Array, block: ListedBlock, d
 
 
 def read(xp: Namespace, array: Array, side: ChannelSide, listed: slice) -> Array:
-    """Return some listed channels of (N, channels, …): a slice, or a copy where groups share or reorder channels."""
+    """Return some listed channels of (N, channels, …): a slice, or a copy if groups share, skip or reorder channels."""
     if side.is_contiguous:
         return array[:, listed, ...]
     return xp.take(array, xp.asarray(side.listed[listed], dtype=xp.int64, device=device(array)), axis=1)
 
 
 def write(xp: Namespace, out: Array, n: slice, side: ChannelSide, parts: Sequence[Any], bias: Array | None) -> None:
-    """Write parts, pairs (listed channels, array), to samples n of `out`: add shared channels and bias, round once."""
+    """Write parts, pairs (listed channels, array), to samples n of `out`: sum shared channels, add bias, round once."""
     if not side.is_contiguous:
         parts = [(slice(0, side.channels), _onto_channels(xp, side, [part for _, part in parts]))]
     for channels, part in parts:
@@ -136,10 +152,11 @@ def write(xp: Namespace, out: Array, n: slice, side: ChannelSide, parts: Sequenc
 
 
 def _onto_channels(xp: Namespace, side: ChannelSide, parts: Sequence[Array]) -> Array:
-    """Add listed channels to the channels they were read from: the adjoint of reading, done by reading alone."""
+    """Add the listed channels of all blocks to the channels that they name: the adjoint of `read`, done by `take`."""
     batch, _, *size = parts[0].shape
     zero = xp.zeros((batch, 1, *size), dtype=parts[0].dtype, device=device(parts[0]))
-    listed = xp.concat([*parts, zero], axis=1)  # (N, listed + 1, …); table entry `listed` names the zero channel
+    listed = xp.concat([*parts, zero], axis=1)  # (N, listed channels and a zero one, …)
+    # Table i has the place in `listed` where each channel occurs for the i-th time, or else that of the zero channel.
     tables = [xp.asarray(table, dtype=xp.int64, device=device(zero)) for table in side.gather_tables()]
     total = xp.take(listed, tables[0], axis=1)
     for table in tables[1:]:
@@ -148,6 +165,7 @@ def _onto_channels(xp: Namespace, side: ChannelSide, parts: Sequence[Array]) -> 
 
 
 def _empty(xp: Namespace, call: Convolution, side: ChannelSide, size: Shape, like: Array) -> Array:
+    """Return an array (N, channels, *size) for the result, with the data type and device of `like`."""
     return xp.empty((call.batch, side.channels, *size), dtype=native_dtype(xp, like), device=device(like))
 
 
@@ -155,15 +173,20 @@ def _empty(xp: Namespace, call: Convolution, side: ChannelSide, size: Shape, lik
 
 
 def _slices(call: Convolution, like: Array) -> tuple[slice, ...]:
-    """Cut the batch into slices whose scratch arrays fit the workspace; a single sample may exceed it."""
+    """Cut the batch into slices whose scratch arrays, of the data type of `like`, fit the workspace if possible.
+
+    A slice has at least one sample.
+    """
     return _cut_batch(call, item_bytes(dtype_of(like)), workspace.get())
 
 
 @functools.lru_cache(maxsize=256)
 def _cut_batch(call: Convolution, number_bytes: int, budget: int) -> tuple[slice, ...]:
     geo = call.geometry
+    # Numbers per sample and channel.
     L, columns, padded = elements(geo.output), elements(geo.kernel) * elements(geo.output), elements(geo.padded)
-    # Columns, image and padded image; positions twice, as they lie in the array and in the product.
+    # Per sample and block: columns, image and padded image; positions twice, in the array and in the product.
     each = [count * (C * (columns + 2 * padded) + 2 * K * L) for count, C, K in call.sides]
+    # Unless the groups are consecutive runs of channels, `write` needs the results of all blocks together.
     kept = 0 if call.groups.is_contiguous else sum(count * (2 * C * padded + 2 * K * L) for count, C, K in call.sides)
     return cut(call.batch, even(call.batch, budget // max(1, (max(each, default=0) + kept) * number_bytes)))
