@@ -593,6 +593,8 @@ def _stopping() -> Iterator[list[int]]:
 @contextlib.contextmanager
 def _handling(handler: Callable[[int, Any], object], *more: int) -> Iterator[None]:
     """Handle the signals that end a process, and more. Where a hang-up is ignored, as under nohup, it stays so."""
+    import numpy.random  # noqa: F401 - its compiled modules, while being imported, swallow an exception from a handler
+
     numbers = [signal.SIGTERM, *more]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)

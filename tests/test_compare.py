@@ -39,6 +39,7 @@ from refconv.experiments.tables import COLUMNS, markdown, summary, table_rows
 from refconv.experiments.trainings import CompareError, CompareSettings
 from refconv.experiments.widths import Network, match_width, residual_cost
 from refconv.nn import Conv, Linear, Recipe, Split, residual_network
+from refconv.settings import engine, set_engine
 
 for module in ("scipy", "matplotlib"):
     pytest.importorskip(module, reason=f"{module} is not installed")
@@ -273,6 +274,22 @@ def ends(folder: Path) -> Any:
     first, *rows = map(json.loads, (folder / RESULTS).read_text().splitlines())
     timeless = sorted(json.dumps({**row, "seconds": 0}) for row in rows)
     return first, timeless, [(folder / name).read_bytes() for name in (SUMMARY, TABLE, FIGURE)]
+
+
+class TextbookRecipe(Recipe):
+    """A recipe that trains with the textbook only."""
+
+    def trainer(self, *arguments: Any, **options: Any) -> Any:
+        assert engine() == "textbook"
+        return super().trainer(*arguments, **options)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_engine_reaches_the_processes(settings: CompareSettings, tmp_path: Path, jobs: int) -> None:
+    few = dataclasses.replace(settings, seeds=2, budgets=[2000], recipe=TextbookRecipe(epochs=1, batch_size=16))
+    with set_engine("textbook"):
+        run_comparison(few, tmp_path, jobs=jobs)
+    assert len((tmp_path / RESULTS).read_text().splitlines()) == 1 + 2 * 2
 
 
 def test_what_a_comparison_leaves(settings: CompareSettings, whole: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from refconv.experiments import measure
 from refconv.experiments.measure import MeasureError, measure_step, peak_bytes
+from refconv.settings import ENGINES, set_engine
 
 
 def test_a_step_of_lenet5_is_measured() -> None:
@@ -20,6 +22,18 @@ def test_a_step_of_lenet5_is_measured() -> None:
     # Values, gradients, momentum and what is kept are 6 MB; the process gets its array libraries' buffers besides.
     assert 2e6 < found.bytes < 80e6
     assert 0 < found.seconds < 60
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_step_is_computed_by_the_engine_of_the_caller(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], *, env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
+        script = "from refconv.settings import engine; import sys; sys.exit(engine())"  # printed instead of a step
+        return original([command[0], "-c", script], env=env, capture_output=True, text=True, check=False)
+
+    original = subprocess.run
+    monkeypatch.setattr(measure.subprocess, "run", run)
+    with set_engine(name), pytest.raises(MeasureError, match=name):
+        measure_step("lenet5", 1)
 
 
 def test_the_peak_stays_after_the_memory_is_free() -> None:

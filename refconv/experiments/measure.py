@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import numpy as np
 
 from refconv.cost import model_cost
 from refconv.integers import as_int
+from refconv.settings import engine
 
 
 class MeasureError(Exception):
@@ -60,7 +62,8 @@ def measure_step(model: str, batch: int, groups: int | str | None = None) -> Mea
     batch, label = as_int(batch, "batch", 1), model_cost(model, groups).groups
     peak_bytes()
     command = [sys.executable, "-m", "refconv.experiments.measure", model, str(label), str(batch)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"REFCONV_ENGINE": engine()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or ["it printed nothing; there may be too little memory"]
         raise MeasureError(f"the step of {model} with batch {batch} ended with code {done.returncode}: {said[0]}")

@@ -24,6 +24,7 @@ from refconv.experiments.widths import Network
 from refconv.nn import Recipe, Split, Trainer, accuracy, residual_network
 from refconv.nn.data import load_dataset
 from refconv.nn.training import to_model
+from refconv.settings import engine, set_engine
 
 
 class CompareError(Exception):
@@ -131,7 +132,7 @@ def _rows_of_processes(
 ) -> Iterator[dict[str, Any]]:
     context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
     stop = context.Event()
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_process, initargs=(stop, names))
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_process, initargs=(stop, engine(), names))
     try:
         with _without_interruption():
             waiting = {pool.submit(_train_in_process, task) for task in tasks}
@@ -166,10 +167,10 @@ def _without_interruption() -> Iterator[None]:
 
 
 _process: dict[str, Any] = {}
-"""In a training process: its data sets, and whether to stop."""
+"""In a training process: the engine that computes, its data sets, and whether to stop."""
 
 
-def _begin_process(stop: Any, names: list[str]) -> None:
+def _begin_process(stop: Any, engine_name: str, names: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on systems where it could not be blocked
     warnings.simplefilter("ignore", RuntimeWarning)  # overflow in a diverging training, which raises an error anyway
     parent = multiprocessing.parent_process()
@@ -180,8 +181,9 @@ def _begin_process(stop: Any, names: list[str]) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    _process.update(sets={name: load_dataset(name) for name in names}, stopping=stop.is_set)
+    _process.update(engine=engine_name, sets={name: load_dataset(name) for name in names}, stopping=stop.is_set)
 
 
 def _train_in_process(task: Task) -> dict[str, Any] | None:
-    return _train(task, _process["sets"][task[1].data], _process["stopping"])
+    with set_engine(_process["engine"]):
+        return _train(task, _process["sets"][task[1].data], _process["stopping"])
