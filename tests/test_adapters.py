@@ -1,4 +1,4 @@
-"""Other libraries' convolutions, refconv's own and plain correct ones through the checker: no false alarm."""
+"""Other libraries' convolutions and plain correct ones through the checker: no false alarm."""
 
 import functools
 import importlib
@@ -8,7 +8,6 @@ import warnings
 import numpy as np
 import pytest
 
-import refconv
 from refconv.testing import check_conv
 from refconv.testing.adapters import Adapter, jax_conv, onnxruntime_conv, torch_conv
 from tests.correct_convolutions import CORRECT
@@ -135,32 +134,6 @@ def test_wrong_arguments(peer):
         peer(7)
     with pytest.raises(TypeError, match="transposed must be"):
         peer(2, "yes")
-
-
-# --- refconv itself --------------------------------------------------------------------------------------------------
-
-
-def own(transposed: bool):
-    conv = refconv.conv_transpose if transposed else refconv.conv
-    conv_backward = refconv.conv_transpose_backward if transposed else refconv.conv_backward
-
-    def forward(x, weight, bias, stride, padding, dilation, groups, **more):
-        return conv(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, **more)
-
-    def backward(grad_output, x, weight, stride, padding, dilation, groups, **more):
-        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, **more}
-        return conv_backward(grad_output, x, weight, **options)
-
-    return forward, backward
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "int32"])
-@pytest.mark.parametrize(("d", "transposed"), KINDS, ids=KIND_IDS)
-def test_refconv_passes(d, transposed, dtype):
-    supports = (*EVERYTHING, "output_padding") if transposed else EVERYTHING
-    settings = {"spatial_dims": d, "supports": supports, "transposed": transposed, "dtype": dtype}
-    check_conv(*own(transposed), **settings).raise_if_failed()
-    check_conv(*own(transposed), **settings, seed=1, cases=60).raise_if_failed()
 
 
 # --- Plain correct implementations -----------------------------------------------------------------------------------

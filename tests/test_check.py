@@ -18,6 +18,7 @@ from refconv.testing import check_conv
 from refconv.testing.cases import SUPPORTS, plan, systematic
 from refconv.testing.examine import CHECKS
 from refconv.testing.mutants import CATALOGUE, FAMILIES, Conv, ConvTranspose, Mutant
+from tests.helpers import arange, inner
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
 import make_kill_table
@@ -64,6 +65,16 @@ def test_the_catalogue_is_explained_and_covers_all_families() -> None:
     transposed = {m.name for m in CATALOGUE if m.transposed}
     assert len(transposed) > 30
     assert all(name.startswith("transposed: ") for name in transposed)
+
+
+def test_adjoint_identities_alone_do_not_see_a_wrong_forward_pass() -> None:
+    """Why values are compared too: a kernel flipped in every pass is adjoint to itself."""
+    flipped, right = BY_NAME["kernel flipped everywhere"].make(), Conv()
+    x, w, integers = arange((2, 2, 5)), arange((4, 1, 3)), ((2,), (1,), (1,), 2)
+    y = flipped.forward(x, w, None, *integers)
+    assert not np.array_equal(y, right.forward(x, w, None, *integers))
+    grad_x, grad_weight, _ = flipped.backward(g := arange(y.shape, start=-9), x, w, *integers)
+    assert inner(grad_x, x) == inner(g, y) == inner(grad_weight, w)
 
 
 # --- No false alarm --------------------------------------------------------------------------------------------------
