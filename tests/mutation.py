@@ -1,14 +1,15 @@
-"""Mutation testing of the core, fast: every small change that mutmut knows, against the tests, in two passes.
+"""Mutation testing, fast: every small change that mutmut knows, against the tests, in two passes.
 
-    python -m tests.mutation prepare              write the changed package and a copy of the tests to mutants/
+    python -m tests.mutation prepare [GROUP]      write a group's changed files, the package and the tests to mutants/
     python -m tests.mutation quick [NAME ...]     few examples of each property: notices most changes in no time
     python -m tests.mutation full [NAME ...]      the survivors again, with the examples and tests of the suite
     python -m tests.mutation results [STATUS]     counts of each file, and the changes of one status, with their lines
 
-``make mutation`` runs all four. NAME is a changed function or a pattern, such as ``refconv.conv.x_conv__mutmut_3``
-or ``refconv.textbook.*``; without one, quick takes what was not tried and full what survived. mutmut makes the changes,
-and chooses among them as the environment variable MUTANT_UNDER_TEST tells, so that pytest collects the tests only
-once: each change then costs one fork, and the tests that reach the changed function, fastest first, until one fails.
+``make mutation GROUP=nn`` runs all four; GROUPS lists the groups, of which core is the default. NAME is a changed
+function or a pattern, such as ``refconv.conv.x_conv__mutmut_3`` or ``refconv.textbook.*``; without one, quick takes
+what was not tried and full what survived. mutmut makes the changes, and the environment variable MUTANT_UNDER_TEST
+chooses among them, so that pytest collects the tests only once: each change then costs one fork, and the tests that
+reach the changed function, fastest first, until one fails.
 """
 
 from __future__ import annotations
@@ -31,12 +32,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 COPY = ROOT / "mutants"
 RESULTS = COPY / "results.json"
-CORE = ("textbook", "im2col", "padding", "conv", "engine", "settings", "shapes", "groups", "integers", "cpu.passes",
-        "cpu.plan", "cpu.threads", "cpu.layouts", "cpu.adjoint", "cpu.choices")  # fmt: skip
-TESTS = ("test_im2col", "test_textbook", "test_conv_forward", "test_conv_backward", "test_conv_transpose",
-         "test_errors", "test_groups", "test_properties", "test_arrays", "test_cost", "test_messages", "test_devices",
-         "test_integers", "test_settings", "test_cpu_passes", "test_cpu_plan", "test_cpu_threads", "test_cpu_layouts",
-         "test_cpu_adjoint")  # fmt: skip
+# The files of refconv/ and the tests that must notice their changes.
+GROUPS = {
+    "core": (
+        ["textbook", "im2col", "padding", "conv", "engine", "settings", "shapes", "groups", "integers", "arrays",
+         "cpu/*"],
+        ["im2col", "textbook", "conv_*", "errors", "groups", "properties", "arrays", "cost", "messages", "devices",
+         "integers", "settings", "cpu_*"],
+    ),
+    "nn": (["nn/*", "nn/models/*"], ["nn*", "models", "training", "checkpoint"]),
+    "data": (["nn/data/*"], ["data"]),
+}  # fmt: skip
 # They measure the source itself, which mutmut makes longer, or run a copy of it where mutmut finds no configuration.
 LEFT_OUT = tuple(f"tests/test_textbook.py::test_{name}" for name in (
     "a_tiny_call_is_short", "the_page_stays_one_page", "everything_works_without_the_cpu_engine",
@@ -52,27 +58,28 @@ CPU_SECONDS = {"quick": 30, "full": 120}
 QUICK_SECONDS = 0.15
 
 
-def prepare() -> None:
-    """Write the changed package and what the tests need to mutants/."""
+def prepare(group: str) -> None:
+    """Write the package, with every change of a group, and what the tests need to mutants/."""
     from mutmut.mutation.file_mutation import mutate_file_contents
 
     shutil.rmtree(COPY, ignore_errors=True)
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "refconv", COPY / "refconv", ignore=skip)
     refresh()
+    (COPY / "group").write_text(group, encoding="utf-8")
     names: list[str] = []
-    for module in CORE:
-        path = file_of(module)
+    for path in files_of(group):
         changed = mutate_file_contents(str(path), (ROOT / path).read_text(encoding="utf-8"))
         (COPY / path).write_text(changed.code, encoding="utf-8")
-        names += [f"refconv.{module}.{name}" for name in changed.mutant_names]
+        names += [f"{'.'.join(path.with_suffix('').parts)}.{name}" for name in changed.mutant_names]
     save({name: {"status": "not tried"} for name in names})
-    print(f"{len(names)} changes of {len(CORE)} files")
+    print(f"{len(names)} changes of {len(files_of(group))} files")
 
 
-def file_of(module: str) -> Path:
-    """Return the file of a module of the core: cpu.plan is refconv/cpu/plan.py."""
-    return Path("refconv", *module.split(".")).with_suffix(".py")
+def files_of(group: str) -> list[Path]:
+    """Return the files of a group, such as refconv/cpu/plan.py."""
+    found = [path for pattern in GROUPS[group][0] for path in (ROOT / "refconv").glob(f"{pattern}.py")]
+    return [path.relative_to(ROOT) for path in sorted(found) if path.name != "__init__.py"]
 
 
 def refresh() -> None:
@@ -81,6 +88,11 @@ def refresh() -> None:
     shutil.rmtree(COPY / "tests", ignore_errors=True)
     shutil.copytree(ROOT / "tests", COPY / "tests", ignore=skip)
     shutil.copy(ROOT / "pyproject.toml", COPY)
+
+
+def file_of(name: str) -> Path:
+    """Return the file of a change: refconv/cpu/plan.py of ``refconv.cpu.plan.x_cut__mutmut_1``."""
+    return Path(*name.split(".")[:-1]).with_suffix(".py")
 
 
 def save(results: dict[str, Any]) -> None:
@@ -266,21 +278,19 @@ def run(mode: str, patterns: list[str]) -> int:
         os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "refconv")]:
         del sys.modules[name]
-    files = [f"tests/{name}.py" for name in TESTS]
+    wanted = GROUPS[(COPY / "group").read_text(encoding="utf-8")][1]
+    files = sorted({str(path) for name in wanted for path in Path("tests").glob(f"test_{name}.py")})
     return int(pytest.main([*PYTEST, *files], plugins=[Runner(mode, patterns)]))
 
 
 def report(status: str | None) -> None:
     """Print the counts of each file, and the changes of one status as differences of lines."""
     results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
-    counts = {module: Counter[str]() for module in CORE}
+    counts: dict[Path, Counter[str]] = {}
     for name, result in results.items():
-        counts[name.removeprefix("refconv.").rpartition(".")[0]][result["status"]] += 1
-    for module, count in counts.items():
-        print(
-            f"{file_of(module)}: {count.total()} changes, "
-            + ", ".join(f"{n} {what}" for what, n in sorted(count.items()))
-        )
+        counts.setdefault(file_of(name), Counter())[result["status"]] += 1
+    for path, count in counts.items():
+        print(f"{path}: {count.total()} changes, " + ", ".join(f"{n} {what}" for what, n in sorted(count.items())))
     for name, result in results.items():
         if result["status"] == status:
             print(name, result.get("by", ""))
@@ -292,8 +302,7 @@ def difference(name: str) -> str:
     import ast
     import difflib
 
-    module, _, function = name.removeprefix("refconv.").rpartition(".")
-    path = COPY / file_of(module)
+    function, path = name.rpartition(".")[2], COPY / file_of(name)
     if path not in _functions:
         text = path.read_text(encoding="utf-8")
         lines = text.splitlines()
@@ -319,7 +328,7 @@ def main() -> int:
     parser.add_argument("rest", nargs="*")
     told = parser.parse_args()
     if told.what == "prepare":
-        prepare()
+        prepare(told.rest[0] if told.rest else "core")
     elif told.what == "results":
         report(told.rest[0] if told.rest else None)
     else:
