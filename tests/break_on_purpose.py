@@ -243,7 +243,6 @@ BREAKS = {
     "channels-last-of-a-single-sample": ("cpu/choices.py", "call.batch > 1 and", "call.batch > 0 and"),
     "channels-last-of-short-rows": ("cpu/choices.py", "C * together >= LONG", "C * together >= LONG // 2"),
     "channels-last-not-repaid": ("cpu/choices.py", "math.prod(geo.output) >= PAYS_OFF", "math.prod(geo.output) >= 0"),
-    "channels-last-of-wide-results": ("cpu/choices.py", "C * taps >= DEEP * K", "C * taps >= 0 * K"),
     "channels-last-of-rows-between": ("cpu/choices.py", "        and rows_to_copy(geo) <= geo.kernel[0] * geo.output[0]\n", ""),
     "channels-last-of-transposed-sides": ("shapes.py", "return [(block.count, block.out_size, block.in_size)", "return [(block.count, block.in_size, block.out_size)"),
     "rows-between-not-counted": ("cpu/plan.py", "C * (more + between) * self.item_bytes", "C * more * self.item_bytes"),
