@@ -95,7 +95,7 @@ def test_an_interruption_saves_and_says_how_to_go_on(
     last = err.splitlines()[-1]
     step = load_checkpoint(tmp_path / CHECKPOINT).meta["training"]["step"]
     assert last.startswith(
-        f"refconv: interrupted after step {step} of 400000, which is saved; to go on: refconv train "
+        f"refconv: interrupted after step {step} of 400000, which is saved; to resume: refconv train "
     )
     assert last.endswith(" --resume")
     assert f"--out {tmp_path}" in last
