@@ -18,6 +18,7 @@ from refconv.testing.definition import (
     scipy_conv,
     source,
 )
+from refconv.testing.oracle import exact_results
 from refconv.testing.problems import Operands, Problem, definition_results, random_problem
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import inner
@@ -99,6 +100,16 @@ def test_definition_against_torch(transposed: bool) -> None:
         ours, theirs = definition_results(*case), torch_results(*case)
         for mine, other in zip(flat(ours), flat(theirs), strict=True):
             np.testing.assert_array_equal(mine, other, strict=True)
+
+    check()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_trilinear_form_against_the_definition(transposed: bool) -> None:
+    @given(conv_problems(dtypes=("float64", "complex128"), transposed=transposed, empty=True))
+    def check(case: ConvProblem) -> None:
+        for form, loops in zip(flat(exact_results(*case)), flat(definition_results(*case)), strict=True):
+            np.testing.assert_array_equal(form, loops, strict=True)
 
     check()
 

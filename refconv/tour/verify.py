@@ -4,8 +4,8 @@ Three kinds of evidence, none of which shares code with what it judges:
 
 * the loops of :mod:`refconv.testing.definition` and SciPy, for values;
 * the adjoint identities ⟨g, conv(x, w)⟩ = ⟨grad_x, x⟩ = ⟨grad_w, w⟩, for gradients;
-* the bound γ_n·conv(|x|, |w|) of the rounding error (Higham, *Accuracy and Stability of Numerical Algorithms*,
-  §3.1), for real values. Whole numbers need no bound: every correct implementation agrees with the loops bit for bit.
+* the bounds of :mod:`refconv.testing.bounds`, for real values. Whole numbers need none: every correct implementation
+  agrees with the loops bit for bit.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 import refconv
 from refconv.arrays import BACKENDS, Array, Namespace, to_numpy
+from refconv.testing.bounds import COMPUTE, scales_of
 from refconv.testing.definition import scipy_conv
 from refconv.testing.problems import (
     Operands,
@@ -193,9 +194,7 @@ def _expect(problem: Problem, operands: Operands, bounded: bool = False) -> Expe
         return Expected(problem, operands, definition_results(problem, operands), _scipy(problem, operands), None)
     # The loops run in extended precision, where the machine has it: then they are exact beside a float64 result.
     exact = definition_results(problem, _each(operands, lambda array: array.astype(np.longdouble)))
-    sizes = definition_results(problem, _each(operands, np.abs))
-    lengths = _reduction_lengths(problem)
-    bounds = Results(*(_scale(size, _gamma(n)) for size, n in zip(sizes, lengths, strict=True)))
+    bounds = Results(*(_bound(problem, operands, part) for part in Results._fields))
     return Expected(problem, operands, exact, _scipy(problem, operands), bounds)
 
 
@@ -208,32 +207,10 @@ def _each(operands: Operands, change: Callable[[Array], Array]) -> Operands:
     )
 
 
-def _scale(array: Any, factor: float) -> Any:
-    return tuple(part * factor for part in array) if isinstance(array, tuple) else array * factor
-
-
-def _reduction_lengths(problem: Problem) -> Results:
-    """Return upper limits of how many products one element of each result adds up (and the bias)."""
-    lists = problem.lists
-    taps = int(np.prod(problem.kernel))
-    most_in = max(len(reads) for reads, _ in lists)
-    batch = problem.batch or 1
-    outputs, inputs = int(np.prod(problem.output_size)), int(np.prod(problem.size))
-    # Padding modes show one element of x at many positions, so that a gradient may add up every window.
-    per_input = outputs * taps if problem.padding_mode != "zeros" else taps
-    positions = inputs if problem.transposed else outputs
-    return Results(
-        y=most_in * taps + 1,
-        grad_x=problem.c_out * per_input,
-        grad_weight=batch * positions,
-        grad_bias=batch * outputs,
-    )
-
-
-def _gamma(n: int) -> float:
-    """Return γ = m·u/(1 − m·u), u the unit roundoff of float64, m = n + 1 for the bound's own rounding."""
-    u = np.finfo("float64").eps / 2
-    return float((n + 1) * u / (1 - (n + 1) * u))
+def _bound(problem: Problem, operands: Operands, part: str) -> Any:
+    """Return the error bound of one result, or one for each group of its weight gradient."""
+    bounds = tuple(scale.bound(COMPUTE["float64"]) for scale in scales_of(problem, operands, part))
+    return bounds if part == "grad_weight" and not isinstance(problem.groups, int) else bounds[0]
 
 
 def _scipy(problem: Problem, operands: Operands) -> Array | None:
