@@ -236,7 +236,7 @@ X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
         ({"compute": "float8"}, ValueError, "compute must be one of float64"),
         ({"compute": 32}, TypeError, "compute must be a string"),
         ({"stride": 0}, ValueError, "stride must be at least 1"),
-        ({"stride": (1, 1)}, ValueError, "stride must be an integer or one per spatial axis"),
+        ({"stride": (1, 1)}, ValueError, "stride must be an integer or one integer per spatial axis"),
         ({"padding": "full"}, ValueError, "padding must be numbers"),
         ({"padding": -2}, ValueError, "output must have an element"),
         ({"dilation": 2.0}, TypeError, "dilation must be an integer"),

@@ -453,7 +453,7 @@ col2im(np.ones((1, 2, 5)), (1, 1, 2 ** 39), 2, padding=2 ** 39)
 LINES = [line for line in MESSAGES.splitlines() if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize(("call", "error"), zip(LINES[::2], LINES[1::2], strict=True))
+@pytest.mark.parametrize(("call", "error"), list(zip(LINES[::2], LINES[1::2], strict=True)))
 def test_message(call: str, error: str) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         eval(call, {**vars(refconv), **globals()})

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from refconv.groups import ChannelGroups
-from refconv.integers import as_bool, as_int, is_sequence, shown
+from refconv.integers import as_bool, as_int, is_sequence, padding_pairs, per_axis, shown
 from refconv.testing.definition import Array, Weight
 from refconv.testing.oracle import exact_results
 from refconv.testing.problems import Operands, Problem
@@ -396,11 +396,11 @@ def _describe(
     if x.dtype.name not in ("float16", "float32", "float64", "complex64", "complex128"):
         raise TypeError(f"x must be float16, float32, float64, complex64 or complex128; got {x.dtype}")
     n_groups, c_in, c_out = _channels(x, weights, groups, several, transposed)
-    pads = _pairs(padding, d)
-    if transposed and isinstance(pads, str):
-        raise ValueError(f"padding={pads!r} has no meaning for a transposed convolution; give numbers")
-    strides, dilations = _ints(stride, "stride", d, 1), _ints(dilation, "dilation", d, 1)
-    extra = _ints(output_padding, "output_padding", d, 0)
+    pads = padding_pairs(padding, d)
+    if transposed and isinstance(padding, str):
+        raise ValueError(f"padding={padding!r} has no meaning for a transposed convolution; give numbers")
+    strides, dilations = per_axis(stride, "stride", d, 1), per_axis(dilation, "dilation", d, 1)
+    extra = per_axis(output_padding, "output_padding", d, 0)
     if any(extra) and not transposed:
         raise ValueError(f"output_padding must be 0 without transposed=True; got {shown(output_padding)}")
     if any(e >= max(s, dil) for e, s, dil in zip(extra, strides, dilations, strict=True) if e):
@@ -467,21 +467,3 @@ def _channels(x: Array, weights: Sequence[Array], groups: Any, several: bool, tr
         if count % n:
             raise ValueError(f"groups={n} does not divide {what}={count}")
     return n, c_in, weights[0].shape[1] * n if transposed else first
-
-
-def _ints(value: Any, name: str, d: int, minimum: int | None) -> tuple[int, ...]:
-    if not is_sequence(value):
-        return (as_int(value, name, minimum),) * d
-    if len(value) != d:
-        raise ValueError(f"{name} must be an integer or one per spatial axis ({d}); got {shown(value)}")
-    return tuple(as_int(v, name, minimum) for v in value)
-
-
-def _pairs(padding: Any, d: int) -> str | tuple[tuple[int, int], ...]:
-    if isinstance(padding, str):
-        if padding in ("valid", "same", "same_lower"):
-            return padding
-        raise ValueError(f"padding must be numbers, 'valid', 'same' or 'same_lower'; got {shown(padding)}")
-    if is_sequence(padding) and len(padding) == d and all(is_sequence(p) and len(p) == 2 for p in padding):
-        return tuple((as_int(b, "padding"), as_int(a, "padding")) for b, a in padding)
-    return tuple((p, p) for p in _ints(padding, "padding", d, None))
