@@ -16,7 +16,7 @@ import numpy as np
 
 import refconv
 from refconv.cpu import passes, plan, threads
-from refconv.testing.problems import Operands, Problem, Results, definition_results, integer_arrays
+from refconv.testing.oracles.problems import Operands, Problem, Results, definition_results, integer_arrays
 
 NUMPY = ("numpy", "readonly-numpy", "textbook")
 """NumPy arrays with the fast engine, writable or read-only, and with the textbook."""

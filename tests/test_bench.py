@@ -22,7 +22,7 @@ from refconv.bench.run import BenchError, Settings, run_bench, summary
 from refconv.bench.worker import measure, median_seconds
 from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.settings import cores
-from refconv.testing.definition import (
+from refconv.testing.oracles.definition import (
     definition_bias_grad,
     definition_conv,
     definition_input_grad,

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 
 import refconv
-from refconv.testing.definition import definition_conv
-from refconv.testing.problems import Operands, Problem, Results, definition_results, normal_arrays
+from refconv.testing.oracles.definition import definition_conv
+from refconv.testing.oracles.problems import Operands, Problem, Results, definition_results, normal_arrays
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import Backend, assert_within, forward, run
 

@@ -11,13 +11,13 @@ from hypothesis import given
 
 import refconv
 from refconv import ChannelGroups, ConvGrads
-from refconv.testing.definition import (
+from refconv.testing.oracles.definition import (
     definition_bias_grad,
     definition_conv,
     definition_input_grad,
     definition_weight_grad,
 )
-from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
+from refconv.testing.oracles.problems import Problem, definition_results, integer_arrays, random_problem
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import (
     DTYPES,

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 import refconv
 from refconv import ChannelGroups
 from refconv.conv import _of_rank
-from refconv.testing.definition import definition_conv
-from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
+from refconv.testing.oracles.definition import definition_conv
+from refconv.testing.oracles.problems import Problem, definition_results, integer_arrays, random_problem
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import DTYPES, Backend, arange, assert_results, cut_into, forward, large, options, run
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import refconv
-from refconv.testing.problems import PADDING_MODES, Problem, definition_results, integer_arrays
+from refconv.testing.oracles.problems import PADDING_MODES, Problem, definition_results, integer_arrays
 from tests.helpers import Backend, assert_results, cut_into, options, run
 
 strict: Any = pytest.importorskip("array_api_strict")

@@ -11,15 +11,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from refconv import ChannelGroups, logarithmic_groups
 from refconv.testing import assert_conv_close, error_bound
-from refconv.testing.bounds import COMPUTE
-from refconv.testing.definition import (
+from refconv.testing.mutants import rounded
+from refconv.testing.oracles.bounds import COMPUTE
+from refconv.testing.oracles.definition import (
     definition_bias_grad,
     definition_conv,
     definition_conv_transpose,
     definition_input_grad,
     definition_weight_grad,
 )
-from refconv.testing.mutants import rounded
 
 KINDS = ("random", "constant", "alternating", "sorted")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import refconv
 from refconv import notebooks
 from refconv.testing import exercises
-from refconv.testing.sizes import MISTAKES, Division, broken_rule, right_sizes
+from refconv.testing.exercises.logarithmic_sizes import MISTAKES, Division, broken_rule, right_sizes
 
 pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 
 import refconv
-from refconv.testing.definition import output_sizes, paddings, source
-from refconv.testing.problems import Problem
+from refconv.testing.oracles.definition import output_sizes, paddings, source
+from refconv.testing.oracles.problems import Problem
 from refconv.testing.strategies import problems
 from tests.helpers import DTYPES, Backend, arange, inner
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import refconv
-from refconv.testing.definition import definition_conv, definition_conv_transpose, definition_weight_grad
-from refconv.testing.problems import (
+from refconv.testing.oracles.definition import definition_conv, definition_conv_transpose, definition_weight_grad
+from refconv.testing.oracles.problems import (
     Operands,
     Problem,
     Results,

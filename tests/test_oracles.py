@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from refconv.testing.definition import (
+from refconv.testing.oracles.definition import (
     definition_conv,
     definition_conv_transpose,
     definition_input_grad,
@@ -18,8 +18,8 @@ from refconv.testing.definition import (
     scipy_conv,
     source,
 )
-from refconv.testing.oracle import exact_results
-from refconv.testing.problems import Operands, Problem, definition_results, random_problem
+from refconv.testing.oracles.problems import Operands, Problem, definition_results, random_problem
+from refconv.testing.oracles.trilinear import exact_results
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import inner
 

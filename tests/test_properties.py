@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 
 import refconv
-from refconv.testing.problems import Problem, definition_results, integer_arrays, normal_arrays
+from refconv.testing.oracles.problems import Problem, definition_results, integer_arrays, normal_arrays
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import Backend, arange, assert_results, channel_groups, cut_into, forward, large, options, run
 

@@ -15,7 +15,7 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 import refconv
-from refconv.testing.problems import (
+from refconv.testing.oracles.problems import (
     PADDING_FORMS,
     PADDING_MODES,
     Problem,

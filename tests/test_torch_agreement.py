@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 import refconv
-from refconv.testing.problems import Results
+from refconv.testing.oracles.problems import Results
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import load, run
 from tests.test_bounds import exact_and_bounds

@@ -16,7 +16,7 @@ import pytest
 
 import refconv
 from refconv.cli import main
-from refconv.testing.problems import Operands, Problem, Results
+from refconv.testing.oracles.problems import Operands, Problem, Results
 from refconv.tour import Settings, run_tour
 from refconv.tour.alexnet import load_photograph, run_alexnet
 from refconv.tour.digits import DigitsResult, NetworkResult, Plan, run_digits

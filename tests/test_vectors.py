@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 
 import refconv
-from refconv.testing import vectors
-from refconv.testing.bounds import error_bound
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
-from refconv.testing.problems import Operands, definition_results
-from refconv.testing.vector_problems import NOTES, RESULTS, Entry, entries
-from refconv.testing.vectors import VectorsError, make_vector, write_vectors
+from refconv.testing.oracles.bounds import error_bound
+from refconv.testing.oracles.problems import Operands, definition_results
+from refconv.testing.vectors import VectorsError, write_vectors
+from refconv.testing.vectors import write as vectors
+from refconv.testing.vectors.entries import NOTES, RESULTS, Entry, entries
+from refconv.testing.vectors.write import make_vector
 from tests.test_cli import run
 
 pytest.importorskip("safetensors", reason="needs the extra refconv[vectors]")

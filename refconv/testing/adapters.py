@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refconv.integers import as_bool, as_int, padding_pairs
-from refconv.testing.definition import Array
+from refconv.testing.oracles.definition import Array
 
 Grads = tuple[Any, Any, Any]
 _STEPS = ("bias", "stride", "padding", "dilation", "groups")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refconv.integers import padding_pairs
-from refconv.testing.definition import Array
+from refconv.testing.oracles.definition import Array
 
 Grads = tuple[Any, Any, Any]
 Pairs = Sequence[tuple[int, int]]

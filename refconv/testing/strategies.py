@@ -15,8 +15,8 @@ import numpy as np
 
 from refconv.groups import ChannelGroups
 from refconv.integers import as_bool, as_int, is_sequence, shown
-from refconv.testing.definition import Array, Weight
-from refconv.testing.problems import (
+from refconv.testing.oracles.definition import Array, Weight
+from refconv.testing.oracles.problems import (
     GROUPINGS,
     PADDING_FORMS,
     PADDING_MODES,
@@ -43,9 +43,9 @@ class ConvProblem(NamedTuple):
 
     Attributes
     ----------
-    problem : refconv.testing.problems.Problem
+    problem : refconv.testing.oracles.problems.Problem
         Sizes and options: ``problem.stride``, ``problem.output_shape``, …
-    operands : refconv.testing.problems.Operands
+    operands : refconv.testing.oracles.problems.Operands
         The arrays x, weight, bias (or None) and grad_output.
     """
 

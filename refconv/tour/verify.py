@@ -2,10 +2,10 @@
 
 Three kinds of evidence, none of which shares code with what it judges:
 
-* the loops of :mod:`refconv.testing.definition` and SciPy, for values;
+* the loops of :mod:`refconv.testing.oracles.definition` and SciPy, for values;
 * the adjoint identities ⟨g, conv(x, w)⟩ = ⟨grad_x, x⟩ = ⟨grad_w, w⟩, for gradients;
-* the bounds of :mod:`refconv.testing.bounds`, for real values. Whole numbers need none: every correct implementation
-  agrees with the loops bit for bit.
+* the bounds of :mod:`refconv.testing.oracles.bounds`, for real values. Whole numbers need none: every correct
+  implementation agrees with the loops bit for bit.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 
 import refconv
 from refconv.arrays import BACKENDS, Array, Namespace, to_numpy
-from refconv.testing.bounds import COMPUTE, scales_of
-from refconv.testing.definition import scipy_conv
-from refconv.testing.problems import (
+from refconv.testing.oracles.bounds import COMPUTE, scales_of
+from refconv.testing.oracles.definition import scipy_conv
+from refconv.testing.oracles.problems import (
     Operands,
     Problem,
     Results,

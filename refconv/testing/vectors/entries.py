@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refconv.integers import padding_pairs, per_axis
-from refconv.testing.problems import Problem, Results
+from refconv.testing.oracles.problems import Problem, Results
 
 RESULTS = Results._fields
 

@@ -10,7 +10,7 @@ Then every pass of a convolution, and of a transposed one, is what remains of
 
 when one of its three arguments is left out. Padding, stride, dilation and cropping are all in S: zeros around the input
 are positions that show no i. This is fast enough to check hundreds of problems a second, and shares neither code
-nor method with the implementation; the tests hold it to the loops of :mod:`refconv.testing.definition`.
+nor method with the implementation; the tests hold it to the loops of :mod:`refconv.testing.oracles.definition`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refconv.testing.definition import Array, Index, Weight, source
-from refconv.testing.problems import Operands, Problem, Results
+from refconv.testing.oracles.definition import Array, Index, Weight, source
+from refconv.testing.oracles.problems import Operands, Problem, Results
 
 Lists = Sequence[tuple[Sequence[int], Sequence[int]]]
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from refconv.testing.bounds import COMPUTE, Scale, judge, precision_of, real_dtype, scales_of
-from refconv.testing.calls import Caller, Outcome, with_array, with_arrays
-from refconv.testing.cases import Case, whole_numbers
-from refconv.testing.definition import Array
-from refconv.testing.oracle import exact_results
-from refconv.testing.problems import Operands, Results
+from refconv.testing.checker.calls import Caller, Outcome, with_array, with_arrays
+from refconv.testing.checker.cases import Case, whole_numbers
+from refconv.testing.oracles.bounds import COMPUTE, Scale, judge, precision_of, real_dtype, scales_of
+from refconv.testing.oracles.definition import Array
+from refconv.testing.oracles.problems import Operands, Results
+from refconv.testing.oracles.trilinear import exact_results
 
 PARTS = ("y", "grad_x", "grad_weight", "grad_bias")
 FORWARD, BACKWARD = PARTS[:1], PARTS[1:]

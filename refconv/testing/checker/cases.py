@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from refconv.testing.definition import Array
-from refconv.testing.problems import Operands, Problem
+from refconv.testing.oracles.definition import Array
+from refconv.testing.oracles.problems import Operands, Problem
 
 SUPPORTS = ("bias", "stride", "padding", "dilation", "groups", "asymmetric_padding", "output_padding")
 """What an implementation may claim."""

@@ -28,13 +28,13 @@ from typing import Any
 import numpy as np
 
 from refconv.integers import as_int
-from refconv.testing.bounds import error_bound
-from refconv.testing.calls import Caller, as_numpy
-from refconv.testing.definition import Array
+from refconv.testing.checker.calls import Caller, as_numpy
 from refconv.testing.mutants import CATALOGUE, Mutant
-from refconv.testing.oracle import exact_results
-from refconv.testing.problems import Operands, Problem, Results
-from refconv.testing.vector_problems import NOTES, RESULTS, Entry, entries, flags_of
+from refconv.testing.oracles.bounds import error_bound
+from refconv.testing.oracles.definition import Array
+from refconv.testing.oracles.problems import Operands, Problem, Results
+from refconv.testing.oracles.trilinear import exact_results
+from refconv.testing.vectors.entries import NOTES, RESULTS, Entry, entries, flags_of
 
 FORMAT, FORMAT_VERSION = "refconv test vectors", 1
 """What a manifest begins with. The version changes when a reader must."""
@@ -534,7 +534,7 @@ def _to_json(value: Any, newline: str) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def summary(manifest: Path) -> dict[str, Any]:
+def contents(manifest: Path) -> dict[str, Any]:
     """Return what was written: counts and bytes."""
     files = [path for path in manifest.parent.rglob("*") if path.is_file()]
     read = json.loads(manifest.read_text("utf-8"))

@@ -22,12 +22,12 @@ import numpy as np
 
 from refconv.groups import ChannelGroups
 from refconv.integers import as_bool, as_int, is_sequence, padding_pairs, per_axis, shown
-from refconv.testing.definition import Array, Weight
-from refconv.testing.oracle import exact_results
-from refconv.testing.problems import Operands, Problem
+from refconv.testing.oracles.definition import Array, Weight
+from refconv.testing.oracles.problems import Operands, Problem
+from refconv.testing.oracles.trilinear import exact_results
 
 OF = {"forward": "y", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
-"""Names of the four results, and the fields of :class:`~refconv.testing.problems.Results` they stand in."""
+"""Names of the four results, and the fields of :class:`~refconv.testing.oracles.problems.Results` they stand in."""
 
 
 MOST = 2**40

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.testing.definition import (
+from refconv.testing.oracles.definition import (
     Array,
     Groups,
     Weight,
