@@ -23,7 +23,7 @@ import numpy as np
 from refconv.groups import ChannelGroups
 from refconv.integers import as_bool, as_int, is_sequence, padding_pairs, per_axis, shown
 from refconv.testing.oracles.definition import Array, Weight
-from refconv.testing.oracles.problems import Operands, Problem
+from refconv.testing.oracles.problems import Operands, Problem, Results
 from refconv.testing.oracles.trilinear import exact_results
 
 OF = {"forward": "y", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
@@ -132,20 +132,31 @@ def scales_of(problem: Problem, operands: Operands, part: str) -> list[Scale]:
     wide = np.complex128 if is_complex else np.float64
 
     def results(given: Operands, function: Callable[[Array], Array]) -> list[Array]:
-        mapped = Operands(*(tuple(map(function, a)) if isinstance(a, tuple) else function(a) for a in given))
-        found = getattr(exact_results(problem, mapped, (part,)), part)
+        found = getattr(exact_results(problem, given.mapped(function), (part,)), part)
         return list(found) if isinstance(found, tuple) else [found]
 
-    exact = results(operands, lambda a: None if a is None else a.astype(wide))
+    exact = results(operands, lambda a: a.astype(wide))
     bare = operands._replace(bias=None)
-    products = results(bare, lambda a: None if a is None else np.abs(a.astype(wide)))
-    terms = results(bare, lambda a: None if a is None else np.ones(a.shape))
+    products = results(bare, lambda a: np.abs(a.astype(wide)))
+    terms = results(bare, lambda a: np.ones(a.shape))
     addend = np.zeros(1)
     if part == "y" and operands.bias is not None:
         axis = -1 if problem.channels_last else -1 - problem.spatial_dims
         addend = np.moveaxis(np.abs(operands.bias.astype(wide))[(..., *(None,) * (exact[0].ndim - 1))], 0, axis)
         terms = [terms[0] + 1]
     return [Scale(e, p, addend, n, is_complex) for e, p, n in zip(exact, products, terms, strict=True)]
+
+
+def exact_and_bounds(problem: Problem, operands: Operands, arithmetic: Arithmetic) -> tuple[Results, Results]:
+    """Return output and gradients, and how far each of their elements may be off if computed in this arithmetic."""
+    exact, bounds = [], []
+    for part in Results._fields:
+        scales = scales_of(problem, operands, part)
+        whole = not _per_group(problem, part)
+        exact.append(scales[0].exact if whole else tuple(scale.exact for scale in scales))
+        pairs = tuple(scale.bound(arithmetic) + scale.own for scale in scales)
+        bounds.append(pairs[0] if whole else pairs)
+    return Results(*exact), Results(*bounds)
 
 
 # --- Public functions ------------------------------------------------------------------------------------------------
@@ -202,11 +213,6 @@ def error_bound(
     numpy.ndarray of float64
         One bound per element of the result; for the weight gradient of a `ChannelGroups` a tuple of them. Infinite
         where n·u ≥ 1.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument breaks a rule; the message says which one.
 
     References
     ----------
@@ -265,8 +271,6 @@ def assert_conv_close(
     AssertionError
         If the shape is wrong or an element is beyond its bound. The message names the element with the largest
         error in units of its bound, and the best precision that the whole result is consistent with.
-    ValueError, TypeError
-        If an argument breaks a rule.
 
     Examples
     --------
@@ -341,8 +345,8 @@ def precision_of(actual: Array, scale: Scale, dtype: str) -> str | None:
 # --- Checking the arguments ------------------------------------------------------------------------------------------
 
 
-def _per_group(problem: Problem, of: str) -> bool:
-    return of == "grad_weight" and not isinstance(problem.groups, int)
+def _per_group(problem: Problem, part: str) -> bool:
+    return part == "grad_weight" and not isinstance(problem.groups, int)
 
 
 def _arithmetic(compute: Any, dtype: np.dtype[Any]) -> Arithmetic:

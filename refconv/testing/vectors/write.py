@@ -141,12 +141,8 @@ def _operands(entry: Entry, seed: int) -> Operands:
 # --- Right results ---------------------------------------------------------------------------------------------------
 
 
-def _mapped(operands: Any, function: Callable[[Array], Array]) -> Any:
-    return Operands(*(None if a is None else function(a) for a in operands))
-
-
 def _widened(operands: Operands, function: Callable[[Array], Array] = np.asarray) -> Any:
-    return _mapped(operands, lambda a: function(a.astype(np.float64)))
+    return operands.mapped(lambda a: function(a.astype(np.float64)))
 
 
 def _exact(entry: Entry, operands: Operands) -> Results:
@@ -291,14 +287,14 @@ def make_vector(entry: Entry, seed: int = 0) -> Vector:
 
 def catches(vector: Vector, mutant: Mutant, call: Caller) -> bool:
     """Tell whether a wrong implementation gives a wrong result, or none, on a problem."""
-    p, given = vector.entry.problem, _mapped(vector.operands, np.copy)
+    p, given = vector.entry.problem, vector.operands.mapped(np.copy)
     implementation = mutant.make()
     integers = (p.stride, p.pairs, p.dilation, p.groups)
     options = {"output_padding": p.output_padding} if p.transposed else {}
     outcome = call(implementation.forward, given.x, given.weight, given.bias, *integers, **options)
     results = [outcome.value]
     if len(vector.entry.parts) > 1 and outcome.error is None and vector.is_right("y", outcome.value):
-        given = _mapped(vector.operands, np.copy)
+        given = vector.operands.mapped(np.copy)
         outcome = call(implementation.backward, given.grad_output, given.x, given.weight, *integers, **options)
         results += outcome.value if outcome.error is None and not outcome.too_long else []
     if outcome.too_long:
