@@ -28,8 +28,7 @@ from refconv.testing.oracles.definition import (
     definition_input_grad,
     definition_weight_grad,
 )
-from tests.helpers import script
-from tests.test_cli import run as run_command
+from tests.helpers import run_command, script
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOFS = {"gflops": 100.0, "gigabytes_per_second": 10.0}
