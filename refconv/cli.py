@@ -264,7 +264,7 @@ def check(
     arrays of that module. The exit code is 1 if a check failed.
     """
     from refconv.testing import check_conv
-    from refconv.testing.targets import TargetError, load, with_arrays_of
+    from refconv.testing.checker.targets import TargetError, load, with_arrays_of
 
     xp = _load_backend(backend)
     stream = _stream_for_the_report()
@@ -705,12 +705,12 @@ def vectors(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
     Takes about 15 seconds, because each problem is tried on the catalogued mistakes. Needs the extra
     refconv[vectors]. docs/test-vectors.md specifies the format. NumPy computes everything: --backend is only checked.
     """
-    from refconv.testing.vectors import VectorsError, summary, write_vectors
+    from refconv.testing.vectors import VectorsError, contents, write_vectors
 
     _load_backend(backend)
     try:
         with _handling(_terminate):
-            written = summary(write_vectors(out, seed=seed))
+            written = contents(write_vectors(out, seed=seed))
     except VectorsError as error:
         raise click.UsageError(str(error)) from error
     if as_json:

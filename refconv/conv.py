@@ -31,8 +31,8 @@ from refconv.arrays import (
 )
 from refconv.engine import passes, spread_rows
 from refconv.groups import ChannelGroups
-from refconv.integers import as_bool, as_int, is_sequence, members, shown
-from refconv.shapes import Convolution, as_shape, check_shape, describe, per_axis
+from refconv.integers import as_bool, as_int, is_sequence, members, per_axis, shown
+from refconv.shapes import Convolution, as_shape, check_shape, describe
 
 Weight = Any
 """One array, or a sequence with one array per channel group."""

@@ -17,8 +17,8 @@ from refconv import ChannelGroups
 from refconv.cpu import choices, layouts
 from refconv.cpu.layouts import ChannelsLast, Rows, Taps, TapsOfBatch
 from refconv.shapes import Convolution, geometry
-from refconv.testing.definition import definition_conv
-from refconv.testing.problems import definition_results
+from refconv.testing.oracles.definition import definition_conv
+from refconv.testing.oracles.problems import definition_results
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.cpu_helpers import LAYOUTS, described, distinct_results, fast_engine  # noqa: F401
 from tests.helpers import assert_results, cut_into, load, run

@@ -21,7 +21,7 @@ from refconv.cpu import choices, passes, plan, threads
 from refconv.cpu.layouts import Taps, TapsOfBatch
 from refconv.cpu.passes import SumInOrder, _image_rows, _windows_touching
 from refconv.shapes import geometry
-from refconv.testing.problems import Problem, normal_arrays
+from refconv.testing.oracles.problems import Problem, normal_arrays
 from refconv.testing.strategies import conv_problems
 from tests.cpu_helpers import blas_threads, fast_engine, wait_until  # noqa: F401
 from tests.helpers import assert_results, cut_into, load, run

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import refconv
 from refconv import cpu, textbook
-from refconv.testing.problems import definition_results
+from refconv.testing.oracles.problems import definition_results
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import Backend, assert_results, run
 
@@ -176,7 +176,7 @@ TRAINING = """
 import numpy as np, refconv
 from refconv import uniform_groups
 from refconv.nn import SGD, SoftmaxCrossEntropy, residual_network
-from refconv.testing.definition import definition_conv
+from refconv.testing.oracles.definition import definition_conv
 rng = np.random.default_rng(0)
 x, w = rng.integers(-3, 4, (2, 4, 6, 5)).astype("f4"), rng.integers(-3, 4, (6, 2, 3, 3)).astype("f4")
 for engine in (None, "fast", "textbook"):
