@@ -216,7 +216,7 @@ def test_columns_of_absurd_size_are_refused() -> None:
         lambda: refconv.conv_input_grad(y, w, x.shape, padding=2**20),
         lambda: refconv.conv_weight_grad(y, x, 2**20, padding=2**20),
     ):
-        with refconv.set_engine("textbook"), pytest.raises(ValueError, match="^the columns of one sample would need"):
+        with refconv.set_engine("textbook"), pytest.raises(ValueError, match=r"^the columns of one sample would need"):
             call()
 
 
