@@ -9,8 +9,8 @@ import pytest
 import refconv
 from refconv.settings import ENGINES
 from refconv.testing import check_conv
-from refconv.testing.cases import SUPPORTS
-from refconv.testing.examine import CHECKS
+from refconv.testing.checker.cases import SUPPORTS
+from refconv.testing.checker.examine import CHECKS
 
 KINDS = [(d, transposed) for transposed in (False, True) for d in (1, 2, 3)]
 KIND_IDS = [f"{d}d{'-transposed' if transposed else ''}" for d, transposed in KINDS]

@@ -22,7 +22,7 @@ from refconv.arrays import (
 from refconv.conv import conv, conv_backward
 from refconv.engine import is_fast, spread
 from refconv.groups import ChannelGroups
-from refconv.integers import as_bool, as_float, as_int, cut, is_sequence
+from refconv.integers import as_bool, as_float, as_int, cut, is_sequence, per_axis
 from refconv.nn.base import (
     Init,
     Layer,
@@ -38,7 +38,7 @@ from refconv.nn.base import (
     per_channel,
     widened,
 )
-from refconv.shapes import Shape, per_axis
+from refconv.shapes import Shape
 
 
 class Conv(Layer):
