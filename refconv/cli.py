@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 
 import refconv
+from refconv.files import replacing
 from refconv.settings import ENGINES, engine
 
 if TYPE_CHECKING:
@@ -757,7 +758,8 @@ def bench(
         raise click.UsageError(str(error)) from error
     text = json.dumps(record, indent=2)
     if out is not None:
-        out.write_text(text + "\n", encoding="utf-8")
+        with replacing(out) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
     if as_json:
         click.echo(text)
     else:

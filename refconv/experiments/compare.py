@@ -24,9 +24,9 @@ from refconv.experiments.tables import markdown, short_name, summary
 from refconv.experiments.train import fingerprint
 from refconv.experiments.trainings import CompareError, CompareSettings, image_shape, result_rows, trainer_of
 from refconv.experiments.widths import Network, match_width, residual_cost
+from refconv.files import alone_in, replacing
 from refconv.integers import as_int, shown
 from refconv.nn import Split
-from refconv.nn.checkpoint import alone_in, replacing
 from refconv.nn.data import load_dataset
 from refconv.nn.data.split import needing
 

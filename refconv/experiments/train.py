@@ -17,9 +17,10 @@ import numpy as np
 import refconv
 from refconv.arrays import elements
 from refconv.experiments.catalogue import build_model, find_model
+from refconv.files import alone_in, replacing
 from refconv.integers import as_int
 from refconv.nn import CheckpointError, Layer, Recipe, Split, Step, Trainer, accuracy, load_checkpoint, save_checkpoint
-from refconv.nn.checkpoint import Checkpoint, alone_in, replacing
+from refconv.nn.checkpoint import Checkpoint
 from refconv.nn.data import load_dataset
 from refconv.nn.training import to_model
 

@@ -17,9 +17,11 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from refconv.files import replacing
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -87,12 +89,18 @@ def copy(to: Path, *, solved: bool = False) -> list[Path]:
     for name in TITLES:
         file = f"{name}_solved.ipynb" if solved else f"{name}.ipynb"
         texts[to / file] = to_json(build(name, solved=True)) if solved else read(name)
+    return write_new(texts)
+
+
+def write_new(texts: Mapping[Path, str]) -> list[Path]:
+    """Write texts into new files and return their paths, or raise a NotebookError if one of the files is there."""
     for path in texts:
         if path.exists():
             raise NotebookError(f"{path} is there already, and is not overwritten")
-    to.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
-        path.write_text(text, "utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            partial.write_text(text, "utf-8")
     return list(texts)
 
 
@@ -356,5 +364,6 @@ def main(names: Sequence[str] = ()) -> None:
         notebook = build(name, solved=False)
         seconds = execute(notebook, limit=SECONDS[name])
         path = folder() / f"{name}.ipynb"
-        path.write_text(to_json(notebook), "utf-8")
+        with replacing(path) as partial:
+            partial.write_text(to_json(notebook), "utf-8")
         print(f"{path.name}: {seconds:.1f} s")  # noqa: T201
