@@ -372,9 +372,9 @@ def train(
     from rich.console import Console
 
     from refconv.experiments.catalogue import find_model
-    from refconv.experiments.progress import ConsoleObserver
     from refconv.experiments.train import InterruptedTrainingError, TrainError, TrainSettings, run_training
     from refconv.nn import keep_memory
+    from refconv.progress import ConsoleObserver
 
     _load_backend(backend)
     keep_memory()
@@ -498,9 +498,9 @@ def compare(
     from rich.console import Console
 
     from refconv.experiments.compare import InterruptedComparisonError, run_comparison
-    from refconv.experiments.progress import ConsoleCompareObserver
     from refconv.experiments.trainings import CompareError, CompareSettings
     from refconv.nn import Recipe
+    from refconv.progress import ConsoleCompareObserver
     from refconv.settings import cores
 
     _load_backend(backend)
@@ -635,7 +635,7 @@ def tour(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) 
     """
     from rich.console import Console
 
-    from refconv.tour.progress import ConsoleReporter
+    from refconv.progress import ConsoleReporter
     from refconv.tour.report import ReportError
     from refconv.tour.run import STEPS, MissingPackagesError, Settings, run_tour
 

@@ -16,11 +16,11 @@ import pytest
 
 import refconv
 from refconv.cli import main
+from refconv.progress import ConsoleReporter
 from refconv.testing.problems import Operands, Problem, Results
 from refconv.tour import Settings, run_tour
 from refconv.tour.alexnet import load_photograph, run_alexnet
 from refconv.tour.digits import DigitsResult, NetworkResult, Plan, run_digits
-from refconv.tour.progress import ConsoleReporter
 from refconv.tour.report import ReportError, write
 from refconv.tour.verify import BackendReport, available_backends, compute, draw_expected, verify
 from tests.helpers import Backend

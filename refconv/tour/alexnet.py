@@ -17,7 +17,7 @@ import refconv
 from refconv.arrays import Array, Namespace, to_numpy
 from refconv.cost import alexnet
 from refconv.nn import MaxPool, ReLU
-from refconv.tour.progress import Advance
+from refconv.progress import Advance
 
 SIDE = 227
 """Side of the image; the paper says 224, which does not give its 55×55 outputs."""

@@ -15,8 +15,8 @@ from typing import Any
 import refconv
 from refconv.arrays import Array, Namespace, device
 from refconv.groups import ChannelGroups, uniform_groups
+from refconv.progress import Reporter
 from refconv.settings import cores
-from refconv.tour.progress import Reporter
 
 STEPS = 4
 _PACKAGES = {
