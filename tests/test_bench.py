@@ -185,11 +185,10 @@ def test_ratios_are_of_medians_over_rounds(monkeypatch: pytest.MonkeyPatch) -> N
     peaks = iter([3.0, 5.0, 4.0])
     monkeypatch.setattr(run, "_measure", measured)
     monkeypatch.setattr(run, "_roofs", lambda settings: {"gflops": next(peaks), "gigabytes_per_second": 2.0})
-    monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: True)
     record = run_bench(Settings(("small",), ("textbook", "torch"), rounds=3))
     assert order == ["refconv", "textbook", "torch"] * 3
-    assert (record["busy_rounds"], record["slowed"]) == (0, 0)
+    assert record["slowed"] == 0
     assert record["roofs"] == {"gflops": 5.0, "gigabytes_per_second": 2.0}
     own, textbook, torch = record["results"]
     assert (own["ratio"], own["median"]) == (1.0, 2.0)
@@ -206,7 +205,6 @@ def test_a_process_that_was_slowed_down_runs_again(
 ) -> None:
     """Before it, after it, and so on: only in the first process does the machine slow down."""
     kept, times = iter([True, False, True, True, True, True]), iter([9.0, 1.0, 4.0] if patience else [9.0, 5.0])
-    monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: next(kept))
     monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
     monkeypatch.setattr(run, "_measure", lambda *_: {"1×3×8×8": {"seconds": next(times), "variant": "default"}})
@@ -224,7 +222,6 @@ def test_the_pace_is_that_of_the_best_so_far(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_peer_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: True)
     monkeypatch.setattr(run.sys, "executable", "false")
     with pytest.raises(BenchError, match="measuring roofs failed: exit code 1"):
@@ -235,7 +232,6 @@ def test_a_peer_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_command_times_for_real(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: True)
     arguments = ["bench", "small", "--peers", "textbook", "--rounds", "1", "--seconds", "0.01"]
     code, out, err = run_command(capsys, *arguments, "--json", "--out", str(tmp_path / "record.json"))
@@ -262,7 +258,6 @@ def test_layers_that_nobody_times_stand_below_the_table(capsys: Any, monkeypatch
 
     monkeypatch.setattr(run, "_measure", measured)
     monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
-    monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: True)
     code, out, _ = run_command(capsys, "bench", "threads", "--peers", "textbook", "--rounds", "1")
     assert code == 0

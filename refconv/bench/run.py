@@ -86,9 +86,9 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
     """Time every workload with every peer that can run it, and return the record.
 
     In each round every peer runs once, one after the other, so that a slow spell of the machine affects all peers. A
-    round begins when the machine is quiet or patience runs out, and first measures the machine's highest rates. A
-    virtual machine may be slow even if nothing else runs on it. So a copy and a matrix product are timed before and
-    after each process, and while patience lasts, a slowed process is run again.
+    round first measures the machine's highest rates. A virtual machine may be slow even if nothing else runs on it. So
+    a copy and a matrix product are timed before and after each process, and while patience lasts, a slowed process is
+    run again.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
     Returns
     -------
     dict
-        Values that `json` can write: "date", "machine", "versions", "settings", "busy_rounds", "slowed" (the number of
-        processes that were slowed down but kept), "roofs" (the highest rates of all rounds, see
+        Values that `json` can write: "date", "machine", "versions", "settings", "slowed" (the number of processes
+        that were slowed down but kept), "roofs" (the highest rates of all rounds, see
         :func:`refconv.bench.roofs.roofs`) and "results". "results" has an object for each layer and peer. It contains
         the ratio of refconv's median time to the peer's; the median, smallest and largest time of the rounds in
         seconds; the layer's multiply-adds; the bytes of its input, weights and output; and the peer's fastest variant,
@@ -116,10 +116,8 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
     times: dict[tuple[str, str, str], list[float]] = {}
     notes: dict[tuple[str, str, str], dict[str, Any]] = {}
     roofs: list[dict[str, float]] = []
-    patience, busy, slowed, pace = settings.patience, 0, 0, _Pace()
+    patience, slowed, pace = settings.patience, 0, _Pace()
     for number in range(1, settings.rounds + 1):
-        patience = _wait_until_quiet(patience)
-        busy += not _quiet()
         say(f"round {number}/{settings.rounds}: roofs")
         roofs.append(_roofs(settings))
         for workload in settings.workloads:
@@ -151,7 +149,6 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
             "patience": settings.patience,
             "cleared": [name for name in CLEARED if name in os.environ],
         },
-        "busy_rounds": busy,
         "slowed": slowed,
         "roofs": {name: max(found[name] for found in roofs) for name in roofs[0]},
         "results": [
@@ -249,38 +246,6 @@ def _seconds(call: Callable[[], Any]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
-
-
-def _quiet() -> bool:
-    """Return whether less than a quarter of the processors' time is in use; True if the system does not say."""
-    busy = _busy_share(0.5)
-    return busy is None or busy < 0.25
-
-
-def _wait_until_quiet(patience: float) -> float:
-    """Wait while other programs use the machine; return the remaining patience."""
-    started = time.monotonic()
-    while not _quiet() and time.monotonic() - started < patience:
-        time.sleep(1)
-    return max(0.0, patience - (time.monotonic() - started))
-
-
-def _busy_share(seconds: float) -> float | None:
-    """Return the share of the processors in use during `seconds`, or None if the system does not say."""
-    try:
-        before = _ticks()
-        time.sleep(seconds)
-        after = _ticks()
-    except (OSError, ValueError, IndexError):
-        return None
-    idle, total = after[0] - before[0], after[1] - before[1]
-    return 1 - idle / total if total else 0.0
-
-
-def _ticks() -> tuple[int, int]:
-    """Return the idle and the total clock ticks of all processors since Linux started."""
-    numbers = list(map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]))
-    return numbers[3] + numbers[4], sum(numbers)
 
 
 def machine() -> dict[str, Any]:
