@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 
 import refconv
-from refconv.files import replacing
 from refconv.settings import ENGINES, engine
 
 if TYPE_CHECKING:
@@ -745,7 +744,8 @@ def bench(
     here.
     """
     from refconv.bench.peers import PEERS
-    from refconv.bench.run import BenchError, Settings, run_bench
+    from refconv.bench.record import BenchError, write
+    from refconv.bench.run import Settings, run_bench
 
     _load_backend(backend)
     if (backend or os.environ.get("REFCONV_BACKEND") or "numpy") != "numpy":
@@ -756,12 +756,9 @@ def bench(
         record = run_bench(settings, lambda line: click.echo(line, err=True))
     except (ValueError, TypeError, BenchError) as error:
         raise click.UsageError(str(error)) from error
-    text = json.dumps(record, indent=2)
-    if out is not None:
-        with replacing(out) as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
+    write(record, out)
     if as_json:
-        click.echo(text)
+        click.echo(json.dumps(record, indent=2))
     else:
         _print_bench(record)
 

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
-import platform
 import statistics
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from refconv.bench.peers import PASSES, PEERS
+from refconv.bench.record import CLEARED, header, run
 from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.integers import as_int, shown
 from refconv.settings import engine
 
-CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-"""Variables removed from the workers' environment, because each makes NumPy's matrix product slower."""
-
 SLOWER = 1.2
 """Maximum slowdown of the machine, relative to its best, before and after a measurement."""
-
-
-class BenchError(Exception):
-    """A peer could not be timed; the message contains the last line of its output."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +125,7 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
                         times.setdefault(key, []).append(found.pop("seconds"))
                     notes[key] = found
     return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions(),
+        **header(packages=("numpy", "torch", "jax", "onnxruntime", "scipy")),
         "settings": {
             "dtype": settings.dtype,
             "pass": settings.what,
@@ -204,14 +190,7 @@ def _roofs(settings: Settings) -> dict[str, float]:
 
 def _run(failure: str, module: str, *arguments: str) -> dict[str, Any]:
     """Run a module of this package in its own process, and return its output."""
-    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    environment["REFCONV_ENGINE"] = engine()
-    command = [sys.executable, "-m", f"refconv.bench.{module}", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise BenchError(f"{failure}: {reason}")
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = run(failure, "-m", f"refconv.bench.{module}", *arguments, stderr=subprocess.PIPE)
     return found
 
 
@@ -246,25 +225,3 @@ def _seconds(call: Callable[[], Any]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
-
-
-def machine() -> dict[str, Any]:
-    """Return a description of the machine."""
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return {"processor": model, "cores": os.cpu_count(), "system": f"{platform.system()} on {platform.machine()}"}
-
-
-def versions(packages: Sequence[str] = ("numpy", "torch", "jax", "onnxruntime", "scipy")) -> dict[str, str]:
-    """Return the versions of Python and of the installed packages."""
-    found = {"python": platform.python_version()}
-    for package in ("refconv", *packages):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
