@@ -97,7 +97,7 @@ BREAKS: dict[str, tuple[str, Change, str]] = {
     "norm2 cut as conv2 reads": ("nn.models.alexnet:_segments", replace("written", "read"), "test_models"),
     "smallest image too small": ("nn.models.alexnet:SMALLEST", replace(63, 62), "test_models"),
     # Training and data
-    "checkpoint not on the disk": ("nn.checkpoint:replacing", drop("fsync", nth=1), "test_checkpoint"),
+    "checkpoint not on the disk": ("files:replacing", drop("fsync", nth=1), "test_files"),
     "velocities not resumed": ("nn.training:Trainer.load_state", drop("velocities", nth=2), "test_training"),
     "metrics as a kill left them": ("experiments.train:_run", drop("_write_metrics"), "test_training"),
     "seeds not paired": ("experiments.tables:summary", replace("others", "others[::-1]"), "test_compare"),

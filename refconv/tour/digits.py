@@ -17,7 +17,7 @@ import refconv
 from refconv.arrays import Namespace, elements
 from refconv.groups import ChannelGroups, logarithmic_groups, uniform_groups
 from refconv.nn import Recipe, Split, Trained, load_digits_split, residual_network, train_classifier
-from refconv.tour.progress import Advance
+from refconv.progress import Advance
 
 CHANNELS = 32
 
