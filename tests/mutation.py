@@ -40,7 +40,7 @@ GROUPS = {
         ["im2col", "textbook", "conv_*", "errors", "groups", "properties", "arrays", "cost", "messages", "devices",
          "integers", "settings", "cpu_*"],
     ),
-    "nn": (["nn/*", "nn/models/*"], ["nn*", "models", "training", "checkpoint"]),
+    "nn": (["nn/*", "nn/models/*", "files"], ["nn*", "models", "training", "checkpoint", "files"]),
     "data": (["nn/data/*"], ["data"]),
 }  # fmt: skip
 # They measure the source itself, which mutmut makes longer, or run a copy of it where mutmut finds no configuration.
