@@ -34,7 +34,6 @@ from refconv.nn import (
     SoftmaxCrossEntropy,
     Trainer,
     accuracy,
-    fit,
     load_checkpoint,
     parse_schedule,
     save_checkpoint,
@@ -92,15 +91,16 @@ def assert_same(a: Any, b: Any) -> None:
 def test_a_training_goes_on_from_any_step_with_the_same_bits(backend: Backend) -> None:
     whole = make(backend)
     states, steps = [copied(whole.state())], []
-    for step in whole.steps():
+    for step in whole:
         states.append(copied(whole.state()))
         steps.append(step)
     assert len(steps) == whole.step_count == 12
+    assert list(make(backend, epochs=0)) == []
     for stop, state in enumerate(states):
         resumed = make(backend)
         resumed.load_state(*copied(state))
         assert_same(resumed.state(), state)
-        assert list(resumed.steps()) == steps[stop:]
+        assert list(resumed) == steps[stop:]
         assert_same(resumed.state(), states[-1])
 
 
@@ -109,7 +109,7 @@ def test_every_part_of_the_state_is_needed(lost: str) -> None:
     """Leave one part as at the beginning: the end is another."""
     numpy = Backend("numpy", np, np.ndarray)
     whole, fresh = make(numpy), make(numpy).state()
-    for _ in zip(range(6), whole.steps(), strict=False):
+    for _ in zip(range(6), whole, strict=False):
         pass
     arrays, meta = copied(whole.state())
     if lost == "order":
@@ -121,7 +121,7 @@ def test_every_part_of_the_state_is_needed(lost: str) -> None:
     resumed = make(numpy)
     resumed.load_state(arrays, meta)
     for training in (whole, resumed):
-        list(training.steps())
+        list(training)
     with pytest.raises(AssertionError):
         assert_same(whole.state(), resumed.state())
 
@@ -133,7 +133,7 @@ def test_the_reported_loss_is_the_mean_over_the_epoch_so_far() -> None:
         model, images, labels, optimiser=SGD(model.parameters(), 1e-9), epochs=2, batch_size=3, rng=rng(3)
     )
     order, loss = rng(3), SoftmaxCrossEntropy()
-    found = list(trainer.steps())
+    found = list(trainer)
     for epoch in range(2):
         permutation = order.permutation(7)
         for index, stop in enumerate((3, 6, 7)):
@@ -148,7 +148,7 @@ def test_the_reported_loss_is_the_mean_over_the_epoch_so_far() -> None:
 def test_a_state_of_another_training_is_refused_and_changes_nothing() -> None:
     numpy = Backend("numpy", np, np.ndarray)
     trainer = make(numpy)
-    next(trainer.steps())
+    next(iter(trainer))
     before = copied(trainer.state())
 
     def broken(**changes: Any) -> Any:
@@ -207,7 +207,7 @@ def test_the_schedule_sets_the_rate_of_each_step() -> None:
     model = Sequential(Linear(2, 2, rng=rng(0)))
     images, labels = np.zeros((4, 2), "float32"), np.zeros(4, int)
     trainer = Recipe(epochs=2, batch_size=2, lr=0.5, schedule="steps:0.5").trainer(model, images, labels, rng=rng(1))
-    assert [trainer.optimiser.lr for _ in trainer.steps()] == [0.5, 0.5, 0.05, 0.05]
+    assert [trainer.optimiser.lr for _ in trainer] == [0.5, 0.5, 0.05, 0.05]
 
 
 def test_a_changing_rate_scales_the_steps_under_way(backend: Backend) -> None:
@@ -238,15 +238,6 @@ def test_accuracy_tests_and_leaves_the_model_training() -> None:
     assert not model.training
     with pytest.raises(RuntimeError, match="needs a forward"):  # nothing is kept
         model.backward(images)
-
-
-def test_fit_trains(backend: Backend) -> None:
-    trainer = make(backend)
-    model = trainer.model
-    losses = fit(
-        model, trainer._images, trainer._labels, epochs=0, batch_size=4, optimiser=trainer.optimiser, rng=rng(0)
-    )
-    assert losses == []
 
 
 # --- A whole run, with its files ---

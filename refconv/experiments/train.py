@@ -222,7 +222,7 @@ def _run(
     observer.begin(trainer.step, trainer.step_count, trainer.steps_per_epoch)
     test = to_model(model, data.test_images, data.test_labels)
     started, images = time.perf_counter(), 0
-    for step in trainer.steps():
+    for step in trainer:
         images += step.images
         if not math.isfinite(step.loss):
             raise TrainError(

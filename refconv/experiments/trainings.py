@@ -94,7 +94,7 @@ def _train(task: Task, data: Split, stopping: Callable[[], bool]) -> dict[str, A
     # Layers this small take less time to compute than to distribute to threads.
     with refconv.set_workers(1), threadpool_limits(1):
         trainer = trainer_of(task, data)
-        for step in trainer.steps():
+        for step in trainer:
             if not math.isfinite(step.loss):
                 raise CompareError(
                     f"the loss is {step.loss} at step {step.number} of {network.groups}, {network.budget:,} "

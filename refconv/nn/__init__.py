@@ -27,7 +27,7 @@ from refconv.nn.optim import SGD
 from refconv.nn.pooling import AvgPool, MaxPool
 from refconv.nn.schedule import parse_schedule
 from refconv.nn.towers import Towers
-from refconv.nn.training import Recipe, Step, Trained, Trainer, accuracy, fit, train_classifier
+from refconv.nn.training import Recipe, Step, Trainer, accuracy
 
 __all__ = [
     "SGD",
@@ -55,12 +55,10 @@ __all__ = [
     "Step",
     "Tanh",
     "Towers",
-    "Trained",
     "Trainer",
     "accuracy",
     "alexnet",
     "alexnet_towers",
-    "fit",
     "keep_memory",
     "lenet5",
     "load_checkpoint",
@@ -70,5 +68,4 @@ __all__ = [
     "residual_network",
     "save_checkpoint",
     "tower_state",
-    "train_classifier",
 ]
