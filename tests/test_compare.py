@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refconv.cli import main
-from refconv.cost import parse_groups
+from refconv.cost import parse_groups, residual
 from refconv.experiments.compare import (
     FIGURE,
     RESULTS,
@@ -37,7 +37,7 @@ from refconv.experiments.figures import STYLES, accuracy_against_parameters
 from refconv.experiments.paired import Interval, paired_interval, verdict
 from refconv.experiments.tables import COLUMNS, markdown, summary, table_rows
 from refconv.experiments.trainings import CompareError, CompareSettings
-from refconv.experiments.widths import Network, match_width, residual_cost
+from refconv.experiments.widths import Network, match_width
 from refconv.nn import Conv, Linear, Recipe, Split, residual_network
 from refconv.settings import engine, set_engine
 
@@ -66,7 +66,7 @@ def test_the_count_is_the_real_model_s(images: dict[str, int], groups: str, chan
         convs = [layer] if isinstance(layer, Conv | Linear) else list(getattr(layer, "layers", ()))
         weights = sum(p.value.size for part in convs for p in part.parameters() if p.value.ndim > 1)
         macs += weights * math.prod(x.shape[2:])  # a weight is used once at every position
-    cost = residual_cost(groups, channels, **images)
+    cost = residual(groups, channels=channels, **images)
     assert cost.parameters == sum(parameter.value.size for parameter in model.parameters())
     assert cost.macs == macs > 0
     assert cost.layers[-1].output_shape == x.shape[1:]
@@ -76,7 +76,7 @@ def test_the_count_is_the_real_model_s(images: dict[str, int], groups: str, chan
 def test_more_channels_are_more_parameters(n: int) -> None:
     """match_width relies on it; the sizes of logarithmic groups are rounded."""
     widths = range(2 ** (n - 1), 700)
-    counts = [residual_cost(f"log:{n}", channels, **IMAGES[0]).parameters for channels in widths]
+    counts = [residual(f"log:{n}", channels=channels, **IMAGES[0]).parameters for channels in widths]
     assert all(a < b for a, b in itertools.pairwise(counts))
 
 
@@ -90,7 +90,7 @@ def test_no_other_width_is_nearer(groups: str, budget: int, images: dict[str, in
     allowed = range(spec.n, 500, spec.n) if spec.kind == "uniform" else range(2 ** (spec.n - 1), 500)
     counts = {}
     for channels in allowed:
-        counts[channels] = residual_cost(groups, channels, **images).parameters
+        counts[channels] = residual(groups, channels=channels, **images).parameters
         if counts[channels] > 2 * budget:
             break
     nearest = min(counts, key=lambda channels: (abs(counts[channels] - budget), channels))
@@ -102,7 +102,7 @@ def test_no_other_width_is_nearer(groups: str, budget: int, images: dict[str, in
 
 
 def test_of_two_equally_near_widths_the_smaller() -> None:
-    a, b = (residual_cost("dense", channels, **IMAGES[0]).parameters for channels in (19, 20))
+    a, b = (residual("dense", channels=channels, **IMAGES[0]).parameters for channels in (19, 20))
     assert (a + b) % 2 == 0
     assert [match_width("dense", (a + b) // 2 + off, **IMAGES[0]) for off in (-1, 0, 1)] == [19, 19, 20]
 

@@ -57,10 +57,8 @@ def test_alexnet(groups):
 def test_alexnet_memory():
     cost = alexnet()
     assert cost.groups == 2
-    assert cost.training_bytes(0) == 12 * 60_965_224
-    assert cost.training_bytes(128) == 12 * 60_965_224 + 8 * 128 * 1_413_347
-    assert round(cost.training_bytes(0) / 2**20) == 698
-    assert round((cost.training_bytes(128) - cost.training_bytes(0)) / 2**20) == 1380
+    assert cost.memory(0).textbook == 12 * 60_965_224
+    assert cost.memory(128).textbook == 12 * 60_965_224 + 8 * 128 * 1_413_347
 
 
 # LeCun et al. 1998, section II-B: trainable parameters and connections of each layer.
@@ -137,10 +135,9 @@ def test_report(model):
         "activations_per_image": 8 * report["activations"],
     }
     assert [row["batch"] for row in report["memory"] if row["towers"] == 1] == [128]
-    assert report["memory"][0]["textbook"] == cost.training_bytes(128)
     for batch in (0, 1, np.int64(7)):
         parts = report["bytes"]
-        assert cost.training_bytes(batch) == parts["parameters"] + int(batch) * parts["activations_per_image"]
+        assert cost.memory(batch).textbook == parts["parameters"] + int(batch) * parts["activations_per_image"]
 
 
 def test_model_cost_is_the_model():
@@ -189,7 +186,7 @@ def test_memory_by_hand():
     steps = [4 * 664 + 8 * 114, 4 * 550 + 8 * 550]
     assert memory.workspace == 2**26
     assert memory.predicted == 8 * 664 + max(moments + steps) + 2**26
-    assert memory.textbook == cost.training_bytes(3)
+    assert memory.textbook == 12 * 664 + 8 * 3 * (144 + 216 + 54 + 10)
     assert cost.memory(0).predicted == 8 * 664 + max(steps) + 2**26
 
     half = cost.memory(3, towers=2)  # the linear layer needs all of the pooled image
@@ -200,7 +197,6 @@ def test_memory_by_hand():
 
 def test_alexnet_on_two_towers():
     whole, half = alexnet().memory(128), alexnet().memory(128, 2)
-    assert whole.textbook == alexnet().training_bytes(128)
     assert half.parameters * 2 == whole.parameters == 4 * 60_965_224
     # Whole on either tower: the image, and what conv3, fc6, fc7 and fc8 read.
     extra = 4 * 128 * (3 * 227 * 227 + 43_264 + 9_216 + 4_096 + 4_096)
@@ -295,7 +291,7 @@ def test_bad_types(value):
     one_line(error)
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
         with pytest.raises(TypeError, match=r"^batch must be an integer") as error:
-            lenet5().training_bytes(value)
+            lenet5().memory(value)
         one_line(error)
         with pytest.raises(TypeError, match=r"^towers must be an integer") as error:
             lenet5().memory(1, value)
@@ -312,7 +308,7 @@ def test_unknown_models(model):
 @pytest.mark.parametrize("batch", [-1, 2**63, 2**300])
 def test_bad_batch(batch):
     with pytest.raises(ValueError, match=r"^batch must") as error:
-        lenet5().training_bytes(batch)
+        lenet5().memory(batch)
     one_line(error)
 
 

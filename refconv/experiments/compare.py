@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import refconv
-from refconv.cost import parse_groups
+from refconv.cost import parse_groups, residual
 from refconv.experiments.figures import STYLES, accuracy_against_parameters
 from refconv.experiments.paired import paired_interval
 from refconv.experiments.tables import markdown, short_name, summary
 from refconv.experiments.train import fingerprint
 from refconv.experiments.trainings import CompareError, CompareSettings, image_shape, result_rows, trainer_of
-from refconv.experiments.widths import Network, match_width, residual_cost
+from refconv.experiments.widths import Network, match_width
 from refconv.integers import as_int, shown
 from refconv.nn import Split
 from refconv.nn.checkpoint import alone_in, replacing
@@ -187,7 +187,7 @@ def _networks(settings: CompareSettings, sets: dict[str, Split]) -> list[Network
             channels = match_width(groups, budget, **shape)
         except ValueError as error:
             raise ValueError(f"{error} (on {short_name(data)})") from None
-        cost = residual_cost(groups, channels, **shape)
+        cost = residual(groups, channels=channels, **shape)
         found.append(Network(data, budget, groups, channels, cost.parameters, cost.macs))
     return found
 
