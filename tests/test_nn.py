@@ -244,7 +244,7 @@ def epoch_losses(trainer: Trainer) -> list[float]:
 
 def test_training_lowers_the_loss(backend: Backend) -> None:
     images, labels = toy(backend)
-    model = residual_network(lambda a, b: logarithmic_groups(a, b, 3), channels=8, rng=rng(), xp=backend.xp)
+    model = residual_network("log:3", channels=8, rng=rng(), xp=backend.xp)
     optimiser = SGD(model.parameters(), lr=0.02)
     losses = epoch_losses(Trainer(model, images, labels, optimiser=optimiser, epochs=4, batch_size=16, rng=rng(1)))
     assert losses[-1] < losses[0] / 2
@@ -256,7 +256,7 @@ def test_training_repeats_bit_for_bit() -> None:
     images, labels = toy(numpy)
     runs = []
     for _ in range(2):
-        model = residual_network(lambda a, b: uniform_groups(a, b, 2), channels=4, rng=rng())
+        model = residual_network(2, channels=4, rng=rng())
         optimiser = SGD(model.parameters(), lr=0.01)
         trainer = Trainer(model, images, labels, optimiser=optimiser, epochs=2, batch_size=25, rng=rng(1))
         runs.append((epoch_losses(trainer), [parameter.value for parameter in model.parameters()]))
@@ -268,7 +268,7 @@ def test_training_repeats_bit_for_bit() -> None:
 def test_the_mean_loss_weighs_images_equally(backend: Backend) -> None:
     """At a vanishing rate, an epoch's mean loss is the loss over all images, though the last batch is small."""
     images, labels = toy(backend, 10)
-    model = residual_network(lambda a, b: 1, channels=4, rng=rng(2), xp=backend.xp)
+    model = residual_network(1, channels=4, rng=rng(2), xp=backend.xp)
     whole = SoftmaxCrossEntropy().forward(model.forward(images), labels)
     optimiser = SGD(model.parameters(), lr=1e-12)
     trainer = Trainer(model, images, labels, optimiser=optimiser, epochs=1, batch_size=8, rng=rng())
@@ -289,7 +289,7 @@ def test_the_digits() -> None:
         np.testing.assert_array_equal(part, again)
     assert not np.array_equal(split.train_labels, load_digits_split(1).train_labels)
     few = split._replace(train_images=split.train_images[:600], train_labels=split.train_labels[:600])
-    model = residual_network(lambda a, b: logarithmic_groups(a, b, 3), channels=16, rng=rng())
+    model = residual_network("log:3", channels=16, rng=rng())
     losses = epoch_losses(Recipe(epochs=4).trainer(model, few.train_images, few.train_labels, rng=rng()))
     assert losses[-1] < losses[0] / 2
     assert accuracy(model, few.test_images, few.test_labels) > 0.85

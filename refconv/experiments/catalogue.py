@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from refconv.arrays import Namespace
-from refconv.cost import parse_groups
 from refconv.integers import shown
 from refconv.nn import Layer, Recipe, alexnet, lenet5, residual_network
 
@@ -40,7 +39,7 @@ class Model:
 
 
 def _residual(groups: str, *, dropout_rng: np.random.Generator, **arguments: Any) -> Layer:
-    return residual_network(parse_groups(groups).build, **arguments)
+    return residual_network(groups, **arguments)
 
 
 def _lenet5(groups: str, *, dropout_rng: np.random.Generator, **arguments: Any) -> Layer:

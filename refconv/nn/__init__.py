@@ -1,10 +1,9 @@
 """Layers, loss, optimiser and training in plain array code: enough to train a small grouped network by hand.
 
 >>> import numpy as np
->>> from refconv import uniform_groups
 >>> from refconv.nn import SGD, SoftmaxCrossEntropy, residual_network
 >>> rng = np.random.default_rng(0)
->>> model = residual_network(lambda c_in, c_out: uniform_groups(c_in, c_out, 4), channels=8, rng=rng)
+>>> model = residual_network(4, channels=8, rng=rng)
 >>> loss, optimiser = SoftmaxCrossEntropy(), SGD(model.parameters(), lr=0.01)
 >>> images, labels = rng.normal(size=(20, 1, 8, 8)).astype("float32"), rng.integers(0, 10, 20)
 >>> before = loss.forward(model.forward(images), labels)
