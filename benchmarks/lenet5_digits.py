@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 import refconv
-from refconv.experiments.catalogue import find_model
 from refconv.experiments.train import TrainSettings, run_training
+from refconv.experiments.trainable import find_model
 
 
 def main() -> None:

@@ -370,9 +370,9 @@ def train(
     """  # noqa: D301
     from rich.console import Console
 
-    from refconv.experiments.catalogue import find_model
     from refconv.experiments.progress import ConsoleObserver
     from refconv.experiments.train import InterruptedTrainingError, TrainError, TrainSettings, run_training
+    from refconv.experiments.trainable import find_model
     from refconv.nn import keep_memory
 
     _load_backend(backend)
@@ -498,7 +498,7 @@ def compare(
 
     from refconv.experiments.compare import InterruptedComparisonError, run_comparison
     from refconv.experiments.progress import ConsoleCompareObserver
-    from refconv.experiments.trainings import CompareError, CompareSettings
+    from refconv.experiments.tasks import CompareError, CompareSettings
     from refconv.nn import Recipe
     from refconv.settings import cores
 

@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from refconv.cli import main
 from refconv.cost import parse_groups, residual
 from refconv.experiments.compare import (
+    EVALUATION,
     FIGURE,
     RESULTS,
-    SUMMARY,
     TABLE,
     CompareObserver,
     InterruptedComparisonError,
@@ -35,8 +35,8 @@ from refconv.experiments.compare import (
 )
 from refconv.experiments.figures import STYLES, accuracy_against_parameters
 from refconv.experiments.paired import Interval, paired_interval, verdict
-from refconv.experiments.tables import COLUMNS, markdown, summary, table_rows
-from refconv.experiments.trainings import CompareError, CompareSettings
+from refconv.experiments.tables import COLUMNS, evaluation, markdown, table_rows
+from refconv.experiments.tasks import CompareError, CompareSettings
 from refconv.experiments.widths import Network, match_width
 from refconv.nn import Recipe, Split
 from refconv.settings import engine, set_engine
@@ -168,7 +168,7 @@ def made_up(right: dict[str, list[int]], budget: int = 1000) -> dict[str, Any]:
     config = {"data": ["folder:/home/me"], "groups": list(right), "budgets": [budget], "seeds": seeds, "blocks": 2}
     config |= {"epochs": 1, "batch_size": 8, "lr": 0.1, "schedule": "constant"}
     counts = {network.key(seed): right[network.groups][seed] for network in networks for seed in range(seeds)}
-    return summary(config, {"folder:/home/me": split}, networks, counts)
+    return evaluation(config, {"folder:/home/me": split}, networks, counts)
 
 
 def test_summary_by_hand() -> None:
@@ -256,7 +256,7 @@ def ends(folder: Path) -> Any:
     """All that a comparison leaves, without times and the order in which the trainings ended."""
     first, *rows = map(json.loads, (folder / RESULTS).read_text().splitlines())
     timeless = sorted(json.dumps({**row, "seconds": 0}) for row in rows)
-    return first, timeless, [(folder / name).read_bytes() for name in (SUMMARY, TABLE, FIGURE)]
+    return first, timeless, [(folder / name).read_bytes() for name in (EVALUATION, TABLE, FIGURE)]
 
 
 class TextbookRecipe(Recipe):
@@ -276,13 +276,13 @@ def test_the_engine_reaches_the_processes(settings: CompareSettings, tmp_path: P
 
 
 def test_what_a_comparison_leaves(settings: CompareSettings, whole: Path) -> None:
-    assert sorted(path.name for path in whole.iterdir()) == sorted([RESULTS, SUMMARY, TABLE, FIGURE])
+    assert sorted(path.name for path in whole.iterdir()) == sorted([RESULTS, EVALUATION, TABLE, FIGURE])
     first, *rows = map(json.loads, (whole / RESULTS).read_text().splitlines())
     assert first["settings"]["groups"] == ["dense", "log:3"]
     assert [(row["seed"], row["budget"], row["groups"]) for row in rows] == [
         (seed, budget, groups) for seed in range(3) for budget in (3000, 2000) for groups in ("dense", "log:3")
     ]
-    result = json.loads((whole / SUMMARY).read_text())
+    result = json.loads((whole / EVALUATION).read_text())
     for network in result["networks"]:
         mine = [r for r in rows if (r["budget"], r["groups"]) == (network["budget"], network["groups"])]
         assert network["accuracies"] == [row["right"] / 8 for row in sorted(mine, key=lambda row: row["seed"])]
@@ -295,7 +295,7 @@ def test_a_seed_is_the_same_training_whatever_else_is_compared(
     settings: CompareSettings, whole: Path, tmp_path: Path
 ) -> None:
     result = run_comparison(dataclasses.replace(settings, groups=["log:3", "dense"], budgets=[2000], seeds=2), tmp_path)
-    before = json.loads((whole / SUMMARY).read_text())["networks"]
+    before = json.loads((whole / EVALUATION).read_text())["networks"]
     expected = {e["groups"]: e["accuracies"][:2] for e in before if e["budget"] == 2000}
     assert {e["groups"]: e["accuracies"] for e in result["networks"]} == expected
 
@@ -339,7 +339,7 @@ def test_a_comparison_that_was_stopped_ends_the_same(
     run_comparison(settings, tmp_path, resume=True, observer=Recorder())
     assert ends(tmp_path) == ends(whole)
     assert (seen[0], seen[stop + 1], len(seen)) == ((0, 12), (stop, 12), 14)
-    (tmp_path / SUMMARY).unlink()
+    (tmp_path / EVALUATION).unlink()
     run_comparison(settings, tmp_path, resume=True)  # nothing is left to train
     assert ends(tmp_path) == ends(whole)
 
@@ -597,7 +597,7 @@ def test_ctrl_c_ends_every_process_and_says_how_to_go_on(
         main([*given, "--jobs=1", "--resume", "--json"])
     shown = capsys.readouterr()
     assert stop.value.code == 0
-    assert json.loads(shown.out) == json.loads((tmp_path / SUMMARY).read_text())
+    assert json.loads(shown.out) == json.loads((tmp_path / EVALUATION).read_text())
     assert "resuming after" in shown.err
     assert "12/12  cifar10, 2,000 parameters, log:3, seed 2" in shown.err
     assert ends(tmp_path) == ends(whole)
@@ -610,7 +610,7 @@ def test_the_tables_on_standard_output(
         main([*arguments(settings, whole), "--resume"])
     shown = capsys.readouterr()
     assert stop.value.code == 0
-    result = json.loads((whole / SUMMARY).read_text())
+    result = json.loads((whole / EVALUATION).read_text())
     words = " ".join(shown.out.split())
     for row in table_rows(result, settings.data[0]):
         assert " ".join(row).replace("  ", " ") in words
@@ -681,7 +681,7 @@ def test_the_page_shows_the_committed_comparison() -> None:
         if entry["data"] == "digits":
             assert entry["mean"] >= 0.975
     assert result["settings"]["seeds"] >= 10
-    again = summary(result["settings"], sets, networks, counts)
+    again = evaluation(result["settings"], sets, networks, counts)
     assert [e["mean"] for e in again["networks"]] == [e["mean"] for e in result["networks"]]
     assert again["conclusion"] == result["conclusion"]
     for before, now in zip(result["networks"], again["networks"], strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from refconv import cost, logarithmic_groups
-from refconv.experiments.catalogue import MODELS, build_model
+from refconv.experiments.trainable import TRAINABLE, build_model
 from refconv.groups import lenet5_c3_groups
 from refconv.nn import (
     SGD,
@@ -486,8 +486,8 @@ def test_a_step_holds_what_is_predicted(batch: int) -> None:
 
 
 def test_the_catalogue_builds_every_model() -> None:
-    assert MODELS.keys() == cost.MODELS.keys()
-    for name, entry in MODELS.items():
+    assert TRAINABLE.keys() == cost.MODELS.keys()
+    for name, entry in TRAINABLE.items():
         counted = cost.model_cost(name)
         assert cost.parse_groups(entry.groups).label == counted.groups
         options = {"width": 1 / 16} if name == "alexnet" else {}
@@ -497,7 +497,7 @@ def test_the_catalogue_builds_every_model() -> None:
         )
         y = model.forward(np.ones((1, 2, side, side), "float32"))
         assert y.shape == (1, 5)
-    recipe = MODELS["alexnet"].recipe
+    recipe = TRAINABLE["alexnet"].recipe
     assert (recipe.batch_size, recipe.lr, recipe.momentum, recipe.weight_decay) == (128, 0.01, 0.9, 0.0005)
     assert (recipe.epochs, recipe.schedule.count(",")) == (90, 2)  # three drops
 

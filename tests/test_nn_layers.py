@@ -26,8 +26,8 @@ from refconv.nn import (
     Sequential,
     SoftmaxCrossEntropy,
     Tanh,
-    layers,
 )
+from refconv.nn.product import product
 from tests.helpers import Backend
 from tests.nn_helpers import apart, check_gradients, inputs_of_every_kind, integers, rng
 
@@ -163,15 +163,15 @@ def test_layers_keep_the_data_type_and_read_every_layout(backend: Backend, name:
 def test_products_in_blocks(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, rows: int, inner: int, columns: int
 ) -> None:
-    monkeypatch.setattr(layers, "SMALL_MULTIPLY_ADDS", 0)
-    monkeypatch.setattr(layers, "BLOCK_MULTIPLY_ADDS", 150)
+    monkeypatch.setattr("refconv.nn.product.SMALL_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr("refconv.nn.product.BLOCK_MULTIPLY_ADDS", 150)
     a, b = integers((rows, inner)), integers((inner, columns), 1)
     expected = np.zeros((rows, columns))
     for i in range(rows):
         for j in range(columns):
             expected[i, j] = sum(a[i, k] * b[k, j] for k in range(inner))
-    backend.assert_equal(layers.product(backend.asarray(a), backend.asarray(b)), expected)
-    backend.assert_equal(layers.product(backend.asarray(a[::-1]), backend.asarray(b[:, ::-1])), expected[::-1, ::-1])
+    backend.assert_equal(product(backend.asarray(a), backend.asarray(b)), expected)
+    backend.assert_equal(product(backend.asarray(a[::-1]), backend.asarray(b[:, ::-1])), expected[::-1, ::-1])
 
 
 @pytest.mark.parametrize(("batch", "c_in", "c_out"), [(64, 1500, 1100), (2100, 300, 400)], ids=["wide", "tall"])
@@ -196,14 +196,14 @@ def test_products_are_cut_by_shape_alone_and_spread(monkeypatch: pytest.MonkeyPa
         seen.append(tuple(task.stop for task in tasks))
         return map(work, tasks)
 
-    monkeypatch.setattr(layers, "spread", spy)
+    monkeypatch.setattr("refconv.nn.product.spread", spy)
     a = np.ones((64, 1024), "float32")
     for workers in (1, 5):
         with set_workers(workers):
-            layers.product(a, np.ones((1024, 3000), "float32"))
-            layers.product(np.ones((3000, 1024), "float32"), a.T)
+            product(a, np.ones((1024, 3000), "float32"))
+            product(np.ones((3000, 1024), "float32"), a.T)
     assert seen == [(1024, 2048, 3000)] * 4
-    layers.product(a[:4], a[:4].T)  # a small one is one product
+    product(a[:4], a[:4].T)  # a small one is one product
     assert len(seen) == 4
 
 

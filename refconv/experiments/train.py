@@ -16,7 +16,7 @@ import numpy as np
 
 import refconv
 from refconv.arrays import elements
-from refconv.experiments.catalogue import build_model, find_model
+from refconv.experiments.trainable import build_model, find_model
 from refconv.integers import as_int
 from refconv.nn import CheckpointError, Layer, Recipe, Split, Step, Trainer, accuracy, load_checkpoint, save_checkpoint
 from refconv.nn.checkpoint import Checkpoint, alone_in, replacing
@@ -55,7 +55,7 @@ class TrainSettings:
     Attributes
     ----------
     model : str
-        A name of :data:`refconv.experiments.catalogue.MODELS`.
+        A name of :data:`refconv.experiments.trainable.TRAINABLE`.
     data : str
         See :func:`refconv.nn.data.load_dataset`.
     groups : str or None

@@ -19,7 +19,7 @@ from refconv.nn.data import DataError, Split, load_dataset, load_digits_split
 from refconv.nn.dropout import Dropout
 from refconv.nn.layers import ChannelShuffle, Conv, Flatten, Linear, ReLU, Scale, Tanh
 from refconv.nn.loss import SoftmaxCrossEntropy
-from refconv.nn.memory import keep_memory
+from refconv.nn.malloc import keep_memory
 from refconv.nn.models import alexnet, alexnet_towers, lenet5, residual_network, tower_state
 from refconv.nn.normalisation import BatchNorm, LocalResponseNorm
 from refconv.nn.optim import SGD

@@ -1,4 +1,7 @@
-"""Convolution and linear layers, and layers that act on single elements or only move them."""
+"""Convolution and linear layers, and layers that act on single elements or only move them.
+
+The layers that read windows without weights are in :mod:`refconv.nn.pooling`.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,11 @@ from refconv.arrays import (
     device,
     elements,
     masked,
-    matmul,
     namespace_of,
-    plain,
 )
 from refconv.conv import conv, conv_backward
-from refconv.engine import is_fast, spread
 from refconv.groups import ChannelGroups
-from refconv.integers import as_bool, as_float, as_int, cut, is_sequence
+from refconv.integers import as_bool, as_float, as_int, is_sequence
 from refconv.nn.base import (
     Init,
     Layer,
@@ -38,6 +38,7 @@ from refconv.nn.base import (
     per_channel,
     widened,
 )
+from refconv.nn.product import product
 from refconv.shapes import Shape, per_axis
 
 
@@ -496,38 +497,3 @@ def _dealt(x: Array, groups: int) -> Array:
     split = xp.reshape(x, (x.shape[0], groups, per_group, *x.shape[2:]))
     exchanged = xp.permute_dims(split, (0, 2, 1, *range(3, split.ndim)))  # (N, C/G, G, …)
     return xp.reshape(exchanged, x.shape, copy=True)
-
-
-BLOCK_MULTIPLY_ADDS = 2**26
-"""Target size of a block of a matrix product: milliseconds on one core, much more than starting a thread takes."""
-
-SMALL_MULTIPLY_ADDS = 2**17
-"""Up to this size BLAS starts no threads of its own, so its threads need no limit."""
-
-
-def product(a: Array, b: Array) -> Array:
-    """Return the matrix product a·b: (M, K), (K, N) -> (M, N), on NumPy in blocks spread over threads.
-
-    The shape alone determines the blocks: blocks of rows if the result is taller than wide, else of columns. Each block
-    is one product on one thread. So any number of workers gives the same bits.
-    """
-    xp = array_namespace(a, b)
-    if not is_fast(xp):
-        return matmul(xp, a, b)
-    a, b = plain(a), plain(b)
-    rows, columns = a.shape[0], b.shape[1]
-    long, short = max(rows, columns), min(rows, columns)
-    if long * short * a.shape[1] <= SMALL_MULTIPLY_ADDS:
-        return matmul(xp, a, b)
-    length = max(1, BLOCK_MULTIPLY_ADDS // (short * a.shape[1]))
-    y = xp.empty((rows, columns), dtype=xp.result_type(a, b))
-
-    def work(part: slice) -> None:
-        if rows > columns:
-            matmul(xp, a[part, :], b, out=y[part, :])
-        else:
-            matmul(xp, a, b[:, part], out=y[:, part])
-
-    block_bytes = (min(length, long) * (short + a.shape[1]) + short * a.shape[1]) * a.dtype.itemsize
-    spread(xp, work, cut(long, length), block_bytes)
-    return y
