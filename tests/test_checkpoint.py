@@ -93,17 +93,6 @@ def test_something_else_is_refused(tmp_path: Path) -> None:
             load_checkpoint(tmp_path / name)
 
 
-@pytest.mark.parametrize("meta", [None, 3, "{", "[]", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
-def test_a_right_checksum_of_nonsense_is_refused(tmp_path: Path, meta: Any) -> None:
-    from safetensors.numpy import save_file
-
-    digest = checkpoint._digest({}, meta) if isinstance(meta, str) else ""
-    header = json.dumps({"format": checkpoint.FORMAT, "meta": meta, "sha256": digest})
-    save_file({}, tmp_path / "a", {"refconv": header})
-    with pytest.raises(CheckpointError, match="not a refconv checkpoint"):
-        load_checkpoint(tmp_path / "a")
-
-
 @pytest.mark.parametrize("moment", ["write", "flush", "rename"])
 def test_what_cannot_be_written_leaves_the_old_one(path: Path, monkeypatch: Any, moment: str) -> None:
     before = path.read_bytes()

@@ -163,21 +163,8 @@ def test_a_state_of_another_training_is_refused_and_changes_nothing() -> None:
         ("its arrays differ", (before[0], {})),
         ("step must be at most 12", broken(step=13)),
         ("on 17 images; got 3", broken(order=np.arange(3))),
-        ("shape of its parameter", broken(**{"velocity.0": np.zeros(2, "float32")})),
         ("shape of the model's", broken(**{"model.linear.bias": np.zeros(2, "float32")})),
         ("data type", broken(**{"model.linear.bias": np.zeros(3)})),
-        ("velocity.0 must have the data type", broken(**{"velocity.0": np.zeros((4, 1, 3, 3))})),
-        ("order must be an int64 array with one axis", broken(order=np.arange(17.0))),
-        ("order must be an int64 array with one axis", broken(order=np.arange(17)[None])),
-        ("order must contain each of 0 … 16 once", broken(order=np.zeros(17, "int64"))),
-        ("order must contain each of 0 … 16 once", broken(order=np.arange(17) - 1)),
-        ("lr must be", broken(lr=0)),
-        ("lr must be", broken(lr=None)),
-        ("step must be", broken(step=True)),
-        ("epoch_loss must be", broken(epoch_loss=float("nan"))),
-        ("epoch_loss must be", broken(epoch_loss=[])),
-        ("epoch_right must be", broken(epoch_right=18)),
-        ("epoch_right must be", broken(epoch_right=0.5)),
         ("generators must contain the states of order, dropout", broken(generators=3)),
     ]
     first = before[1]["generators"]
@@ -367,25 +354,17 @@ def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(settings: Train
     }
 
 
-def test_a_checkpoint_whole_but_of_wrong_contents_is_refused(settings: TrainSettings, tmp_path: Path) -> None:
+def test_a_checkpoint_of_something_else_is_refused(settings: TrainSettings, tmp_path: Path) -> None:
     run_training(settings, tmp_path)
     arrays, meta = load_checkpoint(tmp_path / CHECKPOINT)
-    rows = meta["epochs"]
     bad: list[tuple[str, dict[str, Any]]] = [
         ("not of a training", {"config": [1]}),
         ("not of a training", {"training": None}),
+        ("its arrays differ", {"training": meta["training"] | {"rate": 3}}),  # of another version
         ("generators must contain", {"training": meta["training"] | {"generators": 3}}),
-        ("order must contain", {"order": arrays["order"] + 1}),
-        ("its metrics", {"epochs": None}),
-        ("its metrics", {"epochs": rows[1:]}),
-        ("its metrics", {"epochs": [1, 2, 3]}),
-        ("its metrics", {"epochs": [{}, {}, {}]}),
-        ("its metrics", {"epochs": [*rows[:2], rows[2] | {"train_loss": float("nan")}]}),
-        ("its metrics", {"epochs": [*rows[:2], rows[2] | {"test_accuracy": "1"}]}),
     ]
     for message, changes in bad:
-        new = {name: changes.get(name, array) for name, array in arrays.items()}
-        save_checkpoint(tmp_path / CHECKPOINT, new, meta | {k: v for k, v in changes.items() if k in meta})
+        save_checkpoint(tmp_path / CHECKPOINT, arrays, meta | changes)
         before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
         with pytest.raises(TrainError, match=message):
             run_training(settings, tmp_path, resume=True)

@@ -24,17 +24,6 @@ from refconv.nn.data import load_dataset
 from refconv.nn.training import to_model
 
 CHECKPOINT, METRICS, CURVES = "checkpoint.safetensors", "metrics.jsonl", "curves.png"
-_ROW = {
-    "epoch",
-    "step",
-    "lr",
-    "train_loss",
-    "train_accuracy",
-    "test_accuracy",
-    "seconds",
-    "images_per_second",
-}
-"""The metrics of an epoch."""
 
 
 class TrainError(Exception):
@@ -208,8 +197,6 @@ def _run(
         except (ValueError, TypeError, KeyError) as error:
             raise TrainError(f"{folder / CHECKPOINT}: {error}") from error
         rows = saved.meta["epochs"]
-        if not _are_rows(rows, trainer.step // trainer.steps_per_epoch):
-            raise TrainError(f"{folder / CHECKPOINT}: its metrics do not match its completed epochs")
 
     def save() -> None:
         arrays, training = trainer.state()
@@ -327,16 +314,6 @@ def _compare(meta: dict[str, Any], config: dict[str, Any], folder: Path) -> None
             was, now = before.get(key), config.get(key)
             what = "other images" if key == "data_sha256" else f"{key}={was}, not {key}={now}"
             raise TrainError(f"{folder / CHECKPOINT} belongs to a training with {what}; resume with its own settings")
-
-
-def _are_rows(rows: Any, epochs: int) -> bool:
-    """Return whether these are metrics of `epochs` epochs, all of them finite numbers."""
-    return (
-        isinstance(rows, list)
-        and len(rows) == epochs
-        and all(isinstance(row, dict) and row.keys() == _ROW for row in rows)
-        and all(isinstance(value, int | float) and math.isfinite(value) for row in rows for value in row.values())
-    )
 
 
 def _write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
