@@ -622,8 +622,8 @@ def test_a_folder_without_subfolders(tmp_path: Path) -> None:
     [
         ({"side": 0}, "side must be at least 1"),
         ({"side": 10**6}, "side must be at most 4096"),
-        ({"test_fraction": 0}, "test_fraction must be greater than 0"),
-        ({"test_fraction": 1}, "test_fraction must be finite and at least 0 and less than 1"),
+        ({"test_fraction": 0}, "test_fraction must be finite and more than 0"),
+        ({"test_fraction": 1}, "test_fraction must be finite and more than 0 and less than 1"),
         ({"seed": -1}, "seed must be at least 0"),
     ],
 )

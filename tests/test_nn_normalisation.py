@@ -212,7 +212,7 @@ def ones(*shape: int) -> Any:
 BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ValueError, "size must be at least 1", lambda: LocalResponseNorm(0)),
     (TypeError, "size must be an integer", lambda: LocalResponseNorm(2.0)),  # type: ignore[arg-type]
-    (ValueError, "k must be more than 0", lambda: LocalResponseNorm(k=0)),
+    (ValueError, "k must be finite and more than 0", lambda: LocalResponseNorm(k=0)),
     (ValueError, "alpha must be", lambda: LocalResponseNorm(alpha=-1)),
     (ValueError, "beta must be finite", lambda: LocalResponseNorm(beta=math.inf)),
     (TypeError, "divide_by_size", lambda: LocalResponseNorm(divide_by_size=1)),  # type: ignore[arg-type]
@@ -223,7 +223,7 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (TypeError, "for LocalResponseNorm; got int64", lambda: LocalResponseNorm().forward(ones(1, 2).astype(int))),
     (ValueError, "channels must be at least 1", lambda: BatchNorm(0)),
     (ValueError, "momentum must be from 0 to 1; got 1.5", lambda: BatchNorm(2, momentum=1.5)),
-    (ValueError, "eps must be more than 0", lambda: BatchNorm(2, eps=0)),
+    (ValueError, "eps must be finite and more than 0", lambda: BatchNorm(2, eps=0)),
     (ValueError, "dtype must be", lambda: BatchNorm(2, dtype="int8")),
     (ValueError, "2\\^40", lambda: BatchNorm(2**50)),
     (ValueError, "with C=2 for BatchNorm; got", lambda: BatchNorm(2).forward(ones(4, 3))),

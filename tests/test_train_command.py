@@ -219,7 +219,7 @@ def test_a_training_that_diverges_says_so_and_leaves_only_numbers(images: str, c
         (["residual", "--width", "0.5"], "model residual has no option width; it has channels, blocks"),
         (["residual", "--channels", "0"], "0 is not in the range"),
         (["residual", "--side", "3"], "side must be at least 4"),
-        (["residual", "--lr", "0"], "lr must be more than 0"),
+        (["residual", "--lr", "0"], "lr must be finite and more than 0"),
         (["residual", "--lr", "nan"], "lr must be finite"),
         (["residual", "--shift", "9"], "shift must be at most the size of the images, (8, 8)"),
         (["residual", "--channels", "300000", "--groups", "dense"], "too little memory: "),

@@ -5,7 +5,6 @@ The layers that read windows without weights are in :mod:`refconv.nn.pooling`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,7 +121,7 @@ class Conv(Layer):
         if not kernel:
             raise ValueError("kernel_size must have at least one spatial axis; got none")
         draw = Init(rng, xp, dtype, device)
-        bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias", -math.inf)
+        bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias")
         self.weights = [
             Parameter(name, draw.normal(shape, std))
             for name, shape in _weight_shapes(groups, c_in, c_out, kernel).items()
@@ -211,7 +210,7 @@ class Linear(Layer):
     ) -> None:
         shape = (as_int(out_features, "out_features", 1), as_int(in_features, "in_features", 1))
         draw = Init(rng, xp, dtype, device)
-        bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias", -math.inf)
+        bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias")
         self.weight = Parameter("weight", draw.normal(shape, std))
         self.bias = Parameter("bias", draw.full(shape[:1], initial_bias)) if bias else None
 
@@ -310,8 +309,8 @@ class Tanh(Layer):
     """
 
     def __init__(self, *, amplitude: float = 1.0, slope: float = 1.0) -> None:
-        self.amplitude = as_float(amplitude, "amplitude", -math.inf)
-        self.slope = as_float(slope, "slope", -math.inf)
+        self.amplitude = as_float(amplitude, "amplitude")
+        self.slope = as_float(slope, "slope")
 
     def forward(self, x: Array) -> Array:
         """Return A·tanh(S·x), of any shape."""

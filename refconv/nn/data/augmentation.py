@@ -100,11 +100,6 @@ def augment(
     float32 array (N, 3, crop, crop)
         A new array.
 
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is wrong.
-
     References
     ----------
     A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012,
@@ -156,11 +151,6 @@ def ten_crops(image: Images, crop: int) -> Images:
     array (10, 3, crop, crop)
         A new array, of the dtype of `image`.
 
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is wrong.
-
     Examples
     --------
     >>> import numpy as np
@@ -210,8 +200,6 @@ class PhotographCrops:
     ------
     ImportError
         If scikit-learn, scikit-image or Pillow is not installed.
-    ValueError, TypeError
-        If an argument is wrong.
 
     References
     ----------
@@ -256,11 +244,6 @@ class PhotographCrops:
         -------
         images : float32 array (size, 3, crop, crop)
         labels : int64 array (size,)
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument is wrong.
         """
         size, rng = as_int(size, "size", 1), self._rng if rng is None else rng
         if not isinstance(rng, np.random.Generator):
