@@ -1,4 +1,4 @@
-"""What the tests of layers share: inputs, and gradients by differences."""
+"""What the tests of layers share: inputs, and a layer as gradcheck takes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from refconv.nn import Layer, Parameter
+from refconv.nn import Layer, SoftmaxCrossEntropy
+from refconv.testing import gradcheck
 from tests.helpers import Backend
 
 
@@ -21,56 +22,51 @@ def integers(shape: tuple[int, ...], seed: int = 0) -> Any:
 
 
 def apart(shape: tuple[int, ...], seed: int = 0) -> Any:
-    """Distinct numbers 10 apart and 5 from zero: a step of 1 crosses no kink of a ReLU or a maximum."""
+    """Distinct numbers 100 apart and 50 from zero: gradcheck's whole steps cross no kink of a ReLU or a maximum."""
     size = math.prod(shape)
-    return (rng(seed).permutation(size).reshape(shape) - size // 2) * 10.0 + 5
+    return (rng(seed).permutation(size).reshape(shape) - size // 2) * 100.0 + 50
 
 
-def directions(backend: Backend, shape: tuple[int, ...]) -> list[Any]:
-    """Return what to step along: every axis with NumPy, else (modules here are slow) three draws from {−1, 0, 1}."""
-    size = math.prod(shape)
-    rows = np.eye(size) if backend.name == "numpy" else rng(8).integers(-1, 2, (3, size)).astype("float64")
-    return [row.reshape(shape) for row in rows]
-
-
-def assert_gradient(
-    backend: Backend, f: Callable[[Any], float], at: Any, grad: Any, *, step: float, atol: float
+def check_gradients(
+    backend: Backend,
+    layer: Layer,
+    x: Any,
+    *,
+    exact: bool = True,
+    labels: Any = None,
+    before: Callable[[], object] = lambda: None,
+    **options: Any,
 ) -> None:
-    """Compare ⟨grad, u⟩ with central differences of f along directions u."""
-    assert grad.shape == at.shape
-    assert grad.dtype == at.dtype
-    along = directions(backend, at.shape)
-    expected = [(f(at + step * u) - f(at - step * u)) / (2 * step) for u in along]
-    np.testing.assert_allclose([np.sum(grad * u) for u in along], expected, rtol=0, atol=atol)
+    """Let gradcheck judge backward in x and every parameter: of f(x, w), or of the loss of f(x, w) with labels.
 
+    With `exact`, f must be affine in each and all numbers whole, so that nothing is compared within a tolerance.
+    """
+    parameters, loss = layer.parameters(), SoftmaxCrossEntropy()
 
-def check_gradients(backend: Backend, layer: Layer, x: Any, *, step: float = 1, atol: float = 0) -> None:
-    """Compare backward with differences of Σ g·f(x, w), in x and in every parameter: with step 1, exactly."""
-    parameters = layer.parameters()
-    values = [backend.to_numpy(parameter.value).copy() for parameter in parameters]
-    given = backend.asarray(x)
-    y = layer.forward(given)
-    g = integers(tuple(y.shape), seed=9)
-    grad_output = backend.asarray(g)
-    grad_x = layer.backward(grad_output)
-    for array in (y, grad_x, *(parameter.grad for parameter in parameters)):
+    def checked(array: Any) -> Any:
         backend.check(array)
-    np.testing.assert_array_equal(backend.to_numpy(given), x)
-    np.testing.assert_array_equal(backend.to_numpy(grad_output), g)
-    grads = [backend.to_numpy(parameter.grad) for parameter in parameters]
+        return backend.to_numpy(array)
 
-    def at(x: Any) -> float:
-        return float(np.sum(g * backend.to_numpy(layer.forward(backend.asarray(x)))))
+    def forward(x: Any, *values: Any) -> Any:
+        before()
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.value = backend.asarray(value)
+        y = layer.forward(backend.asarray(x))
+        return checked(y) if labels is None else np.array(loss.forward(y, backend.asarray(labels)))
 
-    assert_gradient(backend, at, x, backend.to_numpy(grad_x), step=step, atol=atol)
-    for parameter, value, grad in zip(parameters, values, grads, strict=True):
+    def vjp(g: Any, *inputs: Any) -> list[Any]:
+        forward(*inputs)
+        grad_x = layer.backward(backend.asarray(g) if labels is None else loss.backward())
+        gradients = [checked(array) for array in (grad_x, *(parameter.grad for parameter in parameters))]
+        return gradients if labels is None else [g * gradient for gradient in gradients]
 
-        def of(moved: Any, parameter: Parameter = parameter) -> float:
-            parameter.value = backend.asarray(moved)
-            return at(x)
-
-        assert_gradient(backend, of, value, grad, step=step, atol=atol)
+    values = [backend.to_numpy(parameter.value).copy() for parameter in parameters]
+    if backend.name != "numpy":  # the modules here are slow: random directions see what is not checked one by one
+        options = {"max_elements": 2, **options}
+    result = gradcheck(forward, vjp, [x, *values], **options)
+    for parameter, value in zip(parameters, values, strict=True):
         parameter.value = backend.asarray(value)
+    assert not exact or all(result.exact)
 
 
 def with_integers(backend: Backend, layer: Layer) -> Layer:

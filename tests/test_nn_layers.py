@@ -24,7 +24,6 @@ from refconv.nn import (
     Residual,
     Scale,
     Sequential,
-    SoftmaxCrossEntropy,
     Tanh,
 )
 from refconv.nn.product import product
@@ -115,7 +114,7 @@ def test_tanh(backend: Backend, options: dict[str, float]) -> None:
     expected = np.array([a * math.tanh(s * v) for v in x.ravel()]).reshape(x.shape)
     y = Tanh(**options).forward(backend.asarray(x))
     backend.assert_close(y, expected, 1e-15 * 4, "float64")
-    check_gradients(backend, Tanh(**options), x, step=1e-5, atol=1e-8)
+    check_gradients(backend, Tanh(**options), x, exact=False)
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (2, 3, 2), (2, 3, 2, 3)])
@@ -214,7 +213,7 @@ def every_layer(backend: Backend) -> Sequential:
     where: dict[str, Any] = {"rng": rng(3), "xp": backend.xp, "dtype": "float64"}
     at: dict[str, Any] = {"xp": backend.xp, "dtype": "float64"}
     return Sequential(
-        Conv(2, 4, 3, padding=1, **where),
+        Conv(2, 4, 3, padding=1, bias=False, **where),  # a bias before a batch norm has no gradient
         BatchNorm(4, **at),
         ReLU(),
         LocalResponseNorm(3, k=1, alpha=0.5, sizes=(2, 2)),
@@ -230,37 +229,17 @@ def every_layer(backend: Backend) -> Sequential:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_gradient_of_a_network_of_every_layer(backend: Backend, training: bool) -> None:
-    model, loss = every_layer(backend)._set_training(training), SoftmaxCrossEntropy()
+    model = every_layer(backend)._set_training(training)
     drop = model.children()["drop"]
     assert isinstance(drop, Dropout)
-    numbers, labels = rng(1).normal(size=(3, 2, 5, 7)), backend.asarray(np.array([2, 0, 1]))
 
-    def value(x: Any) -> float:
+    def before() -> None:
         drop.rng = rng(5)  # the same elements each time
-        return loss.forward(model.forward(backend.asarray(x)), labels)
 
-    value(numbers)
-    grad_x = backend.to_numpy(model.backward(loss.backward()))
-    grads = [backend.to_numpy(parameter.grad) for parameter in model.parameters()]
-    draw = rng(11)
-    for array, grad, parameter in zip(
-        [numbers, *(backend.to_numpy(parameter.value).copy() for parameter in model.parameters())],
-        [grad_x, *grads],
-        [None, *model.parameters()],
-        strict=True,
-    ):
-        assert grad.shape == array.shape
-        for _ in range(3):
-            u = draw.normal(size=array.shape)
-            found = []
-            for sign in (1, -1):
-                moved = array + sign * 1e-6 * u
-                if parameter is not None:
-                    parameter.value = backend.asarray(moved)
-                found.append(value(moved if parameter is None else numbers))
-            if parameter is not None:
-                parameter.value = backend.asarray(array)
-            np.testing.assert_allclose(np.sum(grad * u), (found[0] - found[1]) / 2e-6, rtol=0, atol=1e-7)
+    x = rng(1).normal(size=(3, 2, 5, 7))
+    check_gradients(
+        backend, model, x, exact=False, labels=np.array([2, 0, 1]), before=before, step=1e-5, max_elements=1
+    )
 
 
 # --- Bad input ---

@@ -48,7 +48,7 @@ def test_local_response_norm(backend: Backend, options: dict[str, Any], shape: t
     y = layer.forward(backend.asarray(x))
     backend.check(y)
     np.testing.assert_allclose(backend.to_numpy(y), normalised(x, **options), rtol=1e-13)
-    check_gradients(backend, layer, x, step=1e-5, atol=1e-7)
+    check_gradients(backend, layer, x, exact=False)
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -139,7 +139,7 @@ def test_batch_norm(backend: Backend, shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(backend.to_numpy(y), expected, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(backend.to_numpy(layer.running_mean), [mean for mean, _ in running], rtol=1e-12)
     np.testing.assert_allclose(backend.to_numpy(layer.running_var), [var for _, var in running], rtol=1e-12)
-    check_gradients(backend, layer, x, step=1e-5, atol=1e-7)
+    check_gradients(backend, layer, x, exact=False)
 
     layer.eval()
     mean, var = (backend.to_numpy(a).copy().reshape(3, *[1] * (len(shape) - 2)) for a in
@@ -147,7 +147,7 @@ def test_batch_norm(backend: Backend, shape: tuple[int, ...]) -> None:
     weight, bias = (backend.to_numpy(p.value).reshape(mean.shape) for p in layer.parameters())
     expected = weight * (x - mean) / np.sqrt(var + 1e-3) + bias
     np.testing.assert_allclose(backend.to_numpy(layer.forward(given)), expected, rtol=1e-12, atol=1e-13)
-    check_gradients(backend, layer, x, step=1e-5, atol=1e-7)
+    check_gradients(backend, layer, x, exact=False)
     np.testing.assert_array_equal(backend.to_numpy(layer.running_mean), mean.ravel())  # testing leaves them
 
 

@@ -85,8 +85,7 @@ def test_avg_pool(backend: Backend, shape: Any, kernel: Any, stride: Any, option
     x = integers(shape)
     expected = pooled(x, kernel, stride, count="pad" if include else "real", **options)
     backend.assert_equal(layer.forward(backend.asarray(x)), expected)
-    # Linear: the differences are exact but for the rounding of the quotients, each below 2^-52 of at most 4·60.
-    check_gradients(backend, layer, x, atol=1e-10)
+    check_gradients(backend, layer, x, exact=False)
 
 
 @pytest.mark.parametrize("name", ["float16", "float32", "float64", "int8", "int64", "uint8"])
