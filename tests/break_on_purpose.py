@@ -155,7 +155,7 @@ BREAKS = {
     "modes-of-this-layer-only": ("nn/base.py", "            child._set_training(training)\n", "            child.training = training\n"),
     "checkpoint-without-a-checksum": ("nn/checkpoint.py", 'if _digest(arrays, header["meta"]) != header["sha256"]:', "if False:"),
     "checkpoint-not-on-the-disk": ("nn/checkpoint.py", "os.fsync(file.fileno())", "pass"),
-    "resume-forgets-dropout": ("nn/training.py", '{"order": rng, **(generators or {})}', '{"order": rng}'),
+    "resume-forgets-dropout": ("nn/training.py", '{"order": check_rng(rng), **(generators or {})}', '{"order": check_rng(rng)}'),
     "resume-forgets-velocities": ("nn/training.py", "self.optimiser.lr, self.optimiser.velocities = meta[\"lr\"], velocities", "self.optimiser.lr = meta[\"lr\"]"),
     "resume-draws-a-new-order": ("nn/training.py", "self._order = step, order", "self._order = step, np.arange(self._count)"),
     "rate-falls-under-momentum": ("nn/optim.py", "[lr / self.lr * velocity for", "[velocity for"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from refconv.arrays import Array, array_namespace, device, dtype_of, to_numpy
 from refconv.integers import as_int, cut, shown
-from refconv.nn.base import Layer
+from refconv.nn.base import Layer, check_rng
 from refconv.nn.loss import SoftmaxCrossEntropy
 from refconv.nn.optim import SGD
 from refconv.nn.schedule import Schedule, parse_schedule
@@ -103,8 +103,6 @@ class Trainer:
         epochs, self._batch_size = as_int(epochs, "epochs", 0), as_int(batch_size, "batch_size", 1)
         if not isinstance(optimiser, SGD):
             raise TypeError(f"optimiser must be an SGD; got {shown(optimiser)}")
-        if not isinstance(rng, np.random.Generator):
-            raise TypeError(f"rng must be a numpy.random.Generator; got {shown(rng)}")
         self._shift = as_int(shift, "shift", 0)
         if self._shift and images.ndim < 3:
             raise ValueError(f"shift={shift} needs images with spatial axes, (N, C, D1, …); got {tuple(images.shape)}")
@@ -112,7 +110,7 @@ class Trainer:
             raise ValueError(f"shift must be at most the size of the images, {tuple(images.shape[2:])}; got {shift}")
         self.model, self.optimiser = model.train(), optimiser
         self._images, self._labels, self._schedule, self._lr = images, labels, schedule, optimiser.lr
-        self._generators = {"order": rng, **(generators or {})}
+        self._generators = {"order": check_rng(rng), **(generators or {})}
         self._loss = SoftmaxCrossEntropy()
         self._batches = cut(self._count, self._batch_size)
         self.steps_per_epoch = len(self._batches)

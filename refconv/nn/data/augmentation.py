@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from refconv.integers import as_float, as_int, cut, shown
+from refconv.integers import as_float, as_int, cut
+from refconv.nn.base import check_rng
 from refconv.nn.data.bundled import bundled_photographs
 from refconv.nn.data.folder import centre_square
 from refconv.nn.data.split import Images, needing
@@ -114,8 +115,7 @@ def augment(
     (2, 3, 6, 6)
     """
     _check_shape(images, "images", ("N", "C" if components is None else "3", "H", "W"))
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng must be a numpy.random.Generator; got {shown(rng)}")
+    check_rng(rng)
     count, channels, height, width = images.shape
     crop, sigma = as_int(crop, "crop", 1, min(height, width)), as_float(sigma, "sigma", 0)
     tops = rng.integers(0, height - crop + 1, count)
@@ -245,9 +245,7 @@ class PhotographCrops:
         images : float32 array (size, 3, crop, crop)
         labels : int64 array (size,)
         """
-        size, rng = as_int(size, "size", 1), self._rng if rng is None else rng
-        if not isinstance(rng, np.random.Generator):
-            raise TypeError(f"rng must be a numpy.random.Generator; got {shown(rng)}")
+        size, rng = as_int(size, "size", 1), self._rng if rng is None else check_rng(rng)
         labels = rng.integers(0, len(self.classes), size)
         return augment(self.images[labels], rng, crop=self.crop, components=self.components), labels
 
