@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from refconv import set_workers
 from refconv.nn import Layer, SoftmaxCrossEntropy
 from refconv.testing import gradcheck
-from tests.helpers import Backend
+from tests.helpers import Backend, cut_into
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -86,3 +88,30 @@ def inputs_of_every_kind(x: Any) -> dict[str, Any]:
         "spaced": spaced[..., ::2],
         "reversed": x[::-1].copy()[::-1],
     }
+
+
+def check_tiles_and_layouts(layer: Layer, x: Any, tile_bytes: int) -> None:
+    """Check that arrays in other places, small tiles and more workers change no bit of either pass."""
+    y = layer.forward(x)
+    g = integers(y.shape).astype(x.dtype)
+    grad = layer.backward(g)
+    for name, other in inputs_of_every_kind(x).items():
+        np.testing.assert_array_equal(layer.forward(other), y, err_msg=name)
+        np.testing.assert_array_equal(layer.backward(inputs_of_every_kind(g)[name]), grad, err_msg=name)
+    for workers in (1, 3):
+        with cut_into(tile_bytes), set_workers(workers):
+            np.testing.assert_array_equal(layer.forward(x), y)
+            np.testing.assert_array_equal(layer.backward(g), grad)
+
+
+def write_cifar(folder: Path, train: int, test: int, *, brightness: int = 0) -> str:
+    """Write files in CIFAR-10's format, `train` images in each of five and `test` in one; return the data set's name.
+
+    With `brightness`, a class is that much brighter than the one before it, and can be learnt.
+    """
+    for name, count in {**{f"data_batch_{i}": train for i in range(1, 6)}, "test_batch": test}.items():
+        labels = rng(ord(name[-1]) + 1).integers(0, 10, (count, 1), dtype="uint8")
+        pixels = rng(ord(name[-1])).integers(0, 50, (count, 3072), dtype="uint8") + brightness * labels
+        (folder / f"{name}.bin").write_bytes(np.concatenate([labels, pixels], axis=1).tobytes())
+    (folder / "batches.meta.txt").write_text("\n".join("abcdefghij") + "\n")
+    return f"cifar10:{folder}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
 import errno
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -147,14 +147,7 @@ def test_the_new_file_is_on_the_disk_before_it_takes_the_name(path: Path, monkey
 
 
 def test_without_safetensors_one_error_says_what_to_install(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("safetensors"):
-            raise ImportError(f"No module named {name!r}")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
     for call in (lambda: load_checkpoint(path), lambda: save_checkpoint(path, {}, {})):
         with pytest.raises(ImportError, match=r"pip install 'refconv\[train\]'"):
             call()

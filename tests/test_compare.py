@@ -40,6 +40,7 @@ from refconv.experiments.tasks import CompareError, CompareSettings
 from refconv.experiments.widths import Network, match_width
 from refconv.nn import Recipe, Split
 from refconv.settings import engine, set_engine
+from tests.nn_helpers import write_cifar
 
 for module in ("scipy", "matplotlib"):
     pytest.importorskip(module, reason=f"{module} is not installed")
@@ -228,15 +229,8 @@ def test_tables_show_every_network() -> None:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> CompareSettings:
-    folder = tmp_path_factory.mktemp("cifar")
-    draw = np.random.default_rng(0)
-    for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
-        labels = draw.integers(0, 10, (8, 1), dtype="uint8")
-        pixels = draw.integers(0, 50, (8, 3072), dtype="uint8") + 20 * labels
-        (folder / f"{name}.bin").write_bytes(np.concatenate([labels, pixels], axis=1).tobytes())
-    (folder / "batches.meta.txt").write_text("\n".join("abcdefghij") + "\n")
     return CompareSettings(
-        data=[f"cifar10:{folder}"],
+        data=[write_cifar(tmp_path_factory.mktemp("cifar"), 8, 8, brightness=20)],
         groups=["dense", "log:3"],
         budgets=[3000, 2000],
         seeds=3,
@@ -538,20 +532,8 @@ def test_a_process_that_dies_is_an_error_and_the_rest_goes_on(
 
 
 def arguments(settings: CompareSettings, out: Path) -> list[str]:
-    return [
-        "compare",
-        "--data",
-        settings.data[0],
-        "--groups",
-        "dense, log:3",
-        "--budgets=3000,2000",
-        "--seeds=3",
-        "--blocks=1",
-        "--epochs=1",
-        "--batch-size=16",
-        "--out",
-        str(out),
-    ]
+    options = "--budgets=3000,2000 --seeds=3 --blocks=1 --epochs=1 --batch-size=16"
+    return ["compare", "--data", settings.data[0], "--groups", "dense, log:3", *options.split(), "--out", str(out)]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -622,24 +604,17 @@ def test_the_tables_on_standard_output(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--data", "mnist"], "dataset must be one of"),
         (["--data", ""], "data must have length at least 1"),
         (["--data", "cifar10:/nowhere"], "nowhere"),
         (["--groups", "dense,lg:3"], "'log:N'"),
-        (["--groups", "dense"], "groups must have length at least 2"),
         (["--groups", "dense,table"], "groups=table has only one width"),
-        (["--groups", "dense,dense"], "must not contain duplicates"),
         (["--budgets", "7000,many"], "--budgets must be whole numbers"),
         (["--budgets", "-7000"], "--budgets must be whole numbers"),
         (["--budgets", "100"], "budget=100 cannot be met with groups=dense"),
         (["--budgets", "99999999999"], "budget must be at most"),
         (["--seeds", "1"], "1 is not in the range"),
-        (["--epochs", "0"], "0 is not in the range"),
-        (["--blocks", "0"], "0 is not in the range"),
         (["--jobs", "0"], "0 is not in the range"),
-        (["--batch-size", "0"], "0 is not in the range"),
         (["--lr", "nan"], "lr must be finite"),
-        (["--schedule", "linear"], "schedule must be"),
         (["--backend", "jax"], "'jax' is not an array module"),
         (["--out", __file__], "is a file"),
         (["--out", f"{__file__}/folder"], "cannot write the output"),

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refconv import set_workers
 from refconv.nn import BatchNorm, LocalResponseNorm
-from tests.helpers import Backend, cut_into
-from tests.nn_helpers import check_gradients, inputs_of_every_kind, rng
+from tests.helpers import Backend
+from tests.nn_helpers import check_gradients, check_tiles_and_layouts, inputs_of_every_kind, rng
 
 
 def normalised(x: Any, size: int = 5, k: float = 2, alpha: float = 1e-4, beta: float = 0.75, sizes: Any = None) -> Any:
@@ -102,17 +101,7 @@ def test_normalisation_keeps_the_data_type(backend: Backend, name: str) -> None:
 
 
 def test_response_norm_in_tiles_and_of_other_layouts() -> None:
-    x, g = (rng(seed).normal(size=(5, 6, 4, 4)).astype("float32") for seed in (1, 2))
-    layer = LocalResponseNorm(alpha=1)
-    y = layer.forward(x)
-    grad = layer.backward(g)
-    for name, other in inputs_of_every_kind(x).items():
-        np.testing.assert_array_equal(layer.forward(other), y, err_msg=name)
-        np.testing.assert_array_equal(layer.backward(inputs_of_every_kind(g)[name]), grad, err_msg=name)
-    for workers in (1, 3):
-        with cut_into(500), set_workers(workers):
-            np.testing.assert_array_equal(layer.forward(x), y)
-            np.testing.assert_array_equal(layer.backward(g), grad)
+    check_tiles_and_layouts(LocalResponseNorm(alpha=1), rng(1).normal(size=(5, 6, 4, 4)).astype("float32"), 500)
 
 
 def batch_norm(backend: Backend, channels: int, **options: Any) -> BatchNorm:
