@@ -368,24 +368,6 @@ def test_other_images_are_noticed(settings: TrainSettings, tmp_path: Path) -> No
         file.write_bytes(contents)
 
 
-def test_a_full_disk_loses_nothing_that_was_saved(settings: TrainSettings, tmp_path: Path, monkeypatch: Any) -> None:
-    run_training(settings, tmp_path / "whole")
-    saves = iter(range(100))
-    real = save_checkpoint
-
-    def full(*arguments: Any) -> None:
-        if next(saves) == 2:
-            raise OSError(28, "No space left on device")
-        real(*arguments)
-
-    monkeypatch.setattr("refconv.experiments.train.save_checkpoint", full)
-    with pytest.raises(OSError, match="No space left"):
-        run_training(settings, tmp_path / "full")
-    assert load_checkpoint(tmp_path / "full" / CHECKPOINT).meta["training"]["step"] == 4
-    run_training(settings, tmp_path / "full", resume=True)
-    assert_same(ends(tmp_path / "full"), ends(tmp_path / "whole"))
-
-
 # --- Shifts ---
 
 
