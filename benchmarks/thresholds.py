@@ -316,22 +316,12 @@ def trials() -> list[Trial]:
             ],
         ),
         Trial(
-            "DEEP",
-            choices,
-            "numbers in a window per output channel from which channels last are faster",
-            both("DEEP", minimum),
-            [
-                *sides(layer(64, 256, 13), layer(64, 128, 13), "forward", ("no", "yes")),
-                *sides(layer(64, 512, 13), layer(256, 256, 13), "forward", ("no", "yes")),
-            ],
-        ),
-        Trial(
             "PAYS_OFF",
             choices,
             "positions of a batch from which transposing the weight pays off",
             both("PAYS_OFF", minimum),
             [
-                *sides(layer(256, 384, 13, batch=2), ALEXNET[2], "forward", ("no", "yes")),
+                *sides(layer(64, 64, 28, batch=1), layer(64, 64, 28, batch=2), "weight gradient", ("no", "yes")),
                 *sides(layer(256, 384, 13, batch=4), ALEXNET[2], "weight gradient", ("no", "yes")),
             ],
         ),
@@ -340,7 +330,7 @@ def trials() -> list[Trial]:
             choices,
             "weights up to which they are copied tap by tap",
             both("LARGEST", maximum),
-            sides(layer(512, 768, 13), layer(768, 768, 13), "forward", ("yes", "no"))
+            sides(layer(512, 768, 13), layer(768, 768, 13), "weight gradient", ("yes", "no"))
             + sides(layer(512, 768, 28, batch=2), layer(768, 768, 28, batch=2), "forward", ("yes", "no")),
         ),
         Trial(
@@ -507,17 +497,17 @@ def trials() -> list[Trial]:
             ],
         ),
         Trial(
-            "tile if item_bytes <= 4 else tile // 4",
+            "sums > tile",
             plan,
             "size of a weight from which threads share its channels instead of the batch",
             {
-                "tile": source(plan._plan, "tile if item_bytes <= 4 else tile // 4", "tile"),
-                "tile // 4": source(plan._plan, "tile if item_bytes <= 4 else tile // 4", "tile // 4"),
+                "tile": contextlib.nullcontext,
+                "tile // 4": source(plan._plan, "sums > tile", "sums > tile // 4"),
             },
             [
                 Case(layer(192, 192, 28), "weight gradient", "tile"),
-                Case(layer(128, 192, 28), "weight gradient", "tile // 4", dtype="float64"),
-                Case(ALEXNET[1], "weight gradient", "tile // 4", dtype="float64"),
+                Case(layer(128, 192, 28), "weight gradient", "tile", dtype="float64"),
+                Case(ALEXNET[1], "weight gradient", "tile", dtype="float64"),
             ],
         ),
         Trial(

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from refconv.testing.check import check_conv
-from refconv.testing.examine import CHECKS
+from refconv.testing.checker.check import check_conv
+from refconv.testing.checker.examine import CHECKS
 from refconv.testing.mutants import CATALOGUE, Mutant
 
 TABLE = Path(__file__).with_name("kill_table.md")

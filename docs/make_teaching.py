@@ -12,8 +12,8 @@ from pathlib import Path
 
 from refconv.notebooks import TITLES
 from refconv.notebooks.nbgrader import Graded, grades
+from refconv.testing.exercises.logarithmic_sizes import MISTAKES
 from refconv.testing.mutants import CATALOGUE
-from refconv.testing.sizes import MISTAKES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "teaching.md"

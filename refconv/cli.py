@@ -1,7 +1,7 @@
 """The commands: they parse, call the library and print.
 
 Exit codes: 0 good, 1 a check failed, 2 bad usage (also: a backend or package that is missing), 130 interrupted.
-Whatever goes wrong for a known reason is one line on standard error.
+Known errors are one line on standard error.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _load_backend(name: str | None) -> Namespace:
     default=(128,),
     show_default=True,
     metavar="N",
-    help="Images in a batch, for the memory of training; may come several times.",
+    help="Images per batch, for the memory of training; may be repeated.",
 )
 @click.option(
     "--measure", is_flag=True, help="Also run one training step of each batch, on NumPy, and measure its peak and time."
@@ -162,7 +162,7 @@ def _print_cost(counted: Cost) -> None:
 
 
 def _print_table(table: Table, console: Console) -> None:
-    """Print a table with all that it says: on a narrow terminal its lines are broken, but nothing is left out."""
+    """Print a complete table: a narrow terminal wraps its lines, but no column is dropped."""
     needed = console.measure(table, options=console.options.update(width=500)).maximum
     console.width = max(console.width, needed)
     console.print(table)
@@ -200,9 +200,9 @@ def _print_memory(report: dict[str, Any]) -> None:
         table.add_row("measured seconds", *("" if step is None else f"{step['seconds']:.2f}" for step in whole))
     _print_table(table, Console(highlight=False))
     Console(highlight=False).print(
-        "All activations include the input. Predicted: what a step of refconv.nn holds at its peak; the parts above do "
-        "not all come at once. Textbook: 12 bytes per parameter and 8 per activation and image, without workspace."
-        + (" Measured: in a process of its own, less what it held before." if measured else ""),
+        "All activations include the input. Predicted: the peak memory of a step of refconv.nn; the parts above do "
+        "not all exist at the same time. Textbook: 12 bytes per parameter and 8 per activation and image, without "
+        "workspace." + (" Measured: the increase over a step, in a separate process." if measured else ""),
         style="dim",
     )
 
@@ -214,19 +214,33 @@ def _shape(shape: tuple[int, ...]) -> str:
 @cli.command()
 @click.argument("forward", metavar="MODULE:FUNCTION")
 @click.option("--backward", metavar="MODULE:FUNCTION", help="The backward pass; without it only forward is checked.")
-@click.option("--spatial-dims", type=click.IntRange(1, 6), default=2, show_default=True, metavar="D", help="Axes.")
+@click.option(
+    "--spatial-dims",
+    type=click.IntRange(1, 6),
+    default=2,
+    show_default=True,
+    metavar="D",
+    help="Number of spatial axes.",
+)
 @click.option(
     "--supports",
     default="bias,stride,padding,dilation,groups",
     show_default=True,
     metavar="A,B,…",
-    help="What the functions claim; also asymmetric_padding, and output_padding with --transposed.",
+    help="Supported arguments; also asymmetric_padding, and output_padding with --transposed.",
 )
 @click.option("--dtype", default="float32", show_default=True, metavar="NAME", help="Data type of all arrays.")
 @click.option("--transposed", is_flag=True, help="The functions are a transposed convolution.")
 @click.option("--cases", type=click.IntRange(1), default=200, show_default=True, metavar="N", help="Problems to run.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random.")
-@click.option("--time-limit", type=float, default=10.0, show_default=True, metavar="S", help="Seconds for one call.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed for all randomness.")
+@click.option(
+    "--time-limit",
+    type=float,
+    default=10.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds after which a call counts as hanging.",
+)
 @_backend_option
 @_engine_option
 @_json_option
@@ -250,7 +264,7 @@ def check(
     arrays of that module. The exit code is 1 if a check failed.
     """
     from refconv.testing import check_conv
-    from refconv.testing.targets import TargetError, load, with_arrays_of
+    from refconv.testing.checker.targets import TargetError, load, with_arrays_of
 
     xp = _load_backend(backend)
     stream = _stream_for_the_report()
@@ -275,16 +289,16 @@ def check(
     if any(failure.check == "time" for failure in report.failures):
         if stream is not None:
             stream.flush()
-        os._exit(1)  # what still runs may keep the interpreter from ending
+        os._exit(1)  # a running call may keep the interpreter from exiting
     if not report.passed:
         sys.exit(1)
 
 
 def _stream_for_the_report() -> TextIO | None:
-    """Return a stream to standard output; from now on all else that is printed goes to standard error.
+    """Return a stream to standard output, and redirect all other output to standard error until the process ends.
 
-    Also what is printed past Python, by a C library or another process. Nothing is put back: buffers and threads that
-    are left behind print until the process ends.
+    This includes output of C libraries and child processes. The redirection is never undone, because leftover buffers
+    and threads print until the process ends.
     """
     if sys.stdout is None:  # it was closed before we began
         return None
@@ -312,13 +326,15 @@ def _stream_for_the_report() -> TextIO | None:
 )
 @click.option("--channels", type=click.IntRange(1), metavar="N", help="Channels of each layer (residual). [32]")
 @click.option(
-    "--blocks", type=click.IntRange(0, 10_000), metavar="N", help="Residual modules of each stage (residual). [2]"
+    "--blocks", type=click.IntRange(0, 10_000), metavar="N", help="Residual modules per stage (residual). [2]"
 )
 @click.option("--width", type=float, metavar="X", help="Factor of all channels and features (alexnet). [1]")
-@click.option("--side", type=click.IntRange(1), metavar="N", help="Bring images to N×N. Default: what the model needs.")
-@click.option("--epochs", type=click.IntRange(0), metavar="N", help="Times to go through all images.")
+@click.option(
+    "--side", type=click.IntRange(1), metavar="N", help="Resize images to N×N. Default: the size of the model's input."
+)
+@click.option("--epochs", type=click.IntRange(0), metavar="N", help="Passes through all images.")
 @click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images per step.")
-@click.option("--lr", type=float, metavar="X", help="Learning rate at the beginning.")
+@click.option("--lr", type=float, metavar="X", help="Initial learning rate.")
 @click.option(
     "--schedule",
     metavar="SPEC",
@@ -336,7 +352,7 @@ def _stream_for_the_report() -> TextIO | None:
     metavar="DIR",
     help="Folder for checkpoint.safetensors, metrics.jsonl and curves.png.",
 )
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out, with the same other options.")
+@click.option("--resume", is_flag=True, help="Resume from the checkpoint in --out; the other options must be the same.")
 @click.option("--checkpoint-every", type=click.IntRange(1), metavar="N", help="Save every N steps, not only epochs.")
 @_backend_option
 @_engine_option
@@ -357,9 +373,9 @@ def train(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Train MODEL (residual, lenet5 or alexnet) on DATA, with checkpoints to go on from.
+    """Train MODEL (residual, lenet5 or alexnet) on DATA, with checkpoints to resume from.
 
-    What stops it, kill -9 or a power failure, costs at most what came after the last checkpoint, and the resumed
+    An interruption, even kill -9 or a power failure, costs at most the steps after the last checkpoint, and the resumed
     training ends with the same bits as one that was never stopped. Ctrl-C saves first. Needs the extra refconv[train].
     Progress goes to standard error. Options not given are the model's usual ones.
 
@@ -401,7 +417,7 @@ def train(
             )
     except InterruptedTrainingError as stop:
         arguments = [a for a in context.obj if a != "--resume"]
-        _stop(f"{stop}; to go on: {shlex.join(['refconv', *arguments, '--resume'])}", 128 + stopping[0])
+        _stop(f"{stop}; to resume: {shlex.join(['refconv', *arguments, '--resume'])}", 128 + stopping[0])
     except (TrainError, ImportError, ValueError, TypeError) as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
@@ -436,13 +452,20 @@ def train(
     metavar="A,B,…",
     help="Numbers of parameters, which every grouping meets by its number of channels.",
 )
-@click.option("--seeds", type=click.IntRange(2), default=10, show_default=True, metavar="N", help="How many, from 0.")
 @click.option(
-    "--blocks", type=click.IntRange(1, 26), default=2, show_default=True, metavar="N", help="Modules of each stage."
+    "--seeds", type=click.IntRange(2), default=10, show_default=True, metavar="N", help="Number of seeds, from 0."
 )
-@click.option("--epochs", type=click.IntRange(1), metavar="N", help="Times to go through all images.")
+@click.option(
+    "--blocks",
+    type=click.IntRange(1, 26),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="Residual modules per stage.",
+)
+@click.option("--epochs", type=click.IntRange(1), metavar="N", help="Passes through all images.")
 @click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images per step.")
-@click.option("--lr", type=float, metavar="X", help="Learning rate at the beginning.")
+@click.option("--lr", type=float, metavar="X", help="Initial learning rate.")
 @click.option(
     "--schedule",
     metavar="SPEC",
@@ -456,12 +479,12 @@ def train(
     metavar="DIR",
     help="Folder for results.jsonl, comparison.json, comparison.md and comparison.png.",
 )
-@click.option("--resume", is_flag=True, help="Go on from the results in --out, with the same other options.")
+@click.option("--resume", is_flag=True, help="Resume from the results in --out; the other options must be the same.")
 @click.option(
     "--jobs",
     type=click.IntRange(1, 61),
     metavar="N",
-    help="Trainings at a time, which changes no result. Default: one for each core, one in all if not on NumPy.",
+    help="Trainings at a time; results do not depend on it. Default: one per core, or one if not on NumPy.",
 )
 @_backend_option
 @_engine_option
@@ -485,8 +508,9 @@ def compare(
     """Compare dense, uniform and logarithmic groups at equal numbers of parameters, seed by seed.
 
     A small residual network is trained with every grouping, budget and seed. The tables give mean and standard
-    deviation over the seeds, and the mean difference from the first grouping with its 95 % interval: where that holds
-    0, there is no clear difference. About ten minutes on two cores; what stops it costs only the trainings under way.
+    deviation over the seeds, and the mean difference from the first grouping with its 95 % interval: if it
+    contains 0, there is no clear difference. Takes about ten minutes on two cores; an interruption costs only the
+    trainings in progress.
     Needs the extra refconv[train]. Progress goes to standard error.
 
     \b
@@ -525,7 +549,7 @@ def compare(
             )
     except InterruptedComparisonError as stop:
         arguments = [a for a in context.obj if a != "--resume"]
-        _stop(f"{stop}; to go on: {shlex.join(['refconv', *arguments, '--resume'])}", 128 + stopping[0])
+        _stop(f"{stop}; to resume: {shlex.join(['refconv', *arguments, '--resume'])}", 128 + stopping[0])
     except (CompareError, ImportError, ValueError, TypeError) as error:
         raise click.UsageError(str(error)) from error
     if as_json:
@@ -578,7 +602,7 @@ def _no_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stopping() -> Iterator[list[int]]:
-    """Yield a list that signals to stop are added to; the second one stops at once."""
+    """Yield a list that receives the first signal to stop; a second signal raises KeyboardInterrupt."""
     received: list[int] = []
 
     def note(number: int, _: object) -> None:
@@ -592,7 +616,7 @@ def _stopping() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def _handling(handler: Callable[[int, Any], object], *more: int) -> Iterator[None]:
-    """Handle the signals that end a process, and more. Where a hang-up is ignored, as under nohup, it stays so."""
+    """Handle the signals that end a process, and more. A hang-up that is ignored, as under nohup, stays ignored."""
     import numpy.random  # noqa: F401 - its compiled modules, while being imported, swallow an exception from a handler
 
     numbers = [signal.SIGTERM, *more]
@@ -622,7 +646,7 @@ def _handling(handler: Callable[[int, Any], object], *more: int) -> Iterator[Non
     type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
-    help="Seed of everything random.",
+    help="Seed for all randomness.",
 )
 @click.option("--quick", is_flag=True, help="Only show that everything runs: few problems, little training.")
 @_json_option
@@ -669,7 +693,7 @@ def tour(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) 
     type=click.Path(path_type=Path),
     required=True,
     metavar="DIR",
-    help="Directory for manifest.json and the arrays. It is replaced if it holds earlier vectors and nothing else.",
+    help="Directory for manifest.json and the arrays. It is replaced if it contains only earlier vectors.",
 )
 @_backend_option
 @_engine_option
@@ -678,15 +702,15 @@ def tour(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) 
 def vectors(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
     """Write language-neutral test vectors: problems with their right answers, as .npy and safetensors files.
 
-    Takes about a quarter of a minute, for each problem is tried on the catalogued mistakes. Needs the extra
+    Takes about 15 seconds, because each problem is tried on the catalogued mistakes. Needs the extra
     refconv[vectors]. docs/test-vectors.md specifies the format. NumPy computes everything: --backend is only checked.
     """
-    from refconv.testing.vectors import VectorsError, summary, write_vectors
+    from refconv.testing.vectors import VectorsError, contents, write_vectors
 
     _load_backend(backend)
     try:
         with _handling(_terminate):
-            written = summary(write_vectors(out, seed=seed))
+            written = contents(write_vectors(out, seed=seed))
     except VectorsError as error:
         raise click.UsageError(str(error)) from error
     if as_json:
@@ -701,7 +725,7 @@ def vectors(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("workloads", nargs=-1, metavar="[WORKLOAD]…")
-@click.option("--peers", metavar="A,B,…", help="Peers to time. Default: textbook and all that are installed.")
+@click.option("--peers", metavar="A,B,…", help="Peers to time. Default: textbook and every installed peer.")
 @click.option("--dtype", default="float32", show_default=True, metavar="NAME", help="float32 or float64.")
 @click.option(
     "--pass",
@@ -711,15 +735,24 @@ def vectors(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
     metavar="NAME",
     help="forward, or training: forward and all gradients.",
 )
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, metavar="N", help="Processes of each.")
-@click.option("--seconds", type=float, default=0.5, show_default=True, metavar="S", help="Of each layer, a process.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Rounds, each with one process per workload and peer.",
+)
+@click.option(
+    "--seconds", type=float, default=0.5, show_default=True, metavar="S", help="Seconds per layer in each process."
+)
 @click.option(
     "--patience",
     type=float,
     default=120.0,
     show_default=True,
     metavar="S",
-    help="For how long, in all, a busy or slow machine is waited for and what it slowed down is run again.",
+    help="Total seconds to wait for a busy or slow machine and to repeat slowed runs.",
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Also write the record.")
 @_backend_option
@@ -740,8 +773,8 @@ def bench(
     """Time refconv against the peers that are installed; each runs in its own process, in turn.
 
     WORKLOAD is one of alexnet (the default), alexnet-dense, resnext, depthwise, logarithmic, pointwise, small, batch,
-    channels, groups, kernel and threads. Ratios below 1 say that refconv is faster. --backend numpy alone is timed
-    here.
+    channels, groups, kernel and threads. Below 1, refconv is faster. Only --backend numpy can be
+    timed.
     """
     from refconv.bench.peers import PEERS
     from refconv.bench.run import BenchError, Settings, run_bench
@@ -805,7 +838,9 @@ def _print_bench(record: dict[str, Any]) -> None:
 
 
 @cli.command()
-@click.option("--to", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where to.")
+@click.option(
+    "--to", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Destination folder."
+)
 @click.option("--solutions", is_flag=True, help="Write the notebooks with their exercises solved, without outputs.")
 @click.option("--nbgrader", is_flag=True, help="Write a course folder for nbgrader, an assignment for each notebook.")
 def notebooks(to: Path, solutions: bool, nbgrader: bool) -> None:
@@ -820,7 +855,7 @@ def notebooks(to: Path, solutions: bool, nbgrader: bool) -> None:
     from refconv.notebooks.nbgrader import write
 
     if solutions and nbgrader:
-        _stop("choose one of --solutions and --nbgrader: a course for nbgrader holds the solutions", BAD_USAGE)
+        _stop("choose one of --solutions and --nbgrader: a course for nbgrader contains the solutions", BAD_USAGE)
     try:
         for path in write(to) if nbgrader else copy(to, solved=solutions):
             click.echo(path)
@@ -829,7 +864,7 @@ def notebooks(to: Path, solutions: bool, nbgrader: bool) -> None:
 
 
 def _terminate(number: int, _: object) -> NoReturn:
-    """Leave as from an interruption, so that what was begun is cleaned up."""
+    """Exit with an exception, so that unfinished work is cleaned up."""
     sys.exit(128 + number)
 
 
@@ -853,7 +888,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        sys.stdout = None  # what it still holds cannot be written either
+        sys.stdout = None  # its buffer cannot be written either
         where = "" if error.filename is None else f"{error.filename}: "
         _stop(f"cannot write the output: {where}{error.strerror or error}", BAD_USAGE)
     sys.exit(0)

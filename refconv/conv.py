@@ -31,8 +31,8 @@ from refconv.arrays import (
 )
 from refconv.engine import passes, spread_rows
 from refconv.groups import ChannelGroups
-from refconv.integers import as_bool, as_int, is_sequence, members, shown
-from refconv.shapes import Convolution, as_shape, check_shape, describe, per_axis
+from refconv.integers import as_bool, as_int, is_sequence, members, per_axis, shown
+from refconv.shapes import Convolution, as_shape, check_shape, describe
 
 Weight = Any
 """One array, or a sequence with one array per channel group."""
@@ -369,11 +369,11 @@ def conv_backward(
     c = _checked(xp, call, dtype, accumulate_dtype)
     engine, grad, grad_x, kernels = passes(xp), _to_first(c, grad_output), None, None
     if "x" in needs and "weight" in needs:
-        grad_x, kernels = engine.gradients(call, grad, _conj_kernels(c, weight), conj(xp, _to_first(c, x)))
+        grad_x, kernels = engine.gradients(call, grad, _conj_kernels(c, weight), _to_first(c, x))
     elif "x" in needs:
         grad_x = engine.scatter(call, grad, _conj_kernels(c, weight))
     elif "weight" in needs:
-        kernels = engine.outer(call, grad, conj(xp, _to_first(c, x)), c.accumulate)
+        kernels = engine.outer(call, grad, _to_first(c, x), c.accumulate)
     return _conv_grads(c, grad_x, kernels, _bias_grad(c, grad) if "bias" in needs else None)
 
 
@@ -511,8 +511,7 @@ def conv_weight_grad(
     )
     _check_grad(grad_output, call)
     c = _checked(xp, call, dtype, accumulate_dtype)
-    grad, image = _to_first(c, grad_output), conj(xp, _to_first(c, x))
-    return _from_kernels(c, passes(xp).outer(call, grad, image, c.accumulate))
+    return _from_kernels(c, passes(xp).outer(call, _to_first(c, grad_output), _to_first(c, x), c.accumulate))
 
 
 def conv_transpose(
@@ -667,7 +666,7 @@ def conv_transpose_backward(
     if "x" in needs:
         grad_x = engine.correlate(call, grad, _conj_kernels(c, weight))
     if "weight" in needs:
-        kernels = engine.outer(call, conj(xp, _to_first(c, x)), grad, c.accumulate)
+        kernels = [conj(xp, kernel) for kernel in engine.outer(call, _to_first(c, x), grad, c.accumulate)]
     return _conv_grads(c, grad_x, kernels, _bias_grad(c, grad) if "bias" in needs else None)
 
 

@@ -19,6 +19,9 @@ except ModuleNotFoundError as error:
     if error.name != "refconv.cpu":
         raise
     cpu = None  # type: ignore[assignment]
+else:
+    if cpu.__file__ is None:  # an empty folder that was left behind
+        cpu = None
 
 Task = TypeVar("Task")
 

@@ -33,16 +33,8 @@ from refconv.arrays import (
     tap_slices,
     windows,
 )
-from refconv.integers import is_sequence, members, shown
-from refconv.shapes import (
-    Geometry,
-    Shape,
-    as_shape,
-    check_shape,
-    geometry,
-    per_axis,
-    refuse_absurd,
-)
+from refconv.integers import is_sequence, members, per_axis, shown
+from refconv.shapes import Geometry, Shape, as_shape, check_shape, geometry, refuse_absurd
 
 
 def gather_columns(xp: Namespace, padded: Array, geo: Geometry, groups: int, *, copy: bool | None = None) -> Array:

@@ -1,4 +1,8 @@
-"""Checks of numbers, flags and sequences, each defined once: the smallest parts of the validator."""
+"""Reading numbers, flags, steps and paddings, each defined once: the smallest parts of the validator.
+
+The oracles of :mod:`refconv.testing` read their arguments here too. What the numbers mean, such as how much "same"
+pads, they work out for themselves.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+Pads = tuple[tuple[int, int], ...]
+"""One (before, after) pair per spatial axis."""
 
 
 def as_int(value: Any, name: str, minimum: int | None = None, maximum: int | None = None) -> int:
@@ -78,6 +85,58 @@ def as_bool(value: Any, name: str) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be a bool; got {shown(value)}")
     return bool(value)
+
+
+def per_axis(value: Any, name: str, d: int, minimum: int | None = None) -> tuple[int, ...]:
+    """Return one int per spatial axis from an int or a sequence of d ints.
+
+    >>> per_axis(2, "stride", 3), per_axis((1, 2), "stride", 2)
+    ((2, 2, 2), (1, 2))
+    """
+    if not is_sequence(value):
+        return (as_int(value, name, minimum),) * d
+    values = members(value)
+    if len(values) != d:
+        raise ValueError(f"{name} must be an integer or one integer per spatial axis ({d}); got {shown(value)}")
+    return tuple(as_int(v, f"{name}[{axis}]", minimum) for axis, v in enumerate(values))
+
+
+def padding_pairs(padding: Any, d: int) -> Pads | str:
+    """Return one (before, after) pair per spatial axis from any form of `padding`.
+
+    "same" and "same_lower" are returned as they are, because their amounts depend on sizes and steps.
+
+    >>> padding_pairs(1, 2), padding_pairs((1, 2), 2), padding_pairs([(0, 1), (2, 3)], 2)
+    (((1, 1), (1, 1)), ((1, 1), (2, 2)), ((0, 1), (2, 3)))
+    >>> padding_pairs("valid", 1), padding_pairs("same", 1)
+    (((0, 0),), 'same')
+    """
+    if isinstance(padding, str):
+        if padding not in ("valid", "same", "same_lower"):
+            raise ValueError(f"padding must be numbers, 'valid', 'same' or 'same_lower'; got {shown(padding)}")
+        return ((0, 0),) * d if padding == "valid" else padding
+    if isinstance(padding, np.ndarray) and padding.ndim == 2:
+        padding = tuple(padding)
+    if not is_sequence(padding):
+        amount = as_int(padding, "padding")
+        return ((amount, amount),) * d
+    values = members(padding)
+    if len(values) != d:
+        raise ValueError(
+            f"padding must be an integer, one integer or one (before, after) pair per spatial axis ({d}), or a "
+            f"string; got {shown(padding)}"
+        )
+    paired = [is_sequence(p) for p in values]
+    if any(paired) and not all(paired):
+        raise TypeError(f"padding must contain either integers or (before, after) pairs, not both; got {shown(values)}")
+    pairs = []
+    for axis, p in enumerate(values):
+        pair = members(p) if paired[axis] else [p, p]
+        if len(pair) != 2:
+            raise ValueError(f"padding[{axis}] must be one (before, after) pair; got {shown(p)}")
+        before, after = pair
+        pairs.append((as_int(before, f"padding[{axis}]"), as_int(after, f"padding[{axis}]")))
+    return tuple(pairs)
 
 
 def cut(length: int, size: int) -> tuple[slice, ...]:

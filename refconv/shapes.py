@@ -12,13 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from refconv.groups import Block, ChannelGroups, ChannelSide, uniform_groups
-from refconv.integers import as_bool, as_int, is_sequence, members, shown
+from refconv.integers import Pads, as_bool, as_int, is_sequence, members, padding_pairs, per_axis, shown
 
 Shape = tuple[int, ...]
-Pads = tuple[tuple[int, int], ...]
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -27,16 +24,6 @@ MAX_ELEMENTS = 2**40
 
 
 MAX_SPATIAL_DIMS = 31
-
-
-def per_axis(value: Any, name: str, d: int, minimum: int) -> Shape:
-    """Return one int per spatial axis from an int or a sequence of d ints."""
-    if not is_sequence(value):
-        return (as_int(value, name, minimum),) * d
-    values = members(value)
-    if len(values) != d:
-        raise ValueError(f"{name} must be an integer or one integer per spatial axis ({d}); got {shown(value)}")
-    return tuple(as_int(v, f"{name}[{axis}]", minimum) for axis, v in enumerate(values))
 
 
 def as_shape(value: Any, name: str) -> Shape:
@@ -146,43 +133,15 @@ def _geometry(
 
 
 def _pads(padding: Any, size: Shape, spans: Shape, stride: Shape) -> Pads:
-    """Convert any form of `padding` to one (before, after) pair per axis."""
-    d = len(size)
-    if isinstance(padding, str):
-        if padding == "valid":
-            return ((0, 0),) * d
-        if padding not in ("same", "same_lower"):
-            raise ValueError(f"padding must be numbers, 'valid', 'same' or 'same_lower'; got {shown(padding)}")
-        pairs = []
-        for n, span, s in zip(size, spans, stride, strict=True):
-            total = max(0, (-(-n // s) - 1) * s + span - n)  # this gives ceil(n / stride) outputs
-            small, large = total // 2, total - total // 2
-            pairs.append((small, large) if padding == "same" else (large, small))
-        return tuple(pairs)
-    if isinstance(padding, np.ndarray) and padding.ndim == 2:
-        padding = tuple(padding)
-    if not is_sequence(padding):
-        amount = as_int(padding, "padding")
-        return ((amount, amount),) * d
-    shape = shown(padding)
-    padding = members(padding)
-    if len(padding) != d:
-        raise ValueError(
-            f"padding must be an integer, one integer or one (before, after) pair per spatial axis ({d}), or a "
-            f"string; got {shape}"
-        )
-    paired = [is_sequence(p) for p in padding]
-    if any(paired) and not all(paired):
-        raise TypeError(
-            f"padding must contain either integers or (before, after) pairs, not both; got {shown(padding)}"
-        )
+    """Return one (before, after) pair per axis from any form of `padding`."""
+    pads = padding_pairs(padding, len(size))
+    if not isinstance(pads, str):
+        return pads
     pairs = []
-    for axis, p in enumerate(padding):
-        pair = members(p) if paired[axis] else [p, p]
-        if len(pair) != 2:
-            raise ValueError(f"padding[{axis}] must be one (before, after) pair; got {shown(p)}")
-        before, after = pair
-        pairs.append((as_int(before, f"padding[{axis}]"), as_int(after, f"padding[{axis}]")))
+    for n, span, s in zip(size, spans, stride, strict=True):
+        total = max(0, (-(-n // s) - 1) * s + span - n)  # this gives ceil(n / stride) outputs
+        small, large = total // 2, total - total // 2
+        pairs.append((small, large) if padding == "same" else (large, small))
     return tuple(pairs)
 
 

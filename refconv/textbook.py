@@ -19,11 +19,12 @@ each window. Leave out one of y, w and P, and one of three passes remains; in th
     scatter     P = col2im(wᵀ · y)      [g,ct,k] [g,k,nl]  -> [g,ct,nl]
     outer       w = y · Xᵀ              [g,k,nl] [g,nl,ct] -> [g,k,ct]
 
-With `grad`, the gradient of the output, and without the arguments `call`, `bias` and `dtype`, the passes compute
+Of complex numbers, outer takes the conjugate of X, which gradients need. With `grad`, the gradient of the output, and
+without the arguments `call`, `bias` and `dtype`, the passes compute
 
                               output            gradient of x             gradient of w
-    convolution               correlate(x, w)   scatter(grad, conj(w))    outer(grad, conj(x))
-    transposed convolution    scatter(x, w)     correlate(grad, conj(w))  outer(conj(x), grad)
+    convolution               correlate(x, w)   scatter(grad, conj(w))    outer(grad, x)
+    transposed convolution    scatter(x, w)     correlate(grad, conj(w))  conj(outer(x, grad))
 
 The gradient of the bias is the sum of `grad` over all axes but the channels (`_bias_grad` in conv.py).
 
@@ -49,6 +50,7 @@ from refconv.arrays import (
     Namespace,
     add_to,
     array_namespace,
+    conj,
     device,
     dtype_of,
     elements,
@@ -61,7 +63,7 @@ from refconv.im2col import axis_runs, gather_columns, scatter_columns
 from refconv.integers import cut, even
 from refconv.padding import fold, pad
 from refconv.settings import workspace
-from refconv.shapes import Convolution, ListedBlock, Shape
+from refconv.shapes import Convolution, ListedBlock, Shape, refuse_absurd
 
 # --- The three passes ---
 
@@ -96,14 +98,15 @@ def scatter(call: Convolution, y: Array, w: Sequence[Array], bias: Array | None 
 
 
 def outer(call: Convolution, y: Array, x: Array, dtype: DType) -> list[Array]:
-    """Return w = y · im2col(pad(x))ᵀ in `dtype`: positions and image -> kernels (G, K, C·T) of each block."""
+    """Return w = y · conj(im2col(pad(x)))ᵀ in `dtype`: positions and image -> kernels (G, K, C·T) of each block."""
     xp = array_namespace(x)
     w = [xp.zeros(shape, dtype=dtype, device=device(x)) for shape in call.kernel_shapes]
     for n in _slices(call, w[0]):
+        image = conj(xp, x[n, ...])
         for block, kernels in zip(call.blocks, w, strict=True):
             Y = _positions(xp, call, y[n, ...], block, dtype)  # (G, K, N·L)
             # As (X · Yᵀ)ᵀ, since some modules copy what they transpose: Y is smaller than X.
-            XY = matmul(xp, _columns(xp, call, x[n, ...], block, dtype), xp.matrix_transpose(Y))  # (G, C·T, K)
+            XY = matmul(xp, _columns(xp, call, image, block, dtype), xp.matrix_transpose(Y))  # (G, C·T, K)
             add_to(xp, kernels, xp.matrix_transpose(XY))
     return w
 
@@ -185,6 +188,8 @@ def _cut_batch(call: Convolution, number_bytes: int, budget: int) -> tuple[slice
     geo = call.geometry
     # Numbers per sample and channel.
     L, columns, padded = elements(geo.output), elements(geo.kernel) * elements(geo.output), elements(geo.padded)
+    for count, C, _ in call.sides:
+        refuse_absurd("the columns of one sample", (count * C, *geo.kernel, *geo.output))
     # Per sample and block: columns, image and padded image; positions twice, in the array and in the product.
     each = [count * (C * (columns + 2 * padded) + 2 * K * L) for count, C, K in call.sides]
     # Unless the groups are consecutive runs of channels, `write` needs the results of all blocks together.

@@ -13,10 +13,11 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 
 import refconv
 from refconv.cpu import passes, plan, threads
-from refconv.testing.problems import Operands, Problem, Results, definition_results, integer_arrays
+from refconv.testing.oracles.problems import Operands, Problem, Results, definition_results, integer_arrays
 
 NUMPY = ("numpy", "readonly-numpy", "textbook")
 """NumPy arrays with the fast engine, writable or read-only, and with the textbook."""
@@ -152,28 +153,16 @@ def load(name: str) -> Backend:
 # Calls of the functions under test
 
 
-def channel_groups(problem: Problem) -> Any:
-    """Return what the functions under test take as `groups`."""
-    if isinstance(problem.groups, int):
-        return problem.groups
-    ins, outs = zip(*problem.groups, strict=True)
-    return refconv.ChannelGroups(ins, outs, c_in=problem.c_in)
-
-
-def options(problem: Problem) -> dict[str, Any]:
-    return {**problem.options(), "groups": channel_groups(problem)}
-
-
 def forward(backend: Backend, problem: Problem, operands: Operands, **more: Any) -> Any:
     function = refconv.conv_transpose if problem.transposed else refconv.conv
     x, weight, bias, _ = map(backend.asarray, operands)
-    return function(x, weight, bias, **options(problem), **more)
+    return function(x, weight, bias, **problem.options(), **more)
 
 
 def backward(backend: Backend, problem: Problem, operands: Operands, **more: Any) -> Any:
     function = refconv.conv_transpose_backward if problem.transposed else refconv.conv_backward
     x, weight, _, grad_output = map(backend.asarray, operands)
-    return function(grad_output, x, weight, **options(problem), **more)
+    return function(grad_output, x, weight, **problem.options(), **more)
 
 
 def run(backend: Backend, problem: Problem, operands: Operands, **more: Any) -> Results:
@@ -197,12 +186,14 @@ def large() -> tuple[Problem, Operands, Results]:
     return problem, operands, definition_results(problem, operands)
 
 
-def inner(a: Any, b: Any) -> Any:
-    """Return ⟨a, b⟩ = Σ conj(a)·b of NumPy arrays or tuples of them, summed exactly for whole numbers."""
-    if isinstance(a, tuple):
-        return sum(inner(p, q) for p, q in zip(a, b, strict=True))
-    wide = np.result_type(a.dtype, np.float64)
-    return np.vdot(a.astype(wide), b.astype(wide))
+def run_command(capsys: Any, *arguments: object) -> tuple[int, str, str]:
+    """Run a command line in this process; return exit code, standard output and standard error."""
+    from refconv.cli import main
+
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return int(stop.value.code or 0), captured.out, captured.err
 
 
 def arange(shape: Sequence[int], dtype: Any = "float32", start: int = 1) -> Any:

@@ -22,14 +22,13 @@ from refconv.bench.run import BenchError, Settings, run_bench, summary
 from refconv.bench.worker import measure, median_seconds
 from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.settings import cores
-from refconv.testing.definition import (
+from refconv.testing.oracles.definition import (
     definition_bias_grad,
     definition_conv,
     definition_input_grad,
     definition_weight_grad,
 )
-from tests.helpers import script
-from tests.test_cli import run as run_command
+from tests.helpers import run_command, script
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOFS = {"gflops": 100.0, "gigabytes_per_second": 10.0}

@@ -37,7 +37,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[d
     """The vectors, the list of those that the example can do, and their manifest entries."""
     folder = tmp_path_factory.mktemp("c")
     with pytest.MonkeyPatch.context() as patch:  # which mistakes a problem catches is not asked here
-        patch.setattr("refconv.testing.vectors.caught", lambda *_: [])
+        patch.setattr("refconv.testing.vectors.write.caught", lambda *_: [])
         manifest = write_vectors(folder / "vectors")
     fitting = [
         problem

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from refconv.testing import check_conv
-from refconv.testing.cases import SUPPORTS, plan, systematic
-from refconv.testing.examine import CHECKS
+from refconv.testing.checker.cases import SUPPORTS, plan, systematic
+from refconv.testing.checker.examine import CHECKS
 from refconv.testing.mutants import CATALOGUE, FAMILIES, Conv, ConvTranspose, Mutant
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))

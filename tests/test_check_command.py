@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_cli import run
+from tests.helpers import run_command
 
 MODULE = """
 import refconv
@@ -63,7 +63,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("target", ["mine:forward", "mine.py:forward", "mine:Kept.forward"])
 def test_a_right_function_passes(capsys: Any, target: str) -> None:
-    code, out, err = run(capsys, "check", target, "--backward", "mine:backward", "--cases", "60")
+    code, out, err = run_command(capsys, "check", target, "--backward", "mine:backward", "--cases", "60")
     assert code == 0
     assert out.startswith("passed: 2-d convolution in float32, forward and backward, 60 cases, seed 0\n")
     assert "printed" not in out
@@ -71,13 +71,13 @@ def test_a_right_function_passes(capsys: Any, target: str) -> None:
 
 
 def test_a_wrong_function_fails_with_its_name(capsys: Any) -> None:
-    code, out, _ = run(capsys, "check", "mine:forward", "--backward", "mine:flipped", "--spatial-dims", "2")
+    code, out, _ = run_command(capsys, "check", "mine:forward", "--backward", "mine:flipped", "--spatial-dims", "2")
     assert code == 1
     assert "consistent with: kernel flipped in the input gradient" in out
 
 
 def test_options_reach_the_checker(capsys: Any) -> None:
-    code, out, _ = run(
+    code, out, _ = run_command(
         capsys, "check", "mine:transposed", "--transposed", "--supports", "stride, output_padding", "--json",
         "--spatial-dims", "1", "--dtype", "float64", "--seed", "3", "--cases", "40",
     )  # fmt: skip
@@ -91,10 +91,10 @@ def test_options_reach_the_checker(capsys: Any) -> None:
 
 def test_functions_are_given_arrays_of_the_backend(capsys: Any) -> None:
     pytest.importorskip("array_api_strict")
-    code, out, _ = run(capsys, "check", "mine:module_of", "--backend", "array_api_strict", "--cases", "3")
+    code, out, _ = run_command(capsys, "check", "mine:module_of", "--backend", "array_api_strict", "--cases", "3")
     assert code == 1
     assert "RuntimeError: array_api_strict" in out
-    code, out, _ = run(
+    code, out, _ = run_command(
         capsys, "check", "mine:forward", "--backward", "mine:backward", "--backend", "array_api_strict", "--cases", "60"
     )
     assert code == 0, out
@@ -128,7 +128,7 @@ def test_functions_are_given_arrays_of_the_backend(capsys: Any) -> None:
     ],
 )
 def test_what_cannot_be_checked_is_one_line(capsys: Any, arguments: list[str], message: str) -> None:
-    code, out, err = run(capsys, "check", *arguments)
+    code, out, err = run_command(capsys, "check", *arguments)
     lines = [line for line in err.splitlines() if "printed" not in line]
     assert (code, out, len(lines)) == (2, "", 1), err
     assert lines[0].startswith("refconv: ")

@@ -11,15 +11,8 @@ from typing import Any
 import pytest
 
 import refconv
-from refconv.cli import cli, main
-
-
-def run(capsys: Any, *arguments: str) -> tuple[int, str, str]:
-    """Run a command line in this process; return exit code, standard output and standard error."""
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    captured = capsys.readouterr()
-    return int(stop.value.code or 0), captured.out, captured.err
+from refconv.cli import cli
+from tests.helpers import run_command
 
 
 def test_cost_of_alexnet_as_json_by_the_real_command() -> None:
@@ -53,7 +46,7 @@ def test_cost_of_alexnet_as_json_by_the_real_command() -> None:
     ],
 )
 def test_cost_of_other_groups(capsys: Any, arguments: list[str], parameters: int, macs: int) -> None:
-    code, out, err = run(capsys, "cost", *arguments, "--json")
+    code, out, err = run_command(capsys, "cost", *arguments, "--json")
     counted = json.loads(out)
     assert (code, err) == (0, "")
     assert (counted["parameters"], counted["macs"]) == (parameters, macs)
@@ -61,12 +54,12 @@ def test_cost_of_other_groups(capsys: Any, arguments: list[str], parameters: int
 
 
 def test_cost_of_the_connection_table(capsys: Any) -> None:
-    _, out, _ = run(capsys, "cost", "lenet5", "--json")
+    _, out, _ = run_command(capsys, "cost", "lenet5", "--json")
     assert {layer["name"]: layer["parameters"] for layer in json.loads(out)["layers"]}["C3"] == 1516
 
 
 def test_cost_as_a_table_shows_every_figure(capsys: Any) -> None:
-    code, out, err = run(capsys, "cost", "alexnet")
+    code, out, err = run_command(capsys, "cost", "alexnet")
     assert (code, err) == (0, "")
     for figure in ("60,965,224", "724,406,816", "307,456", "223,948,800", "256×27×27", "1,413,347", "2,077.9"):
         assert figure in out
@@ -74,32 +67,34 @@ def test_cost_as_a_table_shows_every_figure(capsys: Any) -> None:
 
 def test_cost_leaves_nothing_out_on_a_narrow_terminal(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
-    code, out, err = run(capsys, "cost", "alexnet", "--batch", "1", "--batch", "128")
+    code, out, err = run_command(capsys, "cost", "alexnet", "--batch", "1", "--batch", "128")
     assert (code, err) == (0, "")
     for shown in ("conv1 96×55×55", "conv5 256×13×13 442,624", "predicted peak 1,040.8", "708.5 354.8 2,077.9"):
         assert shown in " ".join(out.split())
 
 
 def test_cost_shows_memory_for_batch_sizes_and_towers(capsys: Any) -> None:
-    code, out, err = run(capsys, "cost", "alexnet", "--batch", "1", "--batch", "32")
+    code, out, err = run_command(capsys, "cost", "alexnet", "--batch", "1", "--batch", "32")
     assert (code, err) == (0, "")
     for word in ("each of 2 towers", "activations kept", "predicted peak", "textbook's count", "232.6", "116.3"):
         assert word in out
     assert "measured" not in out.lower()
-    code, out, err = run(capsys, "cost", "alexnet", "--batch", "1", "--batch", "32", "--json")
+    code, out, err = run_command(capsys, "cost", "alexnet", "--batch", "1", "--batch", "32", "--json")
     memory = json.loads(out)["memory"]
     assert [(row["batch"], row["towers"]) for row in memory] == [(1, 1), (1, 2), (32, 1), (32, 2)]
     assert memory[0]["parameters"] == 4 * 60965224
 
 
 def test_cost_measures_a_real_step(capsys: Any) -> None:
-    code, out, err = run(capsys, "cost", "residual", "--groups", "log:2", "--batch", "16", "--measure", "--json")
+    code, out, err = run_command(
+        capsys, "cost", "residual", "--groups", "log:2", "--batch", "16", "--measure", "--json"
+    )
     assert (code, err) == (0, "")
     (measured,) = json.loads(out)["measured"]
     assert measured["batch"] == 16
     assert measured["bytes"] > 0
     assert measured["seconds"] > 0
-    code, out, _ = run(capsys, "cost", "residual", "--batch", "16", "--measure")
+    code, out, _ = run_command(capsys, "cost", "residual", "--batch", "16", "--measure")
     assert "measured peak" in out
     assert "measured seconds" in out
 
@@ -132,7 +127,7 @@ def test_cost_measures_a_real_step(capsys: Any) -> None:
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(capsys: Any, arguments: list[str], message: str) -> None:
-    code, out, err = run(capsys, *arguments)
+    code, out, err = run_command(capsys, *arguments)
     assert code == 2
     assert out == ""
     assert message in err
@@ -144,7 +139,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(capsys: Any, arguments: list[str]
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
 @pytest.mark.parametrize("arguments", [["cost", "alexnet"], ["tour"]])
 def test_missing_backend_is_one_line_that_says_what_to_install(capsys: Any, arguments: list[str]) -> None:
-    code, out, err = run(capsys, *arguments, "--backend", "cupy")
+    code, out, err = run_command(capsys, *arguments, "--backend", "cupy")
     assert (code, out) == (2, "")
     assert "refconv[cuda13]" in err
     assert len(err.splitlines()) == 1
@@ -152,10 +147,10 @@ def test_missing_backend_is_one_line_that_says_what_to_install(capsys: Any, argu
 
 def test_the_environment_chooses_the_backend(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFCONV_BACKEND", "jax")
-    code, _, err = run(capsys, "cost", "alexnet")
+    code, _, err = run_command(capsys, "cost", "alexnet")
     assert code == 2
     assert "REFCONV_BACKEND='jax'" in err
-    code, _, err = run(capsys, "cost", "alexnet", "--backend", "numpy")
+    code, _, err = run_command(capsys, "cost", "alexnet", "--backend", "numpy")
     assert (code, err) == (0, "")
 
 
@@ -164,7 +159,7 @@ def test_missing_packages_are_one_line_that_says_what_to_install(
 ) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "skimage" else found(name))
-    code, out, err = run(capsys, "tour", "--out", str(tmp_path / "report"))
+    code, out, err = run_command(capsys, "tour", "--out", str(tmp_path / "report"))
     assert (code, out) == (2, "")
     assert err == "refconv: the tour needs scikit-image: pip install 'refconv[tour]'\n"
     assert not any(tmp_path.iterdir())
@@ -172,16 +167,16 @@ def test_missing_packages_are_one_line_that_says_what_to_install(
 
 def test_examples_in_help_keep_their_lines(capsys: Any) -> None:
     for command in cli.commands:
-        code, out, _ = run(capsys, command, "--help")
+        code, out, _ = run_command(capsys, command, "--help")
         assert code == 0
         assert "\\b" not in out
-    _, out, _ = run(capsys, "cost", "--help")
+    _, out, _ = run_command(capsys, "cost", "--help")
     assert "\n  refconv cost alexnet --groups log:3 --json\n" in out
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["cost", "--help"], ["tour", "--help"]])
 def test_help(capsys: Any, arguments: list[str]) -> None:
-    code, out, err = run(capsys, *arguments)
+    code, out, err = run_command(capsys, *arguments)
     assert (code, err) == (0, "")
     assert out.startswith("Usage: refconv")
     if len(arguments) == 2:
@@ -190,11 +185,11 @@ def test_help(capsys: Any, arguments: list[str]) -> None:
 
 
 def test_no_command_is_one_line(capsys: Any) -> None:
-    assert run(capsys) == (2, "", "refconv: a command is missing; refconv --help lists them\n")
+    assert run_command(capsys) == (2, "", "refconv: a command is missing; refconv --help lists them\n")
 
 
 def test_version(capsys: Any) -> None:
-    assert run(capsys, "--version") == (0, f"refconv, version {refconv.__version__}\n", "")
+    assert run_command(capsys, "--version") == (0, f"refconv, version {refconv.__version__}\n", "")
 
 
 def test_an_interruption_has_an_exit_code_of_its_own(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +197,6 @@ def test_an_interruption_has_an_exit_code_of_its_own(capsys: Any, monkeypatch: p
         raise KeyboardInterrupt
 
     monkeypatch.setattr("refconv.cost.model_cost", interrupt)
-    code, out, err = run(capsys, "cost", "alexnet")
+    code, out, err = run_command(capsys, "cost", "alexnet")
     assert (code, out) == (130, "")
     assert err.strip() == "refconv: interrupted"

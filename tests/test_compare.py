@@ -572,7 +572,7 @@ def test_ctrl_c_ends_every_process_and_says_how_to_go_on(
     assert out == ""
     last = err.splitlines()[-1]
     assert last.startswith("refconv: interrupted after ")
-    assert "of 12 trainings, which are saved; to go on: refconv compare --data cifar10:" in last
+    assert "of 12 trainings, which are saved; to resume: refconv compare --data cifar10:" in last
     assert last.endswith(" --jobs=2 --resume")
     assert "Traceback" not in err
     with pytest.raises(SystemExit) as stop:

@@ -11,13 +11,13 @@ from hypothesis import given
 
 import refconv
 from refconv import ChannelGroups, ConvGrads
-from refconv.testing.definition import (
+from refconv.testing.oracles.definition import (
     definition_bias_grad,
     definition_conv,
     definition_input_grad,
     definition_weight_grad,
 )
-from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
+from refconv.testing.oracles.problems import Problem, definition_results, inner, integer_arrays, random_problem
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import (
     DTYPES,
@@ -26,9 +26,7 @@ from tests.helpers import (
     assert_results,
     backward,
     cut_into,
-    inner,
     large,
-    options,
     run,
 )
 
@@ -95,7 +93,7 @@ def test_gradients_of_their_own_functions(backend: Backend) -> None:
         problem, operands = case
         expected = definition_results(problem, operands)
         x, weight, _, g = map(backend.asarray, operands)
-        more = options(problem)
+        more = problem.options()
         backend.assert_equal(refconv.conv_input_grad(g, weight, problem.x_shape, **more), expected.grad_x)
         backend.assert_equal(refconv.conv_weight_grad(g, x, problem.kernel, **more), expected.grad_weight)
 

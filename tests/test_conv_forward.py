@@ -11,10 +11,10 @@ from hypothesis import given, settings
 import refconv
 from refconv import ChannelGroups
 from refconv.conv import _of_rank
-from refconv.testing.definition import definition_conv
-from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
+from refconv.testing.oracles.definition import definition_conv
+from refconv.testing.oracles.problems import Problem, definition_results, integer_arrays, random_problem
 from refconv.testing.strategies import ConvProblem, conv_problems
-from tests.helpers import DTYPES, Backend, arange, assert_results, cut_into, forward, large, options, run
+from tests.helpers import DTYPES, Backend, arange, assert_results, cut_into, forward, large, run
 
 # LeNet-5's table: which of the 6 maps of S2 each of the 16 maps of C3 reads (LeCun et al. 1998, table 1)
 C3 = [
@@ -189,7 +189,7 @@ def test_ranked_names_are_the_same_function(backend: Backend) -> None:
 def test_output_shape_is_known_without_arrays(case: ConvProblem) -> None:
     problem, _ = case
     shapes = problem.weight_shape if isinstance(problem.groups, int) else problem.weight_shapes
-    shape = refconv.conv_output_shape(problem.x_shape, shapes, **options(problem))
+    shape = refconv.conv_output_shape(problem.x_shape, shapes, **problem.options())
     assert isinstance(shape, tuple)
     assert shape == problem.output_shape
 
@@ -296,7 +296,7 @@ def test_inputs_are_not_changed(backend: Backend) -> None:
         problem = random_problem(rng)
         operands = integer_arrays(problem, rng)
         x, weight, bias, _ = (backend.asarray(a) for a in operands)
-        first = refconv.conv(x, weight, bias, **options(problem))
+        first = refconv.conv(x, weight, bias, **problem.options())
         for array, old in zip((x, weight, bias), operands, strict=False):
             for one, other in zip(*(a if isinstance(a, tuple) else (a,) for a in (array, old)), strict=True):
                 if one is not None:

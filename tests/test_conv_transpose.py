@@ -10,15 +10,15 @@ from hypothesis import given
 
 import refconv
 from refconv import ChannelGroups
-from refconv.testing.definition import (
+from refconv.testing.oracles.definition import (
     definition_bias_grad,
     definition_conv_transpose,
     definition_transpose_input_grad,
     definition_transpose_weight_grad,
 )
-from refconv.testing.problems import Problem, definition_results, integer_arrays, random_problem
+from refconv.testing.oracles.problems import Problem, definition_results, inner, integer_arrays, random_problem
 from refconv.testing.strategies import ConvProblem, conv_problems
-from tests.helpers import DTYPES, Backend, arange, assert_results, cut_into, inner, run
+from tests.helpers import DTYPES, Backend, arange, assert_results, cut_into, run
 from tests.test_conv_forward import C3
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 import refconv
 from refconv.cpu import adjoint, choices, passes
 from refconv.cpu.adjoint import as_correlation
-from refconv.testing.problems import Operands, Problem, definition_results
+from refconv.testing.oracles.problems import Operands, Problem, definition_results
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.cpu_helpers import LAYOUTS, described, distinct_results, fast_engine  # noqa: F401
 from tests.helpers import assert_results, cut_into, load, run

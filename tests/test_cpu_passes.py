@@ -21,7 +21,7 @@ from refconv.cpu import choices, passes, plan, threads
 from refconv.cpu.layouts import Taps, TapsOfBatch
 from refconv.cpu.passes import SumInOrder, _image_rows, _windows_touching
 from refconv.shapes import geometry
-from refconv.testing.problems import Problem, normal_arrays
+from refconv.testing.oracles.problems import Problem, normal_arrays
 from refconv.testing.strategies import conv_problems
 from tests.cpu_helpers import blas_threads, fast_engine, wait_until  # noqa: F401
 from tests.helpers import assert_results, cut_into, load, run
@@ -390,12 +390,12 @@ def peak_beyond_result(call):
     return peak - sum(a.nbytes for a in arrays if a is not None)
 
 
-@pytest.mark.parametrize("budget", [2**22, 2**23])
-def test_scratch_memory_stays_within_the_budget(budget):
+@pytest.mark.parametrize(("budget", "dtype"), [(2**22, "f4"), (2**23, "f4"), (2**23, "c8")])
+def test_scratch_memory_stays_within_the_budget(budget, dtype):
     rng = np.random.default_rng(2)
-    x = rng.standard_normal((8, 16, 96, 96)).astype("f4")
-    weight = rng.standard_normal((16, 16, 3, 3)).astype("f4")
-    grad = rng.standard_normal((8, 16, 96, 96)).astype("f4")
+    x = rng.standard_normal((8, 16, 96, 96)).astype(dtype)
+    weight = rng.standard_normal((16, 16, 3, 3)).astype(dtype)
+    grad = rng.standard_normal((8, 16, 96, 96)).astype(dtype)
     naive = 16 * 9 * 96 * 96 * 8 * 4
     assert naive > 5 * budget
     slack = 2**18  # interpreter objects, the kernel's copies, one row
@@ -404,6 +404,8 @@ def test_scratch_memory_stays_within_the_budget(budget):
         assert peak_beyond_result(lambda: refconv.conv_transpose(x, weight, padding=1)) < budget + slack
         assert peak_beyond_result(lambda: refconv.conv_input_grad(grad, weight, x.shape, padding=1)) < budget + slack
         assert peak_beyond_result(lambda: refconv.conv_weight_grad(grad, x, 3, padding=1)) < budget + slack
+        assert peak_beyond_result(lambda: refconv.conv_backward(grad, x, weight, padding=1)) < budget + slack
+        assert peak_beyond_result(lambda: refconv.conv_transpose_backward(grad, x, weight, padding=1)) < budget + slack
 
 
 def test_samples_at_once_fit_a_small_workspace():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import refconv
-from refconv.testing.problems import PADDING_MODES, Problem, definition_results, integer_arrays
-from tests.helpers import Backend, assert_results, cut_into, options, run
+from refconv.testing.oracles.problems import PADDING_MODES, Problem, definition_results, integer_arrays
+from tests.helpers import Backend, assert_results, cut_into, run
 
 strict: Any = pytest.importorskip("array_api_strict")
 SECOND = strict.Device("device1")
@@ -48,7 +48,7 @@ def test_convolutions_stay_on_the_device(problem: Problem, tile: int) -> None:
         assert_results(BACKEND, run(BACKEND, problem, operands), expected)
         if not problem.transposed:
             x, weight, _, grad = map(BACKEND.asarray, operands)
-            more = options(problem)
+            more = problem.options()
             BACKEND.assert_equal(refconv.conv_input_grad(grad, weight, problem.x_shape, **more), expected.grad_x)
             BACKEND.assert_equal(refconv.conv_weight_grad(grad, x, problem.kernel, **more), expected.grad_weight)
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from refconv import ChannelGroups, logarithmic_groups
+from refconv import ChannelGroups
 from refconv.testing import assert_conv_close, error_bound
-from refconv.testing.bounds import COMPUTE
-from refconv.testing.definition import (
+from refconv.testing.mutants import rounded
+from refconv.testing.oracles.bounds import COMPUTE
+from refconv.testing.oracles.definition import (
     definition_bias_grad,
     definition_conv,
     definition_conv_transpose,
     definition_input_grad,
     definition_weight_grad,
 )
-from refconv.testing.mutants import rounded
 
 KINDS = ("random", "constant", "alternating", "sorted")
 
@@ -195,12 +195,12 @@ def test_channel_groups_and_transposed() -> None:
         assert_conv_close(
             [grads[0], grads[1] + 1], x, weight, of="grad_weight", grad_output=g, groups=groups, padding=1
         )
-    with pytest.raises(AssertionError, match="must be 2 arrays"):
-        assert_conv_close(grads[:1], x, weight, of="grad_weight", grad_output=g, groups=groups, padding=1)
+    for given, got in ((grads[:1], "1"), (None, "NoneType")):
+        with pytest.raises(AssertionError, match=f"grad_weight must be 2 arrays, one per group; got {got}"):
+            assert_conv_close(given, x, weight, of="grad_weight", grad_output=g, groups=groups, padding=1)
     weight_t = numbers(rng, (3, 2, 3), "random")
     more: dict[str, Any] = {"stride": 2, "padding": 1, "output_padding": 1}
     assert_conv_close(definition_conv_transpose(x, weight_t, **more), x, weight_t, transposed=True, **more)
-    assert logarithmic_groups(4, 4, 2).n == 2
 
 
 def test_messages_name_the_precision() -> None:
@@ -236,7 +236,7 @@ X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
         ({"compute": "float8"}, ValueError, "compute must be one of float64"),
         ({"compute": 32}, TypeError, "compute must be a string"),
         ({"stride": 0}, ValueError, "stride must be at least 1"),
-        ({"stride": (1, 1)}, ValueError, "stride must be an integer or one per spatial axis"),
+        ({"stride": (1, 1)}, ValueError, "stride must be an integer or one integer per spatial axis"),
         ({"padding": "full"}, ValueError, "padding must be numbers"),
         ({"padding": -2}, ValueError, "output must have an element"),
         ({"dilation": 2.0}, TypeError, "dilation must be an integer"),
@@ -258,13 +258,6 @@ def test_bad_arguments_are_named(change: dict[str, Any], error: type[Exception],
         error_bound(**arguments)
 
 
-def test_a_nan_among_the_operands_does_not_let_anything_pass() -> None:
-    x = X.copy()
-    x[0, 0, 1] = np.nan
-    with pytest.raises(ValueError, match="x must be finite"):
-        assert_conv_close(np.full((1, 3, 3), 1e9, "float32"), x, W)
-
-
 def test_numbers_near_the_end_of_float64() -> None:
     x, weight = np.full((1, 1, 2), 1e200), np.full((1, 1, 1), 1e200)
     assert (error_bound(x, weight) == np.inf).all()
@@ -276,12 +269,3 @@ def test_small_numbers_are_shown() -> None:
     x, weight = np.full((1, 1, 1), 3e-20, "float32"), np.ones((1, 1, 1), "float32")
     with pytest.raises(AssertionError, match=r"expected 2\.9999999e-20, got 5\.99999981e-20"):
         assert_conv_close(2 * x, x, weight)
-
-
-def test_a_weight_gradient_of_channel_groups_must_be_several_arrays() -> None:
-    groups = ChannelGroups([[0], [1]], [[0, 1], [2]])
-    weight = [np.ones((2, 1, 2), "float32"), np.ones((1, 1, 2), "float32")]
-    with pytest.raises(AssertionError, match="grad_weight must be 2 arrays, one per group; got NoneType"):
-        assert_conv_close(
-            None, X, weight, of="grad_weight", grad_output=np.ones((1, 3, X.shape[2] - 1), "float32"), groups=groups
-        )

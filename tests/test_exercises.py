@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import refconv
 from refconv import notebooks
 from refconv.testing import exercises
-from refconv.testing.sizes import MISTAKES, Division, broken_rule, right_sizes
+from refconv.testing.exercises.logarithmic_sizes import MISTAKES, Division, broken_rule, right_sizes
 
 pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 
@@ -169,19 +169,17 @@ def test_the_smallest_columns_are_shown_beside_the_right_ones():
     assert text.endswith(textwrap.dedent(shown)), text
 
 
-def test_the_smallest_input_gradient_is_shown_beside_the_right_one():
-    wrong = written("09_how_fast_can_numpy_be", "input_grad", ("weight[:, :, ::-1, ::-1]", "weight"))
-    text = str(exercises.check_input_grad(wrong))
-    assert re.search(r"(?s)\ngrad_output =\n.*\nweight =\n.*\ninput_grad\(grad_output, weight, \(", text), text
-    assert "\nand should return\n" in text
-    assert "to reproduce" not in text
-
-
-def test_the_smallest_col2im_is_shown_beside_the_right_one():
-    wrong = written("03_backward", "col2im", ("rows, cols] += columns", "rows, cols] = columns"))
-    text = str(exercises.check_col2im(wrong))
-    assert "columns =\n" in text
-    assert "\nand should return\n" in text
+@pytest.mark.parametrize(
+    ("check", "notebook", "function", "change", "shown"),
+    [
+        ("check_input_grad", "09_how_fast_can_numpy_be", "input_grad", ("weight[:, :, ::-1, ::-1]", "weight"),
+         r"\ngrad_output =\n.*\nweight =\n.*\ninput_grad\(grad_output, weight, \("),
+        ("check_col2im", "03_backward", "col2im", ("rows, cols] += columns", "rows, cols] = columns"), "columns =\n"),
+    ],
+)  # fmt: skip
+def test_the_smallest_gradient_is_shown_beside_the_right_one(check, notebook, function, change, shown):
+    text = str(getattr(exercises, check)(written(notebook, function, change)))
+    assert re.search(f"(?s){shown}.*\nand should return\n", text), text
     assert "to reproduce" not in text
 
 
@@ -236,19 +234,12 @@ WRONG_SIZES = [
     ("divided on to the end", lambda c, n, base: [c * (base - 1) // base**i for i in range(1, n + 1)]),
     ("divided on to the end", lambda c, n, base: np.asarray([round(c / 2**i) for i in range(1, n + 1)])),
     ("first size skipped a division", lambda c, n, base: [c * (base - 1) // base**i for i in range(n)]),
-    (
-        "first size skipped a division",
-        lambda c, n, base: [c * (base - 1) // base**i for i in range(n - 1)] + [c // base ** (n - 1)],
-    ),
-    (
-        "last size a copy of the one before",
-        lambda c, n, base: [c * (base - 1) // base ** min(i, n - 1) for i in range(1, n + 1)],
-    ),
+    ("first size skipped a division",
+     lambda c, n, base: [c * (base - 1) // base**i for i in range(n - 1)] + [c // base ** (n - 1)]),
+    ("last size a copy of the one before",
+     lambda c, n, base: [c * (base - 1) // base ** min(i, n - 1) for i in range(1, n + 1)]),
     ("factor b − 1 forgotten", lambda c, n, base: [c // base ** min(i, n - 1) for i in range(1, n + 1)]),
-    (
-        "factor b − 1 forgotten",
-        lambda c, n, base: [*(s := [c // base**i for i in range(1, n)]), c - sum(s)],
-    ),
+    ("factor b − 1 forgotten", lambda c, n, base: [*(s := [c // base**i for i in range(1, n)]), c - sum(s)]),
     ("base ignored", lambda c, n, base: SOLUTION(c, n, 2)),
     ("base ignored", lambda c, n, base: library(c, n)),
     ("order reversed", lambda c, n, base: SOLUTION(c, n, base)[::-1]),
@@ -264,7 +255,7 @@ WRONG_SIZES = [
     ("last group gets what the roundings leave", rest_in_one(-1, round)),
     ("last group gets what the roundings leave", uneven_shares),
     ("first group gets what the roundings leave", rest_in_one(0, math.floor)),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "wrong"), WRONG_SIZES)
@@ -360,29 +351,36 @@ def test_sizes_too_large_to_be_written_are_a_failure_and_no_traceback(sign, zero
     assert verdict.message == "it must return a sequence of ints, and none absurdly large; right is (1, 1)"
 
 
-def test_sizes_that_raise():
-    def broken(c, n, base):
-        return [c][n]
+def raising(error):
+    def mine(*arguments):
+        raise error
 
-    text = str(exercises.check_logarithmic_sizes(broken))
-    assert text.startswith("FAILED: broken\nbroken(2, 2, 2) raised IndexError: list index out of range\n"), text
-
-    def unwritten(c, n, base):
-        raise NotImplementedError
-
-    assert str(exercises.check_logarithmic_sizes(unwritten)) == "FAILED: unwritten is not written yet"
-
-    def written(c, n, base):
-        raise ValueError("raised NotImplementedError")
-
-    assert "is not written yet" not in str(exercises.check_logarithmic_sizes(written))
+    return mine
 
 
-def test_an_answer_that_raises():
-    def wrong(n):
-        return n[0]
+class MuteError(Exception):
+    def __str__(self):
+        raise RuntimeError
 
-    assert exercises.check_answer(wrong, lambda result, n: True, [(3,)]).startswith("FAILED: wrong(3): TypeError: ")
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (IndexError("out of range"), "IndexError: out of range"),
+        (ValueError("raised NotImplementedError"), "ValueError: raised NotImplementedError"),
+        (MuteError(), "MuteError, which cannot be printed"),
+    ],
+)
+def test_an_answer_that_raises(error, raised):
+    assert exercises.check_answer(raising(error), lambda result, n: True, [(3,)]) == f"FAILED: mine(3): {raised}"
+    text = str(exercises.check_logarithmic_sizes(raising(error)))
+    assert text.startswith(f"FAILED: mine\nmine(2, 2, 2) raised {raised}\n"), text
+
+
+def test_an_answer_that_is_not_written():
+    unwritten = raising(NotImplementedError())
+    assert exercises.check_answer(unwritten, lambda result: True) == "FAILED: mine is not written yet"
+    assert str(exercises.check_logarithmic_sizes(unwritten)) == "FAILED: mine is not written yet"
 
 
 def test_an_answer_that_cannot_be_judged():
@@ -397,23 +395,3 @@ def test_an_answer_that_cannot_be_judged():
 
     text = exercises.check_answer(array, lambda result: result == [True, True])
     assert text.startswith("FAILED: array() returned [ True  True], which is not right (ValueError: ")
-
-
-def test_an_answer_that_is_not_written():
-    def unwritten():
-        raise NotImplementedError
-
-    assert exercises.check_answer(unwritten, lambda result: True) == "FAILED: unwritten is not written yet"
-
-
-def test_an_exception_that_cannot_be_printed():
-    class MuteError(Exception):
-        def __str__(self):
-            raise RuntimeError
-
-    def mute(*arguments):
-        raise MuteError
-
-    shown = "MuteError, which cannot be printed"
-    assert exercises.check_answer(mute, lambda result: True) == f"FAILED: mute(): {shown}"
-    assert exercises.check_logarithmic_sizes(mute).call == f"mute(2, 2, 2) raised {shown}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refconv.integers import as_float, as_int, shown
+from refconv.integers import as_float, as_int, padding_pairs, per_axis, shown
 
 
 @pytest.mark.parametrize("value", [-(2**63), 1 - 2**63, -1, 0, 2**63 - 1])
@@ -71,3 +71,26 @@ def test_anything_is_shown_on_one_line() -> None:
     assert shown(np.zeros((2, 2))) == "array([[0., 0... [0., 0.]])"
     assert shown(list(range(99))) == "[0, 1, 2, 3, 4, 5, ...]"
     assert shown(10**5000) == "<int>"
+
+
+@pytest.mark.parametrize("value", [3, np.uint8(3), [3, 3], (np.int64(3), 3), np.array([3, 3])])
+def test_an_int_or_one_per_axis(value: Any) -> None:
+    assert per_axis(value, "stride", 2, 3) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("padding", "pairs"),
+    [
+        (2, ((2, 2), (2, 2))),
+        (np.int8(-1), ((-1, -1), (-1, -1))),
+        ((0, 3), ((0, 0), (3, 3))),
+        (np.array([0, 3]), ((0, 0), (3, 3))),
+        ([(0, 3), [-1, 2]], ((0, 3), (-1, 2))),
+        (np.array([[0, 3], [-1, 2]]), ((0, 3), (-1, 2))),
+        ("valid", ((0, 0), (0, 0))),
+        ("same", "same"),
+        ("same_lower", "same_lower"),
+    ],
+)
+def test_paddings(padding: Any, pairs: Any) -> None:
+    assert padding_pairs(padding, 2) == pairs

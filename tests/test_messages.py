@@ -212,6 +212,12 @@ conv1d(X, W, groups=2)
     ValueError: weight must have 3 axes for 1 spatial axes; got shape (6, 2, 3, 2)
 conv2d(X[0], [W, W[0]], groups=TWO)
     ValueError: weight must have 4 axes for 2 spatial axes; got shape (2, 3, 2)
+conv3d(X, W, groups=2)
+    ValueError: weight must have 5 axes for 3 spatial axes; got shape (6, 2, 3, 2)
+conv_transpose1d(X, WT, groups=2)
+    ValueError: weight must have 3 axes for 1 spatial axes; got shape (4, 3, 3, 2)
+conv_transpose2d(X[0], WT[0], groups=2)
+    ValueError: weight must have 4 axes for 2 spatial axes; got shape (3, 3, 2)
 conv_transpose3d(X, WT, groups=2)
     ValueError: weight must have 5 axes for 3 spatial axes; got shape (4, 3, 3, 2)
 
@@ -249,7 +255,7 @@ conv_transpose(np.broadcast_to(1.0, (1, 1, 1, 2 ** 20)), np.broadcast_to(1.0, (1
 conv_output_shape((2 ** 20, 2 ** 20 + 1), (1, 2 ** 20, 1))
     ValueError: the padded input would need 1099512676352 elements, more than 2^40; its shape is (1, 1048576, 1048577)
 
-# operands
+# groups
 uniform_groups(2 ** 20, 2 ** 20 + 1, 1).connectivity()
     ValueError: the connectivity matrix would need c_out·c_in = 1048577·1048576 elements, more than 2^40
 
@@ -322,6 +328,10 @@ logarithmic_groups(4, 2 ** 25, 1)
     ValueError: c_out must be at most 16777216; got 33554432
 logarithmic_groups(64, 12, 5)
     ValueError: n=5 logarithmic groups need 2^(5−1) ≤ min(c_in, c_out) = min(64, 12); the largest n that fits is 4
+logarithmic_groups(2 ** 20, 2 ** 20, 2, 2 ** 40)
+    ValueError: n=2 logarithmic groups need 1099511627776^(2−1) ≤ min(c_in, c_out) = min(1048576, 1048576); the largest n that fits is 1
+logarithmic_groups(64, 64, 2 ** 62)
+    ValueError: n=4611686018427387904 logarithmic groups need 2^(4611686018427387904−1) ≤ min(c_in, c_out) = min(64, 64); the largest n that fits is 7
 logarithmic_groups(26, 30, 4, 3)
     ValueError: n=4 logarithmic groups need 3^(4−1) ≤ min(c_in, c_out) = min(26, 30); the largest n that fits is 3
 ChannelGroups(7, [[0]])
@@ -364,6 +374,10 @@ ChannelGroups([[0]], [[0]], c_in=2 ** 25)
     ValueError: c_in must be at most 16777216; got 33554432
 ChannelGroups([[0]] * 3, [[0], [1], [2]], c_in=2 ** 23)
     ValueError: in_channels must need at most 2^24 connections; one channel is read by 3 groups, and 3 · c_in = 3·8388608 = 25165824
+ChannelGroups([[0]], [])
+    ValueError: in_channels and out_channels must have one entry for each group; got 1 and 0 entries
+ChannelGroups([[0]], [[0, 0]])
+    ValueError: out_channels must list every output channel exactly once; channel 0 is listed in out_channels[0] and again in out_channels[0]
 ChannelGroups([[0], [0]], [[0, 1], [2, 1]])
     ValueError: out_channels must list every output channel exactly once; channel 1 is listed in out_channels[0] and again in out_channels[1]
 ChannelGroups([[0], [0]], [[0, 1], [4, 2]])
@@ -453,7 +467,7 @@ col2im(np.ones((1, 2, 5)), (1, 1, 2 ** 39), 2, padding=2 ** 39)
 LINES = [line for line in MESSAGES.splitlines() if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize(("call", "error"), zip(LINES[::2], LINES[1::2], strict=True))
+@pytest.mark.parametrize(("call", "error"), list(zip(LINES[::2], LINES[1::2], strict=True)))
 def test_message(call: str, error: str) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         eval(call, {**vars(refconv), **globals()})

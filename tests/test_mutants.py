@@ -17,18 +17,19 @@ import numpy as np
 import pytest
 
 import refconv
-from refconv.testing.definition import definition_conv, definition_conv_transpose, definition_weight_grad
-from refconv.testing.problems import (
+from refconv.testing.oracles.bounds import COMPUTE, exact_and_bounds
+from refconv.testing.oracles.definition import definition_conv, definition_conv_transpose, definition_weight_grad
+from refconv.testing.oracles.problems import (
     Operands,
     Problem,
     Results,
     definition_results,
+    inner,
     integer_arrays,
     normal_arrays,
     random_problem,
 )
-from tests.helpers import arange, assert_within, inner
-from tests.test_bounds import exact_and_bounds
+from tests.helpers import arange, assert_within
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -345,7 +346,7 @@ def check_empty(f: Plain) -> None:
 def real() -> tuple[Problem, Operands, Results, Results]:
     problem = Problem(2, 32, 3, (6, 5), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
     operands = normal_arrays(problem, np.random.default_rng(2))
-    return problem, operands, *exact_and_bounds(problem, operands)
+    return problem, operands, *exact_and_bounds(problem, operands, COMPUTE["float32"])
 
 
 def check_bounds(f: Plain) -> None:

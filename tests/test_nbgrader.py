@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from refconv import notebooks
-from refconv.cli import cli
 from refconv.notebooks import nbgrader
+from tests.helpers import run_command
 
 pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 nbformat = pytest.importorskip("nbformat")
@@ -212,16 +212,9 @@ def test_verdicts_are_found(source):
 # --- The command -----------------------------------------------------------------------------------------------------
 
 
-def run(*arguments: object) -> tuple[int, str]:
-    from click.testing import CliRunner
-
-    result = CliRunner().invoke(cli, [str(a) for a in arguments])
-    return result.exit_code, result.output
-
-
-def test_command_writes_a_course_and_never_overwrites_one(tmp_path):
-    status, output = run("notebooks", "--to", tmp_path, "--nbgrader")
-    assert status == 0, output
+def test_command_writes_a_course_and_never_overwrites_one(capsys, tmp_path):
+    status, output, errors = run_command(capsys, "notebooks", "--to", tmp_path, "--nbgrader")
+    assert status == 0, errors
     written = [Path(line).relative_to(tmp_path).as_posix() for line in output.splitlines()]
     assert written == [*(f"source/{name}/{name}.ipynb" for name in NAMES), "nbgrader_config.py"]
     for name in NAMES:
@@ -229,16 +222,16 @@ def test_command_writes_a_course_and_never_overwrites_one(tmp_path):
         assert [cell.source for cell in kept.cells] == [cell.source for cell in nbgrader.build(name).cells]
     compile((tmp_path / "nbgrader_config.py").read_text("utf-8"), "nbgrader_config.py", "exec")
     (tmp_path / "nbgrader_config.py").unlink()
-    status, output = run("notebooks", "--to", tmp_path, "--nbgrader")
+    status, output, errors = run_command(capsys, "notebooks", "--to", tmp_path, "--nbgrader")
     assert status == 2
-    assert "is there already" in output
+    assert "is there already" in errors
     assert not (tmp_path / "nbgrader_config.py").exists()
 
 
-def test_command_writes_one_kind_at_a_time(tmp_path):
-    status, output = run("notebooks", "--to", tmp_path / "new", "--nbgrader", "--solutions")
+def test_command_writes_one_kind_at_a_time(capsys, tmp_path):
+    status, _, errors = run_command(capsys, "notebooks", "--to", tmp_path / "new", "--nbgrader", "--solutions")
     assert status == 2
-    assert "choose one" in output
+    assert "choose one" in errors
     assert not (tmp_path / "new").exists()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from refconv import notebooks
-from refconv.cli import cli
+from tests.helpers import run_command
 
 pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 nbformat = pytest.importorskip("nbformat")
@@ -243,24 +243,17 @@ def test_a_measurement_without_its_tag_is_stale(measurements):
 # --- Copying ---------------------------------------------------------------------------------------------------------
 
 
-def run(*arguments: object) -> tuple[int, str]:
-    from click.testing import CliRunner
-
-    result = CliRunner().invoke(cli, [str(a) for a in arguments])
-    return result.exit_code, result.output
-
-
-def test_command_copies_the_open_notebooks(tmp_path):
-    status, output = run("notebooks", "--to", tmp_path / "new" / "folder")
-    assert status == 0, output
+def test_command_copies_the_open_notebooks(capsys, tmp_path):
+    status, output, errors = run_command(capsys, "notebooks", "--to", tmp_path / "new" / "folder")
+    assert status == 0, errors
     assert [Path(line).stem for line in output.splitlines()] == NAMES
     for name in NAMES:
         assert (tmp_path / "new" / "folder" / f"{name}.ipynb").read_text("utf-8") == notebooks.read(name)
 
 
-def test_command_writes_the_solved_notebooks(tmp_path):
-    status, output = run("notebooks", "--to", tmp_path, "--solutions")
-    assert status == 0, output
+def test_command_writes_the_solved_notebooks(capsys, tmp_path):
+    status, _, errors = run_command(capsys, "notebooks", "--to", tmp_path, "--solutions")
+    assert status == 0, errors
     for name in NAMES:
         text = (tmp_path / f"{name}_solved.ipynb").read_text("utf-8")
         assert "NotImplementedError" not in "".join(
@@ -270,11 +263,11 @@ def test_command_writes_the_solved_notebooks(tmp_path):
         )
 
 
-def test_command_never_overwrites_work(tmp_path):
+def test_command_never_overwrites_work(capsys, tmp_path):
     work = tmp_path / f"{NAMES[-1]}.ipynb"
     work.write_text("a night's work", "utf-8")
-    status, output = run("notebooks", "--to", tmp_path)
+    status, _, errors = run_command(capsys, "notebooks", "--to", tmp_path)
     assert status == 2
-    assert "is there already" in output
+    assert "is there already" in errors
     assert [path.name for path in tmp_path.iterdir()] == [work.name]
     assert work.read_text("utf-8") == "a night's work"

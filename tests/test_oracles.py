@@ -8,26 +8,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from refconv.testing.definition import (
+from refconv.testing.oracles.definition import (
     definition_conv,
     definition_conv_transpose,
-    definition_input_grad,
-    definition_weight_grad,
     output_sizes,
     paddings,
     scipy_conv,
     source,
 )
-from refconv.testing.problems import Operands, Problem, definition_results, random_problem
+from refconv.testing.oracles.problems import Operands, Problem, definition_results, inner
+from refconv.testing.oracles.trilinear import exact_results
 from refconv.testing.strategies import ConvProblem, conv_problems
-from tests.helpers import inner
 
 COMPUTED = ("float32", "float64", "complex64", "complex128")
 
 
 def plain(problem: Problem, operands: Operands, function: Any) -> Any:
     """Call an oracle that knows channels first and batches only; return its result in the problem's layout."""
-    options = {k: v for k, v in problem.options().items() if k != "channels_last"}
+    options = {k: v for k, v in problem.options().items() if k not in ("channels_last", "groups")}
     x = problem.to_plain(operands.x)
     return problem.from_plain(function(x, operands.weight, operands.bias, groups=problem.groups, **options))
 
@@ -103,6 +101,16 @@ def test_definition_against_torch(transposed: bool) -> None:
     check()
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_trilinear_form_against_the_definition(transposed: bool) -> None:
+    @given(conv_problems(dtypes=("float64", "complex128"), transposed=transposed, empty=True))
+    def check(case: ConvProblem) -> None:
+        for form, loops in zip(flat(exact_results(*case)), flat(definition_results(*case)), strict=True):
+            np.testing.assert_array_equal(form, loops, strict=True)
+
+    check()
+
+
 def flat(results: Any) -> list[Any]:
     return [a for r in results for a in (r if isinstance(r, tuple) else (r,))]
 
@@ -120,26 +128,6 @@ def test_gradients_are_adjoint_to_the_forward(transposed: bool) -> None:
         assert r.grad_bias.shape == (problem.c_out,)
 
     check()
-
-
-def test_gradients_are_differences_of_the_forward() -> None:
-    """Convolution is bilinear: a difference with step 1 is the derivative, exactly."""
-    rng = np.random.default_rng(5)
-    for _ in range(12):
-        p = random_problem(rng, spatial_dims=(1, 2), layouts=False)
-        if not isinstance(p.groups, int):
-            continue
-        options = {k: v for k, v in p.options().items() if k != "channels_last"} | {"groups": p.groups}
-        x, w = (rng.integers(-3, 4, shape).astype(float) for shape in (p.x_shape, p.weight_shape))
-        g = rng.integers(-3, 4, p.output_shape).astype(float)
-        base = np.sum(g * definition_conv(x, w, **options))
-        grad_x = definition_input_grad(g, w, x.shape, **options)
-        grad_w = definition_weight_grad(g, x, p.kernel, **options)
-        for array, grad in ((x, grad_x), (w, grad_w)):
-            for index in np.ndindex(array.shape):
-                array[index] += 1
-                assert np.sum(g * definition_conv(x, w, **options)) - base == grad[index]
-                array[index] -= 1
 
 
 def test_integers_wrap_and_float16_rounds_once() -> None:

@@ -124,7 +124,7 @@ def test_core_layers_and_definition_need_numpy_only():
         sys.modules.update(dict.fromkeys({OPTIONAL}))
         import refconv, refconv.nn
         import numpy as np
-        from refconv.testing.definition import definition_conv
+        from refconv.testing.oracles.definition import definition_conv
         x, weight = np.arange(24.0).reshape(1, 4, 6), np.arange(24.0).reshape(6, 2, 2)
         assert np.array_equal(refconv.conv(x, weight, groups=2), definition_conv(x, weight, groups=2))
     """

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 
 import refconv
-from refconv.testing.problems import Problem, definition_results, integer_arrays, normal_arrays
+from refconv.testing.oracles.problems import Problem, definition_results, integer_arrays, normal_arrays
 from refconv.testing.strategies import ConvProblem, conv_problems
-from tests.helpers import Backend, arange, assert_results, channel_groups, cut_into, forward, large, options, run
+from tests.helpers import Backend, arange, assert_results, cut_into, forward, large, run
 
 NUMBERS = ("one", "uniform", "depthwise")
 
@@ -56,7 +56,7 @@ def test_shifting_the_input_by_a_stride_shifts_the_output_by_one(backend: Backen
             before, after = pads[axis]
             pads[axis] = (before + problem.stride[axis], after)
             x, weight, bias, _ = map(backend.asarray, operands)
-            moved = refconv.conv(x, weight, bias, **{**options(problem), "padding": pads})
+            moved = refconv.conv(x, weight, bias, **{**problem.options(), "padding": pads})
             later = (slice(None),) * (axis + 2) + (slice(1, None),)
             np.testing.assert_array_equal(backend.to_numpy(moved)[later], y)
 
@@ -113,7 +113,7 @@ def test_groups_are_convolutions_side_by_side(backend: Backend) -> None:
         x, weight, bias, _ = operands
         parts = []
         for g, (ins, outs) in enumerate(problem.lists):
-            one = {**options(problem), "groups": 1}
+            one = {**problem.options(), "groups": 1}
             function = refconv.conv_transpose if problem.transposed else refconv.conv
             b = None if bias is None else backend.asarray(bias[outs])
             w = backend.asarray(np.split(weight, problem.groups)[g])
@@ -177,7 +177,7 @@ def test_padding_equals_a_convolution_of_the_padded_input(backend: Backend) -> N
         problem, operands = case
         x, weight, bias, _ = operands
         padded = np.pad(x, ((0, 0), (0, 0), *problem.pairs), mode=names[problem.padding_mode])
-        plain = {**options(problem), "padding": "valid", "padding_mode": "zeros"}
+        plain = {**problem.options(), "padding": "valid", "padding_mode": "zeros"}
         arrays = map(backend.asarray, (padded, weight, bias))
         y = backend.to_numpy(refconv.conv(*arrays, **plain))
         backend.assert_equal(forward(backend, problem, operands), y)
@@ -207,7 +207,7 @@ def test_calls_from_several_threads_do_not_disturb_each_other() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     problem, operands, expected = large()
-    more = {**options(problem), "groups": channel_groups(problem)}
+    more = problem.options()
 
     def call(workers: int) -> Any:
         with refconv.set_workers(workers):

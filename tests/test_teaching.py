@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from refconv import notebooks
-from refconv.cli import cli
 from refconv.notebooks import nbgrader
-from tests.helpers import script
+from tests.helpers import run_command, script
 
 pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 
@@ -44,15 +43,13 @@ def test_every_notebook_has_a_lesson(name):
     assert sum(minutes) >= 90
 
 
-def test_commands_in_the_guide_run(tmp_path, monkeypatch):
-    from click.testing import CliRunner
-
+def test_commands_in_the_guide_run(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     commands = re.findall(r"refconv (notebooks --to [a-z-]+(?: --[a-z]+)?)", GUIDE)
     assert len(commands) == 3
     for command in commands:
-        result = CliRunner().invoke(cli, command.split())
-        assert result.exit_code == 0, result.output
+        status, _, errors = run_command(capsys, *command.split())
+        assert status == 0, errors
     assert (tmp_path / "course" / "source" / NAMES[0] / f"{NAMES[0]}.ipynb").is_file()
     targets = re.findall(r"(?m)(?:^|`)make ([a-z]+)", GUIDE)
     rules = (ROOT / "Makefile").read_text("utf-8")

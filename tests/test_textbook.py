@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import refconv
 from refconv import cpu, textbook
-from refconv.testing.problems import definition_results
+from refconv.testing.oracles.problems import definition_results
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import Backend, assert_results, run
 
@@ -89,14 +89,14 @@ def test_the_workspace_cuts_the_batch_of_every_array_module(backend: Backend, sl
 
 
 @pytest.mark.parametrize("groups", [1, 4, "shared"])
-@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
-def test_memory_stays_within_the_workspace(groups: Any, padding_mode: str) -> None:
-    x = np.ones((16, 16, 40, 40), "f4")
+@pytest.mark.parametrize(("padding_mode", "dtype"), [("zeros", "f4"), ("reflect", "f4"), ("zeros", "c8")])
+def test_memory_stays_within_the_workspace(groups: Any, padding_mode: str, dtype: str) -> None:
+    x = np.ones((16, 16, 40, 40), dtype)
     if groups == "shared":
         groups = refconv.ChannelGroups([range(12 - g % 2) for g in range(8)], [(g, g + 8) for g in range(8)], c_in=16)
-        w: Any = [np.ones(shape, "f4") for shape in groups.weight_shapes((3, 3))]
+        w: Any = [np.ones(shape, dtype) for shape in groups.weight_shapes((3, 3))]
     else:
-        w = np.ones((16, 16 // groups, 3, 3), "f4")
+        w = np.ones((16, 16 // groups, 3, 3), dtype)
     options: dict[str, Any] = {"padding": 1, "padding_mode": padding_mode, "groups": groups}
     budget = 2**22
     with refconv.set_engine("textbook"), refconv.set_workspace(budget):
@@ -176,7 +176,7 @@ TRAINING = """
 import numpy as np, refconv
 from refconv import uniform_groups
 from refconv.nn import SGD, SoftmaxCrossEntropy, residual_network
-from refconv.testing.definition import definition_conv
+from refconv.testing.oracles.definition import definition_conv
 rng = np.random.default_rng(0)
 x, w = rng.integers(-3, 4, (2, 4, 6, 5)).astype("f4"), rng.integers(-3, 4, (6, 2, 3, 3)).astype("f4")
 for engine in (None, "fast", "textbook"):
@@ -207,9 +207,25 @@ def python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], env=environment, cwd=folder, capture_output=True, text=True)
 
 
-def test_everything_works_without_the_cpu_engine(tmp_path: Path) -> None:
+def test_columns_of_absurd_size_are_refused() -> None:
+    """The fast engine would compute them row by row."""
+    x, w = np.zeros((1, 2, 2**20), "f4"), np.broadcast_to(np.float32(0), (1, 2, 2**20))
+    y = np.zeros((1, 1, 2**21 + 1), "f4")
+    for call in (
+        lambda: refconv.conv(x, w, padding=2**20),
+        lambda: refconv.conv_input_grad(y, w, x.shape, padding=2**20),
+        lambda: refconv.conv_weight_grad(y, x, 2**20, padding=2**20),
+    ):
+        with refconv.set_engine("textbook"), pytest.raises(ValueError, match=r"^the columns of one sample would need"):
+            call()
+
+
+@pytest.mark.parametrize("folder_stays", [False, True])
+def test_everything_works_without_the_cpu_engine(tmp_path: Path, folder_stays: bool) -> None:
     shutil.copytree(PACKAGE, tmp_path / "refconv", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.rmtree(tmp_path / "refconv" / "cpu")
+    if folder_stays:
+        (tmp_path / "refconv" / "cpu").mkdir()
     done = python(tmp_path, TRAINING)
     assert (done.returncode, done.stdout.strip()) == (0, "None"), done.stderr
 

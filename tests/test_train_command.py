@@ -17,8 +17,8 @@ import pytest
 
 from refconv.experiments.train import CHECKPOINT, METRICS
 from refconv.nn import load_checkpoint, save_checkpoint
+from tests.helpers import run_command
 from tests.nn_helpers import write_cifar
-from tests.test_cli import run
 from tests.test_training import assert_same, ends
 
 pytest.importorskip("safetensors", reason="safetensors is not installed: no checkpoints")
@@ -92,7 +92,7 @@ def test_an_interruption_saves_and_says_how_to_go_on(
     last = err.splitlines()[-1]
     step = load_checkpoint(tmp_path / CHECKPOINT).meta["training"]["step"]
     assert last.startswith(
-        f"refconv: interrupted after step {step} of 400000, which is saved; to go on: refconv train "
+        f"refconv: interrupted after step {step} of 400000, which is saved; to resume: refconv train "
     )
     assert last.endswith(" --resume")
     assert f"--out {tmp_path}" in last
@@ -130,14 +130,14 @@ def test_two_trainings_at_once_in_one_folder_are_refused(images: str, capsys: An
         assert process.stderr is not None
         process.stderr.readline()  # of the first epoch
         for more in ([], ["--resume"]):
-            code, out, err = run(capsys, *given[3:], *more)
+            code, out, err = run_command(capsys, *given[3:], *more)
             assert (code, out) == (2, "")
             assert ("is in use by another training" if more else "already exists") in err
             assert len(err.splitlines()) == 1
     finally:
         process.kill()
         process.communicate()
-    code, _, err = run(capsys, *given[3:], "--resume", "--lr", "1")  # a kill ends the lock
+    code, _, err = run_command(capsys, *given[3:], "--resume", "--lr", "1")  # a kill ends the lock
     assert (code, "resume with its own settings" in err) == (2, True)
 
 
@@ -179,7 +179,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(images: str, whole: Any, tmp_
 
 
 def test_json_is_one_object_and_nothing_else(images: str, capsys: Any, tmp_path: Path) -> None:
-    code, out, err = run(capsys, *command(images, tmp_path, "--epochs", "1", "--json")[3:])
+    code, out, err = run_command(capsys, *command(images, tmp_path, "--epochs", "1", "--json")[3:])
     assert code == 0
     found = json.loads(out)
     assert found["settings"]["channels"] == 8
@@ -191,7 +191,7 @@ def test_json_is_one_object_and_nothing_else(images: str, capsys: Any, tmp_path:
 def test_a_training_that_diverges_says_so_and_leaves_only_numbers(images: str, capsys: Any, tmp_path: Path) -> None:
     arguments = command(images, tmp_path, "--lr", "1e9", "--json")[3:]
     for more in ([], ["--resume"]):
-        code, out, err = run(capsys, *arguments, *more)
+        code, out, err = run_command(capsys, *arguments, *more)
         assert (code, out) == (2, "")
         last = err.splitlines()[-1]
         assert re.fullmatch(
@@ -241,7 +241,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(
 ) -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed: no digits to train on")
     monkeypatch.chdir(tmp_path)
-    code, out, err = run(capsys, "train", *arguments)
+    code, out, err = run_command(capsys, "train", *arguments)
     assert (code, out) == (2, "")
     assert message in err
     assert err.startswith("refconv: ")

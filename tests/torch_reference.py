@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refconv.testing.problems import Operands, Problem, Results
+from refconv.testing.oracles.problems import Operands, Problem, Results
 
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
 F: Any = torch.nn.functional

@@ -44,9 +44,6 @@ weight again for every product, which matters where the weight is large and the 
 LONG = 64
 """Minimum run of numbers in a window with channels last that makes copying such windows faster."""
 
-DEEP = 4
-"""Minimum numbers in a window per output channel that make a channels-last result worth transposing."""
-
 PAYS_OFF = 1024
 """Minimum positions in a batch that make transposing the weight pay off."""
 
@@ -73,7 +70,7 @@ def for_kernels(call: Convolution) -> Taps:
 
 def for_both(call: Convolution) -> Taps:
     """Return the fastest layout where both come from the same columns."""
-    return ChannelsLast() if _suits_channels_last(call) and _is_deep(call) else for_images(call)
+    return ChannelsLast() if _suits_channels_last(call) else for_images(call)
 
 
 @functools.lru_cache(maxsize=256)
@@ -81,7 +78,7 @@ def _for_images(call: Convolution) -> Taps:
     taps = math.prod(call.geometry.kernel)
     weights = max((C * K * taps for _, C, K in call.sides), default=0)
     if call.batch > 1 and math.prod(call.geometry.output) <= FEW and weights >= HEAVY:
-        return ChannelsLast() if _suits_channels_last(call) and _is_deep(call) else TapsOfBatch()
+        return TapsOfBatch()
     return Rows() if rows_pay_for_images(call) else Taps()
 
 
@@ -98,11 +95,6 @@ def _suits_channels_last(call: Convolution) -> bool:
         and call.batch * math.prod(geo.output) >= PAYS_OFF
         and call.groups.parameter_count(geo.kernel, bias=False) <= LARGEST
     )
-
-
-def _is_deep(call: Convolution) -> bool:
-    taps = math.prod(call.geometry.kernel)
-    return all(C * taps >= DEEP * K for _, C, K in call.sides)
 
 
 @functools.lru_cache(maxsize=256)

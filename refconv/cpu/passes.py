@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from refconv import padding as pads
-from refconv.arrays import Array, DType, all_finite, native_dtype
+from refconv.arrays import Array, DType, all_finite, conj, native_dtype
 from refconv.cpu import choices
 from refconv.cpu.adjoint import Adjoint, as_correlation
 from refconv.cpu.layouts import Columns, Taps
@@ -76,7 +76,7 @@ def scatter(call: Convolution, y: Array, w: Sequence[Array], bias: Array | None 
 
 
 def outer(call: Convolution, y: Array, x: Array, dtype: DType) -> list[Array]:
-    """Return w = y · im2col(pad(x))ᵀ, as :func:`refconv.textbook.outer`."""
+    """Return w = y · conj(im2col(pad(x)))ᵀ, as :func:`refconv.textbook.outer`."""
     kernels: list[Array] = compute(_outer(call, y, x, dtype))[0]
     return kernels
 
@@ -120,12 +120,13 @@ class _Tiles:
         cuts = Cuts(split_channels, sums_batch, joins_samples=self.layout.joins_samples, by_rows=self.layout.by_rows)
         return make_plan(self.call, self.dtype.itemsize, cuts)
 
-    def columns(self, image: Array, tile: Tile) -> Columns:
-        """Return the columns of a tile, padded rows first."""
+    def columns(self, image: Array, tile: Tile, *, conjugate: bool = False) -> Columns:
+        """Return the columns of a tile, padded rows first, or their conjugate."""
         geo, count = self.call.geometry, tile.piece.count
         window = row_window(geo, *tile.rows)
         needed, axes = _padding_of(geo, *window)
         part = read(np, image[tile.batch, :, needed], self.call.image_side, tile.piece.image)
+        part = conj(np, part) if conjugate else part
         size = (window[1] - window[0], *geo.padded[1:])
         padded = self.layout.pad(part, axes, size, self.dtype, count)
         self.watch(padded)
@@ -273,7 +274,7 @@ def _scatter_columns(
 def _outer(
     call: Convolution, positions: Array, image: Array, dtype: DType, kernels: Sequence[Array] | None = None
 ) -> Work:
-    """Positions and image -> `kernels` (G, K, C·T) of each block: w = Σ_n y[n] · im2col(P[n])ᵀ."""
+    """Positions and image -> `kernels` (G, K, C·T) of each block: w = Σ_n y[n] · conj(im2col(P[n]))ᵀ."""
     kernels = _empty_kernels(call, dtype) if kernels is None else kernels
     if all(0 in kernel.shape for kernel in kernels) or call.batch == 0:
         return Work(Job((), 1), lambda: kernels)
@@ -281,7 +282,7 @@ def _outer(
     plan = tiles.plan(split_channels=True, sums_batch=True)
 
     def sums(tile: Tile) -> Array:
-        columns = tiles.columns(image, tile)
+        columns = tiles.columns(image, tile, conjugate=True)
         return tiles.layout.sums(tiles.listed(positions, tile), columns)
 
     taps = math.prod(call.geometry.kernel)
@@ -359,7 +360,7 @@ def _shared(call: Convolution, grad: Array, kernels: Sequence[Array], image: Arr
     in_place = out.dtype == dtype and not tiles.layout.joins_samples
 
     def both(tile: Tile) -> Array:
-        listed, columns = tiles.listed(image, tile), tiles.columns(grad, tile)
+        listed, columns = conj(np, tiles.listed(image, tile)), tiles.columns(grad, tile)
         into = out[tile.batch, tile.piece.positions, slice(*tile.rows)]
         found = tiles.products(blocks, columns, tile, into if in_place else None)
         if not in_place:

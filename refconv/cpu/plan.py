@@ -99,8 +99,7 @@ def _plan(call: Convolution, item_bytes: int, cuts: Cuts, tile: int, task: int, 
     rows = _rows_of_a_tile(call, cuts, scratch, tile)
     sums = sum(count * C * K for count, C, K in call.sides) * scratch.taps * item_bytes
     # Threads share a sum over the batch: each takes some channels if the sum is large, otherwise part of the batch.
-    # In single precision, products of few channels are slower; in double precision, products of many.
-    share_channels = cuts.sums_batch and cuts.split_channels and sums > (tile if item_bytes <= 4 else tile // 4)
+    share_channels = cuts.sums_batch and cuts.split_channels and sums > tile
     shares = []
     for count, C, K in call.sides:
         channels = _channels_of_a_tile(scratch, C, K, rows, tile) if cuts.split_channels else C

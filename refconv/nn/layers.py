@@ -21,7 +21,7 @@ from refconv.arrays import (
 )
 from refconv.conv import conv, conv_backward
 from refconv.groups import ChannelGroups
-from refconv.integers import as_bool, as_float, as_int, is_sequence
+from refconv.integers import as_bool, as_float, as_int, is_sequence, per_axis
 from refconv.nn.base import (
     Init,
     Layer,
@@ -38,7 +38,7 @@ from refconv.nn.base import (
     widened,
 )
 from refconv.nn.product import product
-from refconv.shapes import Shape, per_axis
+from refconv.shapes import Shape
 
 
 class Conv(Layer):

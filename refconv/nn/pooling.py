@@ -32,9 +32,9 @@ from refconv.arrays import (
     plain,
 )
 from refconv.engine import spread_rows
-from refconv.integers import as_bool, is_sequence, members
+from refconv.integers import as_bool, is_sequence, members, per_axis
 from refconv.nn.base import Layer, check_floating, check_real, widened
-from refconv.shapes import Shape, per_axis, refuse_absurd
+from refconv.shapes import Shape, refuse_absurd
 
 Slices = tuple[Any, ...]
 

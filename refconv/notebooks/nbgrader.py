@@ -150,7 +150,7 @@ def checked(source: str) -> str:
     return "\n".join([f"from refconv.testing.exercises import {needed}", "", *lines])
 
 
-_CHECKS = {name for name in vars(exercises) if name.startswith("check_")} - {"check_conv"}
+_CHECKS = {name for name in vars(exercises) if name.startswith("check_")}
 
 
 def _names(tree: ast.AST) -> set[str]:

@@ -1,13 +1,18 @@
 """The checking kit: oracles that share no code with the convolution they judge.
 
+Modules for everyone: ``strategies`` draws problems for Hypothesis, ``gradcheck`` checks any gradient by differences,
+``mutants`` is the catalogue of wrong convolutions, and ``adapters`` has those of other libraries. The rest is in four
+rooms: ``oracles`` (right answers, and how far rounding may move them), ``checker`` (`check_conv`), ``vectors`` (test
+vectors for any language) and ``exercises`` (the notebooks' checks).
+
 Importing this package imports NumPy and nothing heavier. It never imports the implementation.
 """
 
-from refconv.testing.bounds import assert_conv_close, error_bound
-from refconv.testing.cases import Case
-from refconv.testing.check import check_conv
+from refconv.testing.checker.cases import Case
+from refconv.testing.checker.check import check_conv
+from refconv.testing.checker.report import CheckReport, Diagnosis, Failure
 from refconv.testing.gradcheck import GradcheckResult, gradcheck
-from refconv.testing.report import CheckReport, Diagnosis, Failure
+from refconv.testing.oracles.bounds import assert_conv_close, error_bound
 
 __all__ = [
     "Case",

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.integers import as_bool, as_int
-from refconv.testing.definition import Array
+from refconv.integers import as_bool, as_int, padding_pairs
+from refconv.testing.oracles.definition import Array
 
 Grads = tuple[Any, Any, Any]
 _STEPS = ("bias", "stride", "padding", "dilation", "groups")
@@ -170,7 +170,7 @@ def jax_conv(spatial_dims: int = 2, transposed: bool = False) -> Adapter:
     jax = _load("jax", "jax_conv", "jax")
 
     def conv(x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: int, output_padding: Any) -> Any:
-        pads = _pairs(padding)
+        pads: Any = padding_pairs(padding, spatial_dims)
         if not transposed:
             return jax.lax.conv_general_dilated(
                 x, weight, stride, pads, rhs_dilation=dilation, feature_group_count=groups, precision="highest"
@@ -281,7 +281,7 @@ def onnxruntime_conv(spatial_dims: int = 2, transposed: bool = False) -> Adapter
         x: Array, weight: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, groups: int,
         output_padding: Any = None,
     ) -> Any:  # fmt: skip
-        pairs = _pairs(padding)
+        pairs: Any = padding_pairs(padding, spatial_dims)
         attributes = {
             "strides": tuple(stride),
             "pads": (*(before for before, _ in pairs), *(after for _, after in pairs)),
@@ -312,11 +312,6 @@ def _load(module: str, function: str, requirement: str) -> Any:
         raise ImportError(
             f"{function} needs the package {package}: pip install '{requirement}' ({error})", name=package
         ) from error
-
-
-def _pairs(padding: Any) -> list[tuple[int, int]]:
-    """Return one (before, after) pair per axis."""
-    return [(p, p) if isinstance(p, int) else tuple(p) for p in padding]
 
 
 __all__ = ["Adapter", "jax_conv", "onnxruntime_conv", "torch_conv"]

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refconv.integers import as_float, as_int, shown
-from refconv.testing.definition import Array
+from refconv.testing.oracles.definition import Array
 
 DTYPES = ("float16", "float32", "float64", "complex64", "complex128")
 DIRECTIONS = 6  # random directions that see the elements which are not checked one by one

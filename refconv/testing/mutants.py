@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.testing.definition import Array
+from refconv.integers import padding_pairs
+from refconv.testing.oracles.definition import Array
 
 Grads = tuple[Any, Any, Any]
 Pairs = Sequence[tuple[int, int]]
@@ -38,7 +39,7 @@ class Steps(NamedTuple):
 
 def steps(stride: Any, padding: Any, dilation: Any, groups: int, output_padding: Any = None) -> Steps:
     """Return the integers in one form, from what a checked function is given."""
-    pairs = [(p, p) if isinstance(p, int | np.integer) else tuple(p) for p in padding]
+    pairs: Any = padding_pairs(padding, len(stride))
     return Steps(tuple(stride), pairs, tuple(dilation), groups, output_padding or (0,) * len(pairs))
 
 

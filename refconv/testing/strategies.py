@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.groups import ChannelGroups
 from refconv.integers import as_bool, as_int, is_sequence, shown
-from refconv.testing.definition import Array, Weight
-from refconv.testing.problems import (
+from refconv.testing.oracles.definition import Array, Weight
+from refconv.testing.oracles.problems import (
     GROUPINGS,
     PADDING_FORMS,
     PADDING_MODES,
@@ -43,9 +42,9 @@ class ConvProblem(NamedTuple):
 
     Attributes
     ----------
-    problem : refconv.testing.problems.Problem
+    problem : refconv.testing.oracles.problems.Problem
         Sizes and options: ``problem.stride``, ``problem.output_shape``, …
-    operands : refconv.testing.problems.Operands
+    operands : refconv.testing.oracles.problems.Operands
         The arrays x, weight, bias (or None) and grad_output.
     """
 
@@ -75,11 +74,7 @@ class ConvProblem(NamedTuple):
     @property
     def options(self) -> dict[str, Any]:
         """Keyword arguments for :func:`refconv.conv`, or :func:`refconv.conv_transpose` if transposed."""
-        problem, groups = self.problem, self.problem.groups
-        if isinstance(groups, int):
-            return {**problem.options(), "groups": groups}
-        ins, outs = zip(*groups, strict=True)
-        return {**problem.options(), "groups": ChannelGroups(ins, outs, c_in=problem.c_in)}
+        return self.problem.options()
 
 
 def problems(
@@ -102,8 +97,7 @@ def problems(
     >>> from refconv.testing.strategies import problems
     >>> @given(problems(spatial_dims=2, groupings=("one", "uniform"), padding_forms=("pairs",), layouts=False))
     ... def test_output_shape(p):
-    ...     options = {**p.options(), "groups": p.groups}
-    ...     assert refconv.conv_output_shape(p.x_shape, p.weight_shape, **options) == p.output_shape
+    ...     assert refconv.conv_output_shape(p.x_shape, p.weight_shape, **p.options()) == p.output_shape
     >>> test_output_shape()
     """
     choices: dict[str, Any] = {
@@ -165,11 +159,6 @@ def conv_problems(
     -------
     strategy of ConvProblem
         A named tuple (problem, operands) with x, weight, bias, grad_output and the keyword arguments `options`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument breaks a rule.
 
     Examples
     --------

@@ -15,6 +15,7 @@ import numpy as np
 
 import refconv
 from refconv.arrays import Array, Namespace, to_numpy
+from refconv.bench.workloads import WORKLOADS
 from refconv.cost import alexnet
 from refconv.nn import MaxPool, ReLU
 from refconv.tour.progress import Advance
@@ -26,27 +27,8 @@ PATIENCE = 6.0
 """Seconds after which no further repetition is begun."""
 
 
-@dataclass(frozen=True)
-class ConvLayer:
-    """One convolution of AlexNet, with the pooling that follows it."""
-
-    name: str
-    c_in: int
-    c_out: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-    grouped: bool = False
-    pooled: bool = False
-
-
-LAYERS = (
-    ConvLayer("conv1", 3, 96, 11, stride=4, pooled=True),
-    ConvLayer("conv2", 96, 256, 5, padding=2, grouped=True, pooled=True),
-    ConvLayer("conv3", 256, 384, 3, padding=1),
-    ConvLayer("conv4", 384, 384, 3, padding=1, grouped=True),
-    ConvLayer("conv5", 384, 256, 3, padding=1, grouped=True, pooled=True),
-)
+LAYERS = {2: WORKLOADS["alexnet"], 1: WORKLOADS["alexnet-dense"]}
+"""The convolutions with two groups and with one, as `refconv bench` times them."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +132,7 @@ def run_alexnet(xp: Namespace, *, seed: int = 0, repetitions: int = 9, advance: 
             advance(1, "groups=2 and groups=1 in turns")
     costs = {groups: {layer.name: layer for layer in alexnet(groups).layers} for groups in (2, 1)}
     layers = []
-    for i, layer in enumerate(LAYERS):
+    for i, layer in enumerate(LAYERS[2]):
         two, one = costs[2][layer.name], costs[1][layer.name]
         shape = tuple(outputs[2][i].shape[1:])
         if shape != two.output_shape or tuple(outputs[1][i].shape[1:]) != shape:
@@ -159,7 +141,7 @@ def run_alexnet(xp: Namespace, *, seed: int = 0, repetitions: int = 9, advance: 
         layers.append(
             LayerResult(
                 name=layer.name,
-                grouped=layer.grouped,
+                grouped=layer.groups.n > 1,
                 output_shape=shape,
                 parameters=(two.parameters, one.parameters),
                 macs=(two.macs, one.macs),
@@ -174,8 +156,8 @@ def run_alexnet(xp: Namespace, *, seed: int = 0, repetitions: int = 9, advance: 
 def _draw_weights(xp: Namespace, groups: int, rng: np.random.Generator) -> list[Array]:
     """Draw He-normal weights, so that activations keep their size through the layers."""
     weights = []
-    for layer in LAYERS:
-        c_in = layer.c_in // groups if layer.grouped else layer.c_in
+    for layer in LAYERS[groups]:
+        c_in = layer.c_in // layer.groups.n
         shape = (layer.c_out, c_in, layer.kernel, layer.kernel)
         scale = (2 / (c_in * layer.kernel**2)) ** 0.5
         weights.append(xp.asarray((rng.standard_normal(shape) * scale).astype("float32")))
@@ -185,17 +167,17 @@ def _draw_weights(xp: Namespace, groups: int, rng: np.random.Generator) -> list[
 def _forward(xp: Namespace, x: Array, weights: list[Array], groups: int) -> tuple[list[Array], list[float]]:
     """Return each convolution's output, and its seconds."""
     outputs, seconds = [], []
-    for layer, weight in zip(LAYERS, weights, strict=True):
-        options: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding}
+    for layer, weight in zip(LAYERS[groups], weights, strict=True):
+        if x.shape[2] > layer.size:
+            x = MaxPool(3, 2).forward(x)
+        options: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups.n}
         _wait(x)
         started = time.perf_counter()
-        y = refconv.conv(x, weight, groups=groups if layer.grouped else 1, **options)
+        y = refconv.conv(x, weight, **options)
         _wait(y)
         seconds.append(time.perf_counter() - started)
         outputs.append(y)
         x = ReLU().forward(y)
-        if layer.pooled:
-            x = MaxPool(3, 2).forward(x)
     return outputs, seconds
 
 

@@ -2,10 +2,10 @@
 
 Three kinds of evidence, none of which shares code with what it judges:
 
-* the loops of :mod:`refconv.testing.definition` and SciPy, for values;
+* the loops of :mod:`refconv.testing.oracles.definition` and SciPy, for values;
 * the adjoint identities ⟨g, conv(x, w)⟩ = ⟨grad_x, x⟩ = ⟨grad_w, w⟩, for gradients;
-* the bound γ_n·conv(|x|, |w|) of the rounding error (Higham, *Accuracy and Stability of Numerical Algorithms*,
-  §3.1), for real values. Whole numbers need no bound: every correct implementation agrees with the loops bit for bit.
+* the bounds of :mod:`refconv.testing.oracles.bounds`, for real values. Whole numbers need none: every correct
+  implementation agrees with the loops bit for bit.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import numpy as np
 
 import refconv
 from refconv.arrays import BACKENDS, Array, Namespace, to_numpy
-from refconv.testing.definition import scipy_conv
-from refconv.testing.problems import (
+from refconv.testing.oracles.bounds import COMPUTE, exact_and_bounds
+from refconv.testing.oracles.definition import scipy_conv
+from refconv.testing.oracles.problems import (
     Operands,
     Problem,
     Results,
     definition_results,
+    inner,
     integer_arrays,
     normal_arrays,
     random_problem,
@@ -127,8 +129,8 @@ def available_backends(first: str) -> tuple[list[str], dict[str, str]]:
 
 def compute(xp: Namespace, problem: Problem, operands: Operands) -> Results:
     """Compute output and gradients with refconv on the array module `xp`; NumPy arrays in and out."""
-    x, weight, bias, grad_output = (_to_module(xp, array) for array in operands)
-    options = problem.options() | {"groups": _groups(problem)}
+    x, weight, bias, grad_output = operands.mapped(xp.asarray)
+    options = problem.options()
     if problem.transposed:
         y = refconv.conv_transpose(x, weight, bias, **options)
         grads = refconv.conv_transpose_backward(grad_output, x, weight, **options)
@@ -136,19 +138,6 @@ def compute(xp: Namespace, problem: Problem, operands: Operands) -> Results:
         y = refconv.conv(x, weight, bias, **options)
         grads = refconv.conv_backward(grad_output, x, weight, **options)
     return Results(to_numpy(y), to_numpy(grads.x), _from_module(grads.weight), to_numpy(grads.bias))
-
-
-def _groups(problem: Problem) -> int | refconv.ChannelGroups:
-    if isinstance(problem.groups, int):
-        return problem.groups
-    reads, writes = zip(*problem.groups, strict=True)
-    return refconv.ChannelGroups(reads, writes, c_in=problem.c_in)
-
-
-def _to_module(xp: Namespace, array: Any) -> Any:
-    if isinstance(array, tuple):
-        return tuple(xp.asarray(part) for part in array)
-    return None if array is None else xp.asarray(array)
 
 
 def _from_module(array: Any) -> Any:
@@ -191,49 +180,10 @@ def draw_expected(seed: int, exact: int, real: int, advance: Advance | None = No
 def _expect(problem: Problem, operands: Operands, bounded: bool = False) -> Expected:
     if not bounded:
         return Expected(problem, operands, definition_results(problem, operands), _scipy(problem, operands), None)
-    # The loops run in extended precision, where the machine has it: then they are exact beside a float64 result.
-    exact = definition_results(problem, _each(operands, lambda array: array.astype(np.longdouble)))
-    sizes = definition_results(problem, _each(operands, np.abs))
-    lengths = _reduction_lengths(problem)
-    bounds = Results(*(_scale(size, _gamma(n)) for size, n in zip(sizes, lengths, strict=True)))
-    return Expected(problem, operands, exact, _scipy(problem, operands), bounds)
-
-
-def _each(operands: Operands, change: Callable[[Array], Array]) -> Operands:
-    return Operands(
-        *(
-            tuple(map(change, array)) if isinstance(array, tuple) else None if array is None else change(array)
-            for array in operands
-        )
-    )
-
-
-def _scale(array: Any, factor: float) -> Any:
-    return tuple(part * factor for part in array) if isinstance(array, tuple) else array * factor
-
-
-def _reduction_lengths(problem: Problem) -> Results:
-    """Return upper limits of how many products one element of each result adds up (and the bias)."""
-    lists = problem.lists
-    taps = int(np.prod(problem.kernel))
-    most_in = max(len(reads) for reads, _ in lists)
-    batch = problem.batch or 1
-    outputs, inputs = int(np.prod(problem.output_size)), int(np.prod(problem.size))
-    # Padding modes show one element of x at many positions, so that a gradient may add up every window.
-    per_input = outputs * taps if problem.padding_mode != "zeros" else taps
-    positions = inputs if problem.transposed else outputs
-    return Results(
-        y=most_in * taps + 1,
-        grad_x=problem.c_out * per_input,
-        grad_weight=batch * positions,
-        grad_bias=batch * outputs,
-    )
-
-
-def _gamma(n: int) -> float:
-    """Return γ = m·u/(1 − m·u), u the unit roundoff of float64, m = n + 1 for the bound's own rounding."""
-    u = np.finfo("float64").eps / 2
-    return float((n + 1) * u / (1 - (n + 1) * u))
+    # The loops run in extended precision, where the machine has it.
+    loops = definition_results(problem, operands.mapped(lambda array: array.astype(np.longdouble)))
+    _, bounds = exact_and_bounds(problem, operands, COMPUTE["float64"])
+    return Expected(problem, operands, loops, _scipy(problem, operands), bounds)
 
 
 def _scipy(problem: Problem, operands: Operands) -> Array | None:
@@ -317,7 +267,7 @@ def _judge(report: BackendReport, xp: Namespace, case: Expected, run: Run) -> No
     except Exception as error:  # a broken implementation may raise anything: that is a finding, not a crash
         report.failures.append(f"{type(error).__name__}: {error}, on {case.problem}")
         return
-    found = _compare(report, case, actual) + _identities(report, case, actual)
+    found = _compare(report, case, actual) or _identities(report, case, actual)
     if found:
         report.failures.append(f"{'; '.join(found)}, on {case.problem}")
 
@@ -365,24 +315,15 @@ def _identities(report: BackendReport, case: Expected, actual: Results) -> list[
     if case.bounds is not None:
         return []
     operands, found = case.operands, []
-    left = _inner(operands.grad_output, actual.y)
+    left = inner(operands.grad_output, actual.y)
     if operands.bias is not None:
-        left -= _inner(actual.grad_bias, operands.bias)
+        left -= inner(actual.grad_bias, operands.bias)
     for name, grad, value in (
         ("x", actual.grad_x, operands.x),
         ("weight", actual.grad_weight, operands.weight),
     ):
         report.identities += 1
-        right = _inner(grad, value)
+        right = inner(grad, value)
         if left != right:
             found.append(f"⟨grad_output, conv⟩ = {left:g} but ⟨grad_{name}, {name}⟩ = {right:g}")
     return found
-
-
-def _inner(a: Any, b: Any) -> float:
-    """Return Σ a·b of arrays, or tuples of them, of whole numbers: exact in float64."""
-    if isinstance(a, tuple | list):
-        return sum(_inner(p, q) for p, q in zip(a, b, strict=True))
-    if a.shape != b.shape:
-        return float("nan")
-    return float(np.vdot(a.astype("float64"), b.astype("float64")))

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.testing.definition import (
+from refconv.groups import ChannelGroups
+from refconv.testing.oracles.definition import (
     Array,
     Groups,
     Weight,
@@ -154,11 +155,18 @@ class Problem:
         return array[0] if self.batch is None else array
 
     def options(self) -> dict[str, Any]:
-        """Return the keyword arguments of the problem, all but `groups`, as the convolutions take them."""
+        """Return the keyword arguments of the problem as refconv's convolutions take them."""
+        groups: int | ChannelGroups
+        if isinstance(self.groups, int):
+            groups = self.groups
+        else:
+            reads, writes = zip(*self.groups, strict=True)
+            groups = ChannelGroups(reads, writes, c_in=self.c_in)
         options: dict[str, Any] = {
             "stride": self.stride,
             "padding": self.padding,
             "dilation": self.dilation,
+            "groups": groups,
             "channels_last": self.channels_last,
         }
         if self.transposed:
@@ -173,6 +181,12 @@ class Operands(NamedTuple):
     weight: Weight
     bias: Array | None
     grad_output: Array
+
+    def mapped(self, function: Callable[[Array], Array]) -> Operands:
+        """Return what a function makes of every array; no bias stays none."""
+        weight = tuple(map(function, self.weight)) if isinstance(self.weight, tuple) else function(self.weight)
+        bias = None if self.bias is None else function(self.bias)
+        return Operands(function(self.x), weight, bias, function(self.grad_output))
 
 
 class Results(NamedTuple):
@@ -444,6 +458,24 @@ def definition_results(problem: Problem, operands: Operands) -> Results:
         grad_x = definition_input_grad(g, weight, x.shape, **common)
         grad_weight = definition_weight_grad(g, x, kernel, **common)
     return Results(problem.from_plain(y), problem.from_plain(grad_x), grad_weight, definition_bias_grad(g))
+
+
+def inner(a: Any, b: Any) -> Any:
+    """Return ⟨a, b⟩ = Σ conj(a)·b of arrays or tuples of them, exact on whole numbers; integers wrap as they do.
+
+    Examples
+    --------
+    >>> inner((np.array([1.0, 2]), np.array([1j])), (np.array([3.0, 4]), np.array([2.0])))
+    np.complex128(11-2j)
+    >>> inner(np.array([100], "int8"), np.array([2], "int8"))
+    np.int8(-56)
+    """
+    if isinstance(a, tuple):
+        return sum(inner(p, q) for p, q in zip(a, b, strict=True))
+    if b.dtype.kind in "iu":
+        return np.sum(a.astype(np.int64) * b.astype(np.int64)).astype(b.dtype)
+    wide = np.result_type(a, b, np.float64)
+    return np.vdot(a.astype(wide), b.astype(wide))
 
 
 def elements(problem: Problem) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refconv.testing.problems import Problem, Results
+from refconv.integers import padding_pairs, per_axis
+from refconv.testing.oracles.problems import Problem, Results
 
 RESULTS = Results._fields
 
@@ -90,9 +91,8 @@ def _p(
     """Describe a problem; one number stands for all axes, and a padding for both ends."""
     d = len(size)
 
-    def axes(name: str, default: int) -> tuple[Any, ...]:
-        value = given.pop(name, default)
-        return (value,) * d if isinstance(value, int) else tuple(value)
+    def axes(name: str, default: int) -> tuple[int, ...]:
+        return per_axis(given.pop(name, default), name, d)
 
     transposed = given.get("transposed", False)
     return Problem(
@@ -103,7 +103,7 @@ def _p(
         kernel=tuple(kernel),
         stride=axes("stride", 1),
         dilation=axes("dilation", 1),
-        padding=tuple((p, p) if isinstance(p, int) else p for p in axes("padding", 0)),
+        padding=padding_pairs(given.pop("padding", 0), d),
         output_padding=axes("output_padding", 0) if transposed else (),
         **given,
     )

@@ -2,15 +2,15 @@ r"""The value oracle of the checking kit: one trilinear form, written with 0/1 t
 
 Along one axis, let S[o, t, i] be 1 where kernel tap t at output position o reads input position i, else 0:
 
-    S[o, t, i] = [ o·stride + t·dilation − before = i ]
+    S[o, t, i] = [ the padded axis shows element i at o·stride + t·dilation − before ]
 
 Then every pass of a convolution, and of a transposed one, is what remains of
 
     F(y, w, x) = Σ  y[n, k, o] · w[k, c, t] · x[n, c, i] · S₁[o₁, t₁, i₁] · … · S_d[o_d, t_d, i_d]
 
 when one of its three arguments is left out. Padding, stride, dilation and cropping are all in S: zeros around the input
-are positions that no i equals. This is fast enough to check hundreds of problems a second, and shares neither code
-nor method with the implementation; the tests hold it to the loops of :mod:`refconv.testing.definition`.
+are positions that show no i. This is fast enough to check hundreds of problems a second, and shares neither code
+nor method with the implementation; the tests hold it to the loops of :mod:`refconv.testing.oracles.definition`.
 """
 
 from __future__ import annotations
@@ -21,22 +21,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refconv.testing.definition import Array, Index, Weight
-from refconv.testing.problems import Operands, Problem, Results
+from refconv.testing.oracles.definition import Array, Index, Weight, source
+from refconv.testing.oracles.problems import Operands, Problem, Results
 
 Lists = Sequence[tuple[Sequence[int], Sequence[int]]]
 
 
 @functools.lru_cache(maxsize=4096)
-def reads(outputs: int, kernel: int, size: int, stride: int, dilation: int, before: int) -> Array:
+def reads(outputs: int, kernel: int, size: int, stride: int, dilation: int, before: int, mode: str) -> Array:
     """Return S[o, t, i] of one axis as a float64 array of zeros and ones.
 
-    >>> reads(2, 2, 3, 1, 1, 0)[1]
+    >>> reads(2, 2, 3, 1, 1, 0, "zeros")[1]
     array([[0., 1., 0.],
            [0., 0., 1.]])
     """
     o, t, i = np.ogrid[:outputs, :kernel, :size]
-    table = (o * stride + t * dilation - before == i).astype(np.float64)
+    shown = o * stride + t * dilation - before
+    if mode != "zeros":
+        shown = np.vectorize(lambda position: source(position, size, mode), otypes=[int])(shown)
+    table = (shown == i).astype(np.float64)
     table.flags.writeable = False
     return table
 
@@ -55,13 +58,14 @@ class Form:
     stride: Index
     dilation: Index
     before: Index
+    mode: str
     lists: Lists
     c_image: int
     c_positions: int
 
     def _tables(self) -> list[Array]:
         axes = (self.outputs, self.kernel, self.size, self.stride, self.dilation, self.before)
-        return [reads(*axis) for axis in zip(*axes, strict=True)]
+        return [reads(*axis, self.mode) for axis in zip(*axes, strict=True)]
 
     def _windows(self, x: Array) -> Array:
         """Return every window: (N, C, i1 … id) -> (N, C, t1 … td, o1 … od)."""
@@ -115,10 +119,8 @@ def _product(numbers: Sequence[int]) -> int:
 
 
 def form_of(problem: Problem) -> Form:
-    """Return the trilinear form of a problem whose padding is zeros."""
+    """Return the trilinear form of a problem."""
     d = problem.spatial_dims
-    if problem.padding_mode != "zeros":
-        raise ValueError(f"padding_mode must be 'zeros'; got {problem.padding_mode!r}")
     lists = [(outs, ins) for ins, outs in problem.lists] if problem.transposed else problem.lists
     size, outputs = problem.size, problem.output_size
     c_image, c_positions = problem.c_in, problem.c_out
@@ -131,6 +133,7 @@ def form_of(problem: Problem) -> Form:
         stride=problem.stride[:d],
         dilation=problem.dilation[:d],
         before=tuple(before for before, _ in problem.pairs),
+        mode=problem.padding_mode,
         lists=lists,
         c_image=c_image,
         c_positions=c_positions,

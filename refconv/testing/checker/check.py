@@ -12,12 +12,22 @@ from typing import Any
 import numpy as np
 
 from refconv.integers import as_bool, as_int, is_sequence, shown
-from refconv.testing.bounds import PRECISIONS, real_dtype
-from refconv.testing.calls import Caller
-from refconv.testing.cases import SUPPORTS, Case, plan
-from refconv.testing.examine import BACKWARD, CHECKS, PARTS, RAISED, Aspect, Observation, Prepared, aspect_of, examine
+from refconv.testing.checker.calls import Caller
+from refconv.testing.checker.cases import SUPPORTS, Case, plan
+from refconv.testing.checker.examine import (
+    BACKWARD,
+    CHECKS,
+    PARTS,
+    RAISED,
+    Aspect,
+    Observation,
+    Prepared,
+    aspect_of,
+    examine,
+)
+from refconv.testing.checker.report import CheckReport, Diagnosis, Failure, ordered
 from refconv.testing.mutants import CATALOGUE, Mutant
-from refconv.testing.report import CheckReport, Diagnosis, Failure, ordered
+from refconv.testing.oracles.bounds import PRECISIONS, real_dtype
 
 FORWARD_ARGUMENTS = ("x", "weight", "bias", "stride", "padding", "dilation", "groups")
 BACKWARD_ARGUMENTS = ("grad_output", "x", "weight", "stride", "padding", "dilation", "groups")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from refconv.testing.definition import Array
+from refconv.testing.oracles.definition import Array
 
 LONGEST = 500
 """Characters of the longest message of someone else's that is repeated."""

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from refconv.groups import ChannelGroups
-from refconv.integers import as_bool, as_int, is_sequence, shown
-from refconv.testing.definition import Array, Weight
-from refconv.testing.oracle import exact_results
-from refconv.testing.problems import Operands, Problem
+from refconv.integers import as_bool, as_int, is_sequence, padding_pairs, per_axis, shown
+from refconv.testing.oracles.definition import Array, Weight
+from refconv.testing.oracles.problems import Operands, Problem, Results
+from refconv.testing.oracles.trilinear import exact_results
 
 OF = {"forward": "y", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
-"""Names of the four results, and the fields of :class:`~refconv.testing.problems.Results` they stand in."""
+"""Names of the four results, and the fields of :class:`~refconv.testing.oracles.problems.Results` they stand in."""
 
 
 MOST = 2**40
@@ -132,20 +132,31 @@ def scales_of(problem: Problem, operands: Operands, part: str) -> list[Scale]:
     wide = np.complex128 if is_complex else np.float64
 
     def results(given: Operands, function: Callable[[Array], Array]) -> list[Array]:
-        mapped = Operands(*(tuple(map(function, a)) if isinstance(a, tuple) else function(a) for a in given))
-        found = getattr(exact_results(problem, mapped, (part,)), part)
+        found = getattr(exact_results(problem, given.mapped(function), (part,)), part)
         return list(found) if isinstance(found, tuple) else [found]
 
-    exact = results(operands, lambda a: None if a is None else a.astype(wide))
+    exact = results(operands, lambda a: a.astype(wide))
     bare = operands._replace(bias=None)
-    products = results(bare, lambda a: None if a is None else np.abs(a.astype(wide)))
-    terms = results(bare, lambda a: None if a is None else np.ones(a.shape))
+    products = results(bare, lambda a: np.abs(a.astype(wide)))
+    terms = results(bare, lambda a: np.ones(a.shape))
     addend = np.zeros(1)
     if part == "y" and operands.bias is not None:
         axis = -1 if problem.channels_last else -1 - problem.spatial_dims
         addend = np.moveaxis(np.abs(operands.bias.astype(wide))[(..., *(None,) * (exact[0].ndim - 1))], 0, axis)
         terms = [terms[0] + 1]
     return [Scale(e, p, addend, n, is_complex) for e, p, n in zip(exact, products, terms, strict=True)]
+
+
+def exact_and_bounds(problem: Problem, operands: Operands, arithmetic: Arithmetic) -> tuple[Results, Results]:
+    """Return output and gradients, and how far each of their elements may be off if computed in this arithmetic."""
+    exact, bounds = [], []
+    for part in Results._fields:
+        scales = scales_of(problem, operands, part)
+        whole = not _per_group(problem, part)
+        exact.append(scales[0].exact if whole else tuple(scale.exact for scale in scales))
+        pairs = tuple(scale.bound(arithmetic) + scale.own for scale in scales)
+        bounds.append(pairs[0] if whole else pairs)
+    return Results(*exact), Results(*bounds)
 
 
 # --- Public functions ------------------------------------------------------------------------------------------------
@@ -202,11 +213,6 @@ def error_bound(
     numpy.ndarray of float64
         One bound per element of the result; for the weight gradient of a `ChannelGroups` a tuple of them. Infinite
         where n·u ≥ 1.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument breaks a rule; the message says which one.
 
     References
     ----------
@@ -265,8 +271,6 @@ def assert_conv_close(
     AssertionError
         If the shape is wrong or an element is beyond its bound. The message names the element with the largest
         error in units of its bound, and the best precision that the whole result is consistent with.
-    ValueError, TypeError
-        If an argument breaks a rule.
 
     Examples
     --------
@@ -341,8 +345,8 @@ def precision_of(actual: Array, scale: Scale, dtype: str) -> str | None:
 # --- Checking the arguments ------------------------------------------------------------------------------------------
 
 
-def _per_group(problem: Problem, of: str) -> bool:
-    return of == "grad_weight" and not isinstance(problem.groups, int)
+def _per_group(problem: Problem, part: str) -> bool:
+    return part == "grad_weight" and not isinstance(problem.groups, int)
 
 
 def _arithmetic(compute: Any, dtype: np.dtype[Any]) -> Arithmetic:
@@ -396,11 +400,11 @@ def _describe(
     if x.dtype.name not in ("float16", "float32", "float64", "complex64", "complex128"):
         raise TypeError(f"x must be float16, float32, float64, complex64 or complex128; got {x.dtype}")
     n_groups, c_in, c_out = _channels(x, weights, groups, several, transposed)
-    pads = _pairs(padding, d)
-    if transposed and isinstance(pads, str):
-        raise ValueError(f"padding={pads!r} has no meaning for a transposed convolution; give numbers")
-    strides, dilations = _ints(stride, "stride", d, 1), _ints(dilation, "dilation", d, 1)
-    extra = _ints(output_padding, "output_padding", d, 0)
+    pads = padding_pairs(padding, d)
+    if transposed and isinstance(padding, str):
+        raise ValueError(f"padding={padding!r} has no meaning for a transposed convolution; give numbers")
+    strides, dilations = per_axis(stride, "stride", d, 1), per_axis(dilation, "dilation", d, 1)
+    extra = per_axis(output_padding, "output_padding", d, 0)
     if any(extra) and not transposed:
         raise ValueError(f"output_padding must be 0 without transposed=True; got {shown(output_padding)}")
     if any(e >= max(s, dil) for e, s, dil in zip(extra, strides, dilations, strict=True) if e):
@@ -467,21 +471,3 @@ def _channels(x: Array, weights: Sequence[Array], groups: Any, several: bool, tr
         if count % n:
             raise ValueError(f"groups={n} does not divide {what}={count}")
     return n, c_in, weights[0].shape[1] * n if transposed else first
-
-
-def _ints(value: Any, name: str, d: int, minimum: int | None) -> tuple[int, ...]:
-    if not is_sequence(value):
-        return (as_int(value, name, minimum),) * d
-    if len(value) != d:
-        raise ValueError(f"{name} must be an integer or one per spatial axis ({d}); got {shown(value)}")
-    return tuple(as_int(v, name, minimum) for v in value)
-
-
-def _pairs(padding: Any, d: int) -> str | tuple[tuple[int, int], ...]:
-    if isinstance(padding, str):
-        if padding in ("valid", "same", "same_lower"):
-            return padding
-        raise ValueError(f"padding must be numbers, 'valid', 'same' or 'same_lower'; got {shown(padding)}")
-    if is_sequence(padding) and len(padding) == d and all(is_sequence(p) and len(p) == 2 for p in padding):
-        return tuple((as_int(b, "padding"), as_int(a, "padding")) for b, a in padding)
-    return tuple((p, p) for p in _ints(padding, "padding", d, None))

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from refconv.testing.definition import Array
-from refconv.testing.problems import Operands, Problem
+from refconv.testing.oracles.definition import Array
+from refconv.testing.oracles.problems import Operands, Problem
 
 SUPPORTS = ("bias", "stride", "padding", "dilation", "groups", "asymmetric_padding", "output_padding")
 """What an implementation may claim."""
@@ -201,7 +201,7 @@ def _fitted(axis: Axis, transposed: bool) -> Axis | None:
     return axis if axis.valid(transposed) else None
 
 
-def random_problem(rng: np.random.Generator, d: int, supports: Sequence[str], transposed: bool, most: int) -> Problem:
+def mixed_problem(rng: np.random.Generator, d: int, supports: Sequence[str], transposed: bool, most: int) -> Problem:
     """Draw a problem with many features at once; `most` bounds kernel sizes and positions."""
 
     def integer(low: int, high: int) -> int:
@@ -354,7 +354,7 @@ def plan(d: int, supports: Sequence[str], transposed: bool, dtype: Any, cases: i
     found = {dataclasses.replace(problem, bias=False): problem for problem in small}
     attempt = 0
     while len(found) < plain:  # no problem twice; where there are too few, larger ones
-        problem = random_problem(rng, d, supports, transposed, most + attempt // (4 * plain))
+        problem = mixed_problem(rng, d, supports, transposed, most + attempt // (4 * plain))
         found.setdefault(dataclasses.replace(problem, bias=False), problem)
         attempt += 1
     everything = [(problem, "integers") for problem in found.values()] + specials

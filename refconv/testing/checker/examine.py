@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from refconv.testing.bounds import COMPUTE, Scale, judge, precision_of, real_dtype, scales_of
-from refconv.testing.calls import Caller, Outcome, with_array, with_arrays
-from refconv.testing.cases import Case, whole_numbers
-from refconv.testing.definition import Array
-from refconv.testing.oracle import exact_results
-from refconv.testing.problems import Operands, Results
+from refconv.testing.checker.calls import Caller, Outcome, with_array, with_arrays
+from refconv.testing.checker.cases import Case, whole_numbers
+from refconv.testing.oracles.bounds import COMPUTE, Scale, judge, precision_of, real_dtype, scales_of
+from refconv.testing.oracles.definition import Array
+from refconv.testing.oracles.problems import Results, inner
+from refconv.testing.oracles.trilinear import exact_results
 
 PARTS = ("y", "grad_x", "grad_weight", "grad_bias")
 FORWARD, BACKWARD = PARTS[:1], PARTS[1:]
@@ -149,14 +149,9 @@ def _expected(case: Case) -> Results:
     wide = np.int64 if dtype.kind in "iu" else np.complex128 if dtype.kind == "c" else np.float64
     if case.kind == "not finite":
         return _expected_not_finite(case)
-    operands = _widened(case, wide)
+    operands = case.operands.mapped(lambda a: a.astype(wide))
     results: tuple[Array, ...] = exact_results(case.problem, operands)
     return Results(*(a.astype(dtype) for a in results))
-
-
-def _widened(case: Case, dtype: Any) -> Operands:
-    arrays: tuple[Array, ...] = case.operands
-    return Operands(*(None if a is None else a.astype(dtype) for a in arrays))
 
 
 def _expected_not_finite(case: Case) -> Results:
@@ -164,7 +159,7 @@ def _expected_not_finite(case: Case) -> Results:
     bad = ~np.isfinite(case.x)
     value = case.x[bad][0]
     clean = np.where(bad, 0, case.x).astype(np.float64)
-    operands = _widened(case, np.float64)._replace(x=clean)
+    operands = case.operands.mapped(lambda a: a.astype(np.float64))._replace(x=clean)
     y = exact_results(case.problem, operands, ("y",)).y
     # At most one tap of one channel reads a given element at a given output: its weight decides the sign of ∞.
     read = exact_results(case.problem, operands._replace(x=bad.astype(np.float64), bias=None), ("y",)).y
@@ -409,20 +404,12 @@ def _adjoint(seen: Observation, run: Run, grads: dict[str, Array | None]) -> Non
     y = run.prepared.expected.y
     if case.bias is not None:
         y = y - case.bias.reshape(-1, *(1,) * case.problem.spatial_dims)
-    product = _inner(case.grad_output, y)
+    product = inner(case.grad_output, y)
     for part, operand in (("grad_x", case.x), ("grad_weight", case.weight)):
         grad = grads[part]
-        if grad is not None and _inner(grad, operand) != product:
-            message = f"⟨{part}, {part[5:]}⟩ must equal ⟨g, y⟩ = {product}; got {_inner(grad, operand)}"
+        if grad is not None and inner(grad, operand) != product:
+            message = f"⟨{part}, {part[5:]}⟩ must equal ⟨g, y⟩ = {product}; got {inner(grad, operand)}"
             _complain(seen, run, "adjoint", part, message)
-
-
-def _inner(a: Array, b: Array) -> Any:
-    """Return Σ conj(a)·b, wide enough to be exact on whole numbers, wrapping as their data type does."""
-    if b.dtype.kind in "iu":
-        return np.sum(a.astype(np.int64) * b.astype(np.int64)).astype(b.dtype)
-    wide = np.complex128 if b.dtype.kind == "c" else np.float64
-    return np.vdot(a.astype(wide), b.astype(wide))
 
 
 def _complain(

@@ -1,8 +1,9 @@
 """Convolution by its definition: one loop over output positions, one over kernel taps, and a sum.
 
-Everything here is slow, and plain enough to be checked by eye. It shares no code with the implementation that
-it judges: it works out even paddings and output sizes itself. Layout is channels first and batched,
-(N, C, D1, …, Dd) with weights (K, C/G, k1, …, kd); transposed weights are (C, K/G, k1, …, kd).
+Everything here is slow, and plain enough to be checked by eye. With the implementation that it judges it shares the
+reading of arguments (:mod:`refconv.integers`) and no arithmetic: it works out even paddings and output sizes itself.
+Layout is channels first and batched, (N, C, D1, …, Dd) with weights (K, C/G, k1, …, kd); transposed weights are
+(C, K/G, k1, …, kd).
 
 With E the input extended to infinity by the padding mode, and the kernel not flipped and not conjugated,
 
@@ -25,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from refconv.integers import padding_pairs, per_axis
+
 Array = Any
 """A NumPy array (``Any``, because a type checker cannot follow ``x[:, channels, *position]``)."""
 Index = tuple[int, ...]
@@ -37,15 +40,6 @@ Weight = Array | Sequence[Array]
 
 
 # Sizes, paddings and positions of one axis or of all of them
-
-
-def per_axis(value: PerAxis, d: int) -> Index:
-    """Return one int per axis.
-
-    >>> per_axis(2, 3), per_axis((1, 2), 2)
-    ((2, 2, 2), (1, 2))
-    """
-    return (int(value),) * d if isinstance(value, int | np.integer) else tuple(int(v) for v in value)
 
 
 def output_size(padded: int, kernel: int, stride: int, dilation: int) -> int:
@@ -70,19 +64,15 @@ def paddings(
     >>> paddings("same", (7,), (4,), (2,), (1,)), paddings("same_lower", (7,), (4,), (2,), (1,))
     (((1, 2),), ((2, 1),))
     """
-    d = len(size)
-    if isinstance(padding, int | np.integer):
-        return ((int(padding), int(padding)),) * d
-    if not isinstance(padding, str):
-        return tuple((p, p) if isinstance(p, int | np.integer) else (p[0], p[1]) for p in padding)
-    if padding == "valid":
-        return ((0, 0),) * d
+    pads = padding_pairs(padding, len(size))
+    if not isinstance(pads, str):
+        return pads
     pairs = []
     for n, k, s, dil in zip(size, kernel, stride, dilation, strict=True):
         wanted = len(range(0, n, s))  # ceil(n / stride) windows, the last of which starts at (wanted − 1)·stride
         total = max(0, (wanted - 1) * s + dil * (k - 1) + 1 - n)
         less, more = total // 2, total - total // 2
-        pairs.append({"same": (less, more), "same_lower": (more, less)}[padding])
+        pairs.append({"same": (less, more), "same_lower": (more, less)}[pads])
     return tuple(pairs)
 
 
@@ -122,7 +112,7 @@ def output_sizes(
     >>> output_sizes((227, 227), (11, 11), stride=4)
     (55, 55)
     """
-    strides, dilations = per_axis(stride, len(size)), per_axis(dilation, len(size))
+    strides, dilations = per_axis(stride, "stride", len(size)), per_axis(dilation, "dilation", len(size))
     pads = paddings(padding, size, kernel, strides, dilations)
     axes = zip(size, pads, kernel, strides, dilations, strict=True)
     return tuple(output_size(n + before + after, k, s, dil) for n, (before, after), k, s, dil in axes)
@@ -145,7 +135,8 @@ def transposed_output_sizes(
     (8,)
     """
     d = len(size)
-    strides, dilations, extras = per_axis(stride, d), per_axis(dilation, d), per_axis(output_padding, d)
+    strides, dilations = per_axis(stride, "stride", d), per_axis(dilation, "dilation", d)
+    extras = per_axis(output_padding, "output_padding", d)
     pads = paddings(padding, size, kernel, strides, dilations)
     axes = zip(size, pads, kernel, strides, dilations, extras, strict=True)
     return tuple((n - 1) * s + dil * (k - 1) + 1 + extra - b - a for n, (b, a), k, s, dil, extra in axes)
@@ -160,7 +151,7 @@ def _reads(
     mode: str,
 ) -> Iterator[tuple[Index, Index, Index | None]]:
     """Yield (output position o, kernel tap t, input position they multiply, or None for a padded zero)."""
-    strides, dilations = per_axis(stride, len(size)), per_axis(dilation, len(size))
+    strides, dilations = per_axis(stride, "stride", len(size)), per_axis(dilation, "dilation", len(size))
     pads = paddings(padding, size, kernel, strides, dilations)
     for o in np.ndindex(output_sizes(size, kernel, stride=stride, padding=padding, dilation=dilation)):
         for t in np.ndindex(*kernel):
@@ -178,7 +169,7 @@ def _writes(
     dilation: PerAxis,
 ) -> Iterator[tuple[Index, Index, Index]]:
     """Yield (input position l, kernel tap t, output position p that they are added to)."""
-    strides, dilations = per_axis(stride, len(size)), per_axis(dilation, len(size))
+    strides, dilations = per_axis(stride, "stride", len(size)), per_axis(dilation, "dilation", len(size))
     pads = paddings(padding, size, kernel, strides, dilations)
     for i in np.ndindex(*size):
         for t in np.ndindex(*kernel):
@@ -530,7 +521,7 @@ def scipy_conv(
     from scipy.signal import correlate
 
     size, kernel, d = x.shape[2:], _kernel(weight), x.ndim - 2
-    strides, dilations = per_axis(stride, d), per_axis(dilation, d)
+    strides, dilations = per_axis(stride, "stride", d), per_axis(dilation, "dilation", d)
     c_out = _channels(weight, 0)
     lists = channel_lists(groups, x.shape[1], c_out)
     parts = _per_group(weight, [len(outs) for _, outs in lists])

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from refconv.testing.cases import Case
-from refconv.testing.definition import Array
-from refconv.testing.examine import CHECKS, TITLES
+from refconv.testing.checker.cases import Case
+from refconv.testing.checker.examine import CHECKS, TITLES
+from refconv.testing.oracles.definition import Array
 
 WIDTH = 110
 PRINTED = 64
@@ -44,7 +44,7 @@ class Failure:
     Attributes
     ----------
     check : str
-        Name of the check, one of `refconv.testing.examine.CHECKS`.
+        Name of the check, one of `refconv.testing.checker.examine.CHECKS`.
     case : Case
         The smallest case that failed it.
     message : str
@@ -94,7 +94,7 @@ class Failure:
         case = self.case
         names = ("x", "weight", "bias") if self.part == "y" else ("grad_output", "x", "weight")
         if self.recipe and max(getattr(case, name).size for name in names if getattr(case, name) is not None) > PRINTED:
-            lines = ["from refconv.testing.cases import plan", f"case = {self.recipe}"]
+            lines = ["from refconv.testing.checker.cases import plan", f"case = {self.recipe}"]
             lines += [f"{name} = case.{name}" for name in names]
         else:
             lines = ["import numpy as np", *(f"{name} = {_literal(getattr(case, name))}" for name in names)]

@@ -28,13 +28,13 @@ from typing import Any
 import numpy as np
 
 from refconv.integers import as_int
-from refconv.testing.bounds import error_bound
-from refconv.testing.calls import Caller, as_numpy
-from refconv.testing.definition import Array
+from refconv.testing.checker.calls import Caller, as_numpy
 from refconv.testing.mutants import CATALOGUE, Mutant
-from refconv.testing.oracle import exact_results
-from refconv.testing.problems import Operands, Problem, Results
-from refconv.testing.vector_problems import NOTES, RESULTS, Entry, entries, flags_of
+from refconv.testing.oracles.bounds import error_bound
+from refconv.testing.oracles.definition import Array
+from refconv.testing.oracles.problems import Operands, Problem, Results
+from refconv.testing.oracles.trilinear import exact_results
+from refconv.testing.vectors.entries import NOTES, RESULTS, Entry, entries, flags_of
 
 FORMAT, FORMAT_VERSION = "refconv test vectors", 1
 """What a manifest begins with. The version changes when a reader must."""
@@ -141,12 +141,8 @@ def _operands(entry: Entry, seed: int) -> Operands:
 # --- Right results ---------------------------------------------------------------------------------------------------
 
 
-def _mapped(operands: Any, function: Callable[[Array], Array]) -> Any:
-    return Operands(*(None if a is None else function(a) for a in operands))
-
-
 def _widened(operands: Operands, function: Callable[[Array], Array] = np.asarray) -> Any:
-    return _mapped(operands, lambda a: function(a.astype(np.float64)))
+    return operands.mapped(lambda a: function(a.astype(np.float64)))
 
 
 def _exact(entry: Entry, operands: Operands) -> Results:
@@ -291,14 +287,14 @@ def make_vector(entry: Entry, seed: int = 0) -> Vector:
 
 def catches(vector: Vector, mutant: Mutant, call: Caller) -> bool:
     """Tell whether a wrong implementation gives a wrong result, or none, on a problem."""
-    p, given = vector.entry.problem, _mapped(vector.operands, np.copy)
+    p, given = vector.entry.problem, vector.operands.mapped(np.copy)
     implementation = mutant.make()
     integers = (p.stride, p.pairs, p.dilation, p.groups)
     options = {"output_padding": p.output_padding} if p.transposed else {}
     outcome = call(implementation.forward, given.x, given.weight, given.bias, *integers, **options)
     results = [outcome.value]
     if len(vector.entry.parts) > 1 and outcome.error is None and vector.is_right("y", outcome.value):
-        given = _mapped(vector.operands, np.copy)
+        given = vector.operands.mapped(np.copy)
         outcome = call(implementation.backward, given.grad_output, given.x, given.weight, *integers, **options)
         results += outcome.value if outcome.error is None and not outcome.too_long else []
     if outcome.too_long:
@@ -534,7 +530,7 @@ def _to_json(value: Any, newline: str) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def summary(manifest: Path) -> dict[str, Any]:
+def contents(manifest: Path) -> dict[str, Any]:
     """Return what was written: counts and bytes."""
     files = [path for path in manifest.parent.rglob("*") if path.is_file()]
     read = json.loads(manifest.read_text("utf-8"))

@@ -20,12 +20,20 @@ from typing import Any
 
 import numpy as np
 
-from refconv.testing.cases import Case
-from refconv.testing.check import check_conv
-from refconv.testing.definition import Array
+from refconv.testing.checker.cases import Case
+from refconv.testing.checker.check import check_conv
+from refconv.testing.checker.report import WIDTH, CheckReport, Diagnosis, Failure
+from refconv.testing.exercises.logarithmic_sizes import (
+    DIVISIONS,
+    Division,
+    Sizes,
+    as_sizes,
+    broken_rule,
+    diagnoses,
+    right_sizes,
+)
 from refconv.testing.mutants import Conv, Steps, steps
-from refconv.testing.report import WIDTH, CheckReport, Diagnosis, Failure
-from refconv.testing.sizes import DIVISIONS, Division, Sizes, as_sizes, broken_rule, diagnoses, right_sizes
+from refconv.testing.oracles.definition import Array
 
 AXES = ("stride", "padding", "dilation")
 """What a piece supports unless it is told otherwise."""

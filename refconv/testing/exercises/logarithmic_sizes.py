@@ -15,7 +15,7 @@ from fractions import Fraction
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
-from refconv.testing.report import Diagnosis
+from refconv.testing.checker.report import Diagnosis
 
 Sizes = tuple[int, ...]
 
