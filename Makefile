@@ -31,7 +31,7 @@ types: .venv/.dev ## mypy, strict
 	$(BIN)/mypy
 
 notebooks: .venv/.dev ## make the notebooks anew from their texts, run them and keep the outputs (ARGS=02_im2col for one)
-	$(BIN)/python -m refconv.notebooks $(ARGS)
+	$(BIN)/python -m tests.run_notebooks $(ARGS)
 
 site: .venv/.dev ## the documentation site in build/site; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html -c docs -d build/doctrees . build/site

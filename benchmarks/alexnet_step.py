@@ -16,10 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,7 +26,7 @@ from typing import Any
 import numpy as np
 
 import refconv
-from refconv.bench.run import CLEARED
+from refconv.bench.record import header, options, run, write
 from refconv.cost import alexnet as alexnet_cost
 from refconv.experiments.measure import peak_bytes
 from refconv.nn import keep_memory
@@ -130,21 +128,10 @@ def torch_steps(batch: int, steps: int) -> dict[str, Any]:
         nn.functional.cross_entropy(model(images), labels).backward()
         optimiser.step()
         seconds.append(time.perf_counter() - start)
-    return {"seconds": seconds, "peak": peak_bytes(), "version": torch.__version__}
+    return {"seconds": seconds, "peak": peak_bytes()}
 
 
 WORKERS = {"refconv": refconv_steps, "loss": falling_loss, "torch": torch_steps}
-
-
-def run(worker: str, batch: int, steps: int, *options: str) -> dict[str, Any]:
-    """Run a worker in a process of its own, with the BLAS settings a user's machine has: none."""
-    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    command = [sys.executable, __file__, "--worker", worker, "--batch", str(batch), "--steps", str(steps), *options]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"the {worker} worker ended with code {done.returncode}:\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def main() -> None:
@@ -156,11 +143,11 @@ def main() -> None:
     parser.add_argument("--fresh-memory", action="store_true", help="do not keep freed memory for the next step")
     parser.add_argument("--json", type=Path, help="also write the record to this file")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        if not options.fresh_memory:
+    given = parser.parse_args()
+    if given.worker:
+        if not given.fresh_memory:
             keep_memory()  # it serves PyTorch as well
-        print(json.dumps(WORKERS[options.worker](options.batch, options.steps)))
+        print(json.dumps(WORKERS[given.worker](given.batch, given.steps)))
         return
     try:
         import torch  # noqa: F401
@@ -168,11 +155,10 @@ def main() -> None:
         peer = ["torch"]
     except ImportError:
         peer = []
-    fresh_memory = ["--fresh-memory"] if options.fresh_memory else []
     runs: dict[str, list[dict[str, Any]]] = {"refconv": [], **{name: [] for name in peer}}
-    for _ in range(options.rounds):
+    for _ in range(given.rounds):
         for library, found in runs.items():
-            found.append(run(library, options.batch, options.steps, *fresh_memory))
+            found.append(run(f"the steps of {library} failed", __file__, "--worker", library, *options(given)))
     phases = {
         name: statistics.median(s for one in runs["refconv"] for s in one["seconds"][name][1:])
         for name in runs["refconv"][0]["seconds"]
@@ -180,9 +166,9 @@ def main() -> None:
     step = sum(seconds for name, seconds in phases.items() if name != "batch")
     peak = max(one["peak"] for one in runs["refconv"])
     measured = max(one["peak_of_step"] for one in runs["refconv"])
-    predicted = alexnet_cost().memory(options.batch).predicted
-    losses = run("loss", 16, 10)["losses"]
-    print(f"AlexNet, groups=2, float32, batch {options.batch}, {os.cpu_count()} cores, refconv {refconv.__version__}")
+    predicted = alexnet_cost().memory(given.batch).predicted
+    losses = run("the steps failed", __file__, "--worker", "loss", "--batch", "16", "--steps", "10")["losses"]
+    print(f"AlexNet, groups=2, float32, batch {given.batch}, {os.cpu_count()} cores, refconv {refconv.__version__}")
     print("  median seconds: " + ", ".join(f"{name} {seconds:.2f}" for name, seconds in phases.items()))
     print(f"  a step without making its batch: {step:.2f} s")
     fresh = {
@@ -198,12 +184,7 @@ def main() -> None:
     print(f"  predicted for the step: {predicted / 2**30:.2f} GiB, {predicted / measured - 1:+.1%}")
     print(f"  loss over ten steps of batch 16: {', '.join(f'{loss:.2f}' for loss in losses)}")
     record: dict[str, Any] = {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": f"python benchmarks/alexnet_step.py --batch {options.batch} --steps {options.steps} "
-        f"--rounds {options.rounds}{' --fresh-memory' if options.fresh_memory else ''}",
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
-        "environment": f"without {' and '.join(CLEARED)}",
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "refconv": refconv.__version__},
+        **header(given, ("numpy", *peer)),
         "median_seconds": {**phases, "step_in_all": step},
         "seconds": [one["seconds"] for one in runs["refconv"]],
         "fresh_memory": fresh,
@@ -214,15 +195,13 @@ def main() -> None:
         theirs = statistics.median(s for one in runs["torch"] for s in one["seconds"][1:])
         torch_peak = max(one["peak"] for one in runs["torch"])
         print(f"  PyTorch: {theirs:.2f} s a step, ratio {step / theirs:.2f}; its peak {torch_peak / 2**30:.2f} GiB")
-        record["versions"]["torch"] = runs["torch"][0]["version"]
         record["torch"] = {
             "median_seconds": theirs,
             "seconds": [one["seconds"] for one in runs["torch"]],
             "peak_bytes": torch_peak,
         }
         record["ratio"] = step / theirs
-    if options.json:
-        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write(record, given.json)
     if peak >= LIMIT:
         sys.exit(f"the peak of {peak:,} bytes is not under 4 GiB")
     if not statistics.mean(losses[-3:]) < losses[0] - 1:

@@ -21,12 +21,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -35,8 +32,8 @@ from threadpoolctl import threadpool_limits
 
 from refconv import set_workers
 from refconv.bench.peers import PASSES, PEERS
+from refconv.bench.record import header, run, start, write
 from refconv.bench.roofs import roofs
-from refconv.bench.run import CLEARED, machine, versions
 from refconv.bench.worker import median_seconds
 from refconv.bench.workloads import WORKLOADS
 from refconv.cpu.layouts import TapsOfBatch
@@ -103,19 +100,8 @@ def serve(set_up: str) -> None:
 
 def roof(threads: str, dtype: str, seconds: float) -> float:
     """Return NumPy's highest rate in a process of its own, in GFLOP/s, on "one thread" or on "all threads"."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--roof", threads, "--dtype", dtype, "--seconds", str(seconds)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return float(done.stdout)
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of a process whose BLAS is at its best."""
-    return {name: value for name, value in os.environ.items() if name not in CLEARED}
+    options = ["--roof", threads, "--dtype", dtype, "--seconds", str(seconds)]
+    return float(run("measuring the roof failed", __file__, *options))
 
 
 def ask(server: Any, task: str) -> dict[str, float]:
@@ -128,15 +114,9 @@ def ask(server: Any, task: str) -> dict[str, float]:
     return found
 
 
-def start(set_up: str) -> Any:
-    """Start a process that serves."""
-    command = [sys.executable, __file__, "--serve", set_up]
-    return subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
 def measure(dtype: str, rounds: int, seconds: float) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return the median times of every layer in every set-up, and the roofs."""
-    servers = {set_up: start(set_up) for set_up in SET_UPS}
+    servers = {set_up: start(__file__, "--serve", set_up) for set_up in SET_UPS}
     rates: dict[str, list[float]] = {"one thread": [], "all threads": []}
     layers = []
     for workload in WORKLOAD_NAMES:
@@ -183,19 +163,13 @@ def main() -> None:
         return
     layers, rates = measure(given.dtype, given.rounds, given.seconds)
     record = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": f"python benchmarks/engine_steps.py --dtype {given.dtype} --seconds {given.seconds} "
-        f"--rounds {given.rounds}",
-        "machine": machine(),
-        "versions": versions(("numpy",)),
-        "settings": {"dtype": given.dtype, "rounds": given.rounds, "seconds": given.seconds},
+        **header(given),
         "gflops": rates,
         "steps": STEPS,
         "layers": layers,
     }
     print(", ".join(f"NumPy's product on {threads}: {rate:.0f} GFLOP/s" for threads, rate in rates.items()))
-    if given.json is not None:
-        given.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    write(record, given.json)
 
 
 if __name__ == "__main__":

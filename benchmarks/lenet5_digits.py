@@ -8,16 +8,13 @@ Needs refconv[train]. About 12 seconds a seed on one core.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 import refconv
+from refconv.bench.record import header, write
 from refconv.experiments.train import TrainSettings, run_training
 from refconv.experiments.trainable import find_model
 
@@ -27,9 +24,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--json", type=Path, help="also write the record to this file")
-    options = parser.parse_args()
+    given = parser.parse_args()
     accuracies, seconds = [], []
-    for seed in range(options.seeds):
+    for seed in range(given.seeds):
         settings = TrainSettings(model="lenet5", seed=seed, recipe=find_model("lenet5").recipe)
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder, refconv.set_workers(1):
@@ -39,18 +36,15 @@ def main() -> None:
         print(f"seed {seed}: {100 * accuracies[-1]:.2f} % in {seconds[-1]:.1f} s", flush=True)
     mean, spread = statistics.fmean(accuracies), statistics.stdev(accuracies)
     print(f"LeNet-5 on the digits: {100 * mean:.2f} ± {100 * spread:.2f} %, {len(accuracies)} seeds")
-    if options.json:
-        record = {
-            "date": time.strftime("%Y-%m-%d"),
-            "command": f"python benchmarks/lenet5_digits.py --seeds {options.seeds}",
-            "versions": {"python": platform.python_version(), "numpy": np.__version__, "refconv": refconv.__version__},
-            "settings": result.settings | {"seed": "0 …"},
-            "accuracies": accuracies,
-            "mean": mean,
-            "standard_deviation": spread,
-            "median_seconds": statistics.median(seconds),
-        }
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
+    record = {
+        **header(given),
+        "settings": result.settings | {"seed": "0 …"},
+        "accuracies": accuracies,
+        "mean": mean,
+        "standard_deviation": spread,
+        "median_seconds": statistics.median(seconds),
+    }
+    write(record, given.json)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -26,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import refconv
-from refconv.bench.run import CLEARED
+from refconv.bench.record import header, run, write
 from refconv.experiments.measure import peak_bytes
 
 INPUT, WEIGHT = (32, 64, 112, 112), (64, 64, 3, 3)
@@ -59,50 +55,30 @@ def extra_bytes(what: str) -> dict[str, int]:
     return {"allocated": tracemalloc.get_traced_memory()[1] - result.nbytes, "resident": resident}
 
 
-def run(what: str) -> dict[str, int]:
-    """Measure one pass in a process of its own, with the BLAS settings a user's machine has: none."""
-    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    command = [sys.executable, __file__, "--worker", what]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"the process of the {what} ended with code {done.returncode}:\n{done.stderr}")
-    found: dict[str, int] = json.loads(done.stdout)
-    return found
-
-
 def main() -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="also write the record to this file")
     parser.add_argument("--worker", choices=PASSES, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        print(json.dumps(extra_bytes(options.worker)))
+    given = parser.parse_args()
+    if given.worker:
+        print(json.dumps(extra_bytes(given.worker)))
         return
-    extra = {what: run(what) for what in PASSES}
+    extra = {what: run(f"measuring the {what} failed", __file__, "--worker", what) for what in PASSES}
     print(f"{'MB beyond arguments and result':<32}{'allocated':>10}{'resident':>10}{'columns / resident':>20}")
     for what, found in extra.items():
         allocated, resident = found["allocated"], found["resident"]
         print(f"{what:<32}{allocated / 1e6:>10.1f}{resident / 1e6:>10.1f}{COLUMNS / resident:>20.0f}")
     print(f"{'columns of the whole batch':<32}{COLUMNS / 1e6:>10.1f}")
-    if options.json:
-        record = {
-            "date": time.strftime("%Y-%m-%d"),
-            "command": "python benchmarks/memory.py",
-            "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
-            "environment": f"without {' and '.join(CLEARED)}",
-            "versions": {
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-                "refconv": refconv.__version__,
-            },
-            "input_shape": INPUT,
-            "weight_shape": WEIGHT,
-            "columns_bytes": COLUMNS,
-            "limit_bytes": LIMIT,
-            "extra_bytes": extra,
-        }
-        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    record = {
+        **header(given),
+        "input_shape": INPUT,
+        "weight_shape": WEIGHT,
+        "columns_bytes": COLUMNS,
+        "limit_bytes": LIMIT,
+        "extra_bytes": extra,
+    }
+    write(record, given.json)
     most = max(max(found.values()) for found in extra.values())
     if most > LIMIT:
         sys.exit(f"{most:,} bytes are more than {LIMIT:,}")

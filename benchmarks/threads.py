@@ -15,19 +15,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from refconv import set_workers
 from refconv.bench.peers import PEERS
-from refconv.bench.run import CLEARED, machine, versions
+from refconv.bench.record import header, start, write
 from refconv.bench.workloads import WORKLOADS
 
 WORKLOAD_NAMES = ("alexnet", "resnext", "depthwise", "logarithmic")
@@ -72,13 +69,6 @@ def measure(processes: list[Any], task: str) -> list[list[float]]:
     return [json.loads(process.stdout.readline()) for process in processes]
 
 
-def start(workers: int) -> Any:
-    """Start a process that serves."""
-    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    command = [sys.executable, __file__, "--serve", str(workers)]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
 def main() -> None:
     """Measure every layer in every set-up, in turns; print and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -94,7 +84,10 @@ def main() -> None:
     layers = []
     for workload in WORKLOAD_NAMES:
         for number, layer in enumerate(WORKLOADS[workload]):
-            servers = {name: [start(workers) for _ in range(count)] for name, (count, workers) in SET_UPS.items()}
+            servers = {
+                name: [start(__file__, "--serve", str(workers)) for _ in range(count)]
+                for name, (count, workers) in SET_UPS.items()
+            }
             task = f"{workload} {number} {given.dtype} {given.seconds}"
             found: dict[str, list[list[float]]] = {name: [] for name in SET_UPS}
             for _ in range(given.rounds):
@@ -118,16 +111,7 @@ def main() -> None:
                 f"{workers['waits']:.0f} waits a call",
                 flush=True,
             )
-    record = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": f"python benchmarks/threads.py --dtype {given.dtype} --seconds {given.seconds} "
-        f"--rounds {given.rounds}",
-        "machine": machine(),
-        "versions": versions(("numpy",)),
-        "layers": layers,
-    }
-    if given.json is not None:
-        given.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    write({**header(given), "layers": layers}, given.json)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,10 @@ import argparse
 import contextlib
 import inspect
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -33,7 +30,7 @@ from threadpoolctl import threadpool_limits
 
 import refconv
 from refconv.bench.peers import operands
-from refconv.bench.run import CLEARED, machine, versions
+from refconv.bench.record import header, options, run, write
 from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.cpu import adjoint, choices, layouts, passes, plan, threads
 from refconv.im2col import scatter_columns
@@ -703,22 +700,10 @@ def main() -> None:
     if given.worker:
         print(json.dumps(measure(given.rounds, given.seconds, given.only)))
         return
-    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    options = ["--rounds", str(given.rounds), "--seconds", str(given.seconds)]
-    only = ["--only", *given.only] if given.only else []
-    command = [sys.executable, __file__, "--worker", *options, *only]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    record = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": f"python benchmarks/thresholds.py {' '.join(options)}",
-        "machine": machine(),
-        "versions": versions(("numpy",)),
-        **json.loads(done.stdout),
-    }
+    record = {**header(given), **run("measuring failed", __file__, "--worker", *options(given))}
     for name, cost in record["costs"].items():
         print(f"{name}: {cost['value']:g}, measured {', '.join(f'{value:.3g}' for value in cost['measured'])}")
-    if given.json is not None:
-        given.json.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    write(record, given.json)
 
 
 if __name__ == "__main__":

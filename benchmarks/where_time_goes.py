@@ -10,11 +10,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import json
-import os
 import pstats
-import subprocess
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,7 @@ import numpy as np
 
 import refconv
 from refconv.bench.peers import operands
-from refconv.bench.run import CLEARED, machine, versions
+from refconv.bench.record import header, options, run, write
 from refconv.bench.workloads import WORKLOADS
 from refconv.cpu import layouts
 
@@ -67,17 +63,17 @@ def measure(workload: str, dtype: str, repeat: int) -> dict[str, Any]:
             w: Any = weights
             if groups.is_uniform:
                 w, groups = np.concatenate(weights), groups.n
-            options: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": groups}
+            call: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": groups}
             with refconv.set_workers(1):
-                y = refconv.conv(x, w, **options)
+                y = refconv.conv(x, w, **call)
                 needs = {"input gradient": ("x",), "weight gradient": ("weight",)}.get(what)
                 for run in range(repeat + 1):
                     if run:  # the first one warms up
                         profile.enable()
                     if needs is None:
-                        refconv.conv(x, w, **options)
+                        refconv.conv(x, w, **call)
                     else:
-                        refconv.conv_backward(y, x, w, needs=needs, **options)
+                        refconv.conv_backward(y, x, w, needs=needs, **call)
                     profile.disable()
             count += layer.macs
         own: dict[str, float] = {}
@@ -106,24 +102,13 @@ def main() -> None:
     if given.worker:
         print(json.dumps(measure(given.workload, given.dtype, given.repeat)))
         return
-    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    options = ["--workload", given.workload, "--dtype", given.dtype, "--repeat", str(given.repeat)]
-    command = [sys.executable, __file__, "--worker", *options]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    record = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": f"python benchmarks/where_time_goes.py {' '.join(options)}",
-        "machine": machine(),
-        "versions": versions(("numpy",)),
-        "passes": json.loads(done.stdout),
-    }
+    record = {**header(given), "passes": run("measuring failed", __file__, "--worker", *options(given))}
     print("| pass | ms on one core | matrix products | copies | sums | the rest | GFLOP/s of the products |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for what, of in record["passes"].items():
         shares = [f"{of['share'].get(kind, 0):.0%}" for kind in ("matrix products", "copies", "sums", "the rest")]
         print(f"| {what} | {of['milliseconds']:.0f} | {' | '.join(shares)} | {of['gflops_of_matrix_products']:.0f} |")
-    if given.json is not None:
-        given.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    write(record, given.json)
 
 
 if __name__ == "__main__":

@@ -386,10 +386,10 @@ def train(
     """  # noqa: D301
     from rich.console import Console
 
-    from refconv.experiments.progress import ConsoleObserver
     from refconv.experiments.train import InterruptedTrainingError, TrainError, TrainSettings, run_training
     from refconv.experiments.trainable import find_model
     from refconv.nn import keep_memory
+    from refconv.progress import ConsoleObserver
 
     _load_backend(backend)
     keep_memory()
@@ -521,9 +521,9 @@ def compare(
     from rich.console import Console
 
     from refconv.experiments.compare import InterruptedComparisonError, run_comparison
-    from refconv.experiments.progress import ConsoleCompareObserver
     from refconv.experiments.tasks import CompareError, CompareSettings
     from refconv.nn import Recipe
+    from refconv.progress import ConsoleCompareObserver
     from refconv.settings import cores
 
     _load_backend(backend)
@@ -658,7 +658,7 @@ def tour(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) 
     """
     from rich.console import Console
 
-    from refconv.tour.progress import ConsoleReporter
+    from refconv.progress import ConsoleReporter
     from refconv.tour.report import ReportError
     from refconv.tour.run import STEPS, MissingPackagesError, Settings, run_tour
 
@@ -777,7 +777,8 @@ def bench(
     timed.
     """
     from refconv.bench.peers import PEERS
-    from refconv.bench.run import BenchError, Settings, run_bench
+    from refconv.bench.record import BenchError, write
+    from refconv.bench.run import Settings, run_bench
 
     _load_backend(backend)
     if (backend or os.environ.get("REFCONV_BACKEND") or "numpy") != "numpy":
@@ -788,11 +789,9 @@ def bench(
         record = run_bench(settings, lambda line: click.echo(line, err=True))
     except (ValueError, TypeError, BenchError) as error:
         raise click.UsageError(str(error)) from error
-    text = json.dumps(record, indent=2)
-    if out is not None:
-        out.write_text(text + "\n", encoding="utf-8")
+    write(record, out)
     if as_json:
-        click.echo(text)
+        click.echo(json.dumps(record, indent=2))
     else:
         _print_bench(record)
 

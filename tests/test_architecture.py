@@ -20,6 +20,7 @@ MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not
     "shapes": {"integers", "groups"},
     "arrays": set(),
     "settings": {"integers"},
+    "files": set(),
     "padding": {"arrays"},
     "im2col": {*INTEGERS, "arrays", "padding"},
     "textbook": TOOLS,  # no thread, no tile, no layout
@@ -28,8 +29,8 @@ MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not
     "conv": {"engine", "cpu", "textbook", *TOOLS},
     "cost": CORE,
     "refconv": CORE,  # __init__.py
-    "nn": {"nn", *CORE},
-    "testing": {"testing", "arrays", "integers", "groups"},  # oracles share no code with what they judge
+    "nn": {"nn", "files", *CORE},
+    "testing": {"testing", "files", "arrays", "integers", "groups"},  # oracles share no code with what they judge
 }
 HEAVY = {
     "IPython", "PIL", "array_api_strict", "click", "cupy", "hypothesis", "ipywidgets", "jax", "jinja2", "jupytext",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 import tracemalloc
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from threadpoolctl import threadpool_info
 from refconv import settings, textbook
 from refconv.bench import peers, run
 from refconv.bench.peers import PASSES, PEERS, can, operands, threads
+from refconv.bench.record import BenchError, header, start, write
+from refconv.bench.record import run as run_python
 from refconv.bench.roofs import roofs
-from refconv.bench.run import BenchError, Settings, run_bench, summary
+from refconv.bench.run import Settings, run_bench, summary
 from refconv.bench.worker import measure, median_seconds
 from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.settings import cores
@@ -184,11 +188,10 @@ def test_ratios_are_of_medians_over_rounds(monkeypatch: pytest.MonkeyPatch) -> N
     peaks = iter([3.0, 5.0, 4.0])
     monkeypatch.setattr(run, "_measure", measured)
     monkeypatch.setattr(run, "_roofs", lambda settings: {"gflops": next(peaks), "gigabytes_per_second": 2.0})
-    monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: True)
     record = run_bench(Settings(("small",), ("textbook", "torch"), rounds=3))
     assert order == ["refconv", "textbook", "torch"] * 3
-    assert (record["busy_rounds"], record["slowed"]) == (0, 0)
+    assert record["slowed"] == 0
     assert record["roofs"] == {"gflops": 5.0, "gigabytes_per_second": 2.0}
     own, textbook, torch = record["results"]
     assert (own["ratio"], own["median"]) == (1.0, 2.0)
@@ -205,7 +208,6 @@ def test_a_process_that_was_slowed_down_runs_again(
 ) -> None:
     """Before it, after it, and so on: only in the first process does the machine slow down."""
     kept, times = iter([True, False, True, True, True, True]), iter([9.0, 1.0, 4.0] if patience else [9.0, 5.0])
-    monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: next(kept))
     monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
     monkeypatch.setattr(run, "_measure", lambda *_: {"1×3×8×8": {"seconds": next(times), "variant": "default"}})
@@ -223,9 +225,8 @@ def test_the_pace_is_that_of_the_best_so_far(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_peer_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: True)
-    monkeypatch.setattr(run.sys, "executable", "false")
+    monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(BenchError, match="measuring roofs failed: exit code 1"):
         run_bench(Settings(("small",), (), rounds=1))
     monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
@@ -234,7 +235,6 @@ def test_a_peer_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_command_times_for_real(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: True)
     arguments = ["bench", "small", "--peers", "textbook", "--rounds", "1", "--seconds", "0.01"]
     code, out, err = run_command(capsys, *arguments, "--json", "--out", str(tmp_path / "record.json"))
@@ -251,6 +251,36 @@ def test_the_command_times_for_real(capsys: Any, monkeypatch: pytest.MonkeyPatch
     assert "1×3×8×8" in out
 
 
+HEADER = ["date", "command", "machine", "versions"]
+
+
+def test_every_record_begins_alike(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for path in (ROOT / "benchmarks" / "results").glob("*.json"):
+        found = list(json.loads(path.read_text("utf-8")))
+        begins = [key for key in HEADER if key in found]  # the command of refconv bench follows from its settings
+        assert found[: len(begins)] == begins
+        assert {"date", "versions"} <= {*begins}
+    monkeypatch.setattr(sys, "argv", ["/somewhere/memory.py"])
+    given = Namespace(rounds=2, json=tmp_path / "record.json", worker=None)
+    write(header(given), given.json)
+    record = json.loads(given.json.read_text("utf-8"))
+    assert list(record) == HEADER
+    assert record["command"] == "python benchmarks/memory.py --rounds 2"
+    assert list(record["machine"]) == ["processor", "cores", "system"]
+    assert list(record["versions"]) == ["python", "refconv", "numpy"]
+
+
+def test_processes_that_measure_lack_what_slows_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        monkeypatch.setenv(name, "1")
+    code = "import json, os; print(json.dumps([name for name in os.environ if name.startswith('OPENBLAS')]))"
+    assert run_python("it failed", "-c", code) == []
+    with start("-c", code) as process:
+        assert json.loads(process.communicate()[0]) == []
+    with pytest.raises(BenchError, match=r"^it failed: exit code 3$"):
+        run_python("it failed", "-c", "raise SystemExit(3)")
+
+
 def test_layers_that_nobody_times_stand_below_the_table(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def measured(peer: str, workload: str, settings: Settings) -> dict[str, Any]:
         reason = {"reason": "there are 2 cores"}
@@ -261,7 +291,6 @@ def test_layers_that_nobody_times_stand_below_the_table(capsys: Any, monkeypatch
 
     monkeypatch.setattr(run, "_measure", measured)
     monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
-    monkeypatch.setattr(run, "_quiet", lambda: True)
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: True)
     code, out, _ = run_command(capsys, "bench", "threads", "--peers", "textbook", "--rounds", "1")
     assert code == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import sys
@@ -13,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refconv.nn import CheckpointError, checkpoint, load_checkpoint, save_checkpoint
-from refconv.nn.checkpoint import replacing
+from refconv.nn import CheckpointError, load_checkpoint, save_checkpoint
 
 safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed: no checkpoints")
 
@@ -126,24 +124,6 @@ def test_what_a_killed_process_left_is_overwritten(path: Path) -> None:
     save_checkpoint(path, {}, {"step": 4})
     assert load_checkpoint(path).meta == {"step": 4}
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-
-
-def test_a_folder_is_had_alone_until_the_block_ends(tmp_path: Path) -> None:
-    pytest.importorskip("fcntl", reason="this system has no such locks")
-    for _ in range(2):
-        with checkpoint.alone_in(tmp_path) as first, checkpoint.alone_in(tmp_path) as second:
-            assert (first, second) == (True, False)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_new_file_is_on_the_disk_before_it_takes_the_name(path: Path, monkeypatch: Any) -> None:
-    events: list[str] = []
-    fsync, replace = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (events.append("flush"), fsync(fd)))
-    monkeypatch.setattr(Path, "replace", lambda a, b: (events.append("rename"), replace(a, b)))
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(1))
-    assert events == ["flush", "rename", "flush"]
 
 
 def test_without_safetensors_one_error_says_what_to_install(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

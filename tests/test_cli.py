@@ -121,7 +121,7 @@ def test_cost_measures_a_real_step(capsys: Any) -> None:
         (["tour", "--seed", "-1"], "-1 is not in the range"),
         (["tour", "--seed", "one"], "'one' is not a valid integer"),
         (["tour", "--out", __file__], "is a file; --out names a directory"),
-        (["tour", "--out", f"{__file__}/report"], "cannot write beside"),
+        (["tour", "--out", f"{__file__}/report"], "cannot write to"),
         (["turo"], "turo"),
         (["--nope"], "--nope"),
     ],

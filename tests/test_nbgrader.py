@@ -19,6 +19,7 @@ from tests.helpers import run_command
 
 pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 nbformat = pytest.importorskip("nbformat")
+run_notebooks = pytest.importorskip("tests.run_notebooks")
 
 NAMES = list(notebooks.TITLES)
 SEEN = ("grade", "locked", "solution", "task")
@@ -177,7 +178,7 @@ def test_every_check_raises_for_a_stub_and_passes_for_the_solution(name):
     cells = without_what_no_exercise_reads(cells)
     for number, cell in enumerate(cells, 1):
         cell.id = f"cell-{number}"
-    notebooks.execute(
+    run_notebooks.execute(
         nbformat.v4.new_notebook(cells=cells)
     )  # an error of the solutions, or of the lesson, ends it here
 

@@ -13,6 +13,7 @@ from tests.helpers import run_command
 
 pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 nbformat = pytest.importorskip("nbformat")
+run_notebooks = pytest.importorskip("tests.run_notebooks")
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
@@ -60,10 +61,10 @@ def test_notebook_has_its_title_its_aim_and_exercises(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_open_notebook_runs_and_its_outputs_are_not_stale(name):
     fresh = notebooks.build(name, solved=False)
-    seconds = notebooks.execute(fresh, limit=notebooks.SECONDS[name])
+    seconds = run_notebooks.execute(fresh, limit=notebooks.SECONDS[name])
     assert seconds < notebooks.SECONDS[name]
-    assert notebooks.stale(kept(name), fresh) == []
-    found = notebooks.checks(fresh)
+    assert run_notebooks.stale(kept(name), fresh) == []
+    found = run_notebooks.checks(fresh)
     assert found
     assert all(text.startswith("FAILED: ") for text in found), found
     assert "*Answer" not in "".join(cell.source for cell in fresh.cells)
@@ -76,14 +77,14 @@ def test_solved_notebook_passes_its_checks_and_says_the_same_on_every_array_modu
     solved = notebooks.build(name, solved=True)
     solved.cells = [cell for cell in solved.cells if "once" not in cell.metadata.get("tags", [])]
     module = "numpy" if backend.name == "textbook" else backend.name  # REFCONV_ENGINE says which engine
-    notebooks.execute(solved, backend=module, limit=notebooks.SECONDS[name])
+    run_notebooks.execute(solved, backend=module, limit=notebooks.SECONDS[name])
     left_out = {"check", "exercise", "once", "solution"}
     lessons = [
         [cell for cell in notebook.cells if not left_out & {*cell.metadata.get("tags", [])}]
         for notebook in (kept(name), solved)
     ]
-    assert notebooks.stale(*(nbformat.v4.new_notebook(cells=cells) for cells in lessons)) == []
-    found = notebooks.checks(solved)
+    assert run_notebooks.stale(*(nbformat.v4.new_notebook(cells=cells) for cells in lessons)) == []
+    found = run_notebooks.checks(solved)
     assert len(found) == len(code(solved, "check"))
     assert all(text.startswith("passed: ") for text in found), found
     assert "NotImplementedError" not in "".join(cell.source for cell in code(solved, "exercise"))
@@ -96,7 +97,7 @@ def notebook_of(*sources: str) -> nbformat.NotebookNode:
 
 def test_a_notebook_must_keep_to_its_time():
     with pytest.raises(notebooks.NotebookError, match=r"it may take 0\.5 s"):
-        notebooks.execute(notebook_of("import time\ntime.sleep(0.6)"), limit=0.5)
+        run_notebooks.execute(notebook_of("import time\ntime.sleep(0.6)"), limit=0.5)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_a_notebook_must_keep_to_its_time():
 )
 def test_what_a_notebook_must_not_do(source, message):
     with pytest.raises(notebooks.NotebookError, match=message):
-        notebooks.execute(notebook_of(source))
+        run_notebooks.execute(notebook_of(source))
 
 
 @pytest.mark.parametrize(("kind", "arrives"), [("Channel", True), ("AsyncZMQSocketChannel", False)])
@@ -120,14 +121,12 @@ def test_a_reply_that_comes_while_a_slider_sends_is_not_missed(kind, arrives):
     zmq = pytest.importorskip("zmq")
     from jupyter_client.session import Session
 
-    from refconv.notebooks import client
-
     async def wait_for_reply():
         with zmq.asyncio.Context() as context, zmq.Context(context).socket(zmq.PAIR) as kernel:
             kernel.bind("inproc://kernel")
             session, socket = Session(), context.socket(zmq.PAIR)
             socket.connect("inproc://kernel")
-            channel = getattr(client, kind)(socket, session)
+            channel = getattr(run_notebooks, kind)(socket, session)
             waiting = asyncio.create_task(channel.get_msg(timeout=60))
             await asyncio.sleep(0.1)
             session.send(kernel, "execute_reply")
@@ -147,7 +146,7 @@ def test_a_reply_that_comes_while_a_slider_sends_is_not_missed(kind, arrives):
 
 def test_the_same_notebook_is_not_stale():
     for name in NAMES:
-        assert notebooks.stale(kept(name), kept(name)) == []
+        assert run_notebooks.stale(kept(name), kept(name)) == []
 
 
 def compared(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -186,7 +185,7 @@ def other_picture(notebook):
 def test_a_change_makes_a_notebook_stale(name, change):
     changed = copy.deepcopy(kept(name))
     change(changed)
-    assert notebooks.stale(changed, kept(name)) != []
+    assert run_notebooks.stale(changed, kept(name)) != []
 
 
 def measured(*sources: str) -> nbformat.NotebookNode:
@@ -211,19 +210,19 @@ def measurements() -> dict[str, nbformat.NotebookNode]:
         "none": measured("a = 1"),
     }
     for notebook in made.values():
-        notebooks.execute(notebook)
+        run_notebooks.execute(notebook)
         notebook.cells[0].source = "measure()"
     return made
 
 
 @pytest.mark.parametrize(("old", "new"), [("text", "other text"), ("picture", "other picture")])
 def test_measurements_may_differ(measurements, old, new):
-    assert notebooks.stale(measurements[old], measurements[new]) == []
-    assert notebooks.stale(measurements[new], measurements[old]) == []
+    assert run_notebooks.stale(measurements[old], measurements[new]) == []
+    assert run_notebooks.stale(measurements[new], measurements[old]) == []
     plain = [copy.deepcopy(measurements[kind]) for kind in (old, new)]
     for notebook in plain:
         notebook.cells[0].metadata = {}
-    assert notebooks.stale(*plain) != []
+    assert run_notebooks.stale(*plain) != []
 
 
 @pytest.mark.parametrize(
@@ -231,13 +230,13 @@ def test_measurements_may_differ(measurements, old, new):
     [("text", "none"), ("none", "text"), ("none", "none"), ("text", "picture"), ("picture", "both"), ("both", "text")],
 )
 def test_measurements_must_be_there_and_of_the_same_kind(measurements, old, new):
-    assert notebooks.stale(measurements[old], measurements[new]) != []
+    assert run_notebooks.stale(measurements[old], measurements[new]) != []
 
 
 def test_a_measurement_without_its_tag_is_stale(measurements):
     untagged = copy.deepcopy(measurements["text"])
     untagged.cells[0].metadata = {}
-    assert notebooks.stale(measurements["text"], untagged) != []
+    assert run_notebooks.stale(measurements["text"], untagged) != []
 
 
 # --- Copying ---------------------------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ def test_wheel_holds_the_package_and_nothing_else(built):
         *(f"refconv/notebooks/files/{path.name}" for path in lessons),
     }
     assert "refconv/py.typed" in names
+    texts = [(ROOT / name).read_text("utf-8") for name in names if name.endswith(".py")]
+    assert not [text for text in texts if "nbclient" in text]  # running notebooks is for the repository
     assert f"{info}/licenses/LICENSE" in names
 
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 import refconv
+from refconv.progress import ConsoleReporter
 from refconv.testing.oracles.problems import Operands, Problem, Results
 from refconv.tour import Settings, run_tour
 from refconv.tour.alexnet import load_photograph, run_alexnet
 from refconv.tour.digits import DigitsResult, NetworkResult, Plan, run_digits
-from refconv.tour.progress import ConsoleReporter
-from refconv.tour.report import ReportError, publish, workplace
+from refconv.tour.report import ReportError, write
 from refconv.tour.verify import BackendReport, available_backends, compute, draw_expected, verify
 from tests.helpers import Backend, run_command
 
@@ -286,8 +286,7 @@ def _files(directory: Path) -> dict[str, str]:
 def test_a_report_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "report"
     _earlier_report(out)
-    with workplace(out) as built:
-        assert publish(built, out, {"a": 1}, "new page") == out / "index.html"
+    assert write(out, {"a": 1}, "new page") == out / "index.html"
     assert _files(out) == {
         "index.html": "new page",
         "results.json": '{\n  "generator": "refconv tour",\n  "a": 1\n}\n',

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
-import platform
 import statistics
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from refconv.bench.peers import PASSES, PEERS
+from refconv.bench.record import CLEARED, header, run
 from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.integers import as_int, shown
 from refconv.settings import engine
 
-CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-"""Variables removed from the workers' environment, because each makes NumPy's matrix product slower."""
-
 SLOWER = 1.2
 """Maximum slowdown of the machine, relative to its best, before and after a measurement."""
-
-
-class BenchError(Exception):
-    """A peer could not be timed; the message contains the last line of its output."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +74,9 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
     """Time every workload with every peer that can run it, and return the record.
 
     In each round every peer runs once, one after the other, so that a slow spell of the machine affects all peers. A
-    round begins when the machine is quiet or patience runs out, and first measures the machine's highest rates. A
-    virtual machine may be slow even if nothing else runs on it. So a copy and a matrix product are timed before and
-    after each process, and while patience lasts, a slowed process is run again.
+    round first measures the machine's highest rates. A virtual machine may be slow even if nothing else runs on it. So
+    a copy and a matrix product are timed before and after each process, and while patience lasts, a slowed process is
+    run again.
 
     Parameters
     ----------
@@ -100,8 +88,8 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
     Returns
     -------
     dict
-        Values that `json` can write: "date", "machine", "versions", "settings", "busy_rounds", "slowed" (the number of
-        processes that were slowed down but kept), "roofs" (the highest rates of all rounds, see
+        Values that `json` can write: "date", "machine", "versions", "settings", "slowed" (the number of processes
+        that were slowed down but kept), "roofs" (the highest rates of all rounds, see
         :func:`refconv.bench.roofs.roofs`) and "results". "results" has an object for each layer and peer. It contains
         the ratio of refconv's median time to the peer's; the median, smallest and largest time of the rounds in
         seconds; the layer's multiply-adds; the bytes of its input, weights and output; and the peer's fastest variant,
@@ -116,10 +104,8 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
     times: dict[tuple[str, str, str], list[float]] = {}
     notes: dict[tuple[str, str, str], dict[str, Any]] = {}
     roofs: list[dict[str, float]] = []
-    patience, busy, slowed, pace = settings.patience, 0, 0, _Pace()
+    patience, slowed, pace = settings.patience, 0, _Pace()
     for number in range(1, settings.rounds + 1):
-        patience = _wait_until_quiet(patience)
-        busy += not _quiet()
         say(f"round {number}/{settings.rounds}: roofs")
         roofs.append(_roofs(settings))
         for workload in settings.workloads:
@@ -139,9 +125,7 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
                         times.setdefault(key, []).append(found.pop("seconds"))
                     notes[key] = found
     return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions(),
+        **header(packages=("numpy", "torch", "jax", "onnxruntime", "scipy")),
         "settings": {
             "dtype": settings.dtype,
             "pass": settings.what,
@@ -151,7 +135,6 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
             "patience": settings.patience,
             "cleared": [name for name in CLEARED if name in os.environ],
         },
-        "busy_rounds": busy,
         "slowed": slowed,
         "roofs": {name: max(found[name] for found in roofs) for name in roofs[0]},
         "results": [
@@ -207,14 +190,7 @@ def _roofs(settings: Settings) -> dict[str, float]:
 
 def _run(failure: str, module: str, *arguments: str) -> dict[str, Any]:
     """Run a module of this package in its own process, and return its output."""
-    environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    environment["REFCONV_ENGINE"] = engine()
-    command = [sys.executable, "-m", f"refconv.bench.{module}", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise BenchError(f"{failure}: {reason}")
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = run(failure, "-m", f"refconv.bench.{module}", *arguments, stderr=subprocess.PIPE)
     return found
 
 
@@ -249,57 +225,3 @@ def _seconds(call: Callable[[], Any]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
-
-
-def _quiet() -> bool:
-    """Return whether less than a quarter of the processors' time is in use; True if the system does not say."""
-    busy = _busy_share(0.5)
-    return busy is None or busy < 0.25
-
-
-def _wait_until_quiet(patience: float) -> float:
-    """Wait while other programs use the machine; return the remaining patience."""
-    started = time.monotonic()
-    while not _quiet() and time.monotonic() - started < patience:
-        time.sleep(1)
-    return max(0.0, patience - (time.monotonic() - started))
-
-
-def _busy_share(seconds: float) -> float | None:
-    """Return the share of the processors in use during `seconds`, or None if the system does not say."""
-    try:
-        before = _ticks()
-        time.sleep(seconds)
-        after = _ticks()
-    except (OSError, ValueError, IndexError):
-        return None
-    idle, total = after[0] - before[0], after[1] - before[1]
-    return 1 - idle / total if total else 0.0
-
-
-def _ticks() -> tuple[int, int]:
-    """Return the idle and the total clock ticks of all processors since Linux started."""
-    numbers = list(map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]))
-    return numbers[3] + numbers[4], sum(numbers)
-
-
-def machine() -> dict[str, Any]:
-    """Return a description of the machine."""
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return {"processor": model, "cores": os.cpu_count(), "system": f"{platform.system()} on {platform.machine()}"}
-
-
-def versions(packages: Sequence[str] = ("numpy", "torch", "jax", "onnxruntime", "scipy")) -> dict[str, str]:
-    """Return the versions of Python and of the installed packages."""
-    found = {"python": platform.python_version()}
-    for package in ("refconv", *packages):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

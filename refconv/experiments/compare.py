@@ -24,11 +24,12 @@ from refconv.experiments.tables import evaluation, markdown, short_name
 from refconv.experiments.tasks import CompareError, CompareSettings, image_shape, result_rows, trainer_of
 from refconv.experiments.train import fingerprint
 from refconv.experiments.widths import Network, match_width
+from refconv.files import alone_in, replacing
 from refconv.integers import as_int, shown
 from refconv.nn import Split
-from refconv.nn.checkpoint import alone_in, replacing
 from refconv.nn.data import load_dataset
 from refconv.nn.data.split import needing
+from refconv.progress import CompareObserver
 
 RESULTS, EVALUATION, TABLE, FIGURE = "results.jsonl", "comparison.json", "comparison.md", "comparison.png"
 
@@ -41,16 +42,6 @@ class InterruptedComparisonError(Exception):
 
     def __init__(self, done: int, total: int) -> None:
         super().__init__(f"interrupted after {done} of {total} trainings, which are saved")
-
-
-class CompareObserver:
-    """Observes a comparison. This base class does nothing; subclasses print."""
-
-    def begin(self, done: int, total: int) -> None:
-        """Receive the number of finished trainings, from earlier runs, and the total."""
-
-    def after(self, row: dict[str, Any]) -> None:
-        """Receive a finished training, a line of the results."""
 
 
 def run_comparison(

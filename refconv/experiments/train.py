@@ -17,11 +17,13 @@ import numpy as np
 import refconv
 from refconv.arrays import elements
 from refconv.experiments.trainable import build_model, find_model
+from refconv.files import alone_in, replacing
 from refconv.integers import as_int
-from refconv.nn import CheckpointError, Layer, Recipe, Split, Step, Trainer, accuracy, load_checkpoint, save_checkpoint
-from refconv.nn.checkpoint import Checkpoint, alone_in, replacing
+from refconv.nn import CheckpointError, Layer, Recipe, Split, Trainer, accuracy, load_checkpoint, save_checkpoint
+from refconv.nn.checkpoint import Checkpoint
 from refconv.nn.data import load_dataset
 from refconv.nn.training import to_model
+from refconv.progress import Observer
 
 CHECKPOINT, METRICS, CURVES = "checkpoint.safetensors", "metrics.jsonl", "curves.png"
 
@@ -69,19 +71,6 @@ class TrainSettings:
     backend: str = "numpy"
     seed: int = 0
     recipe: Recipe = field(default_factory=Recipe)
-
-
-class Observer:
-    """Observes a training. This base class does nothing; subclasses print."""
-
-    def begin(self, step: int, step_count: int, steps_per_epoch: int) -> None:
-        """Receive the first step (not 0 if the training resumes) and the length of the training."""
-
-    def after(self, step: Step) -> None:
-        """Receive one step."""
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Receive an epoch, a line of the metrics."""
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from refconv.files import replacing
 
 FORMAT = "refconv checkpoint 1"
 
@@ -106,56 +107,6 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if _digest(arrays, header["meta"]) != header["sha256"]:
         raise CheckpointError(f"{path}: damaged: its contents do not match the checksum stored with them")
     return Checkpoint(arrays, json.loads(header["meta"]))
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a file to write; at the end it replaces `path`, or is removed after an exception.
-
-    The contents reach the disk before the replacement and the name after it, so a power failure leaves no half file.
-    """
-    partial = path.with_name(f".{path.name}.partial")  # a fixed name, so that a killed process leaves one file
-    try:
-        partial.touch()
-        mode = partial.stat().st_mode
-        yield partial
-        partial.chmod(mode)  # the default mode: the writer may have set a more restrictive one
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):  # elsewhere a folder cannot be opened, which is not needed there
-        folder = os.open(path.parent, os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[bool]:
-    """Yield whether this process is the only one in this block with the same folder.
-
-    Nothing is written, and the system releases the lock with the process. Without such locks, the answer is True.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield True
-        return
-    number, alone = os.open(folder, os.O_RDONLY), True
-    try:
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            alone = False
-        except OSError:  # a file system without locks
-            pass
-        yield alone
-    finally:
-        os.close(number)
 
 
 def _digest(arrays: Mapping[str, np.ndarray[Any, Any]], text: str) -> str:

@@ -20,7 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refconv.notebooks import SECONDS, STUB, TITLES, NotebookError, build_source, opened, solved_source, to_json
+from refconv.notebooks import (
+    SECONDS,
+    STUB,
+    TITLES,
+    NotebookError,
+    build_source,
+    opened,
+    solved_source,
+    to_json,
+    write_new,
+)
 from refconv.testing import exercises
 
 if TYPE_CHECKING:
@@ -72,13 +82,7 @@ def write(to: Path) -> list[Path]:
     """
     texts = {to / "source" / name / f"{name}.ipynb": to_json(build(name)) for name in TITLES}
     texts[to / "nbgrader_config.py"] = CONFIG
-    for path in texts:
-        if path.exists():
-            raise NotebookError(f"{path} is there already, and is not overwritten")
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
-    return list(texts)
+    return write_new(texts)
 
 
 def build(name: str) -> NotebookNode:

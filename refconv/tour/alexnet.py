@@ -18,7 +18,7 @@ from refconv.arrays import Array, Namespace, to_numpy
 from refconv.bench.workloads import WORKLOADS
 from refconv.cost import alexnet
 from refconv.nn import MaxPool, ReLU
-from refconv.tour.progress import Advance
+from refconv.progress import Advance
 
 SIDE = 227
 """Side of the image; the paper says 224, which does not give its 55×55 outputs."""

@@ -19,7 +19,7 @@ from refconv.arrays import Namespace, elements
 from refconv.cost import GroupSpec, parse_groups
 from refconv.nn import Recipe, Split, accuracy, load_digits_split, residual_network
 from refconv.nn.training import to_model
-from refconv.tour.progress import Advance
+from refconv.progress import Advance
 
 CHANNELS = 32
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from refconv.files import replaced_folder
 
 PAGE, RESULTS = "index.html", "results.json"
 GENERATOR = "refconv tour"
@@ -50,33 +50,8 @@ def render(results: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:
     return environment.get_template("report.html.j2").render(**results, figures=images, generator=GENERATOR)
 
 
-@contextlib.contextmanager
-def workplace(out: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `out`, to build in; it is gone afterwards, whatever happens.
-
-    Parameters
-    ----------
-    out : Path
-        Where the report will lie.
-
-    Raises
-    ------
-    ReportError
-        If no report can be written there, before any work is done for it.
-    """
-    _check_target(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        built = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    except OSError as error:
-        raise ReportError(f"cannot write beside {out}: {error.strerror or error}") from error
-    try:
-        yield built
-    finally:
-        shutil.rmtree(built, ignore_errors=True)
-
-
-def _check_target(out: Path) -> None:
+def check_target(out: Path) -> None:
+    """Raise a ReportError if no report can be written to the directory `out`; make the directories above it."""
     try:
         if out.is_symlink() and not out.exists():
             raise ReportError(f"{out} is a link to nothing; --out names a directory")
@@ -87,7 +62,10 @@ def _check_target(out: Path) -> None:
                 raise ReportError(
                     f"{file} is not of a report of refconv tour and would be overwritten; choose another --out"
                 )
-    except OSError as error:  # a name too long, a directory that may not be read
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name[:100]}.", dir=out if out.exists() else out.parent):
+            pass  # it can be written
+    except OSError as error:  # a name too long, a directory that may not be read or written
         raise ReportError(f"cannot write to {out}: {error.strerror or error}") from error
 
 
@@ -98,42 +76,21 @@ def _is_ours(file: Path) -> bool:
     return (GENERATOR if file.name == PAGE else f'"generator": "{GENERATOR}"') in start
 
 
-def publish(built: Path, out: Path, results: Mapping[str, Any], page: str) -> Path:
-    """Write page and results into `built`, then move both into place; return where the page is.
+def write(out: Path, results: Mapping[str, Any], page: str) -> Path:
+    """Write both files of a report, or neither, and return where the page is.
 
     An existing report stays whole until then; other files in its directory stay as they are.
-
-    Parameters
-    ----------
-    built : Path
-        What :func:`workplace` yielded.
-    out : Path
-        Where the report shall lie.
-    results, page
-        Its two files.
 
     Raises
     ------
     ReportError
         If the files cannot be written.
     """
+    text = json.dumps({"generator": GENERATOR} | dict(results), indent=2, ensure_ascii=False) + "\n"
     try:
-        (built / RESULTS).write_text(
-            json.dumps({"generator": GENERATOR} | dict(results), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        (built / PAGE).write_text(page, encoding="utf-8")
-        try:
-            _move(built, out)
-        except (KeyboardInterrupt, SystemExit):  # once begun, both files are moved: it takes no time
-            _move(built, out)
-            raise
+        with replaced_folder(out, (RESULTS, PAGE)) as built:
+            (built / RESULTS).write_text(text, encoding="utf-8")
+            (built / PAGE).write_text(page, encoding="utf-8")
     except OSError as error:
         raise ReportError(f"cannot write the report to {out}: {error.strerror or error}") from error
     return out / PAGE
-
-
-def _move(built: Path, out: Path) -> None:
-    out.mkdir(exist_ok=True)
-    for name in (RESULTS, PAGE):
-        if (built / name).exists():
-            (built / name).replace(out / name)

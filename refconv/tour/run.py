@@ -14,8 +14,8 @@ from typing import Any
 
 import refconv
 from refconv.arrays import Array, Namespace, device
+from refconv.progress import Reporter
 from refconv.settings import cores
-from refconv.tour.progress import Reporter
 
 STEPS = 4
 _PACKAGES = {
@@ -141,16 +141,16 @@ def run_tour(
     started = time.perf_counter()
     xp = refconv.load_backend(settings.backend)
     target = Path(out).absolute()
-    with report.workplace(target) as built:
-        results = _describe(xp, settings)
-        failures = _verify(results, settings, reporter)
-        if failures:  # nothing else is worth showing of a convolution that is wrong
-            return TourResult(False, failures, results, None)
-        figures = _alexnet(results, xp, settings, reporter)
-        figures |= _connectivity(results, reporter)
-        figures |= _digits(results, xp, settings, started, reporter)
-        results["seconds"] = time.perf_counter() - started
-        page = report.publish(built, target, results, report.render(results, figures))
+    report.check_target(target)
+    results = _describe(xp, settings)
+    failures = _verify(results, settings, reporter)
+    if failures:  # nothing else is worth showing of a convolution that is wrong
+        return TourResult(False, failures, results, None)
+    figures = _alexnet(results, xp, settings, reporter)
+    figures |= _connectivity(results, reporter)
+    figures |= _digits(results, xp, settings, started, reporter)
+    results["seconds"] = time.perf_counter() - started
+    page = report.write(target, results, report.render(results, figures))
     return TourResult(True, (), results, page)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 import refconv
 from refconv.arrays import BACKENDS, Array, Namespace, to_numpy
+from refconv.progress import Advance
 from refconv.testing.oracles.bounds import COMPUTE, exact_and_bounds
 from refconv.testing.oracles.definition import scipy_conv
 from refconv.testing.oracles.problems import (
@@ -30,7 +31,6 @@ from refconv.testing.oracles.problems import (
     normal_arrays,
     random_problem,
 )
-from refconv.tour.progress import Advance
 
 Run = Callable[[Namespace, Problem, Operands], Results]
 """Computes a problem's output and gradients on an array module; operands and results are NumPy arrays."""

@@ -16,8 +16,6 @@ import hashlib
 import io
 import json
 import math
-import shutil
-import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -27,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from refconv.files import replaced_folder
 from refconv.integers import as_int
 from refconv.testing.checker.calls import Caller, as_numpy
 from refconv.testing.mutants import CATALOGUE, Mutant
@@ -344,20 +343,15 @@ def write_vectors(out: str | Path, *, seed: int = 0) -> Path:
     try:
         target = asked.resolve()
         _check_target(asked, target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent))
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
         raise VectorsError(f"cannot write to {asked}: {getattr(error, 'strerror', None) or error}") from error
     try:
-        tree = stage / "new"
-        tree.mkdir()  # with usual permissions, unlike the stage
-        _write_tree(tree, seed, save)
-        _check_target(asked, target)  # it may have been filled meanwhile
-        _move(tree, target, stage / "old")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_folder(target) as tree:
+            _write_tree(tree, seed, save)
+            _check_target(asked, target)  # it may have been filled meanwhile
     except OSError as error:
-        raise VectorsError(f"cannot write the vectors to {asked}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        raise VectorsError(f"cannot write to {asked}: {error.strerror or error}") from error
     return asked / MANIFEST
 
 
@@ -403,20 +397,6 @@ def _files_of(manifest: Path) -> set[str]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return set()
     return files
-
-
-def _move(tree: Path, target: Path, old: Path) -> None:
-    """Put the tree into its place. If anything goes wrong, the earlier one stands there again."""
-    replaced = False
-    try:
-        if target.exists():
-            replaced = True
-            target.rename(old)
-        tree.rename(target)
-    except BaseException:
-        if replaced and old.exists() and not target.exists():
-            old.rename(target)
-        raise
 
 
 def _write_tree(tree: Path, seed: int, save: Callable[..., bytes]) -> None:
