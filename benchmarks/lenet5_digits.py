@@ -15,8 +15,8 @@ from pathlib import Path
 
 import refconv
 from refconv.bench.record import header, write
-from refconv.experiments.catalogue import find_model
 from refconv.experiments.train import TrainSettings, run_training
+from refconv.experiments.trainable import find_model
 
 
 def main() -> None:

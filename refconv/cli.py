@@ -386,8 +386,8 @@ def train(
     """  # noqa: D301
     from rich.console import Console
 
-    from refconv.experiments.catalogue import find_model
     from refconv.experiments.train import InterruptedTrainingError, TrainError, TrainSettings, run_training
+    from refconv.experiments.trainable import find_model
     from refconv.nn import keep_memory
     from refconv.progress import ConsoleObserver
 
@@ -521,7 +521,7 @@ def compare(
     from rich.console import Console
 
     from refconv.experiments.compare import InterruptedComparisonError, run_comparison
-    from refconv.experiments.trainings import CompareError, CompareSettings
+    from refconv.experiments.tasks import CompareError, CompareSettings
     from refconv.nn import Recipe
     from refconv.progress import ConsoleCompareObserver
     from refconv.settings import cores

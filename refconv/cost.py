@@ -247,31 +247,6 @@ class Cost:
         """Number of activations of one image: the input and all outputs."""
         return math.prod(self.input_shape) + sum(layer.activations for layer in self.layers)
 
-    def training_bytes(self, batch: int) -> int:
-        """Return the memory that training in float32 with momentum needs, without workspace.
-
-        12 bytes per parameter (value, gradient, velocity) and 8 per activation and image (value, gradient).
-
-        Parameters
-        ----------
-        batch : int
-            Images in a batch, at least 0.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `batch` is not an integer, or is negative.
-
-        Examples
-        --------
-        AlexNet was trained in batches of 128 on two graphics processors of 3 GB each:
-
-        >>> round(alexnet().training_bytes(128) / 2**30, 2)
-        2.03
-        """
-        images = as_int(batch, "batch", 0)
-        return BYTES_PER_PARAMETER * self.parameters + BYTES_PER_ACTIVATION * images * self.activations
-
     def memory(self, batch: int, towers: int = 1) -> Memory:
         """Return the memory that training takes on each of `towers` equal towers.
 
@@ -339,7 +314,7 @@ class Cost:
         """Return all figures, with the memory for some batch sizes, as one object that `json.dumps` can write.
 
         In "bytes", "parameters" has 12 per parameter and "activations_per_image" 8 per activation: see
-        `training_bytes`.
+        :attr:`Memory.textbook`.
 
         Examples
         --------

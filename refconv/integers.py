@@ -41,19 +41,22 @@ def as_int(value: Any, name: str, minimum: int | None = None, maximum: int | Non
     return number
 
 
-def as_float(value: Any, name: str, minimum: float, below: float = math.inf) -> float:
-    """Return a real number as a finite float, at least `minimum` and less than `below`.
+def as_float(
+    value: Any, name: str, minimum: float = -math.inf, below: float = math.inf, *, above: float = -math.inf
+) -> float:
+    """Return a real number as a finite float, at least `minimum`, less than `below` and more than `above`.
 
-    >>> as_float(1, "momentum", 0)
+    >>> as_float(1, "lr", above=0)
     1.0
     """
     if isinstance(value, bool | np.bool_ | str) or not hasattr(value, "__float__"):
         raise TypeError(f"{name} must be a number; got {shown(value)}")
     number = float(value)
-    if not (math.isfinite(number) and minimum <= number < below):
+    if not (math.isfinite(number) and minimum <= number < below and number > above):
         least = f" and at least {minimum}" if minimum > -math.inf else ""
+        more = f" and more than {above}" if above > -math.inf else ""
         less = f" and less than {below}" if below < math.inf else ""
-        raise ValueError(f"{name} must be finite{least}{less}; got {number}")
+        raise ValueError(f"{name} must be finite{least}{more}{less}; got {number}")
     return number
 
 

@@ -100,7 +100,7 @@ BREAKS: dict[str, tuple[str, Change, str]] = {
     "checkpoint not on the disk": ("files:replacing", drop("fsync", nth=1), "test_files"),
     "velocities not resumed": ("nn.training:Trainer.load_state", drop("velocities", nth=2), "test_training"),
     "metrics as a kill left them": ("experiments.train:_run", drop("_write_metrics"), "test_training"),
-    "seeds not paired": ("experiments.tables:summary", replace("others", "others[::-1]"), "test_compare"),
+    "seeds not paired": ("experiments.tables:evaluation", replace("others", "others[::-1]"), "test_compare"),
     "test blocks trained on": ("nn.data.patches:cut_patches", unwrap("order", nth=2), "test_data"),
     "standardised by the test images": ("nn.data.split:make_split", replace("train", "test", nth=2), "test_data"),
     "a bomb is opened": ("nn.data.folder:_read_image", replace("error", "ignore", nth=1), "test_data"),

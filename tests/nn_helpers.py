@@ -1,15 +1,18 @@
-"""What the tests of layers share: inputs, and gradients by differences."""
+"""What the tests of layers share: inputs, and a layer as gradcheck takes it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refconv.nn import Layer, Parameter
-from tests.helpers import Backend
+from refconv import set_workers
+from refconv.nn import Layer, SoftmaxCrossEntropy
+from refconv.testing import gradcheck
+from tests.helpers import Backend, cut_into
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -21,56 +24,51 @@ def integers(shape: tuple[int, ...], seed: int = 0) -> Any:
 
 
 def apart(shape: tuple[int, ...], seed: int = 0) -> Any:
-    """Distinct numbers 10 apart and 5 from zero: a step of 1 crosses no kink of a ReLU or a maximum."""
+    """Distinct numbers 100 apart and 50 from zero: gradcheck's whole steps cross no kink of a ReLU or a maximum."""
     size = math.prod(shape)
-    return (rng(seed).permutation(size).reshape(shape) - size // 2) * 10.0 + 5
+    return (rng(seed).permutation(size).reshape(shape) - size // 2) * 100.0 + 50
 
 
-def directions(backend: Backend, shape: tuple[int, ...]) -> list[Any]:
-    """Return what to step along: every axis with NumPy, else (modules here are slow) three draws from {−1, 0, 1}."""
-    size = math.prod(shape)
-    rows = np.eye(size) if backend.name == "numpy" else rng(8).integers(-1, 2, (3, size)).astype("float64")
-    return [row.reshape(shape) for row in rows]
-
-
-def assert_gradient(
-    backend: Backend, f: Callable[[Any], float], at: Any, grad: Any, *, step: float, atol: float
+def check_gradients(
+    backend: Backend,
+    layer: Layer,
+    x: Any,
+    *,
+    exact: bool = True,
+    labels: Any = None,
+    before: Callable[[], object] = lambda: None,
+    **options: Any,
 ) -> None:
-    """Compare ⟨grad, u⟩ with central differences of f along directions u."""
-    assert grad.shape == at.shape
-    assert grad.dtype == at.dtype
-    along = directions(backend, at.shape)
-    expected = [(f(at + step * u) - f(at - step * u)) / (2 * step) for u in along]
-    np.testing.assert_allclose([np.sum(grad * u) for u in along], expected, rtol=0, atol=atol)
+    """Let gradcheck judge backward in x and every parameter: of f(x, w), or of the loss of f(x, w) with labels.
 
+    With `exact`, f must be affine in each and all numbers whole, so that nothing is compared within a tolerance.
+    """
+    parameters, loss = layer.parameters(), SoftmaxCrossEntropy()
 
-def check_gradients(backend: Backend, layer: Layer, x: Any, *, step: float = 1, atol: float = 0) -> None:
-    """Compare backward with differences of Σ g·f(x, w), in x and in every parameter: with step 1, exactly."""
-    parameters = layer.parameters()
-    values = [backend.to_numpy(parameter.value).copy() for parameter in parameters]
-    given = backend.asarray(x)
-    y = layer.forward(given)
-    g = integers(tuple(y.shape), seed=9)
-    grad_output = backend.asarray(g)
-    grad_x = layer.backward(grad_output)
-    for array in (y, grad_x, *(parameter.grad for parameter in parameters)):
+    def checked(array: Any) -> Any:
         backend.check(array)
-    np.testing.assert_array_equal(backend.to_numpy(given), x)
-    np.testing.assert_array_equal(backend.to_numpy(grad_output), g)
-    grads = [backend.to_numpy(parameter.grad) for parameter in parameters]
+        return backend.to_numpy(array)
 
-    def at(x: Any) -> float:
-        return float(np.sum(g * backend.to_numpy(layer.forward(backend.asarray(x)))))
+    def forward(x: Any, *values: Any) -> Any:
+        before()
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.value = backend.asarray(value)
+        y = layer.forward(backend.asarray(x))
+        return checked(y) if labels is None else np.array(loss.forward(y, backend.asarray(labels)))
 
-    assert_gradient(backend, at, x, backend.to_numpy(grad_x), step=step, atol=atol)
-    for parameter, value, grad in zip(parameters, values, grads, strict=True):
+    def vjp(g: Any, *inputs: Any) -> list[Any]:
+        forward(*inputs)
+        grad_x = layer.backward(backend.asarray(g) if labels is None else loss.backward())
+        gradients = [checked(array) for array in (grad_x, *(parameter.grad for parameter in parameters))]
+        return gradients if labels is None else [g * gradient for gradient in gradients]
 
-        def of(moved: Any, parameter: Parameter = parameter) -> float:
-            parameter.value = backend.asarray(moved)
-            return at(x)
-
-        assert_gradient(backend, of, value, grad, step=step, atol=atol)
+    values = [backend.to_numpy(parameter.value).copy() for parameter in parameters]
+    if backend.name != "numpy":  # the modules here are slow: random directions see what is not checked one by one
+        options = {"max_elements": 2, **options}
+    result = gradcheck(forward, vjp, [x, *values], **options)
+    for parameter, value in zip(parameters, values, strict=True):
         parameter.value = backend.asarray(value)
+    assert not exact or all(result.exact)
 
 
 def with_integers(backend: Backend, layer: Layer) -> Layer:
@@ -90,3 +88,30 @@ def inputs_of_every_kind(x: Any) -> dict[str, Any]:
         "spaced": spaced[..., ::2],
         "reversed": x[::-1].copy()[::-1],
     }
+
+
+def check_tiles_and_layouts(layer: Layer, x: Any, tile_bytes: int) -> None:
+    """Check that arrays in other places, small tiles and more workers change no bit of either pass."""
+    y = layer.forward(x)
+    g = integers(y.shape).astype(x.dtype)
+    grad = layer.backward(g)
+    for name, other in inputs_of_every_kind(x).items():
+        np.testing.assert_array_equal(layer.forward(other), y, err_msg=name)
+        np.testing.assert_array_equal(layer.backward(inputs_of_every_kind(g)[name]), grad, err_msg=name)
+    for workers in (1, 3):
+        with cut_into(tile_bytes), set_workers(workers):
+            np.testing.assert_array_equal(layer.forward(x), y)
+            np.testing.assert_array_equal(layer.backward(g), grad)
+
+
+def write_cifar(folder: Path, train: int, test: int, *, brightness: int = 0) -> str:
+    """Write files in CIFAR-10's format, `train` images in each of five and `test` in one; return the data set's name.
+
+    With `brightness`, a class is that much brighter than the one before it, and can be learnt.
+    """
+    for name, count in {**{f"data_batch_{i}": train for i in range(1, 6)}, "test_batch": test}.items():
+        labels = rng(ord(name[-1]) + 1).integers(0, 10, (count, 1), dtype="uint8")
+        pixels = rng(ord(name[-1])).integers(0, 50, (count, 3072), dtype="uint8") + brightness * labels
+        (folder / f"{name}.bin").write_bytes(np.concatenate([labels, pixels], axis=1).tobytes())
+    (folder / "batches.meta.txt").write_text("\n".join("abcdefghij") + "\n")
+    return f"cifar10:{folder}"

@@ -61,6 +61,12 @@ def test_numbers_refused(value: Any, below: float, kind: type[Exception], messag
     assert str(caught.value) == message
 
 
+def test_numbers_above_a_bound() -> None:
+    assert as_float(5e-324, "lr", above=0) > 0
+    with pytest.raises(ValueError, match=r"^lr must be finite and more than 0 and less than 1; got 0\.0$"):
+        as_float(0, "lr", above=0, below=1)
+
+
 def test_anything_is_shown_on_one_line() -> None:
     assert shown(np.zeros((2, 2))) == "array([[0., 0... [0., 0.]])"
     assert shown(list(range(99))) == "[0, 1, 2, 3, 4, 5, ...]"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from refconv import cost, logarithmic_groups
-from refconv.experiments.catalogue import MODELS, build_model
+from refconv.experiments.trainable import TRAINABLE, build_model
 from refconv.groups import lenet5_c3_groups
 from refconv.nn import (
     SGD,
@@ -411,18 +411,34 @@ def test_lenet5_learns() -> None:
         {"groups": 4, "channels": 8, "blocks": 1, "side": 17, "c_in": 3, "classes": 5},
         {"groups": "dense", "channels": 6, "blocks": 0, "side": 32},
         {"groups": "log:2", "channels": 4, "blocks": 3, "side": 7},
+        {"groups": "uniform:3", "channels": 12, "blocks": 1, "c_in": 3, "classes": 7, "side": 19},
+        {"groups": "log:4", "channels": 11, "blocks": 3, "c_in": 2, "classes": 3, "side": 32},
     ],
 )
 def test_the_residual_network_costs_what_is_counted(options: dict[str, Any]) -> None:
     counted = cost.residual(**options)
-    others = {name: value for name, value in options.items() if name != "groups"}
-    model = residual_network(cost.parse_groups(options.get("groups", "log:3")).build, rng=rng(), **others)
+    model = residual_network(**options, rng=rng())
     assert sum(parameter.value.size for parameter in model.parameters()) == counted.parameters
     found = shapes(model, np.zeros((1, *counted.input_shape), "float32"))
     assert {layer.name: layer.output_shape for layer in counted.layers} == {
         layer.name: found[layer.name] for layer in counted.layers
     }
+    macs = {  # a weight is used once at every position
+        name: math.prod(found[name][1:]) * sum(p.value.size for p in layer.parameters() if p.value.ndim > 1)
+        for name, layer in model.children().items()
+    }
+    assert {layer.name: layer.macs for layer in counted.layers} == {
+        layer.name: macs[layer.name] for layer in counted.layers
+    }
     assert kept_bytes(model) == counted.memory(1).activations
+
+
+def test_the_groups_of_a_residual_network_are_given_as_of_the_other_models() -> None:
+    x = np.ones((1, 1, 8, 8), "float32")
+    for spec, function in ((2, lambda a, b: 2), ("log:3", lambda a, b: logarithmic_groups(a, b, 3))):
+        one, other = (residual_network(groups, channels=8, rng=rng(1)) for groups in (spec, function))
+        assert [p.value.shape for p in one.parameters()] == [p.value.shape for p in other.parameters()]
+        np.testing.assert_array_equal(one.forward(x), other.forward(x))
 
 
 def traced_step(model: Layer, x: Any, labels: Any) -> int:
@@ -470,8 +486,8 @@ def test_a_step_holds_what_is_predicted(batch: int) -> None:
 
 
 def test_the_catalogue_builds_every_model() -> None:
-    assert MODELS.keys() == cost.MODELS.keys()
-    for name, entry in MODELS.items():
+    assert TRAINABLE.keys() == cost.MODELS.keys()
+    for name, entry in TRAINABLE.items():
         counted = cost.model_cost(name)
         assert cost.parse_groups(entry.groups).label == counted.groups
         options = {"width": 1 / 16} if name == "alexnet" else {}
@@ -481,7 +497,7 @@ def test_the_catalogue_builds_every_model() -> None:
         )
         y = model.forward(np.ones((1, 2, side, side), "float32"))
         assert y.shape == (1, 5)
-    recipe = MODELS["alexnet"].recipe
+    recipe = TRAINABLE["alexnet"].recipe
     assert (recipe.batch_size, recipe.lr, recipe.momentum, recipe.weight_decay) == (128, 0.01, 0.9, 0.0005)
     assert (recipe.epochs, recipe.schedule.count(",")) == (90, 2)  # three drops
 
@@ -532,6 +548,9 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ValueError, r"number of rows that 2 divides", lambda: tower_state({"fc8.bias": np.ones(3)})),
     (ValueError, r"got 'conv2.weight\[0\]'", lambda: tower_state(alexnet("log:2", **OPTIONS).state())),
     (ValueError, r"^groups=3 must divide c_in=6 and c_out=16", lambda: lenet5(3, rng=rng())),
+    (ValueError, r"^groups must be a number N", lambda: residual_network("two", rng=rng())),
+    (TypeError, r"^groups must be an integer", lambda: residual_network(2.0, rng=rng())),  # type: ignore[arg-type]
+    (ValueError, r"^groups=3 must divide c_in=32 and", lambda: residual_network(3, rng=rng())),
     (ValueError, r"^side must be at least 32; got 28", lambda: lenet5(side=28, rng=rng())),
     (TypeError, r"^segments must be a sequence of sequences", lambda: Towers(3)),  # type: ignore[arg-type]
     (TypeError, r"^segments must be a sequence of sequences", lambda: Towers([ReLU()])),  # type: ignore[list-item]

@@ -24,10 +24,9 @@ from refconv.nn import (
     Residual,
     Scale,
     Sequential,
-    SoftmaxCrossEntropy,
     Tanh,
-    layers,
 )
+from refconv.nn.product import product
 from tests.helpers import Backend
 from tests.nn_helpers import apart, check_gradients, inputs_of_every_kind, integers, rng
 
@@ -60,17 +59,6 @@ def test_dropout_of_nothing_draws_nothing(backend: Backend) -> None:
     backend.assert_equal(y, apart((3, 4)))
     backend.assert_equal(layer.backward(x), apart((3, 4)))
     assert layer.rng.bit_generator.state == rng(3).bit_generator.state
-
-
-def test_dropout_resumes_from_the_state_of_its_generator() -> None:
-    x = np.ones((5, 9))
-    layer = Dropout(rng=rng(1))
-    first, state = layer.forward(x), layer.rng.bit_generator.state
-    second = layer.forward(x)
-    layer.rng = rng(1)
-    np.testing.assert_array_equal(layer.forward(x), first)
-    layer.rng.bit_generator.state = state
-    np.testing.assert_array_equal(layer.forward(x), second)
 
 
 def test_dropped_elements_are_zero_whatever_they_were(backend: Backend) -> None:
@@ -115,7 +103,7 @@ def test_tanh(backend: Backend, options: dict[str, float]) -> None:
     expected = np.array([a * math.tanh(s * v) for v in x.ravel()]).reshape(x.shape)
     y = Tanh(**options).forward(backend.asarray(x))
     backend.assert_close(y, expected, 1e-15 * 4, "float64")
-    check_gradients(backend, Tanh(**options), x, step=1e-5, atol=1e-8)
+    check_gradients(backend, Tanh(**options), x, exact=False)
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (2, 3, 2), (2, 3, 2, 3)])
@@ -163,15 +151,15 @@ def test_layers_keep_the_data_type_and_read_every_layout(backend: Backend, name:
 def test_products_in_blocks(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, rows: int, inner: int, columns: int
 ) -> None:
-    monkeypatch.setattr(layers, "SMALL_MULTIPLY_ADDS", 0)
-    monkeypatch.setattr(layers, "BLOCK_MULTIPLY_ADDS", 150)
+    monkeypatch.setattr("refconv.nn.product.SMALL_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr("refconv.nn.product.BLOCK_MULTIPLY_ADDS", 150)
     a, b = integers((rows, inner)), integers((inner, columns), 1)
     expected = np.zeros((rows, columns))
     for i in range(rows):
         for j in range(columns):
             expected[i, j] = sum(a[i, k] * b[k, j] for k in range(inner))
-    backend.assert_equal(layers.product(backend.asarray(a), backend.asarray(b)), expected)
-    backend.assert_equal(layers.product(backend.asarray(a[::-1]), backend.asarray(b[:, ::-1])), expected[::-1, ::-1])
+    backend.assert_equal(product(backend.asarray(a), backend.asarray(b)), expected)
+    backend.assert_equal(product(backend.asarray(a[::-1]), backend.asarray(b[:, ::-1])), expected[::-1, ::-1])
 
 
 @pytest.mark.parametrize(("batch", "c_in", "c_out"), [(64, 1500, 1100), (2100, 300, 400)], ids=["wide", "tall"])
@@ -196,14 +184,14 @@ def test_products_are_cut_by_shape_alone_and_spread(monkeypatch: pytest.MonkeyPa
         seen.append(tuple(task.stop for task in tasks))
         return map(work, tasks)
 
-    monkeypatch.setattr(layers, "spread", spy)
+    monkeypatch.setattr("refconv.nn.product.spread", spy)
     a = np.ones((64, 1024), "float32")
     for workers in (1, 5):
         with set_workers(workers):
-            layers.product(a, np.ones((1024, 3000), "float32"))
-            layers.product(np.ones((3000, 1024), "float32"), a.T)
+            product(a, np.ones((1024, 3000), "float32"))
+            product(np.ones((3000, 1024), "float32"), a.T)
     assert seen == [(1024, 2048, 3000)] * 4
-    layers.product(a[:4], a[:4].T)  # a small one is one product
+    product(a[:4], a[:4].T)  # a small one is one product
     assert len(seen) == 4
 
 
@@ -214,7 +202,7 @@ def every_layer(backend: Backend) -> Sequential:
     where: dict[str, Any] = {"rng": rng(3), "xp": backend.xp, "dtype": "float64"}
     at: dict[str, Any] = {"xp": backend.xp, "dtype": "float64"}
     return Sequential(
-        Conv(2, 4, 3, padding=1, **where),
+        Conv(2, 4, 3, padding=1, bias=False, **where),  # a bias before a batch norm has no gradient
         BatchNorm(4, **at),
         ReLU(),
         LocalResponseNorm(3, k=1, alpha=0.5, sizes=(2, 2)),
@@ -230,37 +218,17 @@ def every_layer(backend: Backend) -> Sequential:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_gradient_of_a_network_of_every_layer(backend: Backend, training: bool) -> None:
-    model, loss = every_layer(backend)._set_training(training), SoftmaxCrossEntropy()
+    model = every_layer(backend)._set_training(training)
     drop = model.children()["drop"]
     assert isinstance(drop, Dropout)
-    numbers, labels = rng(1).normal(size=(3, 2, 5, 7)), backend.asarray(np.array([2, 0, 1]))
 
-    def value(x: Any) -> float:
+    def before() -> None:
         drop.rng = rng(5)  # the same elements each time
-        return loss.forward(model.forward(backend.asarray(x)), labels)
 
-    value(numbers)
-    grad_x = backend.to_numpy(model.backward(loss.backward()))
-    grads = [backend.to_numpy(parameter.grad) for parameter in model.parameters()]
-    draw = rng(11)
-    for array, grad, parameter in zip(
-        [numbers, *(backend.to_numpy(parameter.value).copy() for parameter in model.parameters())],
-        [grad_x, *grads],
-        [None, *model.parameters()],
-        strict=True,
-    ):
-        assert grad.shape == array.shape
-        for _ in range(3):
-            u = draw.normal(size=array.shape)
-            found = []
-            for sign in (1, -1):
-                moved = array + sign * 1e-6 * u
-                if parameter is not None:
-                    parameter.value = backend.asarray(moved)
-                found.append(value(moved if parameter is None else numbers))
-            if parameter is not None:
-                parameter.value = backend.asarray(array)
-            np.testing.assert_allclose(np.sum(grad * u), (found[0] - found[1]) / 2e-6, rtol=0, atol=1e-7)
+    x = rng(1).normal(size=(3, 2, 5, 7))
+    check_gradients(
+        backend, model, x, exact=False, labels=np.array([2, 0, 1]), before=before, step=1e-5, max_elements=1
+    )
 
 
 # --- Bad input ---

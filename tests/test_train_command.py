@@ -18,6 +18,7 @@ import pytest
 from refconv.experiments.train import CHECKPOINT, METRICS
 from refconv.nn import load_checkpoint, save_checkpoint
 from tests.helpers import run_command
+from tests.nn_helpers import write_cifar
 from tests.test_training import assert_same, ends
 
 pytest.importorskip("safetensors", reason="safetensors is not installed: no checkpoints")
@@ -27,11 +28,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Sixty small images to train on, in CIFAR-10's format, so that a process starts fast."""
-    folder, draw = tmp_path_factory.mktemp("cifar"), np.random.default_rng(0)
-    for name, count in {**{f"data_batch_{i}.bin": 12 for i in range(1, 6)}, "test_batch.bin": 20}.items():
-        (folder / name).write_bytes(draw.integers(0, 10, (count, 3073), dtype="uint8").tobytes())
-    (folder / "batches.meta.txt").write_text("\n".join("abcdefghij") + "\n")
-    return f"cifar10:{folder}"
+    return write_cifar(tmp_path_factory.mktemp("cifar"), 12, 20)
 
 
 def command(images: str, out: Path, *more: str) -> list[str]:
@@ -214,12 +211,12 @@ def test_a_training_that_diverges_says_so_and_leaves_only_numbers(images: str, c
         (["residual", "--data", "cifar10:nowhere"], "nowhere"),
         (["residual", "--data", "folder:nowhere"], "nowhere"),
         (["residual", "--groups", "lg:3"], "'log:N'"),
-        (["residual", "--groups", "uniform:5"], "groups=5 does not divide C=32"),
+        (["residual", "--groups", "uniform:5"], "groups=5 must divide c_in=32 and c_out=32"),
         (["residual", "--groups", "log:9"], "the largest n that fits is 6"),
         (["residual", "--width", "0.5"], "model residual has no option width; it has channels, blocks"),
         (["residual", "--channels", "0"], "0 is not in the range"),
         (["residual", "--side", "3"], "side must be at least 4"),
-        (["residual", "--lr", "0"], "lr must be more than 0"),
+        (["residual", "--lr", "0"], "lr must be finite and more than 0"),
         (["residual", "--lr", "nan"], "lr must be finite"),
         (["residual", "--shift", "9"], "shift must be at most the size of the images, (8, 8)"),
         (["residual", "--channels", "300000", "--groups", "dense"], "too little memory: "),

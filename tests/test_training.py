@@ -34,19 +34,15 @@ from refconv.nn import (
     SoftmaxCrossEntropy,
     Trainer,
     accuracy,
-    fit,
     load_checkpoint,
     parse_schedule,
     save_checkpoint,
 )
 from refconv.nn.training import shifted
 from tests.helpers import Backend
+from tests.nn_helpers import rng, write_cifar
 
 pytest.importorskip("safetensors", reason="safetensors is not installed: no checkpoints")
-
-
-def rng(seed: int) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 def make(backend: Backend, epochs: int = 3) -> Trainer:
@@ -92,15 +88,16 @@ def assert_same(a: Any, b: Any) -> None:
 def test_a_training_goes_on_from_any_step_with_the_same_bits(backend: Backend) -> None:
     whole = make(backend)
     states, steps = [copied(whole.state())], []
-    for step in whole.steps():
+    for step in whole:
         states.append(copied(whole.state()))
         steps.append(step)
     assert len(steps) == whole.step_count == 12
+    assert list(make(backend, epochs=0)) == []
     for stop, state in enumerate(states):
         resumed = make(backend)
         resumed.load_state(*copied(state))
         assert_same(resumed.state(), state)
-        assert list(resumed.steps()) == steps[stop:]
+        assert list(resumed) == steps[stop:]
         assert_same(resumed.state(), states[-1])
 
 
@@ -109,7 +106,7 @@ def test_every_part_of_the_state_is_needed(lost: str) -> None:
     """Leave one part as at the beginning: the end is another."""
     numpy = Backend("numpy", np, np.ndarray)
     whole, fresh = make(numpy), make(numpy).state()
-    for _ in zip(range(6), whole.steps(), strict=False):
+    for _ in zip(range(6), whole, strict=False):
         pass
     arrays, meta = copied(whole.state())
     if lost == "order":
@@ -121,7 +118,7 @@ def test_every_part_of_the_state_is_needed(lost: str) -> None:
     resumed = make(numpy)
     resumed.load_state(arrays, meta)
     for training in (whole, resumed):
-        list(training.steps())
+        list(training)
     with pytest.raises(AssertionError):
         assert_same(whole.state(), resumed.state())
 
@@ -133,7 +130,7 @@ def test_the_reported_loss_is_the_mean_over_the_epoch_so_far() -> None:
         model, images, labels, optimiser=SGD(model.parameters(), 1e-9), epochs=2, batch_size=3, rng=rng(3)
     )
     order, loss = rng(3), SoftmaxCrossEntropy()
-    found = list(trainer.steps())
+    found = list(trainer)
     for epoch in range(2):
         permutation = order.permutation(7)
         for index, stop in enumerate((3, 6, 7)):
@@ -148,7 +145,7 @@ def test_the_reported_loss_is_the_mean_over_the_epoch_so_far() -> None:
 def test_a_state_of_another_training_is_refused_and_changes_nothing() -> None:
     numpy = Backend("numpy", np, np.ndarray)
     trainer = make(numpy)
-    next(trainer.steps())
+    next(iter(trainer))
     before = copied(trainer.state())
 
     def broken(**changes: Any) -> Any:
@@ -163,21 +160,8 @@ def test_a_state_of_another_training_is_refused_and_changes_nothing() -> None:
         ("its arrays differ", (before[0], {})),
         ("step must be at most 12", broken(step=13)),
         ("on 17 images; got 3", broken(order=np.arange(3))),
-        ("shape of its parameter", broken(**{"velocity.0": np.zeros(2, "float32")})),
         ("shape of the model's", broken(**{"model.linear.bias": np.zeros(2, "float32")})),
         ("data type", broken(**{"model.linear.bias": np.zeros(3)})),
-        ("velocity.0 must have the data type", broken(**{"velocity.0": np.zeros((4, 1, 3, 3))})),
-        ("order must be an int64 array with one axis", broken(order=np.arange(17.0))),
-        ("order must be an int64 array with one axis", broken(order=np.arange(17)[None])),
-        ("order must contain each of 0 … 16 once", broken(order=np.zeros(17, "int64"))),
-        ("order must contain each of 0 … 16 once", broken(order=np.arange(17) - 1)),
-        ("lr must be", broken(lr=0)),
-        ("lr must be", broken(lr=None)),
-        ("step must be", broken(step=True)),
-        ("epoch_loss must be", broken(epoch_loss=float("nan"))),
-        ("epoch_loss must be", broken(epoch_loss=[])),
-        ("epoch_right must be", broken(epoch_right=18)),
-        ("epoch_right must be", broken(epoch_right=0.5)),
         ("generators must contain the states of order, dropout", broken(generators=3)),
     ]
     first = before[1]["generators"]
@@ -207,7 +191,7 @@ def test_the_schedule_sets_the_rate_of_each_step() -> None:
     model = Sequential(Linear(2, 2, rng=rng(0)))
     images, labels = np.zeros((4, 2), "float32"), np.zeros(4, int)
     trainer = Recipe(epochs=2, batch_size=2, lr=0.5, schedule="steps:0.5").trainer(model, images, labels, rng=rng(1))
-    assert [trainer.optimiser.lr for _ in trainer.steps()] == [0.5, 0.5, 0.05, 0.05]
+    assert [trainer.optimiser.lr for _ in trainer] == [0.5, 0.5, 0.05, 0.05]
 
 
 def test_a_changing_rate_scales_the_steps_under_way(backend: Backend) -> None:
@@ -240,38 +224,16 @@ def test_accuracy_tests_and_leaves_the_model_training() -> None:
         model.backward(images)
 
 
-def test_fit_trains(backend: Backend) -> None:
-    trainer = make(backend)
-    model = trainer.model
-    losses = fit(
-        model, trainer._images, trainer._labels, epochs=0, batch_size=4, optimiser=trainer.optimiser, rng=rng(0)
-    )
-    assert losses == []
-
-
 # --- A whole run, with its files ---
-
-CIFAR = "cifar10:"
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
     """A short training on a few images in CIFAR-10's format."""
-    folder = tmp_path_factory.mktemp("cifar")
-    draw = rng(0)
-
-    def write(name: str, count: int) -> None:
-        labels = draw.integers(0, 10, (count, 1), dtype="uint8")
-        pixels = draw.integers(0, 100, (count, 3072), dtype="uint8") + 15 * labels
-        (folder / name).write_bytes(np.concatenate([labels, pixels], axis=1).tobytes())
-
-    for number in range(1, 6):
-        write(f"data_batch_{number}.bin", 12)
-    write("test_batch.bin", 20)
-    (folder / "batches.meta.txt").write_text("\n".join("abcdefghij") + "\n")
+    data = write_cifar(tmp_path_factory.mktemp("cifar"), 12, 20, brightness=15)
     options = {"channels": 8, "blocks": 1}
     recipe = Recipe(epochs=3, batch_size=16)
-    return TrainSettings(data=f"{CIFAR}{folder}", side=8, options=options, recipe=recipe)
+    return TrainSettings(data=data, side=8, options=options, recipe=recipe)
 
 
 def ends(folder: Path) -> Any:
@@ -309,8 +271,9 @@ def test_a_run_leaves_checkpoint_metrics_and_curves(settings: TrainSettings, tmp
     assert result.settings["groups"] == "log:3"
 
 
-@pytest.mark.parametrize("stop", [1, 3, 4, 7, 11])
-def test_a_run_that_was_stopped_ends_the_same(settings: TrainSettings, tmp_path: Path, stop: int) -> None:
+@pytest.mark.parametrize(("stop", "shift"), [(1, 0), (3, 0), (4, 0), (7, 2), (11, 0)])
+def test_a_run_that_was_stopped_ends_the_same(settings: TrainSettings, tmp_path: Path, stop: int, shift: int) -> None:
+    settings = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, shift=shift))
     run_training(settings, tmp_path / "whole")
     calls = iter(range(100))
     with pytest.raises(InterruptedTrainingError, match=f"after step {stop} of 12, which is saved"):
@@ -376,25 +339,17 @@ def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(settings: Train
     }
 
 
-def test_a_checkpoint_whole_but_of_wrong_contents_is_refused(settings: TrainSettings, tmp_path: Path) -> None:
+def test_a_checkpoint_of_something_else_is_refused(settings: TrainSettings, tmp_path: Path) -> None:
     run_training(settings, tmp_path)
     arrays, meta = load_checkpoint(tmp_path / CHECKPOINT)
-    rows = meta["epochs"]
     bad: list[tuple[str, dict[str, Any]]] = [
         ("not of a training", {"config": [1]}),
         ("not of a training", {"training": None}),
+        ("its arrays differ", {"training": meta["training"] | {"rate": 3}}),  # of another version
         ("generators must contain", {"training": meta["training"] | {"generators": 3}}),
-        ("order must contain", {"order": arrays["order"] + 1}),
-        ("its metrics", {"epochs": None}),
-        ("its metrics", {"epochs": rows[1:]}),
-        ("its metrics", {"epochs": [1, 2, 3]}),
-        ("its metrics", {"epochs": [{}, {}, {}]}),
-        ("its metrics", {"epochs": [*rows[:2], rows[2] | {"train_loss": float("nan")}]}),
-        ("its metrics", {"epochs": [*rows[:2], rows[2] | {"test_accuracy": "1"}]}),
     ]
     for message, changes in bad:
-        new = {name: changes.get(name, array) for name, array in arrays.items()}
-        save_checkpoint(tmp_path / CHECKPOINT, new, meta | {k: v for k, v in changes.items() if k in meta})
+        save_checkpoint(tmp_path / CHECKPOINT, arrays, meta | changes)
         before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
         with pytest.raises(TrainError, match=message):
             run_training(settings, tmp_path, resume=True)
@@ -403,7 +358,7 @@ def test_a_checkpoint_whole_but_of_wrong_contents_is_refused(settings: TrainSett
 
 def test_other_images_are_noticed(settings: TrainSettings, tmp_path: Path) -> None:
     run_training(settings, tmp_path)
-    file = Path(settings.data.removeprefix(CIFAR)) / "data_batch_3.bin"
+    file = Path(settings.data.removeprefix("cifar10:")) / "data_batch_3.bin"
     contents = file.read_bytes()
     try:
         file.write_bytes(contents[:100] + bytes([contents[100] ^ 1]) + contents[101:])
@@ -411,24 +366,6 @@ def test_other_images_are_noticed(settings: TrainSettings, tmp_path: Path) -> No
             run_training(settings, tmp_path, resume=True)
     finally:
         file.write_bytes(contents)
-
-
-def test_a_full_disk_loses_nothing_that_was_saved(settings: TrainSettings, tmp_path: Path, monkeypatch: Any) -> None:
-    run_training(settings, tmp_path / "whole")
-    saves = iter(range(100))
-    real = save_checkpoint
-
-    def full(*arguments: Any) -> None:
-        if next(saves) == 2:
-            raise OSError(28, "No space left on device")
-        real(*arguments)
-
-    monkeypatch.setattr("refconv.experiments.train.save_checkpoint", full)
-    with pytest.raises(OSError, match="No space left"):
-        run_training(settings, tmp_path / "full")
-    assert load_checkpoint(tmp_path / "full" / CHECKPOINT).meta["training"]["step"] == 4
-    run_training(settings, tmp_path / "full", resume=True)
-    assert_same(ends(tmp_path / "full"), ends(tmp_path / "whole"))
 
 
 # --- Shifts ---
@@ -449,17 +386,10 @@ def test_images_are_moved_and_their_border_repeated(backend: Backend, shape: tup
     np.testing.assert_array_equal(backend.to_numpy(given), images)
 
 
-def test_a_training_with_shifts_goes_on_with_the_same_bits(settings: TrainSettings, tmp_path: Path) -> None:
+def test_shifts_are_part_of_the_training(settings: TrainSettings, tmp_path: Path) -> None:
     moving = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, shift=2))
-    run_training(moving, tmp_path / "whole")
-    calls = iter(range(100))
-    with pytest.raises(InterruptedTrainingError):
-        run_training(moving, tmp_path / "cut", stopping=lambda: next(calls) == 6)
-    run_training(moving, tmp_path / "cut", resume=True)
-    assert_same(ends(tmp_path / "cut"), ends(tmp_path / "whole"))
-    run_training(settings, tmp_path / "still")
-    weights = [ends(tmp_path / folder)[0]["model.conv.weight"] for folder in ("still", "whole")]
-    assert not np.array_equal(*weights)
+    results = [run_training(given, tmp_path / str(i)) for i, given in enumerate((settings, moving))]
+    assert results[0].epochs[-1]["train_loss"] != results[1].epochs[-1]["train_loss"]
 
 
 def test_only_images_can_be_moved() -> None:

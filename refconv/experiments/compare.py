@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import refconv
-from refconv.cost import parse_groups
+from refconv.cost import parse_groups, residual
 from refconv.experiments.figures import STYLES, accuracy_against_parameters
 from refconv.experiments.paired import paired_interval
-from refconv.experiments.tables import markdown, short_name, summary
+from refconv.experiments.tables import evaluation, markdown, short_name
+from refconv.experiments.tasks import CompareError, CompareSettings, image_shape, result_rows, trainer_of
 from refconv.experiments.train import fingerprint
-from refconv.experiments.trainings import CompareError, CompareSettings, image_shape, result_rows, trainer_of
-from refconv.experiments.widths import Network, match_width, residual_cost
+from refconv.experiments.widths import Network, match_width
 from refconv.files import alone_in, replacing
 from refconv.integers import as_int, shown
 from refconv.nn import Split
@@ -31,7 +31,7 @@ from refconv.nn.data import load_dataset
 from refconv.nn.data.split import needing
 from refconv.progress import CompareObserver
 
-RESULTS, SUMMARY, TABLE, FIGURE = "results.jsonl", "comparison.json", "comparison.md", "comparison.png"
+RESULTS, EVALUATION, TABLE, FIGURE = "results.jsonl", "comparison.json", "comparison.md", "comparison.png"
 
 
 _Key = tuple[str, int, str, int]
@@ -75,7 +75,7 @@ def run_comparison(
     Returns
     -------
     dict
-        The contents of ``comparison.json``: see :func:`refconv.experiments.tables.summary`.
+        The contents of ``comparison.json``: see :func:`refconv.experiments.tables.evaluation`.
 
     Raises
     ------
@@ -129,9 +129,9 @@ def _concluded(
     done: dict[_Key, dict[str, Any]],
 ) -> dict[str, Any]:
     """Write the evaluation of the trainings, and return it."""
-    result = summary(config, sets, networks, {key: row["right"] for key, row in done.items()})
+    result = evaluation(config, sets, networks, {key: row["right"] for key, row in done.items()})
     for name, contents in (
-        (SUMMARY, (json.dumps(result, indent=2) + "\n").encode()),
+        (EVALUATION, (json.dumps(result, indent=2) + "\n").encode()),
         (TABLE, markdown(result).encode()),
         (FIGURE, accuracy_against_parameters(result)),
     ):
@@ -178,7 +178,7 @@ def _networks(settings: CompareSettings, sets: dict[str, Split]) -> list[Network
             channels = match_width(groups, budget, **shape)
         except ValueError as error:
             raise ValueError(f"{error} (on {short_name(data)})") from None
-        cost = residual_cost(groups, channels, **shape)
+        cost = residual(groups, channels=channels, **shape)
         found.append(Network(data, budget, groups, channels, cost.parameters, cost.macs))
     return found
 

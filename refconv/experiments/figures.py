@@ -81,7 +81,7 @@ def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
     Parameters
     ----------
     result : dict
-        The result of :func:`refconv.experiments.tables.summary`.
+        The result of :func:`refconv.experiments.tables.evaluation`.
 
     Returns
     -------

@@ -94,7 +94,7 @@ def peak_bytes() -> int:
 def _step(model: str, groups: str, batch: int) -> dict[str, float]:
     """Build the network and take the step, in this process."""
     from refconv.arrays import load_backend
-    from refconv.experiments.catalogue import build_model, find_model
+    from refconv.experiments.trainable import build_model, find_model
     from refconv.nn import SGD, SoftmaxCrossEntropy
 
     cost, entry = model_cost(model, groups), find_model(model)

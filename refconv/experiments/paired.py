@@ -48,8 +48,6 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> I
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument is wrong.
     ImportError
         If SciPy, which provides the quantiles of Student's t, is not installed.
 

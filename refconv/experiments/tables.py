@@ -25,7 +25,7 @@ COLUMNS = (
 )
 
 
-def summary(
+def evaluation(
     config: dict[str, Any],
     sets: Mapping[str, Split],
     networks: Sequence[Network],

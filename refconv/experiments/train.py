@@ -16,7 +16,7 @@ import numpy as np
 
 import refconv
 from refconv.arrays import elements
-from refconv.experiments.catalogue import build_model, find_model
+from refconv.experiments.trainable import build_model, find_model
 from refconv.files import alone_in, replacing
 from refconv.integers import as_int
 from refconv.nn import CheckpointError, Layer, Recipe, Split, Trainer, accuracy, load_checkpoint, save_checkpoint
@@ -26,17 +26,6 @@ from refconv.nn.training import to_model
 from refconv.progress import Observer
 
 CHECKPOINT, METRICS, CURVES = "checkpoint.safetensors", "metrics.jsonl", "curves.png"
-_ROW = {
-    "epoch",
-    "step",
-    "lr",
-    "train_loss",
-    "train_accuracy",
-    "test_accuracy",
-    "seconds",
-    "images_per_second",
-}
-"""The metrics of an epoch."""
 
 
 class TrainError(Exception):
@@ -57,7 +46,7 @@ class TrainSettings:
     Attributes
     ----------
     model : str
-        A name of :data:`refconv.experiments.catalogue.MODELS`.
+        A name of :data:`refconv.experiments.trainable.TRAINABLE`.
     data : str
         See :func:`refconv.nn.data.load_dataset`.
     groups : str or None
@@ -197,8 +186,6 @@ def _run(
         except (ValueError, TypeError, KeyError) as error:
             raise TrainError(f"{folder / CHECKPOINT}: {error}") from error
         rows = saved.meta["epochs"]
-        if not _are_rows(rows, trainer.step // trainer.steps_per_epoch):
-            raise TrainError(f"{folder / CHECKPOINT}: its metrics do not match its completed epochs")
 
     def save() -> None:
         arrays, training = trainer.state()
@@ -211,7 +198,7 @@ def _run(
     observer.begin(trainer.step, trainer.step_count, trainer.steps_per_epoch)
     test = to_model(model, data.test_images, data.test_labels)
     started, images = time.perf_counter(), 0
-    for step in trainer.steps():
+    for step in trainer:
         images += step.images
         if not math.isfinite(step.loss):
             raise TrainError(
@@ -316,16 +303,6 @@ def _compare(meta: dict[str, Any], config: dict[str, Any], folder: Path) -> None
             was, now = before.get(key), config.get(key)
             what = "other images" if key == "data_sha256" else f"{key}={was}, not {key}={now}"
             raise TrainError(f"{folder / CHECKPOINT} belongs to a training with {what}; resume with its own settings")
-
-
-def _are_rows(rows: Any, epochs: int) -> bool:
-    """Return whether these are metrics of `epochs` epochs, all of them finite numbers."""
-    return (
-        isinstance(rows, list)
-        and len(rows) == epochs
-        and all(isinstance(row, dict) and row.keys() == _ROW for row in rows)
-        and all(isinstance(value, int | float) and math.isfinite(value) for row in rows for value in row.values())
-    )
 
 
 def _write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import bisect
-import string
 from dataclasses import dataclass
 
-from refconv.cost import Cost, Walk, parse_groups
+from refconv.cost import parse_groups, residual
 from refconv.groups import MAX_CHANNELS
 from refconv.integers import as_int
 
@@ -29,38 +28,6 @@ class Network:
     def key(self, seed: int) -> tuple[str, int, str, int]:
         """Return the key of its training with a seed."""
         return self.data, self.budget, self.groups, seed
-
-
-def residual_cost(groups: str, channels: int, *, blocks: int, c_in: int, classes: int, side: int) -> Cost:
-    """Count the parameters and multiply-adds of :func:`refconv.nn.residual_network`, layer by layer.
-
-    Parameters
-    ----------
-    groups : str
-        See :func:`refconv.cost.parse_groups`.
-    channels, blocks, c_in, classes, side : int
-        Arguments of the network.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the groups are not valid, or do not fit the channels.
-
-    Examples
-    --------
-    >>> residual_cost("log:3", 32, blocks=2, c_in=1, classes=10, side=8).parameters
-    12426
-    """
-    walk = Walk("residual", parse_groups(groups), (c_in, side, side))
-    walk.conv("conv", channels, 3, padding=1)
-    stage = 0
-    while side >= 8:
-        stage, side = stage + 1, side // 2
-        walk.window(f"pool{stage}", 2, stride=2)
-        for letter in string.ascii_lowercase[:blocks]:
-            walk.conv(f"block{stage}{letter}", channels, 3, padding=1, grouped=True)
-    walk.linear("linear", classes)
-    return walk.cost()
 
 
 def match_width(groups: str, budget: int, *, blocks: int, c_in: int, classes: int, side: int) -> int:
@@ -107,8 +74,7 @@ def match_width(groups: str, budget: int, *, blocks: int, c_in: int, classes: in
     least = step if uniform else 2 ** min(spec.n - 1, MAX_CHANNELS.bit_length())
 
     def parameters(channels: int) -> int:
-        found = residual_cost(groups, channels, blocks=blocks, c_in=c_in, classes=classes, side=side)
-        return found.parameters
+        return residual(groups, channels=channels, blocks=blocks, c_in=c_in, classes=classes, side=side).parameters
 
     widths = range(least, max(budget, least + 1), step)  # a channel has more than one parameter
     if least > MAX_CHANNELS:

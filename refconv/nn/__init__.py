@@ -1,10 +1,9 @@
 """Layers, loss, optimiser and training in plain array code: enough to train a small grouped network by hand.
 
 >>> import numpy as np
->>> from refconv import uniform_groups
 >>> from refconv.nn import SGD, SoftmaxCrossEntropy, residual_network
 >>> rng = np.random.default_rng(0)
->>> model = residual_network(lambda c_in, c_out: uniform_groups(c_in, c_out, 4), channels=8, rng=rng)
+>>> model = residual_network(4, channels=8, rng=rng)
 >>> loss, optimiser = SoftmaxCrossEntropy(), SGD(model.parameters(), lr=0.01)
 >>> images, labels = rng.normal(size=(20, 1, 8, 8)).astype("float32"), rng.integers(0, 10, 20)
 >>> before = loss.forward(model.forward(images), labels)
@@ -20,14 +19,14 @@ from refconv.nn.data import DataError, Split, load_dataset, load_digits_split
 from refconv.nn.dropout import Dropout
 from refconv.nn.layers import ChannelShuffle, Conv, Flatten, Linear, ReLU, Scale, Tanh
 from refconv.nn.loss import SoftmaxCrossEntropy
-from refconv.nn.memory import keep_memory
+from refconv.nn.malloc import keep_memory
 from refconv.nn.models import alexnet, alexnet_towers, lenet5, residual_network, tower_state
 from refconv.nn.normalisation import BatchNorm, LocalResponseNorm
 from refconv.nn.optim import SGD
 from refconv.nn.pooling import AvgPool, MaxPool
 from refconv.nn.schedule import parse_schedule
 from refconv.nn.towers import Towers
-from refconv.nn.training import Recipe, Step, Trained, Trainer, accuracy, fit, train_classifier
+from refconv.nn.training import Recipe, Step, Trainer, accuracy
 
 __all__ = [
     "SGD",
@@ -55,12 +54,10 @@ __all__ = [
     "Step",
     "Tanh",
     "Towers",
-    "Trained",
     "Trainer",
     "accuracy",
     "alexnet",
     "alexnet_towers",
-    "fit",
     "keep_memory",
     "lenet5",
     "load_checkpoint",
@@ -70,5 +67,4 @@ __all__ = [
     "residual_network",
     "save_checkpoint",
     "tower_state",
-    "train_classifier",
 ]

@@ -409,7 +409,7 @@ def check_channels(layer: Layer, x: Array, channels: int | None = None) -> None:
 def check_rng(rng: Any) -> np.random.Generator:
     """Return rng, or refuse it unless it is a NumPy generator."""
     if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng must be a numpy.random.Generator; got {type(rng).__name__}")
+        raise TypeError(f"rng must be a numpy.random.Generator; got {shown(rng)}")
     return rng
 
 

@@ -1,8 +1,10 @@
-"""Convolution and linear layers, and layers that act on single elements or only move them."""
+"""Convolution and linear layers, and layers that act on single elements or only move them.
+
+The layers that read windows without weights are in :mod:`refconv.nn.pooling`.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,14 +17,11 @@ from refconv.arrays import (
     device,
     elements,
     masked,
-    matmul,
     namespace_of,
-    plain,
 )
 from refconv.conv import conv, conv_backward
-from refconv.engine import is_fast, spread
 from refconv.groups import ChannelGroups
-from refconv.integers import as_bool, as_float, as_int, cut, is_sequence, per_axis
+from refconv.integers import as_bool, as_float, as_int, is_sequence, per_axis
 from refconv.nn.base import (
     Init,
     Layer,
@@ -38,6 +37,7 @@ from refconv.nn.base import (
     per_channel,
     widened,
 )
+from refconv.nn.product import product
 from refconv.shapes import Shape
 
 
@@ -121,7 +121,7 @@ class Conv(Layer):
         if not kernel:
             raise ValueError("kernel_size must have at least one spatial axis; got none")
         draw = Init(rng, xp, dtype, device)
-        bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias", -math.inf)
+        bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias")
         self.weights = [
             Parameter(name, draw.normal(shape, std))
             for name, shape in _weight_shapes(groups, c_in, c_out, kernel).items()
@@ -210,7 +210,7 @@ class Linear(Layer):
     ) -> None:
         shape = (as_int(out_features, "out_features", 1), as_int(in_features, "in_features", 1))
         draw = Init(rng, xp, dtype, device)
-        bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias", -math.inf)
+        bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias")
         self.weight = Parameter("weight", draw.normal(shape, std))
         self.bias = Parameter("bias", draw.full(shape[:1], initial_bias)) if bias else None
 
@@ -309,8 +309,8 @@ class Tanh(Layer):
     """
 
     def __init__(self, *, amplitude: float = 1.0, slope: float = 1.0) -> None:
-        self.amplitude = as_float(amplitude, "amplitude", -math.inf)
-        self.slope = as_float(slope, "slope", -math.inf)
+        self.amplitude = as_float(amplitude, "amplitude")
+        self.slope = as_float(slope, "slope")
 
     def forward(self, x: Array) -> Array:
         """Return A·tanh(S·x), of any shape."""
@@ -496,38 +496,3 @@ def _dealt(x: Array, groups: int) -> Array:
     split = xp.reshape(x, (x.shape[0], groups, per_group, *x.shape[2:]))
     exchanged = xp.permute_dims(split, (0, 2, 1, *range(3, split.ndim)))  # (N, C/G, G, …)
     return xp.reshape(exchanged, x.shape, copy=True)
-
-
-BLOCK_MULTIPLY_ADDS = 2**26
-"""Target size of a block of a matrix product: milliseconds on one core, much more than starting a thread takes."""
-
-SMALL_MULTIPLY_ADDS = 2**17
-"""Up to this size BLAS starts no threads of its own, so its threads need no limit."""
-
-
-def product(a: Array, b: Array) -> Array:
-    """Return the matrix product a·b: (M, K), (K, N) -> (M, N), on NumPy in blocks spread over threads.
-
-    The shape alone determines the blocks: blocks of rows if the result is taller than wide, else of columns. Each block
-    is one product on one thread. So any number of workers gives the same bits.
-    """
-    xp = array_namespace(a, b)
-    if not is_fast(xp):
-        return matmul(xp, a, b)
-    a, b = plain(a), plain(b)
-    rows, columns = a.shape[0], b.shape[1]
-    long, short = max(rows, columns), min(rows, columns)
-    if long * short * a.shape[1] <= SMALL_MULTIPLY_ADDS:
-        return matmul(xp, a, b)
-    length = max(1, BLOCK_MULTIPLY_ADDS // (short * a.shape[1]))
-    y = xp.empty((rows, columns), dtype=xp.result_type(a, b))
-
-    def work(part: slice) -> None:
-        if rows > columns:
-            matmul(xp, a[part, :], b, out=y[part, :])
-        else:
-            matmul(xp, a, b[:, part], out=y[:, part])
-
-    block_bytes = (min(length, long) * (short + a.shape[1]) + short * a.shape[1]) * a.dtype.itemsize
-    spread(xp, work, cut(long, length), block_bytes)
-    return y

@@ -89,9 +89,8 @@ class LocalResponseNorm(Layer):
         sizes: Sequence[int] | None = None,
     ) -> None:
         self.size = as_int(size, "size", 1)
-        self.k, self.alpha, self.beta = as_float(k, "k", 0), as_float(alpha, "alpha", 0), as_float(beta, "beta", 0)
-        if not self.k:
-            raise ValueError("k must be more than 0, since channels of zeros would divide by k; got 0")
+        self.k = as_float(k, "k", above=0)  # channels of zeros divide by it
+        self.alpha, self.beta = as_float(alpha, "alpha", 0), as_float(beta, "beta", 0)
         self.divide_by_size = as_bool(divide_by_size, "divide_by_size")
         if sizes is not None and not is_sequence(sizes):
             raise TypeError(f"sizes must be a sequence of integers; got {sizes!r}")
@@ -235,11 +234,9 @@ class BatchNorm(Layer):
         device: Any = None,
     ) -> None:
         shape = (as_int(channels, "channels", 1),)
-        self.momentum, self.eps = as_float(momentum, "momentum", 0), as_float(eps, "eps", 0)
+        self.momentum, self.eps = as_float(momentum, "momentum", 0), as_float(eps, "eps", above=0)
         if self.momentum > 1:
             raise ValueError(f"momentum must be from 0 to 1; got {self.momentum}")
-        if not self.eps:
-            raise ValueError("eps must be more than 0; got 0")
         place = Place(xp, dtype, device)
         self.weight, self.bias = Parameter("weight", place.full(shape, 1)), Parameter("bias", place.full(shape, 0))
         self.running_mean, self.running_var = place.full(shape, 0), place.full(shape, 1)

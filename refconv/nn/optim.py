@@ -69,7 +69,7 @@ class SGD:
             raise ValueError("parameters must contain at least one Parameter; got none")
         if len(set(map(id, self.parameters))) < len(self.parameters):
             raise ValueError("parameters must be distinct; one was given twice")
-        self.lr = _positive(lr)
+        self.lr = as_float(lr, "lr", above=0)
         self.momentum = as_float(momentum, "momentum", 0, 1)
         self.weight_decay = as_float(weight_decay, "weight_decay", 0)
         self.velocities = [
@@ -84,7 +84,7 @@ class SGD:
         ValueError, TypeError
             If `lr` is not a number > 0.
         """
-        lr = _positive(lr)
+        lr = as_float(lr, "lr", above=0)
         if lr != self.lr:
             self.velocities = [lr / self.lr * velocity for velocity in self.velocities]
             self.lr = lr
@@ -136,10 +136,3 @@ class SGD:
 
         spread_rows(xp, work, elements(w.shape), 6 * item_bytes(dtype_of(w)))
         return xp.reshape(new_w, w.shape), xp.reshape(new_velocity, w.shape)
-
-
-def _positive(lr: float) -> float:
-    number = as_float(lr, "lr", 0)
-    if not number:
-        raise ValueError("lr must be more than 0; got 0")
-    return number

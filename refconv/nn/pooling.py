@@ -88,9 +88,10 @@ class _Pool(Layer):
     def __init__(
         self,
         kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None,
-        padding: int | Sequence[int],
-        ceil_mode: bool,
+        stride: int | Sequence[int] | None = None,
+        *,
+        padding: int | Sequence[int] = 0,
+        ceil_mode: bool = False,
     ) -> None:
         self.kernel_size, self.padding = kernel_size, padding
         self.stride = kernel_size if stride is None else stride
@@ -179,16 +180,6 @@ class MaxPool(_Pool):
     >>> layer.backward(np.array([[[10., 1.]]]))
     array([[[ 0.,  0., 11.,  0.,  0.]]])
     """
-
-    def __init__(
-        self,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] | None = None,
-        *,
-        padding: int | Sequence[int] = 0,
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, ceil_mode)
 
     def forward(self, x: Array) -> Array:
         """Return the maximum of each window: (N, C, D1, …, Dd) -> (N, C, o1, …, od)."""
@@ -301,7 +292,7 @@ class AvgPool(_Pool):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, ceil_mode)
+        super().__init__(kernel_size, stride, padding=padding, ceil_mode=ceil_mode)
         self.count_include_pad = as_bool(count_include_pad, "count_include_pad")
 
     def forward(self, x: Array) -> Array:

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refconv.arrays import Array, array_namespace, device, dtype_of, to_numpy
-from refconv.integers import as_float, as_int, cut, shown
-from refconv.nn.base import Layer
-from refconv.nn.data import Split
+from refconv.integers import as_int, cut, shown
+from refconv.nn.base import Layer, check_rng
 from refconv.nn.loss import SoftmaxCrossEntropy
 from refconv.nn.optim import SGD
 from refconv.nn.schedule import Schedule, parse_schedule
 from refconv.padding import pad, runs
-from refconv.shapes import check_shape
-
-Progress = Callable[[int, float], object]
-"""Called after each epoch with its number, from 1, and its mean loss."""
 
 
 class Step(NamedTuple):
-    """The figures that :meth:`Trainer.steps` yields after each step."""
+    """The figures that a :class:`Trainer` yields after each step."""
 
     number: int
     """Number of steps done, from 1."""
@@ -41,7 +35,9 @@ class Step(NamedTuple):
 
 
 class Trainer:
-    """Training that can stop after any step and resume later from its state, with the same result.
+    """Training by ``for step in trainer``; it can stop after any step and resume from its state, with the same result.
+
+    Each step is forward, loss, backward, and the optimiser's step.
 
     Parameters
     ----------
@@ -75,11 +71,6 @@ class Trainer:
     step_count, steps_per_epoch : int
         Total number of steps, and steps per epoch.
 
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is wrong.
-
     Examples
     --------
     >>> import numpy as np
@@ -89,7 +80,7 @@ class Trainer:
     >>> model = Linear(4, 2, rng=rng, dtype="float64")
     >>> optimiser = SGD(model.parameters(), lr=0.5)
     >>> trainer = Trainer(model, images, labels, optimiser=optimiser, epochs=3, batch_size=3, rng=rng)
-    >>> [(step.number, step.epoch, step.images) for step in trainer.steps()]
+    >>> [(step.number, step.epoch, step.images) for step in trainer]
     [(1, 1, 3), (2, 1, 1), (3, 2, 3), (4, 2, 1), (5, 3, 3), (6, 3, 1)]
     """
 
@@ -112,8 +103,6 @@ class Trainer:
         epochs, self._batch_size = as_int(epochs, "epochs", 0), as_int(batch_size, "batch_size", 1)
         if not isinstance(optimiser, SGD):
             raise TypeError(f"optimiser must be an SGD; got {shown(optimiser)}")
-        if not isinstance(rng, np.random.Generator):
-            raise TypeError(f"rng must be a numpy.random.Generator; got {shown(rng)}")
         self._shift = as_int(shift, "shift", 0)
         if self._shift and images.ndim < 3:
             raise ValueError(f"shift={shift} needs images with spatial axes, (N, C, D1, …); got {tuple(images.shape)}")
@@ -121,7 +110,7 @@ class Trainer:
             raise ValueError(f"shift must be at most the size of the images, {tuple(images.shape[2:])}; got {shift}")
         self.model, self.optimiser = model.train(), optimiser
         self._images, self._labels, self._schedule, self._lr = images, labels, schedule, optimiser.lr
-        self._generators = {"order": rng, **(generators or {})}
+        self._generators = {"order": check_rng(rng), **(generators or {})}
         self._loss = SoftmaxCrossEntropy()
         self._batches = cut(self._count, self._batch_size)
         self.steps_per_epoch = len(self._batches)
@@ -129,8 +118,8 @@ class Trainer:
         self._order = np.zeros(0, "int64")  # the order in the current epoch, drawn at its first step
         self._epoch_loss, self._epoch_right = 0.0, 0  # sums over the epoch's images so far
 
-    def steps(self) -> Iterator[Step]:
-        """Take the remaining steps: forward, loss, backward, step. Yield after each; you may stop at any time."""
+    def __iter__(self) -> Iterator[Step]:
+        """Take the remaining steps, and yield after each."""
         while self.step < self.step_count:
             yield self._take()
 
@@ -183,6 +172,9 @@ class Trainer:
     def load_state(self, arrays: Mapping[str, np.ndarray[Any, Any]], meta: Mapping[str, Any]) -> None:
         """Restore a state returned by :meth:`state` of a trainer with the same arguments.
 
+        A state of another training is refused; the numbers within a state are trusted, as a checkpoint's checksum
+        proves them.
+
         Raises
         ------
         ValueError, TypeError
@@ -193,94 +185,21 @@ class Trainer:
         wanted |= {f"velocity.{i}" for i in range(len(self.optimiser.velocities))}
         if wanted != arrays.keys() or meta.keys() != _META:
             raise ValueError("the state belongs to another model or another training: its arrays differ")
-        step, lr = as_int(meta["step"], "step", 0, self.step_count), as_float(meta["lr"], "lr", 0)
-        if not lr:
-            raise ValueError("lr must be more than 0; got 0")
-        epoch_loss = as_float(meta["epoch_loss"], "epoch_loss", 0)
-        epoch_right = as_int(meta["epoch_right"], "epoch_right", 0, self._count)
-        order = arrays["order"]
-        if order.dtype != np.dtype("int64") or order.ndim != 1:
-            raise ValueError(f"order must be an int64 array with one axis; got {order.dtype} of shape {order.shape}")
-        if step:
-            if len(order) != self._count:
-                raise ValueError(f"the state must come from training on {self._count} images; got {len(order)}")
-            if not np.array_equal(np.sort(order), np.arange(self._count)):
-                raise ValueError(f"order must contain each of 0 … {self._count - 1} once")
-        velocities = []
-        for i, velocity in enumerate(self.optimiser.velocities):
-            found = arrays[f"velocity.{i}"]
-            check_shape(f"velocity.{i}", found.shape, tuple(velocity.shape), "the shape of its parameter")
-            if str(found.dtype) != dtype_of(velocity):
-                raise TypeError(
-                    f"velocity.{i} must have the data type of its parameter, {dtype_of(velocity)}; got {found.dtype}"
-                )
-            velocities.append(xp.asarray(found, device=device(velocity), copy=True))
+        step, order = as_int(meta["step"], "step", 0, self.step_count), arrays["order"]
+        if step and len(order) != self._count:
+            raise ValueError(f"the state must come from training on {self._count} images; got {len(order)}")
+        velocities = [
+            xp.asarray(arrays[f"velocity.{i}"], device=device(velocity), copy=True)
+            for i, velocity in enumerate(self.optimiser.velocities)
+        ]
         for path, current in self.model.state().items():
             state[path] = xp.asarray(arrays[f"model.{path}"], device=device(current))
         _set_generators(copy.deepcopy(self._generators), meta["generators"])  # on copies first: it may fail halfway
-        self.model.load_state(state)
-        self.optimiser.lr, self.optimiser.velocities = lr, velocities
-        self.step, self._order = step, arrays["order"]
-        self._epoch_loss, self._epoch_right = epoch_loss, epoch_right
+        self.model.load_state(state)  # refuses a state of another model, whose velocities would not fit either
+        self.optimiser.lr, self.optimiser.velocities = meta["lr"], velocities
+        self.step, self._order = step, order
+        self._epoch_loss, self._epoch_right = meta["epoch_loss"], meta["epoch_right"]
         _set_generators(self._generators, meta["generators"])
-
-
-def fit(
-    model: Layer,
-    images: Array,
-    labels: Array,
-    *,
-    epochs: int,
-    batch_size: int,
-    optimiser: SGD,
-    rng: np.random.Generator,
-    progress: Progress | None = None,
-) -> list[float]:
-    """Train a classifier: forward, loss, backward, step, for each batch of each epoch.
-
-    Parameters
-    ----------
-    model : Layer
-        Returns logits (N, K).
-    images : array (N, …)
-        Inputs of the model.
-    labels : integer array (N,)
-        Classes 0 … K−1, of the same array module.
-    epochs : int
-        Number of passes through all images, each in a new order.
-    batch_size : int
-        Images per step; the last batch of an epoch may be smaller.
-    optimiser : SGD
-        The optimiser of the model's parameters.
-    rng : numpy.random.Generator
-        Draws the order of the images; a state gives the same order on every array module.
-    progress : callable (epoch, loss), optional
-        Called after each epoch with its number, from 1, and its mean loss. It may change ``optimiser.lr``.
-
-    Returns
-    -------
-    list of float
-        The mean loss of each epoch, computed before each step.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is wrong.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from refconv.nn import SGD, Linear, fit
-    >>> rng = np.random.default_rng(0)
-    >>> images = rng.normal(size=(64, 2))
-    >>> labels = (images[:, 0] > images[:, 1]).astype("int64")
-    >>> model = Linear(2, 2, rng=rng, dtype="float64")
-    >>> losses = fit(model, images, labels, epochs=5, batch_size=16, optimiser=SGD(model.parameters(), 0.1), rng=rng)
-    >>> losses[-1] < losses[0]
-    True
-    """
-    trainer = Trainer(model, images, labels, optimiser=optimiser, epochs=epochs, batch_size=batch_size, rng=rng)
-    return _epochs(trainer, progress)
 
 
 def accuracy(model: Layer, images: Array, labels: Array, *, batch_size: int = 256) -> float:
@@ -289,7 +208,7 @@ def accuracy(model: Layer, images: Array, labels: Array, *, batch_size: int = 25
     Parameters
     ----------
     model, images, labels
-        As for :func:`fit`.
+        As for :class:`Trainer`.
     batch_size : int
         Images per forward pass. It changes the result by rounding at most.
 
@@ -297,11 +216,6 @@ def accuracy(model: Layer, images: Array, labels: Array, *, batch_size: int = 25
     -------
     float
         From 0 to 1.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is wrong.
 
     Examples
     --------
@@ -415,66 +329,6 @@ def to_model(model: Layer, images: Array, labels: Array) -> tuple[Array, Array]:
     return xp.asarray(images.astype(dtype_of(weight)), device=where), xp.asarray(labels, device=where)
 
 
-class Trained(NamedTuple):
-    """The results of :func:`train_classifier`."""
-
-    losses: list[float]
-    """Mean training loss of each epoch."""
-    test_accuracy: float
-    """Fraction of the test images classified correctly, from 0 to 1."""
-    seconds: float
-    """Wall time of the training, without the test."""
-
-
-def train_classifier(
-    model: Layer,
-    data: Split,
-    recipe: Recipe | None = None,
-    *,
-    rng: np.random.Generator,
-    progress: Progress | None = None,
-) -> Trained:
-    """Train a classifier on a data set, and test it.
-
-    Parameters
-    ----------
-    model : Layer
-        Returns logits for the data's classes.
-    data : Split
-        For instance from :func:`load_digits_split`.
-    recipe : Recipe, optional
-        Settings of the training. Default: ``Recipe()``.
-    rng : numpy.random.Generator
-        Draws the order of the training images.
-    progress : callable (epoch, loss), optional
-        Called after each epoch.
-
-    Returns
-    -------
-    Trained
-        ``(losses, test_accuracy, seconds)``.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is wrong.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from refconv.nn import load_digits_split, residual_network, train_classifier
-    >>> rng = np.random.default_rng(0)
-    >>> model = residual_network(lambda c_in, c_out: 4, rng=rng)
-    >>> train_classifier(model, load_digits_split(), rng=rng).test_accuracy > 0.95   # doctest: +SKIP
-    True
-    """
-    trainer = (recipe or Recipe()).trainer(model, data.train_images, data.train_labels, rng=rng)
-    started = time.perf_counter()
-    losses = _epochs(trainer, progress)
-    seconds = time.perf_counter() - started
-    return Trained(losses, accuracy(model, *to_model(model, data.test_images, data.test_labels)), seconds)
-
-
 _META = {"step", "lr", "epoch_loss", "epoch_right", "generators"}
 """The entries of a state other than arrays."""
 
@@ -491,17 +345,6 @@ def _set_generators(generators: Mapping[str, np.random.Generator], states: Any) 
             raise ValueError(
                 f"generators[{name!r}] must be the state of a {kind}; got {shown(states[name])}"
             ) from error
-
-
-def _epochs(trainer: Trainer, progress: Progress | None) -> list[float]:
-    """Take all steps; return the mean loss of each epoch."""
-    losses = []
-    for step in trainer.steps():
-        if step.ends_epoch:
-            losses.append(step.loss)
-            if progress is not None:
-                progress(step.epoch, step.loss)
-    return losses
 
 
 def _count_right(logits: Array, labels: Array) -> int:

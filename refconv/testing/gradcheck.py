@@ -129,9 +129,7 @@ def gradcheck(
         if not callable(value):
             raise TypeError(f"{name} must be callable; got {shown(value)}")
     arrays = _check_inputs(inputs)
-    step = as_float(step, "step", 0.0, 1.0)
-    if step == 0:
-        raise ValueError("step must be greater than 0")
+    step = as_float(step, "step", above=0, below=1)
     count, seed = as_int(max_elements, "max_elements", 1), as_int(seed, "seed", 0)
     rng = np.random.default_rng(seed)
     with np.errstate(all="ignore"):  # steps may leave the function's domain; a result that is not finite tells

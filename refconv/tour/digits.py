@@ -10,40 +10,27 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 import refconv
 from refconv.arrays import Namespace, elements
-from refconv.groups import ChannelGroups, logarithmic_groups, uniform_groups
-from refconv.nn import Recipe, Split, Trained, load_digits_split, residual_network, train_classifier
+from refconv.cost import GroupSpec, parse_groups
+from refconv.nn import Recipe, Split, accuracy, load_digits_split, residual_network
+from refconv.nn.training import to_model
 from refconv.progress import Advance
 
 CHANNELS = 32
 
-
-@dataclass(frozen=True)
-class Grouping:
-    """A way to group the channels, by name."""
-
-    name: str
-    kind: str
-    n: int
-
-    def build(self, c_in: int, c_out: int) -> ChannelGroups:
-        """Return the groups for a layer of c_in input and c_out output channels."""
-        make = logarithmic_groups if self.kind == "logarithmic" else uniform_groups
-        return make(c_in, c_out, self.n)
-
-
 # Equal n would compare unequal numbers of weights: three logarithmic groups keep 37.5 % of them, which lies between
 # two uniform groups (50 %) and four (25 %).
-GROUPINGS = (
-    Grouping("dense", "dense", 1),
-    Grouping("uniform, n=2", "uniform", 2),
-    Grouping("logarithmic, n=3", "logarithmic", 3),
-    Grouping("uniform, n=4", "uniform", 4),
-)
+GROUPINGS = {
+    "dense": parse_groups("dense"),
+    "uniform, n=2": parse_groups("uniform:2"),
+    "logarithmic, n=3": parse_groups("log:3"),
+    "uniform, n=4": parse_groups("uniform:4"),
+}
 
 
 @dataclass(frozen=True)
@@ -155,8 +142,8 @@ def run_digits(
     # Layers of this size cost less to compute than to hand to threads.
     with refconv.set_workers(1):
         epochs, data = _affordable(xp, planned, plan)
-        accuracies: dict[str, list[float]] = {grouping.name: [] for grouping in GROUPINGS}
-        seconds: dict[str, list[float]] = {grouping.name: [] for grouping in GROUPINGS}
+        accuracies: dict[str, list[float]] = {name: [] for name in GROUPINGS}
+        seconds: dict[str, list[float]] = {name: [] for name in GROUPINGS}
         parameters = {}
         started, budget_reached = time.perf_counter(), False
         for count in range(plan.seeds):
@@ -164,12 +151,13 @@ def run_digits(
             if count >= 2 and elapsed * (count + 1) / count > plan.seconds:
                 budget_reached = True
                 break
-            for grouping in GROUPINGS:
-                parameters[grouping.name], trained = _train(xp, grouping, data, epochs, seed + count)
-                accuracies[grouping.name].append(trained.test_accuracy)
-                seconds[grouping.name].append(trained.seconds)
+            for name, groups in GROUPINGS.items():
+                trained = _train(xp, groups, data, epochs, seed + count)
+                parameters[name] = trained.parameters
+                accuracies[name].append(trained.test_accuracy)
+                seconds[name].append(trained.seconds)
                 if advance is not None:
-                    advance(1, f"seed {seed + count}, {grouping.name}")
+                    advance(1, f"seed {seed + count}, {name}")
     networks = tuple(
         NetworkResult(name, parameters[name], tuple(accuracies[name]), statistics.median(seconds[name]))
         for name in accuracies
@@ -184,12 +172,23 @@ def run_digits(
     )
 
 
-def _train(xp: Namespace, grouping: Grouping, data: Split, epochs: int, seed: int) -> tuple[int, Trained]:
-    """Return the number of parameters of one network, and what its training reached."""
+class _Trained(NamedTuple):
+    parameters: int
+    test_accuracy: float
+    seconds: float
+
+
+def _train(xp: Namespace, groups: GroupSpec, data: Split, epochs: int, seed: int) -> _Trained:
+    """Train and test one network; `seconds` is the time of the training without the test."""
     rng = np.random.default_rng(seed)
-    model = residual_network(grouping.build, channels=CHANNELS, rng=rng, xp=xp)
-    trained = train_classifier(model, data, Recipe(epochs=epochs), rng=rng)
-    return sum(elements(parameter.value.shape) for parameter in model.parameters()), trained
+    model = residual_network(groups.build, channels=CHANNELS, rng=rng, xp=xp)
+    parameters = sum(elements(parameter.value.shape) for parameter in model.parameters())
+    trainer = Recipe(epochs=epochs).trainer(model, data.train_images, data.train_labels, rng=rng)
+    started = time.perf_counter()
+    for _ in trainer:
+        pass
+    seconds = time.perf_counter() - started
+    return _Trained(parameters, accuracy(model, *to_model(model, data.test_images, data.test_labels)), seconds)
 
 
 def _affordable(xp: Namespace, data: Split, plan: Plan) -> tuple[int, Split]:
@@ -199,7 +198,7 @@ def _affordable(xp: Namespace, data: Split, plan: Plan) -> tuple[int, Split]:
     """
 
     def train(part: Split) -> float:
-        return sum(_train(xp, grouping, part, 1, 0)[1].seconds for grouping in GROUPINGS)
+        return sum(_train(xp, groups, part, 1, 0).seconds for groups in GROUPINGS.values())
 
     train(_part(data, 32))  # the first step of each network also sets things up
     measured = 128

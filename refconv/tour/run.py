@@ -14,7 +14,6 @@ from typing import Any
 
 import refconv
 from refconv.arrays import Array, Namespace, device
-from refconv.groups import ChannelGroups, uniform_groups
 from refconv.progress import Reporter
 from refconv.settings import cores
 
@@ -284,10 +283,7 @@ def _connectivity(results: dict[str, Any], reporter: Reporter) -> dict[str, byte
     from refconv.tour import figures
     from refconv.tour.digits import CHANNELS, GROUPINGS
 
-    kinds: list[tuple[str, ChannelGroups]] = [
-        ("dense", uniform_groups(CHANNELS, CHANNELS, 1)),
-        *((grouping.name, grouping.build(CHANNELS, CHANNELS)) for grouping in GROUPINGS if grouping.n > 1),
-    ]
+    kinds = [(name, spec.build(CHANNELS, CHANNELS)) for name, spec in GROUPINGS.items()]
     with reporter.step("Connectivity: which output channel reads which input channel", 1) as advance:
         picture = figures.connectivity_figure(kinds)
         advance(1, "drawing")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from refconv.integers import as_float, as_int, cut, shown
+from refconv.integers import as_float, as_int, cut
+from refconv.nn.base import check_rng
 from refconv.nn.data.bundled import bundled_photographs
 from refconv.nn.data.folder import centre_square
 from refconv.nn.data.split import Images, needing
@@ -100,11 +101,6 @@ def augment(
     float32 array (N, 3, crop, crop)
         A new array.
 
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is wrong.
-
     References
     ----------
     A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012,
@@ -119,8 +115,7 @@ def augment(
     (2, 3, 6, 6)
     """
     _check_shape(images, "images", ("N", "C" if components is None else "3", "H", "W"))
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng must be a numpy.random.Generator; got {shown(rng)}")
+    check_rng(rng)
     count, channels, height, width = images.shape
     crop, sigma = as_int(crop, "crop", 1, min(height, width)), as_float(sigma, "sigma", 0)
     tops = rng.integers(0, height - crop + 1, count)
@@ -155,11 +150,6 @@ def ten_crops(image: Images, crop: int) -> Images:
     -------
     array (10, 3, crop, crop)
         A new array, of the dtype of `image`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is wrong.
 
     Examples
     --------
@@ -210,8 +200,6 @@ class PhotographCrops:
     ------
     ImportError
         If scikit-learn, scikit-image or Pillow is not installed.
-    ValueError, TypeError
-        If an argument is wrong.
 
     References
     ----------
@@ -256,15 +244,8 @@ class PhotographCrops:
         -------
         images : float32 array (size, 3, crop, crop)
         labels : int64 array (size,)
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument is wrong.
         """
-        size, rng = as_int(size, "size", 1), self._rng if rng is None else rng
-        if not isinstance(rng, np.random.Generator):
-            raise TypeError(f"rng must be a numpy.random.Generator; got {shown(rng)}")
+        size, rng = as_int(size, "size", 1), self._rng if rng is None else check_rng(rng)
         labels = rng.integers(0, len(self.classes), size)
         return augment(self.images[labels], rng, crop=self.crop, components=self.components), labels
 

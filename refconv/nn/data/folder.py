@@ -64,9 +64,7 @@ def load_folder(folder: str | os.PathLike[str], *, side: int = 32, test_fraction
     ('cat', 'dog')
     """
     side, seed = as_int(side, "side", 1, _LARGEST), as_int(seed, "seed", 0)
-    test_fraction = as_float(test_fraction, "test_fraction", 0, 1)
-    if not test_fraction:
-        raise ValueError("test_fraction must be greater than 0; got 0.0")
+    test_fraction = as_float(test_fraction, "test_fraction", above=0, below=1)
     folder = Path(folder)
     with reading(folder):
         files = _classes(folder)

@@ -31,12 +31,8 @@ def load_textures_split(
 
     Parameters
     ----------
-    seed : int
-        Determines blocks, places and mirror images; the same seed gives the same split.
-    patch : int
-        Height and width of the patches.
-    train_per_class, test_per_class : int
-        Number of patches per class for training and testing.
+    seed, patch, train_per_class, test_per_class : int
+        As for :func:`cut_patches`.
 
     Returns
     -------
@@ -47,8 +43,6 @@ def load_textures_split(
     ------
     ImportError
         If scikit-image is not installed.
-    ValueError, TypeError
-        If an argument is wrong, or `patch` is too large to leave two blocks in an image.
 
     Examples
     --------
@@ -71,12 +65,8 @@ def load_photographs_split(
 
     Parameters
     ----------
-    seed : int
-        Determines blocks, places and mirror images; the same seed gives the same split.
-    patch : int
-        Height and width of the patches.
-    train_per_class, test_per_class : int
-        Number of patches per class for training and testing.
+    seed, patch, train_per_class, test_per_class : int
+        As for :func:`cut_patches`.
 
     Returns
     -------
@@ -87,8 +77,6 @@ def load_photographs_split(
     ------
     ImportError
         If scikit-learn or scikit-image is not installed.
-    ValueError, TypeError
-        If an argument is wrong, or `patch` is too large to leave two blocks in an image.
 
     Examples
     --------
@@ -120,9 +108,11 @@ def cut_patches(
     images : mapping of str to array (H, W) or (H, W, C)
         One image per class, grey or with C channels, all with the same dtype and C.
     seed : int
-        Determines blocks, places and mirror images.
-    patch, train_per_class, test_per_class : int
-        As for :func:`load_textures_split`.
+        Determines blocks, places and mirror images; the same seed gives the same split.
+    patch : int
+        Height and width of the patches.
+    train_per_class, test_per_class : int
+        Number of patches per class for training and testing.
 
     Returns
     -------

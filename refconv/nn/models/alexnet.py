@@ -165,11 +165,6 @@ def alexnet_towers(
     Towers
         (N, c_in, side, side) -> (N, classes) logits, in five segments: conv1 … pool2, conv3 … pool5, fc6, fc7, fc8.
 
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is wrong.
-
     References
     ----------
     A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS

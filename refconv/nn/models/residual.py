@@ -11,12 +11,12 @@ from refconv.arrays import Namespace
 from refconv.integers import as_int
 from refconv.nn.base import Layer, Residual, Sequential
 from refconv.nn.layers import Conv, Flatten, Linear, ReLU
-from refconv.nn.models.grouping import Grouping
+from refconv.nn.models.grouping import Grouping, as_grouping
 from refconv.nn.pooling import MaxPool
 
 
 def residual_network(
-    groups: Grouping,
+    groups: int | str | Grouping = "log:3",
     *,
     channels: int = 32,
     blocks: int = 2,
@@ -52,8 +52,9 @@ def residual_network(
 
     Parameters
     ----------
-    groups : callable (c_in, c_out) -> int or ChannelGroups
-        Chooses the groups of each block's convolution; it is called with ``(channels, channels)``.
+    groups : int, str, or callable (c_in, c_out) -> int or ChannelGroups
+        Groups of each block's convolution: a number, a word for :func:`refconv.cost.parse_groups`, or a function that
+        chooses them, called with ``(channels, channels)``.
     channels : int
         Channels of every convolution.
     blocks : int
@@ -81,17 +82,15 @@ def residual_network(
     Examples
     --------
     >>> import numpy as np
-    >>> from refconv import logarithmic_groups
     >>> from refconv.nn import residual_network
-    >>> def log3(c_in, c_out):
-    ...     return logarithmic_groups(c_in, c_out, 3)
-    >>> model = residual_network(log3, side=16, rng=np.random.default_rng(0))
+    >>> model = residual_network("log:3", side=16, rng=np.random.default_rng(0))
     >>> list(model.children())
     ['conv', 'relu', 'pool1', 'block1a', 'block1b', 'pool2', 'block2a', 'block2b', 'last', 'flatten', 'linear']
     >>> model.forward(np.zeros((5, 1, 16, 16), dtype="float32")).shape
     (5, 10)
     """
     where: dict[str, Any] = {"rng": rng, "xp": xp, "dtype": dtype, "device": device}
+    grouping = as_grouping(groups)
     blocks, side = as_int(blocks, "blocks", 0, 26), as_int(side, "side", 4)
     layers: dict[str, Layer] = {"conv": Conv(c_in, channels, 3, padding=1, **where), "relu": ReLU()}
     stage = 0
@@ -99,7 +98,7 @@ def residual_network(
         stage, side = stage + 1, side // 2
         layers[f"pool{stage}"] = MaxPool(2)
         for letter in string.ascii_lowercase[:blocks]:
-            grouped = Conv(channels, channels, 3, groups=groups(channels, channels), padding=1, std=0.0, **where)
+            grouped = Conv(channels, channels, 3, groups=grouping(channels, channels), padding=1, std=0.0, **where)
             layers[f"block{stage}{letter}"] = Residual(relu=ReLU(), conv=grouped)
     layers |= {"last": ReLU(), "flatten": Flatten()}
     layers["linear"] = Linear(channels * side * side, classes, std=0.01, **where)

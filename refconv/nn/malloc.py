@@ -1,4 +1,4 @@
-"""Reuse of memory from one training step to the next."""
+"""A setting of glibc's malloc: memory is reused from one training step to the next."""
 
 from __future__ import annotations
 

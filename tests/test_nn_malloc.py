@@ -47,7 +47,7 @@ def test_kept_memory_is_not_taken_anew() -> None:
 
 
 def test_where_the_c_library_has_no_such_function_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    from refconv.nn import keep_memory, memory
+    from refconv.nn import keep_memory, malloc
 
     def nothing(name: object) -> object:
         return object()
@@ -56,5 +56,5 @@ def test_where_the_c_library_has_no_such_function_nothing_happens(monkeypatch: p
         raise TypeError("a library must be named")
 
     for library in (nothing, windows):
-        monkeypatch.setattr(memory.ctypes, "CDLL", library)
+        monkeypatch.setattr(malloc.ctypes, "CDLL", library)
         assert keep_memory() is False

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from refconv.arrays import Namespace
-from refconv.cost import parse_groups
 from refconv.integers import shown
 from refconv.nn import Layer, Recipe, alexnet, lenet5, residual_network
 
 
 @dataclass(frozen=True)
-class Model:
+class Trainable:
     """A network that can be trained by name.
 
     Attributes
@@ -40,17 +39,17 @@ class Model:
 
 
 def _residual(groups: str, *, dropout_rng: np.random.Generator, **arguments: Any) -> Layer:
-    return residual_network(parse_groups(groups).build, **arguments)
+    return residual_network(groups, **arguments)
 
 
 def _lenet5(groups: str, *, dropout_rng: np.random.Generator, **arguments: Any) -> Layer:
     return lenet5(groups, **arguments)
 
 
-MODELS = {
-    "residual": Model(_residual, "log:3", ("channels", "blocks"), None, Recipe()),
-    "lenet5": Model(_lenet5, "table", (), 32, Recipe(epochs=10, batch_size=16, schedule="cosine", shift=2)),
-    "alexnet": Model(
+TRAINABLE = {
+    "residual": Trainable(_residual, "log:3", ("channels", "blocks"), None, Recipe()),
+    "lenet5": Trainable(_lenet5, "table", (), 32, Recipe(epochs=10, batch_size=16, schedule="cosine", shift=2)),
+    "alexnet": Trainable(
         alexnet,
         "2",
         ("width",),
@@ -62,17 +61,17 @@ MODELS = {
 """Every network by name."""
 
 
-def find_model(name: str) -> Model:
-    """Return a network of `MODELS` by name.
+def find_model(name: str) -> Trainable:
+    """Return a network of `TRAINABLE` by name.
 
     Raises
     ------
     ValueError
         If no network has that name.
     """
-    if name not in MODELS:
-        raise ValueError(f"model must be one of {', '.join(MODELS)}; got {shown(name)}")
-    return MODELS[name]
+    if name not in TRAINABLE:
+        raise ValueError(f"model must be one of {', '.join(TRAINABLE)}; got {shown(name)}")
+    return TRAINABLE[name]
 
 
 def build_model(
@@ -87,12 +86,12 @@ def build_model(
     dropout_rng: np.random.Generator,
     xp: Namespace,
 ) -> Layer:
-    """Return a network of `MODELS`, new and untrained.
+    """Return a network of `TRAINABLE`, new and untrained.
 
     Parameters
     ----------
     name : str
-        A key of `MODELS`.
+        A key of `TRAINABLE`.
     groups : str
         See :func:`refconv.cost.parse_groups`.
     options : dict

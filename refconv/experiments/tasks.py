@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 import refconv
-from refconv.cost import parse_groups
 from refconv.experiments.widths import Network
 from refconv.nn import Recipe, Split, Trainer, accuracy, residual_network
 from refconv.nn.data import load_dataset
@@ -76,7 +75,7 @@ def trainer_of(task: Task, data: Split) -> Trainer:
     settings, network, seed = task
     rng, order = np.random.default_rng(seed).spawn(2)  # so that every grouping sees the images in the same order
     model = residual_network(
-        parse_groups(network.groups).build,
+        network.groups,
         channels=network.channels,
         blocks=settings.blocks,
         **image_shape(data),
@@ -94,7 +93,7 @@ def _train(task: Task, data: Split, stopping: Callable[[], bool]) -> dict[str, A
     # Layers this small take less time to compute than to distribute to threads.
     with refconv.set_workers(1), threadpool_limits(1):
         trainer = trainer_of(task, data)
-        for step in trainer.steps():
+        for step in trainer:
             if not math.isfinite(step.loss):
                 raise CompareError(
                     f"the loss is {step.loss} at step {step.number} of {network.groups}, {network.budget:,} "
