@@ -29,8 +29,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 BOTH_ENGINES = {
     "test_arrays", "test_bounds", "test_check_refconv", "test_conv_backward", "test_conv_forward",
-    "test_conv_transpose", "test_devices", "test_errors", "test_im2col", "test_messages", "test_properties",
-    "test_textbook", "test_torch_agreement",
+    "test_conv_transpose", "test_definition", "test_devices", "test_errors", "test_im2col", "test_messages",
+    "test_properties", "test_textbook", "test_torch_agreement",
 }  # fmt: skip
 """Modules of the core: their tests run with both engines, through `backend` or, where they do not take it, `engine`."""
 

@@ -37,8 +37,8 @@ GROUPS = {
     "core": (
         ["textbook", "im2col", "padding", "conv", "engine", "settings", "shapes", "groups", "integers", "arrays",
          "cpu/*"],
-        ["im2col", "textbook", "conv_*", "errors", "groups", "properties", "arrays", "cost", "messages", "devices",
-         "integers", "settings", "cpu_*"],
+        ["im2col", "textbook", "conv_*", "definition", "errors", "groups", "properties", "arrays", "cost", "messages",
+         "devices", "integers", "settings", "cpu_*"],
     ),
     "nn": (["nn/*", "nn/models/*", "files"], ["nn*", "models", "training", "checkpoint", "files"]),
     "data": (["nn/data/*"], ["data"]),

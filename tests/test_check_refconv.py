@@ -12,8 +12,8 @@ from refconv.testing import check_conv
 from refconv.testing.checker.cases import SUPPORTS
 from refconv.testing.checker.examine import CHECKS
 
-KINDS = [(d, transposed) for transposed in (False, True) for d in (1, 2, 3)]
-KIND_IDS = [f"{d}d{'-transposed' if transposed else ''}" for d, transposed in KINDS]
+DTYPES = ("float16", "float32", "float64", "complex64", "int32")
+KINDS = [(1, "float32"), (3, "float32"), *((2, dtype) for dtype in DTYPES)]
 
 
 def pair(transposed: bool) -> tuple[Any, Any]:
@@ -30,8 +30,8 @@ def pair(transposed: bool) -> tuple[Any, Any]:
     return forward, backward
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "int32"])
-@pytest.mark.parametrize(("spatial_dims", "transposed"), KINDS, ids=KIND_IDS)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("spatial_dims", "dtype"), KINDS)
 def test_refconv_passes_its_own_checker(engine: str, spatial_dims: int, transposed: bool, dtype: str) -> None:
     supports = [word for word in SUPPORTS if transposed or word != "output_padding"]
     report = check_conv(
