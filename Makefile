@@ -21,7 +21,7 @@ tour: .venv/.tour ## set up .venv, then run `refconv tour` (ARGS="--help" lists 
 	$(BIN)/refconv tour $(ARGS)
 
 test: lint types ## set up .venv, then run every check (ARGS="-k groups" goes to pytest)
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -314,7 +314,7 @@ class Cost:
         """Return all figures, with the memory for some batch sizes, as one object that `json.dumps` can write.
 
         In "bytes", "parameters" has 12 per parameter and "activations_per_image" 8 per activation: see
-        :attr:`Memory.textbook`.
+        the ``textbook`` of :class:`Memory`.
 
         Examples
         --------

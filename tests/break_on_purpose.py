@@ -73,10 +73,10 @@ def name_of(node: Any) -> str | None:
 # name: module:function, change, file of tests
 BREAKS: dict[str, tuple[str, Change, str]] = {
     # Convolution
-    "weight not conjugated": ("conv:_conj_kernels", unwrap("conj"), "test_conv_backward"),
-    "transposed: x not conjugated": ("conv:conv_transpose_backward", unwrap("conj"), "test_conv_transpose"),
-    "groups reversed": ("conv:_to_kernels", replace("arrays", "arrays[::-1]", nth=3), "test_conv_forward"),
-    "shared channels not added": ("textbook:_onto_channels", drop("add_to"), "test_conv_backward"),
+    "weight not conjugated": ("conv:_conj_kernels", unwrap("conj"), "test_definition"),
+    "transposed: x not conjugated": ("conv:conv_transpose_backward", unwrap("conj"), "test_definition"),
+    "groups reversed": ("conv:_to_kernels", replace("arrays", "arrays[::-1]", nth=3), "test_definition"),
+    "shared channels not added": ("textbook:_onto_channels", drop("add_to"), "test_definition"),
     "results of all groups not counted": ("textbook:_cut_batch", replace("is_contiguous", True), "test_textbook"),
     "calls remembered by equality": ("shapes:_describe_once", replace(True, False), "test_errors"),
     "a view beyond the memory": ("arrays:strided", replace("c_contiguous", True), "test_conv_forward"),

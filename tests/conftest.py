@@ -65,14 +65,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     is_core = metafunc.module.__name__.rpartition(".")[2] in BOTH_ENGINES
-    if "backend" in metafunc.fixturenames:
+    left_out = {"backend": () if is_core else ("textbook",), "other_backend": NUMPY}
+    for fixture in left_out.keys() & set(metafunc.fixturenames):
         params = [
             pytest.param(found, id=name, marks=pytest.mark.skip(reason=found) if isinstance(found, str) else ())
             for name, found in metafunc.config.stash[_CHOSEN].items()
-            if is_core or name != "textbook"
+            if name not in left_out[fixture]
         ]
-        metafunc.parametrize("backend", params)
-    elif is_core and not metafunc.module.__name__.endswith("test_textbook"):  # which chooses the engine itself
+        metafunc.parametrize(fixture, params)
+    if (
+        is_core and "backend" not in metafunc.fixturenames and not metafunc.module.__name__.endswith("test_textbook")
+    ):  # which chooses the engine itself
         metafunc.fixturenames.append("engine")
         metafunc.parametrize("engine", ENGINES)
 
