@@ -1,4 +1,4 @@
-"""Files and folders that are written whole: what was there before stays until the new one is complete."""
+"""Files and folders that are written whole (what was there before stays until the new one is complete), and a lock."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ def replacing(path: Path) -> Iterator[Path]:
 def replaced_folder(folder: Path, names: Sequence[str] = ()) -> Iterator[Path]:
     """Yield a new folder to fill; at the end it takes the place of `folder`, or is removed after an exception.
 
-    With `names`, only these files of the folder are replaced, all or none, and its other files stay as they are. If
-    anything goes wrong, even an interruption between two moves, everything is as before.
+    With `names`, only these files of the folder are replaced, all or none, and its other files stay as they are. After
+    any exception, even an interruption between two moves, everything is as before. After a kill between two moves, the
+    old files are in the hidden folder beside it or, with `names`, inside it.
     """
     beside = folder if names and folder.exists() else folder.parent  # on the same disk
     stage = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", suffix=".part", dir=beside))

@@ -1,4 +1,4 @@
-"""Reading numbers, flags, steps and paddings, each defined once: the smallest parts of the validator.
+"""Reading numbers, flags, steps and paddings, each defined once, and cutting ranges into slices.
 
 The oracles of :mod:`refconv.testing` read their arguments here too. What the numbers mean, such as how much "same"
 pads, they work out for themselves.

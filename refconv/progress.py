@@ -1,4 +1,4 @@
-"""Progress of a tour, a training and a comparison: on a terminal a bar that moves, and lines everywhere.
+"""Progress of a tour, a training and a comparison: a moving bar on a terminal, and lines.
 
 What reports its progress calls a `Reporter`, an `Observer` or a `CompareObserver`, which are silent; the commands use
 the subclasses that print.

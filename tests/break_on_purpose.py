@@ -27,7 +27,7 @@ Change = Callable[[ast.AST], list[tuple[Any, str]]]
 
 
 def operation(replacement: Callable[..., str | None]) -> Callable[..., Change]:
-    """Make changes of the one node that `replacement` has a new text for or, with `nth`, of the nth such node."""
+    """Change the only node that `replacement` returns a text for; of several, `nth` picks one, counted from 1."""
 
     def make(*arguments: Any, nth: int | None = None) -> Change:
         def change(function: ast.AST) -> list[tuple[Any, str]]:
@@ -58,7 +58,7 @@ def unwrap(node: Any, name: str, argument: int = -1) -> str | None:
 
 @operation
 def replace(node: Any, old: object, new: object) -> str | None:
-    """Put another name or constant in the place of one that is read; a constant also in that of ``a.name``."""
+    """Replace a name that is read, or a constant. Of ``a.old``, a name replaces only ``old``, a constant all of it."""
     if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load) and name_of(node) == old:
         return f"{ast.unparse(node.value)}.{new}" if hasattr(node, "attr") and isinstance(new, str) else str(new)
     return repr(new) if isinstance(node, ast.Constant) and repr(node.value) == repr(old) else None
@@ -70,7 +70,7 @@ def name_of(node: Any) -> str | None:
     return getattr(node, "attr", getattr(node, "id", None))
 
 
-# name: module:function, change, file of tests
+# name: module of refconv:function (nested ones with dots), change, file of tests
 BREAKS: dict[str, tuple[str, Change, str]] = {
     # Convolution
     "weight not conjugated": ("conv:_conj_kernels", unwrap("conj"), "test_definition"),
@@ -119,7 +119,7 @@ def broken(name: str) -> tuple[Path, str]:
     path = path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
     text = (ROOT / path).read_bytes()
     node: Any = ast.parse(text)
-    for part in function.split("."):  # a function, a class or an assignment
+    for part in function.split("."):  # a function, a class or a plain assignment
         (node,) = (
             n for n in ast.walk(node) if part in (getattr(n, "name", ""), *map(name_of, getattr(n, "targets", ())))
         )

@@ -1,7 +1,7 @@
 """Mutation testing, fast: every small change that mutmut knows, against the tests, in two passes.
 
     python -m tests.mutation prepare [GROUP]      write a group's changed files, the package and the tests to mutants/
-    python -m tests.mutation quick [NAME ...]     few examples of each property: notices most changes in no time
+    python -m tests.mutation quick [NAME ...]     few examples of each property: notices most changes quickly
     python -m tests.mutation full [NAME ...]      the survivors again, with the examples and tests of the suite
     python -m tests.mutation results [STATUS]     counts of each file, and the changes of one status, with their lines
 

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole: at every moment the old one or the new one is there, and nothing else."""
+"""Files and folders that are written whole: after any exception the old one is there, and nothing else."""
 
 from __future__ import annotations
 

@@ -156,8 +156,8 @@ def test_a_state_of_another_training_is_refused_and_changes_nothing() -> None:
         return arrays, meta
 
     bad: list[tuple[str, Any]] = [
-        ("its arrays differ", ({}, before[1])),
-        ("its arrays differ", (before[0], {})),
+        ("its entries differ", ({}, before[1])),
+        ("its entries differ", (before[0], {})),
         ("step must be at most 12", broken(step=13)),
         ("on 17 images; got 3", broken(order=np.arange(3))),
         ("shape of the model's", broken(**{"model.linear.bias": np.zeros(2, "float32")})),
@@ -345,7 +345,7 @@ def test_a_checkpoint_of_something_else_is_refused(settings: TrainSettings, tmp_
     bad: list[tuple[str, dict[str, Any]]] = [
         ("not of a training", {"config": [1]}),
         ("not of a training", {"training": None}),
-        ("its arrays differ", {"training": meta["training"] | {"rate": 3}}),  # of another version
+        ("its entries differ", {"training": meta["training"] | {"rate": 3}}),  # of another version
         ("generators must contain", {"training": meta["training"] | {"generators": 3}}),
     ]
     for message, changes in bad:

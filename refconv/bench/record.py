@@ -1,4 +1,4 @@
-"""Records of measurements: how they begin, and the processes that measure, each of its own."""
+"""Records of measurements: their headers, and the separate processes that measure."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from refconv.files import replacing
 from refconv.settings import engine
 
 CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-"""Variables removed from the workers' environment, because each makes NumPy's matrix product slower."""
+"""Variables removed from the workers' environment, because each can make NumPy's matrix product slower."""
 
 
 class BenchError(Exception):
-    """A process that measures failed; the message contains the last line of its output."""
+    """A process that measures failed; the message has the last line of its standard error, or else its exit code."""
 
 
 def header(given: Namespace | None = None, packages: Sequence[str] = ("numpy",)) -> dict[str, Any]:
-    """Return the beginning of a record: when, by which command (if it is a script's), where, with which versions."""
+    """Return the header of a record: the date, the command (for a script), the machine and the versions."""
     command = {}
     if given is not None:
         command["command"] = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *options(given)])
@@ -60,7 +60,10 @@ def write(record: dict[str, Any], path: Path | None) -> None:
 
 
 def run(failure: str, *arguments: str, stderr: int | None = None) -> Any:
-    """Run Python in a process of its own, without the variables of `CLEARED`, and return the JSON that it prints."""
+    """Run Python in its own process, with this process's engine and without `CLEARED`; return the JSON that it prints.
+
+    `failure` begins the message of an error.
+    """
     command = [sys.executable, *arguments]
     done = subprocess.run(command, env=_environment(), stdout=subprocess.PIPE, stderr=stderr, text=True, check=False)
     if done.returncode:
@@ -70,7 +73,7 @@ def run(failure: str, *arguments: str, stderr: int | None = None) -> Any:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    """Start such a process, which answers on standard output what it is asked on standard input."""
+    """Start Python in the same environment; it reads requests on standard input and answers on standard output."""
     command = [sys.executable, *arguments]
     return subprocess.Popen(command, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -92,7 +95,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Return the versions of Python, of refconv and of the installed packages."""
+    """Return the versions of Python, refconv, and those of `packages` that are installed."""
     found = {"python": platform.python_version()}
     for package in ("refconv", *packages):
         try:

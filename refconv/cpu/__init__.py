@@ -7,8 +7,8 @@
     adjoint.py    scatter as a correlation with the reversed kernel
     choices.py    which of these ways a call takes: costs and thresholds
 
-docs/engine.md introduces them in four steps. Nothing outside :mod:`refconv.engine` imports this package, and nothing
-here runs for another array module.
+docs/engine.md introduces them in four steps. In the package, only :mod:`refconv.engine` imports them, and nothing here
+runs for another array module.
 """
 
 from refconv.cpu.passes import correlate, gradients, outer, scatter

@@ -1,4 +1,4 @@
-"""Training: the loop over batches, its accuracy, and a recipe for small networks."""
+"""Training: the loop over batches, the accuracy of a model, and `Recipe`, the settings of a training."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Step(NamedTuple):
     accuracy: float
     """Fraction of the epoch's images so far that were classified correctly, each before its step."""
     ends_epoch: bool
+    """Whether the step is the last of its epoch."""
 
 
 class Trainer:
@@ -155,8 +156,8 @@ class Trainer:
     def state(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
         """Return the state on which the rest of the training depends, as arrays and as values that `json` can write.
 
-        It consists of the model's state, the optimiser's velocities, the order and the progress of the current epoch,
-        and the state of every random generator.
+        It consists of the model's state, the optimiser's velocities and learning rate, the number of steps, the order
+        and the sums of the current epoch, and the state of every random generator.
         """
         arrays = {f"model.{path}": to_numpy(array) for path, array in self.model.state().items()}
         arrays |= {f"velocity.{i}": to_numpy(velocity) for i, velocity in enumerate(self.optimiser.velocities)}
@@ -175,6 +176,11 @@ class Trainer:
         A state of another training is refused; the numbers within a state are trusted, as a checkpoint's checksum
         proves them.
 
+        Parameters
+        ----------
+        arrays, meta : mapping
+            The two parts of the state.
+
         Raises
         ------
         ValueError, TypeError
@@ -184,7 +190,7 @@ class Trainer:
         wanted = {"order", *(f"model.{path}" for path in self.model.state())}
         wanted |= {f"velocity.{i}" for i in range(len(self.optimiser.velocities))}
         if wanted != arrays.keys() or meta.keys() != _META:
-            raise ValueError("the state belongs to another model or another training: its arrays differ")
+            raise ValueError("the state belongs to another model or another training: its entries differ")
         step, order = as_int(meta["step"], "step", 0, self.step_count), arrays["order"]
         if step and len(order) != self._count:
             raise ValueError(f"the state must come from training on {self._count} images; got {len(order)}")

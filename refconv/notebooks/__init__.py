@@ -5,7 +5,7 @@ it come two notebooks: the open one, whose exercises are still to be solved, whi
 ``NAME.ipynb`` with its outputs; and the solved one, which is made when it is asked for. A third, for nbgrader, is made
 by :mod:`refconv.notebooks.nbgrader`. ``tests/run_notebooks.py`` runs and compares them.
 
-Copying open notebooks needs nothing; the rest needs the extra ``notebooks``.
+Copying open notebooks needs no extra package; the rest needs the extra ``notebooks``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TITLES = {
     "08_same_code_on_a_gpu": "Same code on a GPU",
     "09_how_fast_can_numpy_be": "How fast can NumPy be?",
 }
-"""Every notebook by its file's name."""
+"""The title of each notebook, by file name."""
 STUB = "raise NotImplementedError  # your lines here"
 """Stands in an open notebook in place of a solution."""
 SECONDS = dict.fromkeys(TITLES, 60) | {"06_logarithmic_groups": 180}

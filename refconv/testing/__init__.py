@@ -1,11 +1,12 @@
-"""The checking kit: oracles that share no code with the convolution they judge.
+"""The checking kit: oracles that share no arithmetic with the convolution that they judge.
 
 Modules for everyone: ``strategies`` draws problems for Hypothesis, ``gradcheck`` checks any gradient by differences,
-``mutants`` is the catalogue of wrong convolutions, and ``adapters`` has those of other libraries. The rest is in four
-rooms: ``oracles`` (right answers, and how far rounding may move them), ``checker`` (`check_conv`), ``vectors`` (test
-vectors for any language) and ``exercises`` (the notebooks' checks).
+``mutants`` is the catalogue of wrong convolutions, and ``adapters`` wraps the convolutions of other libraries. The rest
+is in four rooms: ``oracles`` (right answers, and how far rounding may move them), ``checker`` (`check_conv`),
+``vectors`` (test vectors for any language) and ``exercises`` (the notebooks' checks).
 
-Importing this package imports NumPy and nothing heavier. It never imports the implementation.
+Importing this package imports NumPy and nothing heavier. No module here imports the convolution; they share only the
+validation of integers, channel groups and array modules with it.
 """
 
 from refconv.testing.checker.cases import Case
