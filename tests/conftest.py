@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -47,6 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background: children would ignore it too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     name = config.getoption("--backend")
     known = [b for b in BACKENDS if b not in NUMPY[1:]]
     if name is not None and name not in BACKENDS:
