@@ -23,7 +23,7 @@ from refconv.experiments.widths import Network
 from refconv.nn import Recipe, Split, Trainer, accuracy, residual_network
 from refconv.nn.data import load_dataset
 from refconv.nn.training import to_model
-from refconv.settings import engine, set_engine
+from refconv.settings import engine
 
 
 class CompareError(Exception):
@@ -166,12 +166,13 @@ def _without_interruption() -> Iterator[None]:
 
 
 _process: dict[str, Any] = {}
-"""In a training process: the engine that computes, its data sets, and whether to stop."""
+"""In a training process: its data sets, and whether to stop."""
 
 
 def _begin_process(stop: Any, engine_name: str, names: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on systems where it could not be blocked
     warnings.simplefilter("ignore", RuntimeWarning)  # overflow in a diverging training, which raises an error anyway
+    os.environ["REFCONV_ENGINE"] = engine_name
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -180,9 +181,8 @@ def _begin_process(stop: Any, engine_name: str, names: list[str]) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    _process.update(engine=engine_name, sets={name: load_dataset(name) for name in names}, stopping=stop.is_set)
+    _process.update(sets={name: load_dataset(name) for name in names}, stopping=stop.is_set)
 
 
 def _train_in_process(task: Task) -> dict[str, Any] | None:
-    with set_engine(_process["engine"]):
-        return _train(task, _process["sets"][task[1].data], _process["stopping"])
+    return _train(task, _process["sets"][task[1].data], _process["stopping"])
