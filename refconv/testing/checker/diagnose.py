@@ -108,9 +108,14 @@ def _fits(mutant: Mutant, runs: Sequence[Run], aspect: Aspect, backward: bool) -
     return agreement is not None and bool(agreement.wrong & failed or agreement.apart)
 
 
-def _agreements(mutant: Mutant, runs: Iterable[Run], aspects: set[Aspect], backward: bool) -> dict[Aspect, _Agreement]:
-    """Return the aspects in which a mistake never contradicts what was seen, but for edge cases."""
-    implementation, agreed = mutant.make(), {aspect: _Agreement() for aspect in aspects}
+def _agreements(
+    mutant: Mutant, runs: Iterable[Run], needed: set[Aspect], others: set[Aspect], backward: bool
+) -> dict[Aspect, _Agreement]:
+    """Return the aspects in which a mistake never contradicts what was seen, but for edge cases.
+
+    The `others` matter only as long as one of those `needed` is left.
+    """
+    implementation, agreed = mutant.make(), {aspect: _Agreement() for aspect in needed | others}
     with Caller(5.0) as call:
         for prepared, seen in runs:
             own = examine(prepared, implementation.forward, implementation.backward if backward else None, call)
