@@ -141,16 +141,17 @@ def _text(numbers: Numbers) -> str:
 
 
 LAYERS = (
+    Layer("VGG, ResNet, C3D", 3, padding=1),
+    Layer("MobileNet", 3, padding=1, groups="depthwise"),
+    Layer("ResNet, halving", 3, stride=2, padding=1),
     Layer("AlexNet's first layer", 11, stride=4, padding=2, axes=(1, 2)),
     Layer("AlexNet's second layer", 5, padding=2),
     Layer("AlexNet's second layer", 5, padding=2, groups=2),
-    Layer("VGG, ResNet, C3D", 3, padding=1),
     Layer("AlexNet's last layers", 3, padding=1, groups=2),
     Layer("ResNeXt", 3, padding=1, groups=32),
     Layer("ResNeXt", 3, stride=2, padding=1, groups=32),
     Layer("U-Net without padding", 3),
     Layer("ResNet's first layer", 7, stride=2, padding=3),
-    Layer("ResNet, halving", 3, stride=2, padding=1),
     Layer("ResNet, pointwise", 1),
     Layer("ResNet's short cut", 1, stride=2),
     Layer("ShuffleNet, pointwise", 1, groups=4),
@@ -159,7 +160,6 @@ LAYERS = (
     Layer("Inception", (7, 1), padding=(3, 0)),
     Layer("Inception", (1, 3), padding=(0, 1)),
     Layer("Inception", (3, 1), padding=(1, 0)),
-    Layer("MobileNet", 3, padding=1, groups="depthwise"),
     Layer("MobileNet, halving", 3, stride=2, padding=1, groups="depthwise"),
     Layer("EfficientNet", 5, stride=2, padding=2, groups="depthwise"),
     Layer("ConvNeXt", 7, padding=3, groups="depthwise", axes=(1, 2)),
@@ -195,7 +195,7 @@ LAYERS = (
     Layer("FCN, up by bilinear kernels", 4, stride=2, padding=1, groups="depthwise", transposed=True),
     Layer("decoder, pointwise", 1, transposed=True),
 )
-"""The layers. Sources: the papers of the networks named; see ``docs/what-is-checked.md``."""
+"""The layers, the commonest first. Their numbers are those of the papers and of torchvision's models."""
 
 SIDES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33)
 """Both sides of every power of two up to 32: tiles and vectors end there."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -276,6 +276,7 @@ def pairs(domain: Domain) -> list[Problem]:
     other factor, the level that covers most new pairs.
     """
     known = dict.fromkeys(steps for _, _, steps in layers(domain.d, domain.transposed))
+    known.setdefault(((1,) * domain.d, (1,) * domain.d, (0,) * domain.d, (1,) * domain.d))
     usual = [s for s in known if math.prod(s[0]) <= TAPS and domain.problem(_axes_of_layer(s, 3, 3))]
     levels: dict[str, list[Level]] = {"layer": [(s,) for s in usual], **{name: list(BANDS) for name in SIZE_FACTORS}}
     if not domain.claims("groups", "depthwise_only"):
@@ -490,7 +491,7 @@ class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
         (near, across), alone, covered = systematic(self.domain), witnesses(self.domain), pairs(self.domain)
         add((*near, *across, *alone, *covered), "integers")
         if self.dtype.kind in "fc":
-            add(_real(covered, alone), "real")
+            add(_real(covered, alone, used), "real")
         first = min(cases, TOGETHER)
         add(_mixed(np.random.default_rng(seed), self.domain, first, used), "integers")
         self._first = sorted(used.values(), key=lambda entry: size_of(entry[0]))
@@ -556,14 +557,15 @@ def _mixed(
             yield problem
 
 
-def _real(covered: Sequence[Problem], witnessed: Sequence[Problem]) -> list[Problem]:
+def _real(covered: Sequence[Problem], witnessed: Sequence[Problem], used: Container[Problem]) -> list[Problem]:
     """Return problems that together lie in every regime that these lie in: few, because real values cost more.
 
     They are like the given ones with a sample or an output channel more, so that no problem is run twice.
     """
-    larger = [replace(p, batch=(p.batch or 0) + 1) for p in covered]
-    larger += [replace(p, c_out=p.c_out + int(p.groups)) for p in witnessed]  # type: ignore[arg-type]
-    candidates = [(p, set(regimes_of(p))) for p in sorted(larger, key=size_of)]
+    sampled = [replace(p, batch=(p.batch or 0) + 1) for p in (*covered, *witnessed)]
+    widened = [replace(p, c_out=p.c_out + int(p.groups)) for p in witnessed]  # type: ignore[arg-type]
+    new = [p for p in (*sampled, *widened) if replace(p, bias=False) not in used]
+    candidates = [(p, set(regimes_of(p))) for p in sorted(new, key=size_of)]
     left: set[str] = set().union(*(names for _, names in candidates))
     chosen = []
     while left:

@@ -1,7 +1,8 @@
 """Random convolution problems: always valid, small, and difficult on several axes at once.
 
 Groups, stride, dilation, padding, output padding and the number of axes are drawn jointly, because what goes
-wrong in practice is a combination of them (grouped *and* strided, strided *and* asymmetrically padded).
+wrong in practice is a combination of them (grouped *and* strided, strided *and* asymmetrically padded). One problem in
+three has an unusual size, one in six the steps of a layer of a well-known network (:mod:`refconv.testing.regimes`).
 Drawing is written once, against a function ``integer(low, high)``: a random generator gives one by
 :func:`random_problem`, a property-based testing tool another.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from refconv.testing.oracles.definition import (
     paddings,
     transposed_output_sizes,
 )
+from refconv.testing.regimes import SIDES, layers
 
 Integer = Callable[[int, int], int]
 """``integer(low, high)`` chooses a number from low to high, both included."""
@@ -243,12 +245,22 @@ groups=1, padding_mode='zeros', output_padding=(), transposed=False, channels_la
         return choices[integer(0, len(choices) - 1)]
 
     d = pick(spatial_dims)
-    c_in, c_out, groups = _draw_groups(integer, pick(groupings))
+    sort = integer(0, 5)  # small numbers; of two sixths one unusual size, of one sixth a known layer
+    large = {pick(LARGE): SIDES[integer(0, len(SIDES) - 1)]} if sort in (3, 4) else {}
+    known = layers(d, transposed) if sort == 5 else ()
+    steps = known[integer(0, integer(0, len(known) - 1))][2] if known else None  # the first are the commonest
+    c_in, c_out, groups = _draw_groups(integer, pick(groupings), large)
     mode = "zeros" if transposed else pick(padding_modes)
-    form = "pairs" if transposed else pick(padding_forms)
-    axes = [_draw_axis(integer, d, mode, form, transposed, crops) for _ in range(d)]
+    form = "pairs" if transposed or (known and "pairs" in padding_forms) else pick(padding_forms)
+    ways = [_draw_steps(integer, d, form, crops, large if j == d - 1 else {}) for j in range(d)]
+    if steps is not None:
+        ways = [(k, s, dilation, (pad, pad)) for k, s, pad, dilation in zip(*steps, strict=True)]
+    axes = [
+        _draw_axis(integer, d, mode, form, transposed, way, large.get("positions") if j == d - 1 else None)
+        for j, way in enumerate(ways)
+    ]
     size, kernel, stride, dilation, pads, extra = zip(*axes, strict=True)
-    batch: int | None = integer(1, 3)
+    batch: int | None = large.get("batch", integer(1, 3))
     return Problem(
         batch=None if layouts and integer(0, 5) == 5 else batch,
         c_in=c_in,
@@ -267,15 +279,19 @@ groups=1, padding_mode='zeros', output_padding=(), transposed=False, channels_la
     )
 
 
-def _draw_groups(integer: Integer, grouping: str) -> tuple[int, int, int | Lists]:
+LARGE = ("batch", "c_in", "c_out", "groups", "positions", "kernel", "stride", "dilation", "padding")
+"""Numbers of which one may be drawn from both sides of every power of two."""
+
+
+def _draw_groups(integer: Integer, grouping: str, large: Mapping[str, int]) -> tuple[int, int, int | Lists]:
     """Draw (c_in, c_out, groups). The ends are drawn apart, so that K ≠ C as a rule."""
     if grouping == "one":
-        return integer(1, 4), integer(1, 4), 1
+        return large.get("c_in", integer(1, 4)), large.get("c_out", integer(1, 4)), 1
     n = integer(1, 3)
-    if grouping == "uniform":
-        return n * integer(1, 3), n * integer(1, 3), n
-    if grouping == "depthwise":
-        return n, n * integer(1, 3), n
+    if grouping in ("uniform", "depthwise"):
+        n = large.get("groups", n)
+        depth = 1 if grouping == "depthwise" else large.get("c_in", integer(1, 3))
+        return n * depth, n * large.get("c_out", integer(1, 3)), n
     out_sizes = [integer(1, 3) for _ in range(n)]
     if grouping == "unequal":  # contiguous blocks of different sizes
         in_sizes = [integer(1, 3) for _ in range(n)]
@@ -301,24 +317,40 @@ def _draw_order(integer: Integer, n: int) -> list[int]:
     return order
 
 
+Steps = tuple[int, int, int, tuple[int, int]]
+"""(kernel, stride, dilation, (before, after)) of one axis."""
+
+
+def _most(d: int) -> int:
+    return {1: 4, 2: 3}.get(d, 2)  # keeps three-dimensional problems small
+
+
+def _draw_steps(integer: Integer, d: int, form: str, crops: bool, large: Mapping[str, int]) -> Steps:
+    k = min(large.get("kernel", integer(1, _most(d))), 9)
+    s, dil = (min(large.get(name, integer(1, 3)), 9) for name in ("stride", "dilation"))
+    before, after = _draw_padding(integer, crops), _draw_padding(integer, crops)
+    if "padding" in large:
+        before = after = min(large["padding"], 9)
+    return k, s, dil, (before, after) if form == "pairs" else (0, 0)
+
+
 def _draw_axis(
-    integer: Integer, d: int, mode: str, form: str, transposed: bool, crops: bool
+    integer: Integer, d: int, mode: str, form: str, transposed: bool, steps: Steps, positions: int | None
 ) -> tuple[int, int, int, int, tuple[int, int], int]:
     """Draw (size, kernel, stride, dilation, (before, after), output padding) of one axis."""
-    most = {1: 4, 2: 3}.get(d, 2)  # keeps three-dimensional problems small
-    k, s, dil = integer(1, most), integer(1, 3), integer(1, 3)
-    before, after = _draw_padding(integer, crops), _draw_padding(integer, crops)
+    k, s, dil, (before, after) = steps
     if form != "pairs":
         before = after = 0
-    steps = integer(1, most) - 1  # between output positions (or between input positions, if transposed)
+    between = (positions or integer(1, _most(d))) - 1  # output positions, or input positions if transposed
     span, extra = dil * (k - 1) + 1, 0
     if transposed:
-        n, extra = steps + 1, integer(0, max(s, dil) - 1)
-        after = min(after, steps * s + span + extra - before - 1)  # leaves an output
+        n, extra = between + 1, integer(0, max(s, dil) - 1)
+        while between * s + span + extra - before - after < 1:  # leaves an output
+            before, after = max(before - 1, min(before, 0)), max(after - 1, min(after, 0))
     elif form.startswith("same"):
-        n = steps * s + 1 + integer(0, s - 1)
+        n = between * s + 1 + integer(0, s - 1)
     else:  # the input size that gives these outputs, and a remainder that stride leaves over
-        n = max(1, steps * s + span + integer(0, s - 1) - before - after)
+        n = max(1, between * s + span + integer(0, s - 1) - before - after)
     while not _allowed(n, _pair(form, (before, after), n, k, s, dil), mode):
         n += 1
     return n, k, s, dil, (before, after), extra
