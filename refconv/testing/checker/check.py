@@ -198,7 +198,7 @@ class Record:
         self.notes |= dict.fromkeys(seen.notes)
         for part, found in seen.precisions.items():
             self._worst[part] = max(self._worst.get(part, self._order[0]), found or "none", key=self._order.index)
-        self.unsupported.update(seen.unsupported)
+        self.unsupported.update(set(seen.unsupported))
         for regime in regimes_of(prepared.case.problem):
             self.regimes[regime] = self.regimes.get(regime, 0) + ("forward" not in seen.unsupported)
         self.cases += 1

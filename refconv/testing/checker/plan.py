@@ -22,7 +22,7 @@ import numpy as np
 
 from refconv.testing.checker.cases import Case, make_case, size_of
 from refconv.testing.oracles.problems import Problem
-from refconv.testing.regimes import SIZES, SPECIAL, Axis, Layer, axes_of, layers, regimes_of
+from refconv.testing.regimes import SIZES, SPECIAL, Axis, Layer, Special, axes_of, layers, regimes_of
 
 SUPPORTS = (
     "bias", "stride", "padding", "dilation", "groups", "asymmetric_padding", "output_padding",
@@ -187,17 +187,9 @@ def witnesses(domain: Domain) -> list[Problem]:
     ways: list[Iterable[Problem | None]] = [
         _of_size(domain, name, size) for name, sizes in SIZES.items() for size in sizes
     ]
-    for special in SPECIAL:
-        numbers = {"groups": special.groups, "c_in": special.c_in, "c_out": special.c_out}
-        ways.append(
-            problem
-            for axes in domain.alone(special.last, special.first)
-            for bias in (special.name == "bias",)
-            if (problem := domain.problem(axes, **numbers, bias=bias)) is not None
-            and special.test(problem, axes_of(problem))
-        )
+    ways += [_of_relation(domain, relation) for relation in SPECIAL]
     ways += [_of_layer(domain, layer, steps) for layer, _, steps in layers(domain.d, domain.transposed)]
-    first = (next((p for p in way if p is not None and work(p) <= WORK), None) for way in ways)
+    first = (next((p for p in way if p is not None and work(p) <= 2 * WORK), None) for way in ways)
     return [problem for problem in first if problem is not None]
 
 
@@ -232,16 +224,26 @@ def _of_size(domain: Domain, name: str, n: int) -> Iterator[Problem | None]:
             if root**domain.d == n:
                 yield domain.problem([Axis(root)] * domain.d)
         case _:
-            axis = {
-                "kernel side": Axis(n),
-                "stride": Axis(2, n, positions=2),
-                "dilation": Axis(2, 1, n),
-                "padding": Axis(2 * n + 1 if n < 4 else 3, pads=(n, n)),
+            ways = {
+                "kernel side": [Axis(n)],
+                "stride": [Axis(2, n, positions=2)],
+                "dilation": [Axis(2, 1, n)],
+                "padding": [Axis(2 * n + 1 if n < 4 else 3, pads=(n, n)), Axis(2 * n + 1, pads=(n, n))],
             }[name]
-            if name == "kernel side" and n**domain.d <= 128:
-                yield domain.problem([axis] * domain.d)
-            for axes in domain.alone(axis):
-                yield domain.problem(axes)
+            if name == "kernel side" and n**domain.d <= TAPS:
+                yield domain.problem(ways * domain.d)
+            for axis in ways:
+                for axes in domain.alone(axis):
+                    yield domain.problem(axes)
+
+
+def _of_relation(domain: Domain, relation: Special) -> Iterator[Problem]:
+    """Yield the ways to make a problem with a relation."""
+    numbers = {"groups": relation.groups, "c_in": relation.c_in, "c_out": relation.c_out}
+    for axes in domain.alone(relation.last, relation.first):
+        problem = domain.problem(axes, **numbers, bias=relation.name == "bias")
+        if problem is not None and relation.test(problem, axes_of(problem)):
+            yield problem
 
 
 def _of_layer(domain: Domain, layer: Layer, steps: tuple[tuple[int, ...], ...]) -> Iterator[Problem | None]:
@@ -563,6 +565,7 @@ def _real(covered: Sequence[Problem], witnessed: Sequence[Problem], used: Contai
     They are like the given ones with a sample or an output channel more, so that no problem is run twice.
     """
     sampled = [replace(p, batch=(p.batch or 0) + 1) for p in (*covered, *witnessed)]
+    sampled += [replace(p, batch=(p.batch or 0) + 2) for p in witnessed]
     widened = [replace(p, c_out=p.c_out + int(p.groups)) for p in witnessed]  # type: ignore[arg-type]
     new = [p for p in (*sampled, *widened) if replace(p, bias=False) not in used]
     candidates = [(p, set(regimes_of(p))) for p in sorted(new, key=size_of)]
