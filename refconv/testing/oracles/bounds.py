@@ -554,7 +554,7 @@ def _channels(
 
 
 def _split(weight: Array, problem: Problem) -> Weight:
-    """Return one array as it is for a number of groups, and cut into one array per group for a ChannelGroups."""
+    """Return one weight array, cut into one array per group if the groups are lists."""
     if isinstance(problem.groups, int):
         return weight
     shapes = problem.weight_shapes
