@@ -120,8 +120,8 @@ def gradcheck(
     Warns
     -----
     UserWarning
-        If the check passes with an input of several elements that are all equal. Of ones, a flipped kernel and a
-        missing factor change nothing.
+        If the check passes with an input of several elements that are all equal. With ones, a flipped kernel or a
+        missing factor changes nothing.
 
     Notes
     -----
