@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from numpy.lib.stride_tricks import sliding_window_view
 
-from refconv import ChannelGroups
+import refconv
+from refconv import ChannelGroups, uniform_groups
 from refconv.testing import assert_conv_close, error_bound
 from refconv.testing.mutants import rounded
 from refconv.testing.oracles.bounds import COMPUTE
@@ -20,6 +22,8 @@ from refconv.testing.oracles.definition import (
     definition_input_grad,
     definition_weight_grad,
 )
+from refconv.testing.oracles.problems import definition_results
+from refconv.testing.strategies import ConvProblem, conv_problems
 
 KINDS = ("random", "constant", "alternating", "sorted")
 
@@ -195,12 +199,82 @@ def test_channel_groups_and_transposed() -> None:
         assert_conv_close(
             [grads[0], grads[1] + 1], x, weight, of="grad_weight", grad_output=g, groups=groups, padding=1
         )
-    for given, got in ((grads[:1], "1"), (None, "NoneType")):
+    for found, got in ((grads[:1], "1"), (None, "NoneType")):
         with pytest.raises(AssertionError, match=f"grad_weight must be 2 arrays, one per group; got {got}"):
-            assert_conv_close(given, x, weight, of="grad_weight", grad_output=g, groups=groups, padding=1)
+            assert_conv_close(found, x, weight, of="grad_weight", grad_output=g, groups=groups, padding=1)
     weight_t = numbers(rng, (3, 2, 3), "random")
     more: dict[str, Any] = {"stride": 2, "padding": 1, "output_padding": 1}
     assert_conv_close(definition_conv_transpose(x, weight_t, **more), x, weight_t, transposed=True, **more)
+
+
+FIELDS = {"forward": "y", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
+
+
+def as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, tuple) else [value]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_bound_is_that_of_the_loops_in_every_padding_mode_and_layout(transposed: bool) -> None:
+    """γ_n·Σ|a||b| with n and the sums from the definition; refconv's own results are within it, one more is not."""
+    unit, tiny = 2.0**-24, 2.0**-126
+    function = refconv.conv_transpose if transposed else refconv.conv
+    backward = refconv.conv_transpose_backward if transposed else refconv.conv_backward
+
+    @settings(max_examples=60)
+    @given(conv_problems(values="normal", transposed=transposed))
+    def check(case: ConvProblem) -> None:
+        problem, operands = case
+        bare = operands._replace(bias=None)
+        sums = definition_results(problem, bare.mapped(lambda a: np.abs(a.astype("float64"))))
+        counts = definition_results(problem, bare.mapped(lambda a: np.ones(a.shape)))
+        actual = (function(case.x, case.weight, case.bias, **case.options), *backward(
+            case.grad_output, case.x, case.weight, **case.options
+        ))  # fmt: skip
+        for (of, part), result in zip(FIELDS.items(), actual, strict=True):
+            extra, addend = 0, np.zeros(1)
+            if of == "forward" and case.bias is not None:
+                extra, addend = 1, np.abs(case.bias.astype("float64"))
+                if not problem.channels_last:
+                    addend = addend.reshape(-1, *(1,) * problem.spatial_dims)
+            options = {"of": of, "grad_output": case.grad_output, "transposed": transposed} | case.options
+            found = error_bound(case.x, case.weight, case.bias, **options)
+            assert isinstance(found, tuple) == isinstance(getattr(sums, part), tuple)
+            lists = (as_list(found), as_list(getattr(sums, part)), as_list(getattr(counts, part)))
+            for bound, total, terms_ in zip(*lists, strict=True):
+                n = terms_ + extra
+                right = n * unit / (1 - n * unit) * (total + addend) + n * tiny
+                np.testing.assert_allclose(bound, right, rtol=1e-11, atol=0)
+            assert_conv_close(result, case.x, case.weight, case.bias, **options)
+            wrong = [r.copy() for r in as_list(result)]
+            if wrong[-1].size == 0:
+                continue
+            wrong[-1].flat[-1] += 1
+            with pytest.raises(AssertionError, match=f"{of}.* is beyond its float32 bound at 1 of"):
+                assert_conv_close(
+                    tuple(wrong) if isinstance(result, tuple) else wrong[0], case.x, case.weight, case.bias, **options
+                )
+
+    check()
+
+
+def test_one_weight_array_for_channel_groups_of_equal_shapes() -> None:
+    """As refconv.conv takes it: the groups' weights joined along the first axis, and a weight gradient like it."""
+    rng = np.random.default_rng(0)
+    lists, number = ChannelGroups([[0, 2], [3, 1]], [[0], [1]]), uniform_groups(4, 2, 2)
+    x, weight = numbers(rng, (2, 4, 5), "random"), numbers(rng, (2, 2, 3), "random")
+    for groups in (lists, number):
+        y = refconv.conv(x, weight, groups=groups)
+        assert_conv_close(y, x, weight, groups=groups)
+        grad = refconv.conv_backward(y, x, weight, groups=groups).weight
+        more: dict[str, Any] = {"of": "grad_weight", "grad_output": y, "groups": groups}
+        assert_conv_close(grad, x, weight, **more)
+        joined = np.concatenate(error_bound(x, list(np.split(weight, 2)), **more))
+        np.testing.assert_array_equal(error_bound(x, weight, **more), joined)
+        grad[1] += 1
+        with pytest.raises(AssertionError, match=r"grad_weight is beyond .* the worst is \(1, "):
+            assert_conv_close(grad, x, weight, **more)
+    np.testing.assert_array_equal(error_bound(x, weight, groups=number), error_bound(x, weight, groups=2))
 
 
 def test_messages_name_the_precision() -> None:
@@ -223,11 +297,16 @@ X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"x": X[0]}, ValueError, "same number of axes"),
+        ({"x": X[0, 0]}, ValueError, r"at least 3, or x one fewer if unbatched; got shapes \(4,\) and \(3, 2, 2\)"),
+        ({"x": X[None]}, ValueError, "same number of axes"),
         ({"x": X.astype(int)}, TypeError, "x must hold floating-point numbers; got int64"),
         ({"weight": W[:, :1]}, ValueError, r"weight must have shape \(3, 2, 2\)"),
         ({"weight": [W]}, TypeError, "weight must be one array"),
-        ({"groups": ChannelGroups([[0, 1]], [[0, 1, 2]])}, TypeError, "weight must be a sequence"),
+        ({"groups": ChannelGroups([[0, 1], [0]], [[0, 1], [2]])}, ValueError,
+         r"weight must be a sequence of 2 arrays, .* differ in shape: \(2, 2, 2\), \(1, 1, 2\); got one array"),
+        ({"groups": ChannelGroups([[0], [1]], [[0], [1]])}, ValueError,
+         r"weight must have shape \(2, 1, 2\) for its groups; got \(3, 2, 2\)"),
+        ({"groups": ChannelGroups([[0], [2]], [[0], [1]])}, ValueError, "C=3 input channels of its .*; got C=2"),
         ({"groups": 2}, ValueError, "groups=2 does not divide"),
         ({"bias": np.ones(2, "float32")}, ValueError, r"bias must have shape \(3,\)"),
         ({"of": "backward"}, ValueError, "of must be one of forward, grad_x"),
@@ -250,6 +329,18 @@ X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
         ({"output_padding": 2, "stride": 2, "transposed": True, "groups": 1, "weight": np.ones((2, 1, 2), "float32")},
          ValueError, "output_padding must be smaller than stride or dilation"),
         ({"padding": "same", "transposed": True}, ValueError, "no meaning for a transposed convolution"),
+        ({"padding_mode": 3}, TypeError, "padding_mode must be a string; got 3"),
+        ({"padding_mode": "constant"}, ValueError, "must be one of zeros, reflect, replicate, circular; got"),
+        ({"padding_mode": "reflect", "padding": 4}, ValueError,
+         r"'reflect' allows at most 3 elements .* input of size 4; got padding \(4, 4\) on spatial axis 0"),
+        ({"padding_mode": "circular", "padding": ((0, 5),)}, ValueError, "'circular' allows at most 4 elements"),
+        ({"padding_mode": "replicate", "padding": 1, "x": X[..., :0]}, ValueError, "'replicate' allows at most 0"),
+        ({"padding_mode": "reflect", "padding": 1, "transposed": True, "weight": np.ones((2, 1, 2), "float32")},
+         ValueError, "padding_mode must be 'zeros' with transposed=True; got 'reflect'"),
+        ({"channels_last": 1}, TypeError, "channels_last must be a bool; got 1"),
+        ({"channels_last": True}, ValueError, r"weight must have shape \(3, 4, 2\) \(x has shape \(1, 2, 4\)\)"),
+        ({"channels_last": True, "x": X.transpose(0, 2, 1), "of": "grad_x", "grad_output": np.ones((1, 3, 4), "f4")},
+         ValueError, r"grad_output must have shape \(1, 3, 3\), the output's; got \(1, 3, 4\)"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(change: dict[str, Any], error: type[Exception], message: str) -> None:

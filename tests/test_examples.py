@@ -2,14 +2,14 @@
 
 import ctypes
 import difflib
-import importlib.util
+import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,10 +21,17 @@ EXAMPLES = ROOT / "docs" / "examples"
 PAGE = (ROOT / "docs" / "checking.md").read_text("utf-8")
 
 
+def source(name: str) -> str:
+    return (EXAMPLES / f"{name}.py").read_text("utf-8")
+
+
 def load(name: str):
-    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    return load_text(source(name), name)
+
+
+def load_text(text: str, name: str):
+    module = ModuleType(f"example_{name}")
+    exec(compile(text, f"{name}.py", "exec"), vars(module))
     return module
 
 
@@ -64,7 +71,7 @@ def test_solution_passes():
 
 
 def test_solution_differs_in_one_line_of_code():
-    old, new = ((EXAMPLES / f"{name}.py").read_text("utf-8") for name in ("homework", "homework_solution"))
+    old, new = map(source, ("homework", "homework_solution"))
     code = [text.partition("import sys")[2].splitlines() for text in (old, new)]  # without the docstring
     changed = [line for line in difflib.ndiff(*code) if line[0] in "+-"]
     assert [line[0] for line in changed] == ["-", "+"]
@@ -74,6 +81,83 @@ def test_page_lists_every_check():
     listed = re.findall(r"^\| `([^`]+)` \| (.+) \|$", PAGE, re.MULTILINE)
     assert dict(listed) | CHECKS == dict(listed)
     assert [name for name, _ in listed if name in CHECKS] == list(CHECKS)
+
+
+# --- The wrappers ----------------------------------------------------------------------------------------------------
+
+WRAPPERS = {  # a line of the layer, the same line with a mistake, and the mistake's name
+    "wrap_cs231n": (
+        "dx_pad[place] +=",
+        "dx_pad[..., i : i + HH, j : j + WW] +=",
+        "stride ignored in the input gradient",
+    ),
+    "wrap_coursera": (" + b[0, 0, 0]", "", "bias ignored"),
+    "wrap_channels_last": (
+        "grad_y @ weight[t].T",
+        "grad_y @ weight[tuple(-1 - i for i in t)].T",
+        "kernel flipped in the input gradient",
+    ),
+    "wrap_keras": ("ops.conv(x, kernel,", "ops.conv(x, kernel[::-1, ::-1],", "kernel flipped in the forward pass"),
+    "wrap_torch_function": (
+        "grad_y.sum((0, 2))",
+        "grad_y.sum((0, 2)) / len(x)",
+        "bias gradient averaged over the batch",
+    ),
+}
+NEEDS = {"wrap_keras": "keras", "wrap_torch_function": "torch"}
+
+
+def needs_package(name: str) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name], reason=f"{NEEDS[name]} is not installed: docs/examples/{name}.py is not run")
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped_layer_passes(name):
+    needs_package(name)
+    shown = run(name)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert shown.stdout.startswith("passed: 2-d convolution in float")
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras warns of its own calls of NumPy
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_mistake_of_a_wrapped_layer_is_named(name):
+    needs_package(name)
+    right, wrong, mistake = WRAPPERS[name]
+    text = source(name)
+    assert text.count(right) == 1
+    report = load_text(text.replace(right, wrong), name).check()
+    assert not report.passed
+    assert mistake in [d.name for d in report.failures[0].diagnoses if d.rank == 1]
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_wrapper_for_channels_last_takes_any_number_of_axes(d):
+    load("wrap_channels_last").check(d).raise_if_failed()
+
+
+def test_wrapper_for_pytorch_takes_arrays_of_any_strides():
+    needs_package("wrap_torch_function")
+    torch = importlib.import_module("torch")
+    tensor = load("wrap_torch_function").tensor
+    array = np.arange(6.0).reshape(2, 3)
+    frozen = array.copy()
+    frozen.flags.writeable = False
+    for given in (array, array.T, array[::-1], frozen):
+        assert torch.equal(tensor(given), torch.tensor(given.tolist(), dtype=torch.float64))
+    assert np.shares_memory(tensor(array).numpy(), array)
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_page_shows_every_wrapper(name):
+    wrapper = re.search(r"^# --- The wrapper -+\n\n\n(.+?)\n\n\n# ---", source(name), re.DOTALL | re.MULTILINE)
+    assert f"```python\n{wrapper[1]}\n```" in PAGE
+    assert f"(examples/{name}.py)" in PAGE
+
+
+def test_every_wrapper_is_tested():
+    assert {path.stem for path in EXAMPLES.glob("wrap_*.py")} == set(WRAPPERS)
 
 
 # --- The CuPy kernels ------------------------------------------------------------------------------------------------

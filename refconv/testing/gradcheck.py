@@ -11,6 +11,8 @@ Two ways, chosen for each input:
   extrapolations tells its own error; the tolerance is twice that plus a bound on rounding, which is relative to the
   numbers that are subtracted. There is no absolute floor that could hide a wrong sign on a small gradient.
 
+The comparison is NumPy's. The two functions receive arrays of the inputs' own module, on the inputs' devices.
+
 References
 ----------
 - C. Ridders, "Accurate computation of F′(x) and F′(x)F″(x)", Advances in Engineering Software 4 (1982).
@@ -21,12 +23,14 @@ References
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from refconv.arrays import array_namespace, device, namespace_of, to_numpy
 from refconv.integers import as_float, as_int, shown
 from refconv.testing.oracles.definition import Array
 
@@ -73,16 +77,23 @@ def gradcheck(
     (complex128) copies, within their own error estimate and rounding. With inputs of a narrower type the gradients'
     values are compared in float64 and, where whole numbers are exact in the type, in the type itself.
 
+    The calls function, vjp, function, vjp come first, all with equal arguments. Results must be equal too: a `vjp` that
+    adds to a buffer of an earlier call is wrong.
+
     Parameters
     ----------
     function : callable
-        ``function(*inputs) -> array``: anything that ``numpy.asarray`` understands. A function that refuses float64
-        copies of its inputs with a TypeError is judged in the type that was given.
+        ``function(*inputs) -> array``: an array of NumPy, CuPy, PyTorch or array_api_strict, or anything that
+        ``numpy.asarray`` understands. A function that refuses float64 copies of its inputs with a TypeError or a
+        RuntimeError is judged in the type that was given.
     vjp : callable
         ``vjp(grad_output, *inputs) -> gradients``, one per input, of the input's shape and data type; None where
         a gradient is not to be checked. For a single input it may return the gradient itself.
     inputs : sequence of array
-        Floating-point arrays, real or complex, with finite values; the function must be smooth around them.
+        Floating-point arrays, real or complex, with finite values; the function must be smooth around them. If they
+        are CuPy's, PyTorch's or array_api_strict's, both functions receive such arrays, `grad_output` included, on the
+        same devices; PyTorch's keep ``requires_grad``. From other inputs the functions receive NumPy arrays. Prefer
+        random numbers: constant ones hide mistakes.
     step : float
         First step of the differences that are extrapolated, relative to the size of the numbers of the input.
     max_elements : int
@@ -100,10 +111,17 @@ def gradcheck(
     ------
     AssertionError
         If a gradient is wrong, is not finite, has the wrong shape or type or is missing; if one of the two functions
-        changes its arguments; or if the derivative cannot be found (no smooth function, or rounding hides it). Names
-        the input, the element, both values and whether the comparison was exact.
+        changes its arguments or returns another result for equal arguments; or if the derivative cannot be found (no
+        smooth function, or rounding hides it). Names the input, the element, both values and whether the comparison
+        was exact.
     TypeError, ValueError
-        If an argument breaks a rule; inputs of integers, for example.
+        If an argument breaks a rule; inputs of integers, for example, or of two array modules.
+
+    Warns
+    -----
+    UserWarning
+        If the check passes with an input of several elements that are all equal. With ones, a flipped kernel or a
+        missing factor changes nothing.
 
     Notes
     -----
@@ -124,17 +142,31 @@ def gradcheck(
         ...
     AssertionError: the gradient of inputs[1] is wrong at element (1,): expected 13.0, got 18.0 (exact comparison;
     wrong at 2 of 2 elements checked)
+
+    A backward pass that adds to its buffer is right once:
+
+    >>> total = np.zeros(2)
+    >>> def accumulating(g, x):
+    ...     total[:] += 2 * g
+    ...     return total
+    >>> gradcheck(lambda x: 2 * x, accumulating, (b,))
+    Traceback (most recent call last):
+        ...
+    AssertionError: vjp must return equal results for equal arguments; got 10.0, then 20.0 at element (0,) of the
+    gradient of inputs[0] (doubled everywhere: it adds to a buffer of the first call)
     """
     for name, value in (("function", function), ("vjp", vjp)):
         if not callable(value):
             raise TypeError(f"{name} must be callable; got {shown(value)}")
-    arrays = _check_inputs(inputs)
+    arrays, kinds = _check_inputs(inputs)
+    pair = _Pair(function, vjp, kinds)
     step = as_float(step, "step", above=0, below=1)
     count, seed = as_int(max_elements, "max_elements", 1), as_int(seed, "seed", 0)
     rng = np.random.default_rng(seed)
     with np.errstate(all="ignore"):  # steps may leave the function's domain; a result that is not finite tells
-        given = _evaluate(function, vjp, arrays, rng)
-        wide = _widened(function, vjp, arrays, given)
+        given = _evaluate(pair, arrays, rng)
+        _check_equal(given, _evaluate(pair, arrays, given.grad_output))
+        wide = _widened(pair, arrays, given)
         exact, worst, elements = [], 0.0, 0
         for j, gradient in enumerate(wide.gradients):
             if gradient is None:
@@ -143,6 +175,13 @@ def gradcheck(
             is_exact, ratio, number = _check_input(wide, given, j, step, count, rng)
             exact.append(is_exact)
             worst, elements = max(worst, ratio), elements + number
+    for j, x in enumerate(arrays):
+        if x.size > 1 and (x == x.flat[0]).all():
+            warnings.warn(
+                f"inputs[{j}] is constant, {x.flat[0]} everywhere: a flipped kernel or a missing factor may pass; use "
+                "random numbers",
+                stacklevel=2,
+            )
     return GradcheckResult(tuple(exact), worst, elements)
 
 
@@ -150,10 +189,51 @@ def gradcheck(
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """The module and the device of an array, and whether PyTorch records operations on it."""
+
+    xp: Any = np
+    device: Any = "cpu"
+    requires_grad: bool = False
+
+    @classmethod
+    def of(cls, value: Any) -> _Kind | None:
+        """Return the kind of an array, or None for anything else, such as a list."""
+        try:
+            return cls(array_namespace(value), device(value), getattr(value, "requires_grad", False))
+        except TypeError:
+            return None
+
+    def make(self, array: Array) -> Any:
+        """Return a new array of this kind with the values of a NumPy array."""
+        made = self.xp.asarray(array.copy(), device=self.device)
+        return made.requires_grad_() if self.requires_grad else made
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The two functions, and the kind of array that each input is."""
+
+    function: Callable[..., Any]
+    vjp: Callable[..., Any]
+    kinds: tuple[_Kind, ...]
+
+    def make(self, arrays: Sequence[Array]) -> list[Any]:
+        """Return new inputs for a call."""
+        return [kind.make(array) for kind, array in zip(self.kinds, arrays, strict=True)]
+
+    def kind_of_gradient(self, y: Any) -> _Kind:
+        """Return the kind of the output's gradient: the inputs' module, on the device of y."""
+        kind = _Kind.of(y)
+        first = self.kinds[0] if kind is None or kind.xp is not self.kinds[0].xp else kind
+        return replace(first, requires_grad=False)
+
+
+@dataclass(frozen=True)
 class _Run:
     """One evaluation: the inputs, f of them, the output's gradient, and the gradients that vjp returned."""
 
-    function: Callable[..., Any]
+    pair: _Pair
     inputs: tuple[Array, ...]
     y: Array
     grad_output: Array
@@ -172,20 +252,29 @@ class _Run:
 
     def value(self, j: int, x: Array) -> Array:
         """Return f with input j replaced, in float64 or complex128; NaN where f refuses it."""
-        arrays = [(x if i == j else a).copy() for i, a in enumerate(self.inputs)]
+        arrays = [x if i == j else a for i, a in enumerate(self.inputs)]
         try:
-            y = _array(self.function(*arrays), "function")
+            y = _array(self.pair.function(*self.pair.make(arrays)), "function")
         except (ValueError, ArithmeticError):  # a step has left the domain
             return np.full(self.y.shape, np.nan)
-        if y.shape != self.y.shape:
-            raise AssertionError(f"function must keep the shape of its result; got {self.y.shape} and {y.shape}")
+        _check_shape(self.y.shape, y.shape)
         return _wide(y)
 
 
+def _check_shape(before: tuple[int, ...], now: tuple[int, ...]) -> None:
+    if before != now:
+        raise AssertionError(f"function must keep the shape of its result; got {before} and {now}")
+
+
+def _numpy(value: Any) -> Array:
+    """Return a new NumPy array from an array of any module, or from anything that NumPy understands."""
+    return np.array(value if _Kind.of(value) is None else to_numpy(value))
+
+
 def _array(value: Any, name: str) -> Array:
-    """Return a copy of what a function returned, as an array of numbers."""
+    """Return a copy of a result as an array of numbers."""
     try:
-        array = np.array(value)
+        array = _numpy(value)
     except Exception as error:
         message = f"{name} must return what numpy.asarray understands; got {shown(value)}: {error}"
         raise AssertionError(message) from None
@@ -198,38 +287,54 @@ def _wide(array: Array) -> Array:
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
-def _unchanged(name: str, before: Sequence[Array], after: Sequence[Array], names: Sequence[str]) -> None:
-    for what, a, b in zip(names, before, after, strict=True):
+def _unchanged(name: str, before: Sequence[Array], after: Sequence[Any], names: Sequence[str]) -> None:
+    for what, a, b in zip(names, before, map(_numpy, after), strict=True):
         if a.shape != b.shape or a.tobytes() != b.tobytes():
             raise AssertionError(f"{name} changes {what}; it must leave its arguments as they are")
 
 
-def _evaluate(
-    function: Callable[..., Any],
-    vjp: Callable[..., Any],
-    arrays: tuple[Array, ...],
-    gradient: np.random.Generator | Array,
-) -> _Run:
+def _evaluate(pair: _Pair, arrays: tuple[Array, ...], gradient: np.random.Generator | Array) -> _Run:
     """Call both functions once; the output's gradient is drawn, or the given one, in the output's data type."""
     names = [f"inputs[{j}]" for j in range(len(arrays))]
-    handed = [a.copy() for a in arrays]
-    y = _array(function(*handed), "function")
-    _unchanged("function", arrays, handed, names)
+    inputs = pair.make(arrays)
+    returned = pair.function(*inputs)
+    y, kind = _array(returned, "function"), pair.kind_of_gradient(returned)
+    _unchanged("function", arrays, inputs, names)
     if not np.isfinite(y).all():
         raise AssertionError(f"function must be finite at its inputs; its result holds {_first_not_finite(y)}")
     if isinstance(gradient, np.random.Generator):
         grad_output = _whole(gradient, y.shape, y.dtype, (2, 3, 5))
     else:
+        _check_shape(gradient.shape, y.shape)
         grad_output = gradient.astype(y.dtype)
-    given, handed = grad_output.copy(), [a.copy() for a in arrays]
-    returned = vjp(given, *handed)
-    gradients = _gradients(returned, arrays)
-    _unchanged("vjp", (grad_output, *arrays), (given, *handed), ["grad_output", *names])
-    return _Run(function, arrays, y, grad_output, gradients)
+    given, inputs = kind.make(grad_output), pair.make(arrays)
+    gradients = _gradients(pair.vjp(given, *inputs), arrays)
+    _unchanged("vjp", (grad_output, *arrays), (given, *inputs), ["grad_output", *names])
+    return _Run(pair, arrays, y, grad_output, gradients)
 
 
-def _widened(function: Callable[..., Any], vjp: Callable[..., Any], arrays: tuple[Array, ...], given: _Run) -> _Run:
-    """Evaluate in float64; return what was given where that is float64 already, or is all that the function takes."""
+def _check_equal(first: _Run, second: _Run) -> None:
+    """Check that two calls with equal arguments returned equal results."""
+    results = [("function", "the result", first.y, second.y)]
+    for j, (a, b) in enumerate(zip(first.gradients, second.gradients, strict=True)):
+        if (a is None) != (b is None):
+            raise AssertionError(f"vjp must return None for inputs[{j}] in every call or in none")
+        if a is not None:
+            results.append(("vjp", f"the gradient of inputs[{j}]", a, b))
+    for name, what, a, b in results:
+        if np.array_equal(a, b):
+            continue
+        where = tuple(int(i) for i in np.argwhere(a != b)[0])
+        doubled = "doubled everywhere: it adds to a buffer of the first call"
+        hint = doubled if np.array_equal(2 * a, b) else "are there random numbers, or a buffer of earlier calls?"
+        raise AssertionError(
+            f"{name} must return equal results for equal arguments; got {a[where]}, then {b[where]} at element {where} "
+            f"of {what} ({hint})"
+        )
+
+
+def _widened(pair: _Pair, arrays: tuple[Array, ...], given: _Run) -> _Run:
+    """Evaluate in float64; return the given run if it is in float64 already, or if the function refuses float64."""
     for j, (a, gradient) in enumerate(zip(arrays, given.gradients, strict=True)):
         if gradient is not None and gradient.dtype != a.dtype:
             raise AssertionError(f"the gradient of inputs[{j}] must have its data type {a.dtype}; got {gradient.dtype}")
@@ -237,8 +342,8 @@ def _widened(function: Callable[..., Any], vjp: Callable[..., Any], arrays: tupl
     if all(a.dtype == w.dtype for a, w in zip(arrays, wide, strict=True)):
         return given
     try:
-        return _evaluate(function, vjp, wide, given.grad_output)
-    except TypeError:
+        return _evaluate(pair, wide, given.grad_output)
+    except (TypeError, RuntimeError):  # PyTorch raises a RuntimeError for operands of two types
         return given
 
 
@@ -566,16 +671,21 @@ def _hint(verdicts: Sequence[_Verdict]) -> str:
 # --- The arguments ---------------------------------------------------------------------------------------------------
 
 
-def _check_inputs(inputs: Any) -> tuple[Array, ...]:
-    """Return copies of the inputs as NumPy arrays."""
+def _check_inputs(inputs: Any) -> tuple[tuple[Array, ...], tuple[_Kind, ...]]:
+    """Return copies of the inputs as NumPy arrays, and the kind of array that each is."""
     if not isinstance(inputs, list | tuple):
         raise TypeError(f"inputs must be a list or tuple of arrays; got {shown(inputs)}")
     if not inputs:
         raise ValueError("inputs must hold at least one array; got none")
+    kinds = [_Kind.of(value) for value in inputs]
+    given = {f"inputs[{j}]": value for j, value in enumerate(inputs) if kinds[j] is not None}
+    if given:
+        namespace_of(given)  # of one module
+    common = next((replace(kind, requires_grad=False) for kind in kinds if kind is not None), _Kind())
     arrays = []
     for j, value in enumerate(inputs):
         try:
-            array = np.array(value)
+            array = _numpy(value)
         except Exception as error:
             message = f"inputs[{j}] must be what numpy.asarray understands; got {shown(value)}: {error}"
             raise TypeError(message) from None
@@ -586,4 +696,4 @@ def _check_inputs(inputs: Any) -> tuple[Array, ...]:
         if not np.isfinite(array).all():
             raise ValueError(f"inputs[{j}] must be finite; it holds {_first_not_finite(array)}")
         arrays.append(array)
-    return tuple(arrays)
+    return tuple(arrays), tuple(common if kind is None else kind for kind in kinds)

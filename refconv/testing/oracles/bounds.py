@@ -23,7 +23,7 @@ import numpy as np
 from refconv.groups import ChannelGroups
 from refconv.integers import as_bool, as_int, is_sequence, padding_pairs, per_axis, shown
 from refconv.testing.oracles.definition import Array, Weight
-from refconv.testing.oracles.problems import Operands, Problem, Results
+from refconv.testing.oracles.problems import PADDING_MODES, Lists, Operands, Problem, Results
 from refconv.testing.oracles.trilinear import exact_results
 
 OF = {"forward": "y", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
@@ -91,6 +91,14 @@ class Scale:
     addend: Array
     terms: Array
     complex: bool
+
+    @classmethod
+    def joined(cls, scales: Sequence[Scale]) -> Scale:
+        """Return the scale of the groups' results joined along their first axis."""
+        exact, products, terms = (
+            np.concatenate([getattr(s, name) for s in scales]) for name in ("exact", "products", "terms")
+        )
+        return cls(exact, products, scales[0].addend, terms, scales[0].complex)
 
     def bound(self, arithmetic: Arithmetic) -> Array:
         """Return the bound per element for one kind of arithmetic."""
@@ -174,7 +182,9 @@ def error_bound(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int | ChannelGroups = 1,
+    padding_mode: str = "zeros",
     output_padding: Any = 0,
+    channels_last: bool = False,
     transposed: bool = False,
 ) -> Any:
     r"""Return, per element, how far any correct direct computation of a convolution may be off.
@@ -189,30 +199,37 @@ def error_bound(
 
     Parameters
     ----------
-    x : numpy.ndarray (N, C, D1, …, Dd)
-        Input, with the values that are computed with. Floating-point, real or complex.
+    x : numpy.ndarray (N, C, D1, …, Dd), or (C, D1, …, Dd) if unbatched
+        Input, with the values that are computed with. Floating-point, real or complex. With `channels_last`,
+        (N, D1, …, Dd, C) or (D1, …, Dd, C).
     weight : numpy.ndarray (K, C/G, k1, …, kd), transposed (C, K/G, k1, …, kd), or a sequence of them
-        With a `ChannelGroups`, one array per group.
+        With a `ChannelGroups`, one array per group, or all joined along the first axis if their shapes are equal.
     bias : numpy.ndarray (K,), optional
         Used by "forward".
     of : {"forward", "grad_x", "grad_weight", "grad_bias"}
         Of which result.
     grad_output : numpy.ndarray
-        The output's gradient; needed for the three gradients.
+        The output's gradient, in the output's layout; needed for the three gradients.
     compute : {"float64", "float32", "tf32", "bfloat16", "float16"}, optional
         "float64", "float32": products and sums in this precision. "tf32", "bfloat16": operands rounded to 10 and 7
         mantissa bits, products exact, sums in float32. "float16": operands as given, sums in float32, one rounding
         to float16 at the end. By default the operands' own data type.
-    stride, padding, dilation, groups, output_padding
-        As for :func:`refconv.conv` and :func:`refconv.conv_transpose`; padding is with zeros.
+    stride, padding, dilation, groups, padding_mode, output_padding, channels_last
+        As for :func:`refconv.conv` and :func:`refconv.conv_transpose`.
     transposed : bool
         Whether the convolution is a transposed one.
 
     Returns
     -------
     numpy.ndarray of float64
-        One bound per element of the result; for the weight gradient of a `ChannelGroups` a tuple of them. Infinite
-        where n·u ≥ 1.
+        One bound per element of the result, in the result's layout; where `weight` is a sequence, the weight
+        gradient's is a tuple of arrays. Infinite where n·u ≥ 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument breaks a rule: shapes that do not fit, a number that is not finite, an unknown name, or a
+        `padding_mode` with more padding than it allows.
 
     References
     ----------
@@ -227,15 +244,24 @@ def error_bound(
     >>> x, w = np.array([[[1.0, 3.0]]], "float32"), np.array([[[2.0, -1.0]]], "float32")
     >>> error_bound(x, w) / 2**-24
     array([[[10.00000119]]])
+
+    Where the border repeats the edge, every output has two terms. A padded zero is not a term:
+
+    >>> x, w = np.ones((1, 3, 1), "float32"), np.ones((1, 1, 2), "float32")
+    >>> bounds = [error_bound(x, w, padding=((1, 0),), padding_mode=mode, channels_last=True)
+    ...           for mode in ("zeros", "replicate")]
+    >>> [np.round(bound.ravel() / 2**-24).tolist() for bound in bounds]
+    [[1.0, 4.0, 4.0], [4.0, 4.0, 4.0]]
     """
-    problem, operands = _describe(
-        x, weight, bias, grad_output, of, stride, padding, dilation, groups, output_padding, transposed
-    )
+    problem, operands, several = _describe(
+        x, weight, bias, of, grad_output, stride, padding, dilation, groups,
+        padding_mode, output_padding, channels_last, transposed,
+    )  # fmt: skip
     arithmetic = _arithmetic(compute, operands.x.dtype)
     with np.errstate(all="ignore"):  # numbers near the end of float64 have an infinite bound
-        scales = scales_of(problem, operands, OF[of])
+        scales = _scales_of_result(problem, operands, of, several)
         bounds = tuple(np.nan_to_num(scale.bound(arithmetic), nan=np.inf, posinf=np.inf) for scale in scales)
-    return bounds if _per_group(problem, of) else bounds[0]
+    return bounds if several else bounds[0]
 
 
 def assert_conv_close(
@@ -251,7 +277,9 @@ def assert_conv_close(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int | ChannelGroups = 1,
+    padding_mode: str = "zeros",
     output_padding: Any = 0,
+    channels_last: bool = False,
     transposed: bool = False,
 ) -> None:
     """Assert that a convolution's result is within :func:`error_bound` of the exact one, element by element.
@@ -261,9 +289,11 @@ def assert_conv_close(
     Parameters
     ----------
     actual : array
-        The result to judge: anything that ``numpy.asarray`` understands, of the exact result's shape. For the weight
-        gradient of a `ChannelGroups`, a sequence of arrays.
-    x, weight, bias, of, grad_output, compute, stride, padding, dilation, groups, output_padding, transposed
+        The result to judge: anything that ``numpy.asarray`` understands, of the exact result's shape. The weight
+        gradient is a sequence of arrays where `weight` is one.
+    x, weight, bias, of, grad_output, compute, stride, padding, dilation, groups, padding_mode, output_padding
+        As for :func:`error_bound`.
+    channels_last, transposed
         As for :func:`error_bound`.
 
     Raises
@@ -271,6 +301,8 @@ def assert_conv_close(
     AssertionError
         If the shape is wrong or an element is beyond its bound. The message names the element with the largest
         error in units of its bound, and the best precision that the whole result is consistent with.
+    TypeError, ValueError
+        As for :func:`error_bound`.
 
     Examples
     --------
@@ -284,16 +316,16 @@ def assert_conv_close(
     AssertionError: forward is beyond its float32 bound at 1 of 2 elements; the worst is (0, 0, 1), off by
     1.0e-05, 267 times its bound 3.8e-08: expected 0.21, got 0.210010007; consistent with tf32
     """
-    problem, operands = _describe(
-        x, weight, bias, grad_output, of, stride, padding, dilation, groups, output_padding, transposed
-    )
+    problem, operands, several = _describe(
+        x, weight, bias, of, grad_output, stride, padding, dilation, groups,
+        padding_mode, output_padding, channels_last, transposed,
+    )  # fmt: skip
     name = compute or real_dtype(operands.x.dtype)
     arithmetic = _arithmetic(compute, operands.x.dtype)
     with np.errstate(all="ignore"):
-        scales = scales_of(problem, operands, OF[of])
+        scales = _scales_of_result(problem, operands, of, several)
     if not all(np.isfinite(scale.exact).all() for scale in scales):
         raise ValueError(f"the exact {of} is too large for float64; there is nothing to compare with")
-    several = _per_group(problem, of)
     if several and not is_sequence(actual):
         raise AssertionError(f"{of} must be {len(scales)} arrays, one per group; got {type(actual).__name__}")
     results = list(actual) if several else [actual]
@@ -349,6 +381,12 @@ def _per_group(problem: Problem, part: str) -> bool:
     return part == "grad_weight" and not isinstance(problem.groups, int)
 
 
+def _scales_of_result(problem: Problem, operands: Operands, of: str, several: bool) -> list[Scale]:
+    """Return the scale of each array of a result: one, or one per group."""
+    scales = scales_of(problem, operands, OF[of])
+    return scales if several or len(scales) == 1 else [Scale.joined(scales)]
+
+
 def _arithmetic(compute: Any, dtype: np.dtype[Any]) -> Arithmetic:
     if compute is None:
         compute = real_dtype(dtype)
@@ -363,17 +401,22 @@ def _describe(
     x: Any,
     weight: Any,
     bias: Any,
-    grad_output: Any,
     of: Any,
+    grad_output: Any,
     stride: Any,
     padding: Any,
     dilation: Any,
     groups: Any,
+    padding_mode: Any,
     output_padding: Any,
+    channels_last: Any,
     transposed: Any,
-) -> tuple[Problem, Operands]:
-    """Check the arguments and describe the convolution; a grad_output that is not needed is made up."""
-    transposed = as_bool(transposed, "transposed")
+) -> tuple[Problem, Operands, bool]:
+    """Check the arguments; return the convolution, its arrays, and whether the result is one array per group.
+
+    A grad_output that is not needed is made up.
+    """
+    transposed, channels_last = as_bool(transposed, "transposed"), as_bool(channels_last, "channels_last")
     if not isinstance(of, str) or of not in OF:
         raise ValueError(f"of must be one of {', '.join(OF)}; got {shown(of)}")
     several = is_sequence(weight) and not hasattr(weight, "dtype")
@@ -381,56 +424,39 @@ def _describe(
     x = _array(x, "x")
     bias, grad_output = (None if a is None else _array(a, n) for a, n in ((bias, "bias"), (grad_output, "grad_output")))
     d = weights[0].ndim - 2 if weights else 0
-    if d < 1 or x.ndim != d + 2 or any(w.ndim != d + 2 for w in weights):
+    if d < 1 or x.ndim not in (d + 1, d + 2) or any(w.ndim != d + 2 for w in weights):
         listed = ", ".join(str(w.shape) for w in weights) or "none"
         raise ValueError(
-            f"x and weight must have the same number of axes, at least 3 (x is batched here); got shapes {x.shape} and "
-            f"{listed}"
+            f"x and weight must have the same number of axes, at least 3, or x one fewer if unbatched; got shapes "
+            f"{x.shape} and {listed}"
         )
-    arrays = [("x", x), *(("weight", w) for w in weights), ("bias", bias), ("grad_output", grad_output)]
-    for name, array in arrays:
-        if array is None:
-            continue
-        if array.dtype.kind not in "fc":
-            raise TypeError(f"{name} must hold floating-point numbers; got {array.dtype}")
-        if (array.dtype.kind == "c") != (x.dtype.kind == "c"):
-            raise TypeError(f"operands must be all real or all complex; got x of {x.dtype}, {name} of {array.dtype}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} must be finite: a bound is about finite results")
-    if x.dtype.name not in ("float16", "float32", "float64", "complex64", "complex128"):
-        raise TypeError(f"x must be float16, float32, float64, complex64 or complex128; got {x.dtype}")
-    n_groups, c_in, c_out = _channels(x, weights, groups, several, transposed)
-    pads = padding_pairs(padding, d)
-    if transposed and isinstance(padding, str):
-        raise ValueError(f"padding={padding!r} has no meaning for a transposed convolution; give numbers")
+    _check_values([("x", x), *(("weight", w) for w in weights), ("bias", bias), ("grad_output", grad_output)])
+    inner = x.shape[-1 - d :]
+    channels, size = (inner[-1], inner[:-1]) if channels_last else (inner[0], inner[1:])
+    lists, c_out = _channels(channels, weights, groups, several, transposed)
     strides, dilations = per_axis(stride, "stride", d, 1), per_axis(dilation, "dilation", d, 1)
-    extra = per_axis(output_padding, "output_padding", d, 0)
-    if any(extra) and not transposed:
-        raise ValueError(f"output_padding must be 0 without transposed=True; got {shown(output_padding)}")
-    if any(e >= max(s, dil) for e, s, dil in zip(extra, strides, dilations, strict=True) if e):
-        raise ValueError(
-            f"output_padding must be smaller than stride or dilation; got output_padding={extra}, stride={strides}, "
-            f"dilation={dilations}"
-        )
     problem = Problem(
-        batch=len(x),
-        c_in=c_in,
+        batch=len(x) if x.ndim == d + 2 else None,
+        c_in=channels,
         c_out=c_out,
-        size=tuple(x.shape[2:]),
+        size=size,
         kernel=tuple(weights[0].shape[2:]),
         stride=strides,
         dilation=dilations,
-        padding=pads,
-        groups=n_groups,
-        output_padding=extra if transposed else (),
+        padding=_padding(padding, padding_mode, d, transposed),
+        groups=lists,
+        padding_mode=padding_mode,
+        output_padding=_output_padding(output_padding, strides, dilations, transposed),
         transposed=transposed,
+        channels_last=channels_last,
         bias=bias is not None,
     )
-    given: Any = weights if several else weights[0]
-    expected: Any = problem.weight_shapes if several else problem.weight_shape
-    shapes: Any = tuple(w.shape for w in weights) if several else weights[0].shape
+    given = weights if several else _split(weights[0], problem)
+    expected: Any = problem.weight_shape if isinstance(given, np.ndarray) else problem.weight_shapes
+    shapes: Any = given.shape if isinstance(given, np.ndarray) else tuple(w.shape for w in given)
     if shapes != expected:
         raise ValueError(f"weight must have shape {expected} (x has shape {x.shape}); got {shapes}")
+    _check_padding_fits(problem)
     if min(problem.output_size) < 1:
         raise ValueError(f"the output must have an element on every axis; its size would be {problem.output_size}")
     if math.prod(problem.output_shape) > MOST:
@@ -443,7 +469,62 @@ def _describe(
         grad_output = np.zeros(problem.output_shape, x.dtype)
     if grad_output.shape != problem.output_shape:
         raise ValueError(f"grad_output must have shape {problem.output_shape}, the output's; got {grad_output.shape}")
-    return problem, Operands(x, given, bias, grad_output)
+    return problem, Operands(x, given, bias, grad_output), several and of == "grad_weight"
+
+
+def _check_values(named: Sequence[tuple[str, Array | None]]) -> None:
+    """Check that all arrays are of one kind, real or complex, and finite; x comes first."""
+    x: Array = named[0][1]
+    for name, array in named:
+        if array is None:
+            continue
+        if array.dtype.kind not in "fc":
+            raise TypeError(f"{name} must hold floating-point numbers; got {array.dtype}")
+        if (array.dtype.kind == "c") != (x.dtype.kind == "c"):
+            raise TypeError(f"operands must be all real or all complex; got x of {x.dtype}, {name} of {array.dtype}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} must be finite: a bound is about finite results")
+    if x.dtype.name not in ("float16", "float32", "float64", "complex64", "complex128"):
+        raise TypeError(f"x must be float16, float32, float64, complex64 or complex128; got {x.dtype}")
+
+
+def _padding(padding: Any, mode: Any, d: int, transposed: bool) -> Any:
+    """Check `padding` and `padding_mode`; return the padding as Problem takes it."""
+    if not isinstance(mode, str):
+        raise TypeError(f"padding_mode must be a string; got {shown(mode)}")
+    if mode not in PADDING_MODES:
+        raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {shown(mode)}")
+    if transposed and mode != "zeros":
+        raise ValueError(f"padding_mode must be 'zeros' with transposed=True; got {mode!r}")
+    pads = padding_pairs(padding, d)
+    if transposed and isinstance(padding, str):
+        raise ValueError(f"padding={padding!r} has no meaning for a transposed convolution; give numbers")
+    return pads
+
+
+def _check_padding_fits(problem: Problem) -> None:
+    """Check that the padding needs at most one reflection or one full wrap, and an element to repeat."""
+    mode = problem.padding_mode
+    for axis, (n, pair) in enumerate(zip(problem.size, problem.pairs, strict=True)):
+        most = {"reflect": max(n - 1, 0), "circular": n, "replicate": math.inf if n else 0}.get(mode, math.inf)
+        if max(pair) > most:
+            raise ValueError(
+                f"padding_mode={mode!r} allows at most {most} elements of padding for an input of size {n}; "
+                f"got padding {pair} on spatial axis {axis}"
+            )
+
+
+def _output_padding(value: Any, stride: Sequence[int], dilation: Sequence[int], transposed: bool) -> tuple[int, ...]:
+    """Check `output_padding`; return it as Problem takes it."""
+    extra = per_axis(value, "output_padding", len(stride), 0)
+    if any(extra) and not transposed:
+        raise ValueError(f"output_padding must be 0 without transposed=True; got {shown(value)}")
+    if any(e >= max(s, dil) for e, s, dil in zip(extra, stride, dilation, strict=True) if e):
+        raise ValueError(
+            f"output_padding must be smaller than stride or dilation; got output_padding={extra}, "
+            f"stride={tuple(stride)}, dilation={tuple(dilation)}"
+        )
+    return extra if transposed else ()
 
 
 def _array(value: Any, name: str) -> Array:
@@ -454,15 +535,14 @@ def _array(value: Any, name: str) -> Array:
         raise TypeError(message) from error
 
 
-def _channels(x: Array, weights: Sequence[Array], groups: Any, several: bool, transposed: bool) -> tuple[Any, int, int]:
-    """Return (groups as Problem wants them, input channels, output channels)."""
-    c_in = x.shape[1]
+def _channels(
+    c_in: int, weights: Sequence[Array], groups: Any, several: bool, transposed: bool
+) -> tuple[int | Lists, int]:
+    """Return the groups as Problem takes them, and the number of output channels."""
     if isinstance(groups, ChannelGroups):
         if groups.c_in != c_in:
             raise ValueError(f"x must have the C={groups.c_in} input channels of its ChannelGroups; got C={c_in}")
-        if not several:
-            raise TypeError("weight must be a sequence with one array per group where groups is a ChannelGroups")
-        return tuple(zip(groups.in_channels, groups.out_channels, strict=True)), c_in, groups.c_out
+        return tuple(zip(groups.in_channels, groups.out_channels, strict=True)), groups.c_out
     n = as_int(groups, "groups", 1)
     if several:
         raise TypeError(f"weight must be one array where groups={n} is an integer")
@@ -470,4 +550,20 @@ def _channels(x: Array, weights: Sequence[Array], groups: Any, several: bool, tr
     for what, count in (("input channels C", c_in), ("weight.shape[0]", first)):
         if count % n:
             raise ValueError(f"groups={n} does not divide {what}={count}")
-    return n, c_in, weights[0].shape[1] * n if transposed else first
+    return n, weights[0].shape[1] * n if transposed else first
+
+
+def _split(weight: Array, problem: Problem) -> Weight:
+    """Return one weight array, cut into one array per group if the groups are lists."""
+    if isinstance(problem.groups, int):
+        return weight
+    shapes = problem.weight_shapes
+    if len(set(shapes)) > 1:
+        listed = ", ".join(map(str, dict.fromkeys(shapes)))
+        raise ValueError(
+            f"weight must be a sequence of {len(shapes)} arrays, one per group, because the groups' weights differ in "
+            f"shape: {listed}; got one array of shape {weight.shape}"
+        )
+    if weight.shape != problem.weight_shape:
+        raise ValueError(f"weight must have shape {problem.weight_shape} for its groups; got {weight.shape}")
+    return tuple(np.split(weight, len(shapes)))
