@@ -51,6 +51,7 @@ def check_conv(
     cases: int = 200,
     seed: int = 0,
     time_limit: float = 10.0,
+    progress: Callable[[int, int, Case], object] | None = None,
 ) -> CheckReport:
     """Check someone's convolution, and its backward pass, against the definition.
 
@@ -85,6 +86,8 @@ def check_conv(
         Other seeds give other numbers and other random problems.
     time_limit : float
         Seconds after which a call counts as hanging.
+    progress : callable, optional
+        Called as ``progress(index, total, case)`` before each case.
 
     Returns
     -------
@@ -122,7 +125,7 @@ def check_conv(
         raise ValueError(f"time_limit must be a positive number of seconds; got {shown(time_limit)}")
     prepared = [Prepared(case) for case in plan(spatial_dims, words, transposed, name, number, seed)]
     with np.errstate(all="ignore"), Caller(time_limit) as call:
-        seen = list(_examined(prepared, forward, backward, call))
+        seen = list(_examined(prepared, forward, backward, call, progress))
         failures = _failures(prepared, seen, f"plan({spatial_dims}, {words}, {transposed}, {name!r}, {number}, {seed})")
         if failures:
             failures = [_diagnosed(failure, matches) for failure, matches in _matched(failures, prepared, seen)]
@@ -142,9 +145,15 @@ def check_conv(
 
 
 def _examined(
-    prepared: Iterable[Prepared], forward: Callable[..., Any], backward: Callable[..., Any] | None, call: Caller
+    prepared: Sequence[Prepared],
+    forward: Callable[..., Any],
+    backward: Callable[..., Any] | None,
+    call: Caller,
+    progress: Callable[[int, int, Case], object] | None,
 ) -> Iterable[Observation]:
-    for case in prepared:
+    for index, case in enumerate(prepared):
+        if progress is not None:
+            progress(index, len(prepared), case.case)
         observation = examine(case, forward, backward, call)
         yield observation
         if observation.stopped:
