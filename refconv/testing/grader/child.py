@@ -11,13 +11,13 @@ import contextlib
 import dataclasses
 import faulthandler
 import functools
-import json
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from json import dumps, loads
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,7 +67,7 @@ class _Channel:
         text = b""
         while not text.endswith(b"\n"):
             text += os.read(self._read, 2**16) or b"\n"
-        self.job: dict[str, Any] = json.loads(text)
+        self.job: dict[str, Any] = loads(text)
         self._token, self._process, self._lock = self.job.pop("token"), os.getpid(), threading.Lock()
         for work in (self._end_with_parent, self._beat):
             threading.Thread(target=work, daemon=True).start()
@@ -76,7 +76,7 @@ class _Channel:
         """Send one message. A process that the submission forked has no say, and ends here."""
         if os.getpid() != self._process:
             os._exit(1)
-        data = f"{self._token}{json.dumps([kind, value])}\n".encode()
+        data = f"{self._token}{dumps([kind, value])}\n".encode()
         with self._lock:
             try:
                 while data:
@@ -126,7 +126,7 @@ def _run(job: dict[str, Any], send: Send) -> None:
         send("usage", str(error))  # a signature without the arguments, for example
         return
     report = dataclasses.replace(report, notes=(*report.notes, *_hidden(job["forward"])))
-    send("report", {"report": json.loads(report.to_json()), "text": str(report)})
+    send("report", {"report": loads(report.to_json()), "text": str(report)})
 
 
 def _load(job: dict[str, Any]) -> dict[str, Function]:

@@ -305,7 +305,8 @@ class _Watch:
 
     def complaint(self, module: str, ended: str | None) -> tuple[str, str]:
         """Return the name of the failed check, and what went wrong."""
-        who = {"import": f"importing {module}", "call": self.function}.get(self.phase, "the submission, between calls,")
+        after = f"after {self.function} returned, the submission" if self.index is not None else "the submission"
+        who = {"import": f"importing {module}", "call": self.function}.get(self.phase, after)
         kind, value = self.answer or ("", "")
         memory = "" if self.limits.memory is None else f" (memory is limited to {size(self.limits.memory)})"
         if kind == "import":
@@ -314,7 +315,7 @@ class _Watch:
             what = f"too little memory is left for the checker{memory}" if "MemoryError" in value else value
             return "call", f"the check cannot be finished after {self.function} has run: {what}"
         if ended is not None:
-            return "call", f"{who} {ended}{memory * ('signal' in ended)}"
+            return "call", f"{who} {ended}" + memory * ended.endswith(("SIGABRT", "SIGKILL"))
         if time.monotonic() >= self._until:
             return "time", f"the whole check took longer than {self.limits.total:g} s, and {who} was stopped"
         if self.phase == "call":
@@ -387,8 +388,7 @@ class _Process:
         if code >= 0:
             return f"ended the process with exit code {code}"
         known = {number.value: number.name for number in signal.Signals}
-        reason = " (perhaps for lack of memory)" if known.get(-code) == "SIGKILL" else ""
-        return f"ended the process with signal {known.get(-code, -code)}{reason}"
+        return f"ended the process with signal {known.get(-code, -code)}"
 
     def output(self) -> str:
         """Return what the process printed: its beginning and its end."""
