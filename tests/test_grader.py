@@ -1,4 +1,4 @@
-"""Grading: whatever a submission's process does, the report is whole, the verdict right, and no process is left."""
+"""Grading: for everything that a submission can do, a whole report, the right verdict, and no process left over."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_missing_gradient_is_a_failure(tmp_path: Path, backward: str, message:
     [
         "print('x' * 100_000)\nos.write(1, b'y' * 100_000)\nreturn right(*a)",
         "sys.stdout.close()\nsys.stderr.close()\nreturn right(*a)",
-        "os.fork()\nreturn right(*a)",  # of two processes, one has the say
+        "os.fork()\nreturn right(*a)",
         "if not os.fork(): time.sleep(1000)\nreturn right(*a)",
         "out = []\nt = threading.Thread(target=lambda: out.append(right(*a)))\nt.start()\nt.join()\nreturn out[0]",
     ],
@@ -189,6 +189,11 @@ def test_a_message_without_the_token_is_ignored(tmp_path: Path) -> None:
 def test_a_call_that_hangs_is_a_failure_even_if_it_holds_the_interpreter(tmp_path: Path, body: str) -> None:
     graded = run(submission(tmp_path, body), Limits(call=0.5))
     assert first(graded) == ("time", "forward did not return in time; no further case was run")
+
+
+def test_a_call_that_takes_its_time_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent, "GRACE_SECONDS", -8.0)  # silence for 2 s would end it
+    assert run(submission(tmp_path, "if calls == 1: time.sleep(3)\nreturn right(*a)"), Limits(call=10.0)).passed
 
 
 def test_a_slow_import_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,6 +284,12 @@ def test_progress_counts_the_cases(tmp_path: Path) -> None:
     assert seen == [(index, 8) for index in range(8)]
 
 
+def test_a_fork_of_the_submission_does_not_report(tmp_path: Path) -> None:
+    seen: list[int] = []
+    run(submission(tmp_path, "return right(*a)", "os.fork()"), progress=lambda index, _: seen.append(index))
+    assert seen == list(range(8))
+
+
 def test_functions_that_cannot_be_checked_are_no_reports(tmp_path: Path) -> None:
     file = submission(tmp_path, "return right(*a)")
     with pytest.raises(TargetError, match="has no missing"):
@@ -301,7 +312,7 @@ def running(number: int) -> bool:
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    with contextlib.suppress(OSError):  # a dead process that nobody has waited for is still listed
+    with contextlib.suppress(OSError):  # a dead process is listed until its parent asks
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return True
 

@@ -47,7 +47,7 @@ def main() -> NoReturn:
     """Read a job from standard input, do it, and end the process without running anything else of the submission."""
     channel = _Channel()
     faulthandler.enable()  # a crash prints the line of Python that led to it
-    sys.dont_write_bytecode = True  # a submission's folder stays as it is
+    sys.dont_write_bytecode = True  # leave the submission's folder unchanged
     try:
         _run(channel.job, channel.send)
     except BaseException as error:  # the submission may have broken anything that the checker uses
@@ -169,7 +169,7 @@ def _hidden(target: str) -> list[str]:
 
 
 def _limit_memory(memory: dict[str, Any] | None) -> str | None:
-    """Limit the memory that the process may take beyond what it has now; return the limit as text."""
+    """Limit the memory that the process may take beyond its present size; return the limit as text."""
     if sys.platform != "win32":
         import resource
 

@@ -128,7 +128,7 @@ def grade_folder(
     environment: Mapping[str, str] | None = None,
     jobs: int = 1,
 ) -> Generator[Row, None, None]:
-    """Yield a row for each submission as soon as it is graded.
+    """Yield a row for each submission, in the order in which they finish.
 
     Parameters
     ----------

@@ -23,7 +23,6 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-import refconv
 from refconv.testing.checker.cases import SUPPORTS, Case
 from refconv.testing.checker.check import check_conv
 from refconv.testing.checker.report import CheckReport, Failure
@@ -132,7 +131,7 @@ def grade(
     backend : str
         Name of the module whose arrays are given to the functions.
     environment : mapping, optional
-        Environment variables of the process, beyond those of this one.
+        Environment variables to add for the process.
     backward_optional : bool
         Whether to check the forward pass alone if there is no backward function.
     progress : callable, optional
@@ -331,10 +330,11 @@ class _Process:
         self._messages: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._head, self._tail, self._printed = b"", b"", 0
         self._killed = False
+        self._readers: list[threading.Thread] = []
         # Its own folder, and the current one, are searched last; the child adds them.
         path = [str(Path(entry).resolve()) for entry in sys.path if entry]
         path = [entry for entry in path if entry not in (str(folder), str(Path.cwd()))]
-        package = str(Path(refconv.__file__).resolve().parent)
+        package = str(Path(__file__).resolve().parents[2])
         self._popen = subprocess.Popen(
             [sys.executable, "-I", "-S", "-u", "-c", BOOT, json.dumps([package, path])],
             stdin=subprocess.PIPE,
@@ -399,11 +399,10 @@ class _Process:
     def _end(self) -> None:
         """End the process and its group; may be called again."""
         self._killed = self._killed or self._popen.poll() is None
-        with contextlib.suppress(OSError):  # all have ended
-            if hasattr(os, "killpg"):
+        self._popen.kill()
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(OSError):  # all have ended
                 os.killpg(self._popen.pid, signal.SIGKILL)
-            else:
-                self._popen.kill()
         self._popen.wait()
         if self._popen.stdin is not None:
             with contextlib.suppress(OSError):
