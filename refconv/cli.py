@@ -267,7 +267,7 @@ def _bytes(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
 )
 @click.option(
     "--total-time-limit",
-    type=click.FloatRange(0, min_open=True),
+    type=float,
     metavar="S",
     help="Seconds for one whole check. Default: 600 with DIR, otherwise none.",
 )

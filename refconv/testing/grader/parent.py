@@ -151,6 +151,8 @@ def grade(
         If `stop` was set.
     """
     started = time.perf_counter()
+    if limits.total is not None and not limits.total > 0:
+        raise ValueError(f"total_time_limit must be a positive number of seconds; got {limits.total}")
     case_at(0, settings, limits.call)
     job = {
         "forward": forward,
