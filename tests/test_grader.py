@@ -157,7 +157,7 @@ def test_a_missing_gradient_is_a_failure(tmp_path: Path, backward: str, message:
         "print('x' * 100_000)\nos.write(1, b'y' * 100_000)\nreturn right(*a)",
         "sys.stdout.close()\nsys.stderr.close()\nreturn right(*a)",
         "os.fork()\nreturn right(*a)",
-        "if not os.fork(): time.sleep(1000)\nreturn right(*a)",
+        "if not os.fork(): time.sleep(100)\nreturn right(*a)",
         "out = []\nt = threading.Thread(target=lambda: out.append(right(*a)))\nt.start()\nt.join()\nreturn out[0]",
     ],
 )
@@ -185,7 +185,7 @@ def test_a_message_without_the_token_is_ignored(tmp_path: Path) -> None:
 # --- Limits ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("body", ["while True: pass", "ctypes.PyDLL(None).sleep(1000)"])
+@pytest.mark.parametrize("body", ["while True: pass", "ctypes.PyDLL(None).sleep(100)"])
 def test_a_call_that_hangs_is_a_failure_even_if_it_holds_the_interpreter(tmp_path: Path, body: str) -> None:
     graded = run(submission(tmp_path, body), Limits(call=0.5))
     assert first(graded) == ("time", "forward did not return in time; no further case was run")
@@ -198,7 +198,7 @@ def test_a_call_that_takes_its_time_is_awaited(tmp_path: Path, monkeypatch: pyte
 
 def test_a_slow_import_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "IMPORT_SECONDS", 0.3)
-    file = submission(tmp_path, "return right(*a)", "time.sleep(1000)")
+    file = submission(tmp_path, "return right(*a)", "time.sleep(100)")
     assert first(run(file, Limits(call=0.2))) == ("time", f"importing {file} took longer than 0.3 s")
 
 
@@ -336,9 +336,9 @@ def gone(processes: list[int]) -> bool:
 
 
 STAYS = """
-other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
 open("numbers", "w").write(f"{os.getpid()} {other.pid}\\n")
-time.sleep(1000)
+time.sleep(100)
 """
 
 
@@ -368,7 +368,7 @@ def test_no_process_is_left_when_the_command_is_stopped(
 
 def test_no_process_is_left_after_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    body = STAYS.strip().replace("time.sleep(1000)\n", "").removesuffix("time.sleep(1000)") + "return right(*a)"
+    body = STAYS.strip().replace("time.sleep(100)\n", "").removesuffix("time.sleep(100)") + "return right(*a)"
     assert run(submission(tmp_path, f"if calls > 1: return right(*a)\n{body}")).passed
     assert gone(numbers(tmp_path / "numbers", 2))
 
