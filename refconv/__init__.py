@@ -8,6 +8,12 @@
 (1, 6, 5, 5)
 """
 
+import sys
+
+if sys.argv[:1] == ["-m"] and "refconv" in [word.split(".")[0] for word in sys.orig_argv] and not sys.flags.safe_path:
+    # python -m refconv searches the current folder first, where a student's numpy.py would replace NumPy.
+    sys.path.append(sys.path.pop(0))
+
 from refconv.arrays import BackendError, array_namespace, load_backend, to_numpy
 from refconv.conv import (
     ConvGrads,

@@ -11,13 +11,14 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from refconv.arrays import Namespace
     from refconv.cost import Cost
+    from refconv.testing.grader.folder import Row
 
 BAD_USAGE, INTERRUPTED = 2, 130
 
@@ -211,9 +213,25 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape))
 
 
+def _bytes(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    """Return the bytes of a size such as 1.5GiB."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([KMGT])iB", text)
+    if match is None or not float(match[1]):
+        raise click.BadParameter(f"{text!r} is not a size such as 500MiB or 1.5GiB")
+    return int(float(match[1]) * 2 ** (10 * " KMGT".index(match[2])))
+
+
 @cli.command()
-@click.argument("forward", metavar="MODULE:FUNCTION")
-@click.option("--backward", metavar="MODULE:FUNCTION", help="The backward pass; without it only forward is checked.")
+@click.argument("target", metavar="MODULE:FUNCTION|DIR")
+@click.option(
+    "--backward",
+    metavar="MODULE:FUNCTION",
+    help="The backward pass; without it only forward is checked. With DIR: the function's name, which every submission "
+    "must define. Default with DIR: backward, where it is defined.",
+)
+@click.option("--forward", metavar="NAME", help="With DIR: name of the forward function. Default: forward.")
 @click.option(
     "--spatial-dims",
     type=click.IntRange(1, 6),
@@ -227,7 +245,13 @@ def _shape(shape: tuple[int, ...]) -> str:
     default="bias,stride,padding,dilation,groups",
     show_default=True,
     metavar="A,B,…",
-    help="Supported arguments; also asymmetric_padding, and output_padding with --transposed.",
+    help="Supported arguments; also asymmetric_padding, output_padding with --transposed, and words that narrow these.",
+)
+@click.option(
+    "--backward-needs",
+    multiple=True,
+    metavar="A,B,…",
+    help="Also ask the backward pass for these gradients only, by needs=: some of x, weight, bias. May be repeated.",
 )
 @click.option("--dtype", default="float32", show_default=True, metavar="NAME", help="Data type of all arrays.")
 @click.option("--transposed", is_flag=True, help="The functions are a transposed convolution.")
@@ -241,75 +265,170 @@ def _shape(shape: tuple[int, ...]) -> str:
     metavar="S",
     help="Seconds after which a call counts as hanging.",
 )
+@click.option(
+    "--total-time-limit",
+    type=float,
+    metavar="S",
+    help="Seconds for one whole check. Default: 600 with DIR, otherwise none.",
+)
+@click.option(
+    "--memory-limit",
+    callback=_bytes,
+    metavar="SIZE",
+    help="Memory of the checked code, such as 500MiB, beyond that of Python and NumPy; on Linux only. Default there: "
+    "4GiB.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N", help="With DIR: submissions at a time. Default: one a core."
+)
+@click.option(
+    "--csv",
+    "csv_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With DIR: also write the table to a CSV file.",
+)
 @_backend_option
 @_engine_option
 @_json_option
 def check(
-    forward: str,
+    target: str,
     backward: str | None,
+    forward: str | None,
     spatial_dims: int,
     supports: str,
+    backward_needs: tuple[str, ...],
     dtype: str,
     transposed: bool,
     cases: int,
     seed: int,
     time_limit: float,
+    total_time_limit: float | None,
+    memory_limit: int | None,
+    jobs: int | None,
+    csv_file: Path | None,
     backend: str | None,
     as_json: bool,
 ) -> None:
-    """Check someone's convolution, and name the mistake if it is wrong.
+    """Check someone's convolution, or a folder of them, and name the mistake if one is wrong.
 
     MODULE:FUNCTION (or FILE.py:FUNCTION) is called as forward(x, weight, bias, stride, padding, dilation, groups), the
     backward pass as backward(grad_output, x, weight, stride, padding, dilation, groups); with --backend they are given
-    arrays of that module. The exit code is 1 if a check failed.
-    """
-    from refconv.testing import check_conv
-    from refconv.testing.checker.targets import TargetError, load, with_arrays_of
+    arrays of that module. Each check runs in a process of its own. The exit code is 1 if a check failed.
 
-    xp = _load_backend(backend)
-    stream = _stream_for_the_report()
+    Every Python file of DIR is a submission, and so is every sub-folder with one that defines the function.
+
+    \b
+    refconv check mine.py:forward --backward mine.py:backward
+    refconv check submissions --csv marks.csv
+    """  # noqa: D301
+    from rich.console import Console
+
+    from refconv.progress import counting
+    from refconv.testing.checker.targets import TargetError
+    from refconv.testing.grader.parent import GraderError, Limits, can_limit_memory, grade
+
+    _load_backend(backend)
+    folder = Path(target) if Path(target).is_dir() else None
+    if folder is None:
+        for option, value in (("--forward", forward), ("--jobs", jobs), ("--csv", csv_file)):
+            if value is not None:
+                raise click.UsageError(f"{option} is only for a folder, and {target} is not one")
+    elif total_time_limit is None:
+        total_time_limit = 600.0
+    if memory_limit is None:
+        memory_limit = 4 * 2**30 if can_limit_memory() else None
+    elif not can_limit_memory():
+        raise click.UsageError("--memory-limit works on Linux only")
+    settings: dict[str, Any] = {
+        "spatial_dims": spatial_dims, "supports": _words(supports), "dtype": dtype, "transposed": transposed,
+        "cases": cases, "seed": seed,
+    }  # fmt: skip
+    if backward_needs:
+        settings["backward_needs"] = tuple(tuple(_words(words)) for words in backward_needs)
+    options: dict[str, Any] = {
+        "settings": settings,
+        "limits": Limits(time_limit, total_time_limit, memory_limit),
+        "backend": backend or os.environ.get("REFCONV_BACKEND") or "numpy",
+        "environment": {"REFCONV_ENGINE": engine()},
+    }
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            functions = [with_arrays_of(xp, load(target)) for target in (forward, backward) if target is not None]
-            report = check_conv(
-                *functions,
-                spatial_dims=spatial_dims,
-                supports=[word.strip() for word in supports.split(",") if word.strip()],
-                dtype=dtype,
-                transposed=transposed,
-                cases=cases,
-                seed=seed,
-                time_limit=time_limit,
-            )
-    except (TargetError, TypeError, ValueError) as error:
+        with _handling(_terminate):
+            if folder is not None:
+                _check_folder(folder, forward or "forward", backward, jobs, csv_file, as_json, options)
+            with counting(Console(stderr=True), "cases") as count:
+                graded = grade(target, backward, progress=count, **options)
+    except (GraderError, TargetError, TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
-    if report.failures and report.failures[0].check == "type":
-        raise click.UsageError(report.failures[0].message)
-    click.echo(report.to_json() if as_json else str(report), file=stream)
-    if any(failure.check == "time" for failure in report.failures):
-        if stream is not None:
-            stream.flush()
-        os._exit(1)  # a running call may keep the interpreter from exiting
-    if not report.passed:
+    click.echo(graded.output, err=True, nl=False)
+    click.echo(json.dumps(graded.report, indent=2) if as_json else graded.text)
+    if not graded.passed:
         sys.exit(1)
 
 
-def _stream_for_the_report() -> TextIO | None:
-    """Return a stream to standard output, and redirect all other output to standard error until the process ends.
+def _check_folder(
+    folder: Path,
+    forward: str,
+    backward: str | None,
+    jobs: int | None,
+    csv_file: Path | None,
+    as_json: bool,
+    options: dict[str, Any],
+) -> NoReturn:
+    """Grade a folder, print the table or the reports, and exit."""
+    from rich.console import Console
 
-    This includes output of C libraries and child processes. The redirection is never undone, because leftover buffers
-    and threads print until the process ends.
-    """
-    if sys.stdout is None:  # it was closed before we began
-        return None
-    sys.stdout.flush()
-    try:
-        number, other = sys.stdout.fileno(), sys.stderr.fileno()
-    except (OSError, ValueError):  # no files but objects of Python
-        return sys.stdout
-    copy = os.dup(number)
-    os.dup2(other, number)
-    return os.fdopen(copy, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    from refconv.files import replacing
+    from refconv.progress import counting
+    from refconv.settings import cores
+    from refconv.testing.grader.folder import grade_folder, submissions, write_csv
+
+    found = submissions(folder, forward)
+    if not found:
+        raise click.UsageError(f"there is no submission in {folder}: no Python file, and none in a sub-folder")
+    jobs = min(jobs or cores(), len(found))
+    threads = str(max(1, cores() // jobs))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        options["environment"].setdefault(name, os.environ.get(name, threads))
+    rows = []
+    with (
+        counting(Console(stderr=True), "submissions") as count,
+        contextlib.closing(grade_folder(found, forward=forward, backward=backward, jobs=jobs, **options)) as grading,
+    ):
+        count(0, len(found))
+        for row in grading:
+            rows.append(row)
+            count(len(rows), len(found))
+    rows.sort(key=lambda row: row.submission.name)
+    if csv_file is not None:
+        with replacing(csv_file) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            write_csv(rows, file)
+    passed = all(row.graded.passed for row in rows)
+    if as_json:
+        click.echo(json.dumps({"passed": passed, "submissions": [row.as_dict() for row in rows]}, indent=2))
+    else:
+        _print_rows(rows)
+    sys.exit(not passed)
+
+
+def _print_rows(rows: Sequence[Row]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from refconv.testing.grader.folder import COLUMNS
+
+    count = sum(row.graded.passed for row in rows)
+    table = Table(
+        title=f"{count} of {len(rows)} submissions passed", title_justify="left", box=box.SIMPLE, pad_edge=False
+    )
+    for column in COLUMNS:
+        width = 60 if column == "reason" else None
+        table.add_column(column, justify="right" if column == "seconds" else "left", max_width=width)
+    for row in rows:
+        table.add_row(*map(Text, row.cells()))
+    _print_table(table, Console(highlight=False))
 
 
 @cli.command()

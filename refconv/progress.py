@@ -77,6 +77,18 @@ def _progress(console: Console, indent: str, counts: str, *columns: ProgressColu
     return Progress(texts[0], BarColumn(), texts[1], *columns, console=console, transient=True)
 
 
+@contextlib.contextmanager
+def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar of units called `what` on a terminal, and nothing elsewhere; yields ``count(done, total)``."""
+    from rich.progress import TextColumn, TimeRemainingColumn
+
+    counts = "{task.completed:,.0f}/{task.total:,.0f}"
+    bar = _progress(console, "", counts, TimeRemainingColumn(), TextColumn("left"))
+    task = bar.add_task(what, total=1, visible=False)
+    with bar if console.is_terminal else contextlib.nullcontext():
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
 class ConsoleReporter(Reporter):
     """Prints a tour: each step's number and title, a bar of its units, what it found and how long it took.
 

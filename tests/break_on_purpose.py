@@ -105,6 +105,9 @@ BREAKS: dict[str, tuple[str, Change, str]] = {
     "standardised by the test images": ("nn.data.split:make_split", replace("train", "test", nth=2), "test_data"),
     "a bomb is opened": ("nn.data.folder:_read_image", replace("error", "ignore", nth=1), "test_data"),
     # Tools
+    "processes left over": ("testing.grader.parent:_Process._end", drop("killpg"), "test_grader"),
+    "orphans left over": ("testing.grader.child:_Channel._end_with_parent", drop("killpg"), "test_grader"),
+    "no sign of life": ("testing.grader.child:_Channel._beat", drop("send"), "test_grader"),
     "solutions left open": ("notebooks:opened", unwrap("_without", 1), "test_notebooks"),
     "the mistake to mend not given": ("notebooks.nbgrader:_graded", unwrap("opened"), "test_nbgrader"),
     "an unprintable exception": ("testing.exercises.checks:_sizes_of", unwrap("_raised"), "test_exercises"),

@@ -49,16 +49,12 @@ three = 3
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text(MODULE)
     (tmp_path / "broken.py").write_text("1 +")
     (tmp_path / "raises.py").write_text("raise ValueError('two\\nlines')")
     (tmp_path / "needs.py").write_text("import a_module_that_is_missing")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield
-    for name in ("mine", "raises", "needs", "broken"):
-        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("target", ["mine:forward", "mine.py:forward", "mine:Kept.forward"])
@@ -107,32 +103,54 @@ def test_functions_are_given_arrays_of_the_backend(capsys: Any) -> None:
         (["mine:"], "must be MODULE:FUNCTION"),
         (["nowhere:forward"], "there is no module nowhere"),
         (["nowhere.py:forward"], "there is no file nowhere.py"),
-        (["needs:forward"], "importing needs needs a module that is missing: a_module_that_is_missing"),
-        (["raises:forward"], "importing raises raised ValueError: two lines"),
-        (["broken:forward"], "importing broken raised SyntaxError"),
         (["mine:missing"], "mine has no missing"),
-        (["mine:three"], "is no function; it is of type int"),
+        (["mine:three"], "is not a function but of type int"),
         (["mine:few"], r"forward must take \(x, weight, bias"),
         (["mine:few", "--backend", "array_api_strict"], r"forward must take \(x, weight, bias"),
         (["mine:forward", "--backward", "mine:few"], r"backward must take \(grad_output, x"),
-        (["mine:nothing"], "must be an array of numbers; got NoneType"),
-        (["mine:forward", "--backward", "mine:three"], "is no function"),
+        (["mine:forward", "--backward", "mine:three"], "is not a function"),
         (["mine:forward", "--supports", "speed"], "supports must hold only bias"),
         (["mine:forward", "--supports", "output_padding"], "only with transposed"),
         (["mine:forward", "--dtype", "float128x"], "dtype must be one of"),
         (["mine:forward", "--spatial-dims", "0"], "--spatial-dims"),
         (["mine:forward", "--cases", "none"], "--cases"),
         (["mine:forward", "--time-limit", "0"], "time_limit"),
+        (["mine:forward", "--total-time-limit", "0"], "total_time_limit must be a positive number of seconds; got 0.0"),
+        (["mine:forward", "--total-time-limit", "nan"], "total_time_limit must be a positive number of seconds"),
+        ([".", "--dtype", "float128x"], "dtype must be one of"),
+        (["mine:forward", "--memory-limit", "much"], "'much' is not a size such as 500MiB"),
+        (["mine:forward", "--memory-limit", "0GiB"], "'0GiB' is not a size such as 500MiB"),
+        (["mine:forward", "--jobs", "2"], "--jobs is only for a folder, and mine:forward is not one"),
+        (["mine:forward", "--csv", "a.csv"], "--csv is only for a folder"),
+        (["mine:forward", "--forward", "conv"], "--forward is only for a folder"),
+        (["empty"], "there is no submission in empty"),
         (["mine:forward", "--backend", "jax"], "--backend 'jax' is not an array module"),
         ([], "MODULE:FUNCTION"),
     ],
 )
 def test_what_cannot_be_checked_is_one_line(capsys: Any, arguments: list[str], message: str) -> None:
+    Path("empty", "data").mkdir(parents=True)
+    Path("empty", "_helper.py").touch()
     code, out, err = run_command(capsys, "check", *arguments)
     lines = [line for line in err.splitlines() if "printed" not in line]
     assert (code, out, len(lines)) == (2, "", 1), err
     assert lines[0].startswith("refconv: ")
     assert re.search(message, lines[0]), lines[0]
+
+
+@pytest.mark.parametrize(
+    ("target", "check", "message"),
+    [
+        ("needs:forward", "call", "importing needs needs a module that is missing: a_module_that_is_missing"),
+        ("raises:forward", "call", r"importing raises raised ValueError: two lines \(.*raises.py:1\)"),
+        ("broken.py:forward", "call", "importing broken.py raised SyntaxError"),
+        ("mine:nothing", "type", "must be an array of numbers; got NoneType"),
+    ],
+)
+def test_what_the_code_does_wrong_is_a_failure(capsys: Any, target: str, check: str, message: str) -> None:
+    code, out, _ = run_command(capsys, "check", target, "--cases", "3")
+    assert code == 1
+    assert re.search(rf"\[1\] {check}: .*{message}", out), out
 
 
 LOUD = """

@@ -85,10 +85,11 @@ def _attempt(task: Callable[[], Any]) -> Outcome:
     except BaseException as error:  # someone else's code may raise anything, SystemExit included
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
         where = f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
-        return Outcome(error=_one_line(error), where=where, unsupported=isinstance(error, NotImplementedError))
+        return Outcome(error=one_line(error), where=where, unsupported=isinstance(error, NotImplementedError))
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return an exception's type and the first line of its message."""
     try:
         first, _, more = str(error).partition("\n")
     except Exception:  # its __str__ is someone else's code too
@@ -130,7 +131,7 @@ def converted(value: Any) -> Array | str:
             return array
     except Exception as error:  # an array on a device refuses; DLPack may still copy it
         if not isinstance(value, list | tuple):
-            what = f"{what} ({_one_line(error)})"
+            what = f"{what} ({one_line(error)})"
     try:
         array = np.from_dlpack(value)
     except Exception:
