@@ -23,8 +23,9 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from refconv.testing.checker.cases import SUPPORTS, Case
+from refconv.testing.checker.cases import Case
 from refconv.testing.checker.check import check_conv
+from refconv.testing.checker.plan import SUPPORTS
 from refconv.testing.checker.report import CheckReport, Failure
 from refconv.testing.checker.targets import TargetError, folder_of, split
 from refconv.testing.grader.child import LOST
