@@ -133,7 +133,7 @@ def run(name: str) -> str:
     """Make one break in a copy and return the first test that fails, or an empty string."""
     path, text = broken(name)
     with tempfile.TemporaryDirectory() as folder:
-        skip = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "mutants")
+        skip = shutil.ignore_patterns(".*", "__pycache__", "build", "dist")
         shutil.copytree(ROOT, folder, ignore=skip, dirs_exist_ok=True)
         Path(folder, path).write_text(text, encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--backend", "numpy", f"tests/{BREAKS[name][2]}.py"]
