@@ -1,7 +1,7 @@
 """A catalogue of wrong convolutions, so that a mistake can be called by its name.
 
 `Conv` and `ConvTranspose` (in `correct`) are small correct implementations cut into pieces. Each mistake in `sizes`,
-`windows`, `channels` and `calls` replaces one piece. Its name says what is wrong, its docstring explains it in a
+`windows`, `channels` and `calls` replaces one piece. Its name states the mistake, its docstring explains it in a
 sentence, and its hint says how to fix it. The catalogue has two uses: :func:`refconv.testing.check_conv` must catch
 every mistake, which shows that its checks work; and when a checked function is wrong, the checker names the mistakes
 that give the same results.

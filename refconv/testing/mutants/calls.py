@@ -53,7 +53,7 @@ class _(Conv):
     "memory", "bias gradient is a view of the upstream gradient", "Return a new array also where one term is summed."
 )
 class _(Conv):
-    """With one sample and one position nothing is to be summed, and g itself comes back, reshaped."""
+    """With one sample and one position there is nothing to sum, and g itself comes back, reshaped."""
 
     def grad_bias(self, g):
         return g.reshape(-1) if g.size == g.shape[1] else super().grad_bias(g)
@@ -164,7 +164,7 @@ class _(Conv):
 
 
 def rounded(array: Array, bits: int) -> Array:
-    """Return a float32 array rounded to the nearest numbers with so many mantissa bits."""
+    """Return a float32 array rounded to the nearest numbers with the given number of mantissa bits."""
     if array.dtype != np.float32:
         return array
     drop = 23 - bits
@@ -323,7 +323,7 @@ class _(Conv):
 
 @mistake("interface", "weight gradient of the last sample only", "Sum over the batch with +=.", both=True)
 class _(Conv):
-    """Each sample's weight gradient overwrites the one before."""
+    """Each sample's weight gradient overwrites the previous sample's."""
 
     def grad_weight(self, g, x, shape, p):
         return super().grad_weight(g[-1:], x[-1:], shape, p)
@@ -336,7 +336,7 @@ class _(Conv):
     both=True,
 )
 class _(Conv):
-    """A mean stands where a sum belongs."""
+    """A mean over the samples is taken instead of a sum."""
 
     def grad_weight(self, g, x, shape, p):
         return super().grad_weight(g, x, shape, p) / np.asarray(max(1, len(g)), g.dtype)
@@ -367,7 +367,7 @@ class _(Conv):
     "interface", "input gradient divided by the batch size", "Leave the division to the loss: g contains it.", both=True
 )
 class _(Conv):
-    """The mean over the batch, which belongs to the loss, is taken a second time."""
+    """The mean over the batch, which is part of the loss, is taken a second time."""
 
     def grad_x(self, g, weight, shape, p):
         return super().grad_x(g, weight, shape, p) / np.asarray(max(1, len(g)), g.dtype)
@@ -473,7 +473,7 @@ class _(Conv):
 
 @mistake("interface", "last partial tile dropped in the forward pass", "Round the number of tiles up.")
 class _(Conv):
-    """Output is computed in tiles of 16 columns, and what is left over beyond the last whole tile stays zero."""
+    """Output is computed in tiles of 16 columns, and columns after the last whole tile stay zero."""
 
     def y(self, x, weight, bias, p):
         y = super().y(x, weight, bias, p)
@@ -484,7 +484,7 @@ class _(Conv):
 
 @mistake("interface", "last partial tile dropped in the backward pass", "Round the number of tiles up.")
 class _(Conv):
-    """The gradients are computed from tiles of 16 output columns, and what is left over is forgotten."""
+    """The gradients are computed from tiles of 16 output columns, without the columns after the last whole tile."""
 
     def grads(self, g, x, weight, p):
         whole = g.copy()
@@ -514,7 +514,7 @@ class _(Conv):
     dtype="complex64",
 )
 class _(Conv):
-    """The gradients use w and x themselves where their conjugates belong."""
+    """The gradients use w and x themselves instead of their conjugates."""
 
     def conj(self, array):
         return array

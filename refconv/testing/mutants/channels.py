@@ -223,7 +223,7 @@ class _(Conv):
 
 @mistake("bias", "bias added once per kernel tap", "Add the bias after the sum over taps.")
 class _(Conv):
-    """The bias stands inside the loop."""
+    """The bias is added inside the loop over taps."""
 
     def add_bias(self, y, bias, kernel):
         return y if bias is None else super().add_bias(y, bias * int(np.prod(kernel)), kernel)
@@ -231,7 +231,7 @@ class _(Conv):
 
 @mistake("bias", "bias added once per input channel", "Add the bias after the sum over input channels.")
 class _(Conv):
-    """The bias stands inside the loop over input channels."""
+    """The bias is added inside the loop over input channels."""
 
     def y(self, x, weight, bias, p):
         return super().y(x, weight, None if bias is None else bias * np.asarray(weight.shape[1], bias.dtype), p)
@@ -268,7 +268,7 @@ class _(Conv):
 
 @mistake("bias", "bias gradient averaged over the batch", "Sum over the batch; the loss does the averaging.", both=True)
 class _(Conv):
-    """A mean stands where a sum belongs."""
+    """A mean over the samples is taken instead of a sum."""
 
     def grad_bias(self, g):
         return super().grad_bias(g) / np.asarray(max(1, len(g)), g.dtype)
@@ -276,7 +276,7 @@ class _(Conv):
 
 @mistake("bias", "bias gradient averaged over positions", "Sum over all output positions.", both=True)
 class _(Conv):
-    """A mean over height and width stands where a sum belongs."""
+    """A mean over height and width is taken instead of a sum."""
 
     def grad_bias(self, g):
         return super().grad_bias(g) / np.asarray(max(1, np.prod(g.shape[2:])), g.dtype)
@@ -286,7 +286,7 @@ class _(Conv):
     "bias", "bias gradient averaged over batch and positions", "Sum over both; the loss does the averaging.", both=True
 )
 class _(Conv):
-    """A mean over everything but the channels stands where a sum belongs."""
+    """A mean over samples and positions is taken instead of a sum."""
 
     def grad_bias(self, g):
         return super().grad_bias(g) / np.asarray(max(1, g.size // g.shape[1]), g.dtype)
@@ -398,7 +398,7 @@ class _(Conv):
     "The product of columns and g is (C·T, K): transpose it before giving it the weight's shape.",
 )
 class _(Conv):
-    """The (C·T, K) product is reshaped to (K, C, …) as it lies."""
+    """The (C·T, K) product is reshaped to (K, C, …) without moving its elements."""
 
     def grad_weight(self, g, x, shape, p):
         grads = np.split(super().grad_weight(g, x, shape, p), p.groups)
@@ -540,5 +540,5 @@ class _(Conv):
         if not x.flags.c_contiguous and x.flags.forc:
             x = np.ravel(x, order="K").reshape(x.shape)
         elif not x.flags.c_contiguous:
-            x = np.sort(x, axis=None).reshape(x.shape)  # what lies there is not x in any case
+            x = np.sort(x, axis=None).reshape(x.shape)  # the memory does not contain x in order
         return super().y(x, weight, bias, p)

@@ -37,7 +37,7 @@ def steps(stride: Any, padding: Any, dilation: Any, groups: int, output_padding:
 class Conv:
     """A correct convolution: for each kernel tap, one strided slice of the padded input."""
 
-    # --- What is checked ---
+    # --- The checked functions ---
 
     def forward(self, x: Array, weight: Array, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
         """Return y."""
@@ -161,7 +161,7 @@ class Conv:
         return y if bias is None else y + bias.astype(y.dtype).reshape(-1, *(1,) * len(kernel))
 
     def operand(self, array: Array, work: Any) -> Array:
-        """Return an operand as it is multiplied."""
+        """Return an operand in the form in which it is multiplied."""
         return array.astype(work)
 
     def work(self, dtype: Any) -> Any:

@@ -1,6 +1,6 @@
 """What the catalogue records about a mistake, and the decorator that enters one.
 
-The class of a mistake needs no name, because its decorator says what is wrong. Its docstring is the explanation.
+The class of a mistake needs no name, because its decorator names the mistake. Its docstring is the explanation.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Mutant:
     Attributes
     ----------
     name : str
-        What is wrong, in a few words.
+        The mistake, in a few words.
     family : str
         One of :data:`FAMILIES`.
     explanation, hint : str
-        What happens, in a sentence; how to fix it.
+        The effect, in a sentence, and how to fix it.
     make : callable
         Makes the implementation: an object with ``forward`` and ``backward`` as :func:`~refconv.testing.check_conv`
         calls them.
@@ -35,7 +35,7 @@ class Mutant:
     dtype : str
         Data type in which the mistake shows.
     supports : tuple of str
-        What :func:`~refconv.testing.check_conv` must be told that it supports.
+        The words that :func:`~refconv.testing.check_conv` needs as `supports` to catch it.
     endless : bool
         Whether it does not return in some cases.
     """
@@ -60,11 +60,9 @@ class Mutant:
         Examples
         --------
         >>> from refconv.testing.mutants import CATALOGUE
-        >>> for mutant in CATALOGUE:
-        ...     if mutant.name in ("bias ignored", "groups reversed"):
-        ...         print(f"{mutant.name}: {mutant.witness()}")
-        groups reversed: x
-        bias ignored: x
+        >>> wrong = {mutant.name: mutant for mutant in CATALOGUE}
+        >>> print(wrong["groups reversed"].witness())
+        x(1, 2, 1, 1) weight(2, 1, 1, 1) stride=(1, 1) padding=(0, 0) dilation=(1, 1) groups=2
         """
         from refconv.testing.checker.check import check_conv  # which names the mistakes of this catalogue
 

@@ -69,9 +69,17 @@ class _(Conv):
         return (super().outputs(size, kernel, p)[0],) * len(size)
 
 
+@mistake("output size", "kernel size of the first axis used for all", "Index the kernel's shape by axis.")
+class _(Conv):
+    """Every axis' output size is computed with the kernel's first size."""
+
+    def outputs(self, size, kernel, p):
+        return super().outputs(size, (kernel[0],) * len(size), p)
+
+
 @mistake("output size", "padding counted once in the output size", "Add the padding before and the padding after.")
 class _(Conv):
-    """n + p stands where n + 2p belongs."""
+    """The size is computed from n + p instead of n + 2p."""
 
     def outputs(self, size, kernel, p):
         return super().outputs(size, kernel, p._replace(padding=[(b, 0) for b, _ in p.padding]))
@@ -93,7 +101,7 @@ class _(Conv):
     "output size", "stride ignored altogether", "Step by the stride, and divide by it in the output size.", both=True
 )
 class _(Conv):
-    """The forward pass takes stride 1 whatever it is asked for."""
+    """The forward pass always takes stride 1."""
 
     def y(self, x, weight, bias, p):
         return super().y(x, weight, bias, p._replace(stride=(1,) * len(p.stride)))
@@ -101,7 +109,7 @@ class _(Conv):
 
 @mistake("output size", "padding ignored altogether", "Use the padding, and count it in the output size.", both=True)
 class _(Conv):
-    """The forward pass takes no padding whatever it is asked for."""
+    """The forward pass never pads."""
 
     def y(self, x, weight, bias, p):
         return super().y(x, weight, bias, p._replace(padding=[(0, 0)] * len(p.padding)))
@@ -109,7 +117,7 @@ class _(Conv):
 
 @mistake("output size", "dilation ignored altogether", "The kernel spans dilation·(k − 1) + 1 elements.", both=True)
 class _(Conv):
-    """The forward pass takes dilation 1 whatever it is asked for."""
+    """The forward pass always takes dilation 1."""
 
     def y(self, x, weight, bias, p):
         return super().y(x, weight, bias, p._replace(dilation=(1,) * len(p.dilation)))
@@ -117,7 +125,7 @@ class _(Conv):
 
 @mistake("output size", "k for dilation·(k−1)+1 in the output size", "Compute the size with the kernel's whole span.")
 class _(Conv):
-    """Taps lie dilation apart, but as many windows are taken as an undilated kernel would have."""
+    """Taps are dilation apart, but there are as many windows as for an undilated kernel."""
 
     def outputs(self, size, kernel, p):
         return super().outputs(size, kernel, p._replace(dilation=(1,) * len(p.dilation)))
@@ -231,7 +239,7 @@ class _(Conv):
         return super().y(x, weight, bias, p._replace(padding=[p.padding[0]] * len(p.padding)))
 
 
-@mistake("padding", "all padding put before", "Half of the padding belongs after the input.")
+@mistake("padding", "all padding put before", "Put half of the padding after the input.")
 class _(Conv):
     """The output has the right size, but the input is shifted to the end."""
 
@@ -242,7 +250,7 @@ class _(Conv):
         return super().unpad(padded, size, [(b + a, 0) for b, a in padding])
 
 
-@mistake("padding", "all padding put after", "Half of the padding belongs before the input.")
+@mistake("padding", "all padding put after", "Put half of the padding before the input.")
 class _(Conv):
     """The output has the right size, but the input stays at the beginning."""
 
@@ -375,6 +383,14 @@ class _(ConvTranspose):
 
     def unpad(self, padded, size, padding):
         return padded[(..., *(slice(0, n) for n in size))]
+
+
+@mistake("padding", "transposed: padding put around the input", "Padding of a transposed convolution crops the output.")
+class _(ConvTranspose):
+    """The input is padded as a convolution's, and nothing is cropped."""
+
+    def y(self, x, weight, bias, p):
+        return super().y(self.pad(x, p.padding), weight, bias, p._replace(padding=[(0, 0)] * len(p.padding)))
 
 
 @mistake("padding", "transposed: padding enlarges the output", "Padding of a transposed convolution is cropped away.")

@@ -95,10 +95,23 @@ class _(ConvTranspose):
 
 @mistake("stride", "stride ignored in the forward pass", "Position o starts at o·stride.")
 class _(Conv):
-    """Windows lie side by side: the output has the right size but reads positions 0, 1, 2 and so on."""
+    """Windows start at 0, 1, 2 and so on: the output has the right size but reads the wrong elements."""
 
     def forward_taps(self, t, outputs, p):
         return self.taps(t, outputs, p._replace(stride=[1] * len(p.stride)))
+
+
+@mistake(
+    "stride",
+    "stride and dilation exchanged in the forward pass",
+    "Positions are stride apart, taps dilation apart; check the order of the arguments.",
+    both=True,
+)
+class _(Conv):
+    """The forward pass takes the stride for the dilation and the dilation for the stride."""
+
+    def y(self, x, weight, bias, p):
+        return super().y(x, weight, bias, p._replace(stride=p.dilation, dilation=p.stride))
 
 
 @mistake(
@@ -158,7 +171,7 @@ class _(Conv):
 
 
 class _WindowByWindow(Conv):
-    """The input gradient in the other order: for each output position, all taps at once."""
+    """The input gradient in the other order: for each output position, all taps together."""
 
     def grad_x(self, g: Array, weight: Array, shape: Any, p: Steps) -> Any:
         work = self.work(g.dtype)
@@ -295,6 +308,19 @@ class _(ConvTranspose):
         return super().grad_x(g, weight, (*shape[:2], *self.outputs(g.shape[2:], weight.shape[2:], q)), q)
 
 
+@mistake(
+    "stride",
+    "transposed: input gradient sized back from the output",
+    "The gradient has x's shape; output padding of a stride or more adds no input.",
+    supports="output_padding",
+)
+class _(ConvTranspose):
+    """The input gradient is a convolution of g with its own size, too large where the output padding fits a stride."""
+
+    def grad_x(self, g, weight, shape, p):
+        return super().grad_x(g, weight, (*shape[:2], *self.outputs(g.shape[2:], weight.shape[2:], p)), p)
+
+
 @mistake("stride", "transposed: overlapping kernels overwrite each other", "Add where kernels overlap.")
 class _(ConvTranspose):
     """The output is assigned, so the last kernel tap wins."""
@@ -316,7 +342,7 @@ class _(Conv):
 
 @mistake("dilation", "dilation counted from zero", "Dilation 1 means neighbouring taps; some libraries count gaps.")
 class _(Conv):
-    """Taps lie dilation − 1 apart."""
+    """Taps are dilation − 1 apart."""
 
     def taps(self, t, outputs, p):
         return super().taps(t, outputs, p._replace(dilation=[d - 1 for d in p.dilation]))
@@ -324,7 +350,7 @@ class _(Conv):
 
 @mistake("dilation", "dilation ignored in the forward pass", "Tap t reads o·stride + t·dilation.")
 class _(Conv):
-    """The output has the right size, but the taps lie side by side."""
+    """The output has the right size, but the taps are neighbours."""
 
     def forward_taps(self, t, outputs, p):
         return self.taps(t, outputs, p._replace(dilation=[1] * len(p.dilation)))
@@ -403,10 +429,10 @@ class _(Conv):
 
 
 @mistake(
-    "dilation", "dilated kernel inflated with zeros", "Skip what lies between the taps instead of multiplying by 0."
+    "dilation", "dilated kernel inflated with zeros", "Skip the elements between the taps instead of multiplying by 0."
 )
 class _(Conv):
-    """Zeros stand between the taps: on finite numbers right, but 0·∞ and 0·NaN are NaN."""
+    """Zeros fill the kernel between the taps: correct on finite numbers, but 0·∞ and 0·NaN are NaN."""
 
     def y(self, x, weight, bias, p):
         spans = [d * (k - 1) + 1 for d, k in zip(p.dilation, weight.shape[2:], strict=True)]
