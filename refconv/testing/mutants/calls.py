@@ -176,7 +176,7 @@ def rounded(array: Array, bits: int) -> Array:
 
 @mistake("precision", "operands rounded to TF32", "Ask the library for full float32 products (switch TF32 off).")
 class _(Conv):
-    """Operands keep 10 mantissa bits, as on tensor cores by default in some libraries."""
+    """Operands keep 10 mantissa bits, as on tensor cores by default in some libraries, or as float16 numbers do."""
 
     def operand(self, array, work):
         return rounded(array.astype(work), 10)
