@@ -213,7 +213,7 @@ def late_start() -> Any:
     return right.forward, backward
 
 
-@written("(x, weight, grad_output) taken for (grad_output, x, weight)", ("stride",))
+@written("(x, weight, grad_output) taken for (grad_output, x, weight)")
 def other_arguments() -> Any:
     def backward(x: Any, weight: Any, g: Any, stride: Any, *rest: Any) -> Any:
         a, b = weight.shape[2:]
@@ -254,7 +254,8 @@ def test_wrong_code_as_people_write_it_gets_the_name_of_its_mistake(name: str, m
     forward, backward = make()
     report = check_conv(forward, backward, **settings)
     assert not report.passed
-    assert name in [d.name for d in report.failures[0].diagnoses if d.rank == 1], str(report)
+    for failure in report.failures:
+        assert name in [d.name for d in failure.diagnoses if d.rank == 1], str(report)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
