@@ -27,6 +27,7 @@ class Outcome:
     error: str | None = None
     where: str = ""
     too_long: bool = False
+    unsupported: bool = False  # it raised NotImplementedError
     interrupt: KeyboardInterrupt | None = None  # somebody wants to stop: not what a function does wrong
 
 
@@ -84,7 +85,7 @@ def _attempt(task: Callable[[], Any]) -> Outcome:
     except BaseException as error:  # someone else's code may raise anything, SystemExit included
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
         where = f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
-        return Outcome(error=_one_line(error), where=where)
+        return Outcome(error=_one_line(error), where=where, unsupported=isinstance(error, NotImplementedError))
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import inspect
-import operator
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from refconv.integers import as_bool, as_int, is_sequence, shown
 from refconv.testing.checker.calls import Caller
-from refconv.testing.checker.cases import SUPPORTS, Case, plan
-from refconv.testing.checker.examine import (
-    BACKWARD,
-    CHECKS,
-    PARTS,
-    RAISED,
-    Aspect,
-    Observation,
-    Prepared,
-    aspect_of,
-    examine,
-)
-from refconv.testing.checker.report import CheckReport, Diagnosis, Failure, ordered
-from refconv.testing.mutants import CATALOGUE, Mutant
+from refconv.testing.checker.cases import Case
+from refconv.testing.checker.diagnose import Run, diagnosed
+from refconv.testing.checker.examine import BACKWARD, CHECKS, PARTS, Complaint, Observation, Prepared, examine
+from refconv.testing.checker.plan import SUPPORTS, plan
+from refconv.testing.checker.report import CheckReport, Failure, ordered
 from refconv.testing.oracles.bounds import PRECISIONS, real_dtype
+from refconv.testing.regimes import regimes_of
 
 FORWARD_ARGUMENTS = ("x", "weight", "bias", "stride", "padding", "dilation", "groups")
 BACKWARD_ARGUMENTS = ("grad_output", "x", "weight", "stride", "padding", "dilation", "groups")
@@ -36,8 +28,8 @@ DTYPES = (
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
 )  # fmt: skip
 
-Score = tuple[int, bool]
-"""How well a mistake explains a failure: how many results agree, and whether in every case."""
+KEPT = 2000
+"""Cases that are kept for the diagnosis."""
 
 
 def check_conv(
@@ -51,14 +43,18 @@ def check_conv(
     cases: int = 200,
     seed: int = 0,
     time_limit: float = 10.0,
+    backward_needs: Sequence[Sequence[str]] = (),
+    progress: Callable[[int, int, Case], object] | None = None,
 ) -> CheckReport:
     """Check someone's convolution, and its backward pass, against the definition.
 
     Problems go from the smallest to larger ones, so that the first failure is minimal, and are the same on every
-    run. Whole numbers are compared exactly: any correct direct method, in any order of summation, must agree bit for
-    bit. Real values are compared within :func:`error_bound`. Where a check fails, the results are matched against a
-    catalogue of wrong implementations (:data:`refconv.testing.mutants.CATALOGUE`), and the mistakes that give the very
-    same results are named.
+    run. They lie in every regime that `supports` allows: the layers of well-known networks, and sizes on both sides of
+    every power of two (:mod:`refconv.testing.regimes`). A function may raise NotImplementedError: such problems are
+    counted as not supported, not as checked. Whole numbers are compared exactly: any correct direct method, in any
+    order of summation, must agree bit for bit. Real values are compared within :func:`error_bound`. Where a check
+    fails, the results are matched against a catalogue of wrong implementations
+    (:data:`refconv.testing.mutants.CATALOGUE`), and the mistakes that give the same results are named.
 
     Parameters
     ----------
@@ -74,17 +70,24 @@ def check_conv(
     supports : sequence of str
         What the implementation claims, among "bias", "stride", "padding", "dilation", "groups",
         "asymmetric_padding" (padding is then a tuple of (before, after) pairs) and, if transposed, "output_padding"
-        (then passed as a keyword argument). What is not claimed is not used.
+        (then passed as a keyword argument). What is not claimed is not used. Three more words narrow the problems
+        down: "equal_axes" (kernel, stride, padding and dilation are the same along all axes), "depthwise_only" (as many
+        groups as input channels) and "stride_or_dilation" (one of them is 1).
     dtype : dtype or str
         Data type of all operands, which the results must have too.
     transposed : bool
         Whether it is a transposed convolution, whose weight is (C, K/G, k1, …, kd).
     cases : int
-        How many problems, at least 1.
+        How many random problems, at least 1, beside those that cover the regimes of :mod:`refconv.testing.regimes`.
     seed : int
         Other seeds give other numbers and other random problems.
     time_limit : float
         Seconds after which a call counts as hanging.
+    backward_needs : sequence of tuples of str
+        Subsets of ("x", "weight", "bias"). `backward` is then called a second time in each case, with one of them in
+        turn as the keyword argument ``needs``; it must return these gradients, and anything in place of the others.
+    progress : callable, optional
+        ``progress(index, total, case)`` is called before each case.
 
     Returns
     -------
@@ -114,171 +117,113 @@ def check_conv(
     words = _check_supports(supports, transposed)
     options = ["output_padding"] if "output_padding" in words else []
     _check_callable(forward, "forward", FORWARD_ARGUMENTS, options)
+    subsets = _check_needs(backward_needs)
     if backward is not None:
-        _check_callable(backward, "backward", BACKWARD_ARGUMENTS, options)
+        _check_callable(backward, "backward", BACKWARD_ARGUMENTS, options + ["needs"] * bool(subsets))
     name = _check_dtype(dtype)
     number, seed = as_int(cases, "cases", 1), as_int(seed, "seed", 0)
     if isinstance(time_limit, bool) or not isinstance(time_limit, int | float) or not time_limit > 0:
         raise ValueError(f"time_limit must be a positive number of seconds; got {shown(time_limit)}")
-    prepared = [Prepared(case) for case in plan(spatial_dims, words, transposed, name, number, seed)]
+    arguments = spatial_dims, words, transposed, name, number, seed
+    total, cases_in_order = _planned(*arguments)
+    record = Record(f"plan{arguments}", name)
     with np.errstate(all="ignore"), Caller(time_limit) as call:
-        seen = list(_examined(prepared, forward, backward, call))
-        failures = _failures(prepared, seen, f"plan({spatial_dims}, {words}, {transposed}, {name!r}, {number}, {seed})")
+        for index, prepared in enumerate(cases_in_order):
+            if progress is not None:
+                progress(index, total, prepared.case)
+            needs = subsets[index % len(subsets)] if subsets else ()
+            record.add(prepared, examine(prepared, forward, backward, call, needs))
+            if record.stopped:
+                break
+        failures = record.failures(backward is not None)
         if failures:
-            failures = [_diagnosed(failure, matches) for failure, matches in _matched(failures, prepared, seen)]
+            failures = diagnosed(failures, record.runs, transposed)
     settings = {
         "spatial_dims": spatial_dims, "supports": list(words), "dtype": name, "transposed": transposed,
         "cases": number, "seed": seed, "backward": backward is not None,
     }  # fmt: skip
+    if subsets:
+        settings["backward_needs"] = [list(subset) for subset in subsets]
     return CheckReport(
         passed=not failures,
-        cases_run=len(seen),
+        cases_run=record.cases,
         failures=ordered(failures),
-        checks=_checks(failures, seen),
-        precisions=_precisions(seen, name),
-        notes=tuple(dict.fromkeys(note for observation in seen for note in observation.notes)),
+        checks={check: record.failed[check] for check in CHECKS if check in record.made},
+        precisions=record.precisions(),
+        notes=tuple(record.notes),
+        regimes=record.regimes,
+        unsupported=record.unsupported,
         settings=settings,
     )
 
 
-def _examined(
-    prepared: Iterable[Prepared], forward: Callable[..., Any], backward: Callable[..., Any] | None, call: Caller
-) -> Iterable[Observation]:
-    for case in prepared:
-        observation = examine(case, forward, backward, call)
-        yield observation
-        if observation.stopped:
-            return
+def _planned(*arguments: Any) -> tuple[int, Iterable[Prepared]]:
+    """Return how many cases a plan has, and the cases; those of a plan of usual size are kept for the next call."""
+    planned = _usual_plan(*arguments)
+    return (len(planned), planned) if isinstance(planned, list) else (len(planned), map(Prepared, planned))
 
 
-# --- From observations to failures -----------------------------------------------------------------------------------
+@functools.lru_cache(maxsize=4)
+def _usual_plan(*arguments: Any) -> list[Prepared] | plan:
+    planned = plan(*arguments)
+    return [Prepared(case) for case in planned] if len(planned) <= KEPT else planned
 
 
-def _failures(prepared: Sequence[Prepared], seen: Sequence[Observation], plan_of: str) -> list[Failure]:
-    """Return the first, and so smallest, failure of each check."""
-    found: dict[str, Failure] = {}
-    counts: dict[str, int] = {}
-    for index, observation in enumerate(seen):
-        for check in {complaint.check for complaint in observation.complaints}:
-            counts[check] = counts.get(check, 0) + 1
-        for c in observation.complaints:
-            if c.check not in found:
-                planned = c.case is prepared[index].case
-                recipe = f"list({plan_of})[{index}]" if planned else None
-                found[c.check] = Failure(
-                    c.check, c.case, c.message, part=c.part, expected=c.expected, actual=c.actual, recipe=recipe
-                )
-    return [dataclasses.replace(failure, cases=counts[check]) for check, failure in found.items()]
+class Record:
+    """What was seen so far: in bounded memory, however many cases are run."""
 
+    def __init__(self, planned: str, dtype: str) -> None:
+        self.planned = planned
+        self.cases = 0
+        self.made: set[str] = set()
+        self.failed: Counter[str] = Counter()
+        self.notes: dict[str, None] = {}
+        self.regimes: dict[str, int] = {}
+        self.unsupported: Counter[str] = Counter()
+        self.runs: list[Run] = []  # the first cases, and of the later ones those that failed
+        self.stopped = False
+        self._first: dict[str, Failure] = {}
+        self._worst: dict[str, str] = {}
+        self._order = [name for name, _ in PRECISIONS.get(real_dtype(dtype), ())] + ["none"]
 
-def _checks(failures: Sequence[Failure], seen: Sequence[Observation]) -> dict[str, int]:
-    """Return the checks that came to be made, with the number of cases that failed each."""
-    made = {check for observation in seen for check in observation.made}
-    failed = {failure.check: failure.cases for failure in failures}
-    return {check: failed.get(check, 0) for check in CHECKS if check in made}
+    def add(self, prepared: Prepared, seen: Observation) -> None:
+        """Add one case."""
+        if self.cases < KEPT or (seen.complaints and len(self.runs) < 2 * KEPT):
+            self.runs.append((prepared, seen))
+        for complaint in seen.complaints:
+            if complaint.check not in self._first:
+                self._first[complaint.check] = self._failure(prepared, complaint)
+        self.failed.update({complaint.check for complaint in seen.complaints})
+        self.made |= seen.made
+        self.notes |= dict.fromkeys(seen.notes)
+        for part, found in seen.precisions.items():
+            self._worst[part] = max(self._worst.get(part, self._order[0]), found or "none", key=self._order.index)
+        self.unsupported.update(seen.unsupported)
+        for regime in regimes_of(prepared.case.problem):
+            self.regimes[regime] = self.regimes.get(regime, 0) + ("forward" not in seen.unsupported)
+        self.cases += 1
+        self.stopped |= seen.stopped
 
+    def _failure(self, prepared: Prepared, complaint: Complaint) -> Failure:
+        c = complaint
+        recipe = f"{self.planned}[{self.cases}]" if c.case is prepared.case else None
+        copies: dict[str, Any] = c.case.operands.mapped(np.copy)._asdict()
+        case = replace(c.case, **copies)  # the plan is kept for the next check
+        return Failure(c.check, case, c.message, part=c.part, expected=c.expected, actual=c.actual, recipe=recipe)
 
-def _precisions(seen: Sequence[Observation], dtype: str) -> dict[str, str]:
-    """Return the worst precision of each result over all real-valued cases."""
-    order = [name for name, _ in PRECISIONS.get(real_dtype(dtype), ())] + ["none"]
-    worst: dict[str, str] = {}
-    for part in PARTS:
-        found = [o.precisions[part] or "none" for o in seen if part in o.precisions]
-        if found:
-            worst[part] = max(found, key=order.index)
-    return worst
+    def failures(self, backward: bool) -> list[Failure]:
+        """Return the first, and so smallest, failure of each check."""
+        for part, function in (("y", "forward"), *([("grad_x", "backward")] if backward else [])):
+            if self.unsupported[function] == self.cases:
+                self.made.add("call")
+                self.failed["call"] += self.cases
+                message = f"{function} raised NotImplementedError on every problem: nothing was checked"
+                self._first.setdefault("call", Failure("call", self.runs[0][0].case, message, part=part))
+        return [replace(failure, cases=self.failed[check]) for check, failure in self._first.items()]
 
-
-# --- Diagnosis -------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Agreement:
-    """How far one mistake and the checked function agree in one aspect, over the cases that were run."""
-
-    wrong: set[str] = field(default_factory=set)  # the checks that the mistake fails
-    same: int = 0  # cases with the same wrong result
-    apart: int = 0  # cases that both fail, one of them with an exception in place of a result
-
-    def explains(self, check: str) -> bool:
-        """Tell whether the mistake explains that a check fails."""
-        return self.same >= max(1, self.apart) and (check in self.wrong or (check == "call" and self.apart > 0))
-
-
-def _matched(
-    failures: Sequence[Failure], prepared: Sequence[Prepared], seen: Sequence[Observation]
-) -> list[tuple[Failure, list[tuple[Mutant, Score]]]]:
-    """Return, for each failure, the mistakes that explain it, and how well."""
-    found: list[tuple[Failure, list[tuple[Mutant, Score]]]] = [(failure, []) for failure in failures]
-    aspects = {aspect_of(failure.check, failure.part) for failure in failures}
-    runs = list(zip(prepared, seen, strict=False))
-    witnesses = {a: [run for run in runs if any(c.aspect == a for c in run[1].complaints)][:3] for a in aspects}
-    backward = any(o.keys["values", part] for o in seen for part in BACKWARD)
-    hangs = any(o.stopped for o in seen)
-    everything = {("values", part) for part in (PARTS if backward else PARTS[:1])}
-    for mutant in CATALOGUE:
-        if mutant.transposed != prepared[0].case.problem.transposed or (mutant.endless and not hangs):
-            continue
-        # Three cases that show the failure rule out most mistakes; what is left must agree in every case.
-        # Mistakes of memory depend on earlier calls: they are compared in order, without this short cut.
-        in_order = mutant.family == "memory"
-        likely = {a for a in aspects if _fits(mutant, runs if in_order else witnesses[a], a, backward)}
-        if likely:
-            agreed = _agreements(mutant, runs, likely | everything, backward)
-            results = len(agreed.keys() & everything)
-            for failure, matches in found:
-                agreement = agreed.get(aspect_of(failure.check, failure.part))
-                if agreement and agreement.explains(failure.check):
-                    matches.append((mutant, (results, not agreement.apart)))
-    return found
-
-
-def _fits(mutant: Mutant, runs: Iterable[tuple[Prepared, Observation]], aspect: Aspect, backward: bool) -> bool:
-    """Tell whether a mistake fails too in some cases of failure, and never in another way."""
-    agreement = _agreements(mutant, runs, {aspect}, backward).get(aspect)
-    return agreement is not None and bool(agreement.wrong or agreement.apart)
-
-
-def _agreements(
-    mutant: Mutant, runs: Iterable[tuple[Prepared, Observation]], aspects: set[Aspect], backward: bool
-) -> dict[Aspect, _Agreement]:
-    """Return the aspects in which a mistake is never at odds with what was observed."""
-    implementation, agreed = mutant.make(), {aspect: _Agreement() for aspect in aspects}
-    with Caller(5.0) as call:
-        for case, observed in runs:
-            own = examine(case, implementation.forward, implementation.backward if backward else None, call)
-            for aspect, agreement in list(agreed.items()):
-                mine, theirs = own.keys[aspect], observed.keys[aspect]
-                failed = {c.check for c in own.complaints if c.aspect == aspect}
-                # A case ends at its first complaint, so that one of the two may have seen less of it.
-                if all(map(operator.eq, mine, theirs)):
-                    agreement.wrong |= failed
-                    agreement.same += bool(failed) and len(mine) == len(theirs)
-                elif _apart(own, observed, aspect):
-                    agreement.apart += 1
-                else:
-                    del agreed[aspect]
-            if not agreed or own.stopped:
-                break
-    return agreed
-
-
-def _apart(own: Observation, observed: Observation, aspect: Aspect) -> bool:
-    """Tell whether two results cannot be compared, because one of two failures is an exception."""
-    raised = [RAISED in o.keys[aspect] for o in (own, observed)]
-    failed = [r or any(c.aspect == aspect for c in o.complaints) for r, o in zip(raised, (own, observed), strict=True)]
-    return all(failed) and raised[0] != raised[1]
-
-
-def _diagnosed(failure: Failure, matches: Sequence[tuple[Mutant, Score]]) -> Failure:
-    scores = sorted({score for _, score in matches}, reverse=True)
-    diagnoses = [
-        Diagnosis(mutant.name, mutant.explanation, mutant.hint, rank)
-        for rank, best in enumerate(scores, 1)
-        for mutant, score in matches
-        if score == best
-    ]
-    return dataclasses.replace(failure, diagnoses=tuple(diagnoses))
+    def precisions(self) -> dict[str, str]:
+        """Return the worst precision of each result over all real-valued cases."""
+        return {part: self._worst[part] for part in PARTS if part in self._worst}
 
 
 # --- The arguments ---------------------------------------------------------------------------------------------------
@@ -304,10 +249,22 @@ def _check_supports(supports: Any, transposed: bool) -> tuple[str, ...]:
         raise TypeError(f"supports must be a sequence of words; got {shown(supports)}")
     for word in supports:
         if word not in SUPPORTS:
-            raise ValueError(f"supports must hold only {', '.join(SUPPORTS)}; got {shown(word)}")
+            raise ValueError(f"supports may contain only {', '.join(SUPPORTS)}; got {shown(word)}")
     if "output_padding" in supports and not transposed:
-        raise ValueError("supports may hold output_padding only with transposed=True")
+        raise ValueError("supports may contain output_padding only with transposed=True")
     return tuple(word for word in SUPPORTS if word in supports)
+
+
+def _check_needs(needs: Any) -> tuple[tuple[str, ...], ...]:
+    known = tuple(part[5:] for part in BACKWARD)
+    if not is_sequence(needs) or not all(is_sequence(subset) for subset in needs):
+        raise TypeError(
+            f'backward_needs must be a sequence of tuples, such as (("x",), ("weight", "bias")); got {shown(needs)}'
+        )
+    for subset in needs:
+        if not subset or any(word not in known for word in subset):
+            raise ValueError(f"each tuple of backward_needs may contain only {', '.join(known)}; got {shown(subset)}")
+    return tuple(tuple(word for word in known if word in subset) for subset in needs)
 
 
 def _check_dtype(dtype: Any) -> str:

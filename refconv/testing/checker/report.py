@@ -57,6 +57,8 @@ class Failure:
         The right and the returned result.
     cases : int
         How many cases failed this check.
+    explanation : str or None
+        What the function computes instead, as :func:`refconv.testing.explain_conv` reads it out.
     """
 
     check: str
@@ -68,6 +70,7 @@ class Failure:
     actual: Array | None = None
     cases: int = 1
     recipe: str | None = None
+    explanation: str | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.check}: {self.message}", f"smallest case: {self.case}"]
@@ -86,6 +89,8 @@ class Failure:
             lead = "consistent with" if diagnosis.rank == 1 else "less likely"
             text = f"{lead}: {diagnosis.name}. {diagnosis.explanation} {diagnosis.hint}"
             lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ")
+        for sentence in (self.explanation or "").splitlines():
+            lines += textwrap.wrap(sentence, WIDTH, subsequent_indent="    ")
         lines += ["to reproduce:", textwrap.indent(self.snippet(), "    ")]
         return "\n".join(lines)
 
@@ -94,7 +99,7 @@ class Failure:
         case = self.case
         names = ("x", "weight", "bias") if self.part == "y" else ("grad_output", "x", "weight")
         if self.recipe and max(getattr(case, name).size for name in names if getattr(case, name) is not None) > PRINTED:
-            lines = ["from refconv.testing.checker.cases import plan", f"case = {self.recipe}"]
+            lines = ["from refconv.testing.checker.plan import plan", f"case = {self.recipe}"]
             lines += [f"{name} = case.{name}" for name in names]
         else:
             lines = ["import numpy as np", *(f"{name} = {_literal(getattr(case, name))}" for name in names)]
@@ -120,6 +125,7 @@ class Failure:
                 "output_padding": case.output_padding,
                 **{name: _plain(array) for name, array in case.operands._asdict().items()},
             },
+            "explanation": self.explanation,
             "expected": _plain(self.expected),
             "actual": _plain(self.actual),
             "diagnoses": [
@@ -148,6 +154,10 @@ class CheckReport:
         error at all).
     notes : tuple of str
         What is allowed but remarkable.
+    regimes : dict of str to int
+        How many problems lay in each regime of :mod:`refconv.testing.regimes`, those that were not supported left out.
+    unsupported : dict of str to int
+        On how many problems "forward" and "backward" raised NotImplementedError: these were not checked.
     settings : dict
         The arguments of the check.
     """
@@ -158,6 +168,8 @@ class CheckReport:
     checks: Mapping[str, int]
     precisions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    regimes: Mapping[str, int] = field(default_factory=dict)
+    unsupported: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def raise_if_failed(self) -> None:
@@ -193,6 +205,16 @@ class CheckReport:
         if self.precisions:
             parts = ", ".join(f"{TITLES[part]}: {precision}" for part, precision in self.precisions.items())
             lines.append(f"consistent with {self._accumulation()} ({parts})")
+        if self.regimes:
+            reached = sum(count > 0 for count in self.regimes.values())
+            lines.append(f"{reached} regimes of sizes and layers were reached, each by at least one problem")
+            missed = [name for name, count in self.regimes.items() if not count]
+            if missed:
+                lines.append(f"not supported, and so not checked: {'; '.join(missed)}")
+        for function, count in self.unsupported.items():
+            lines.append(
+                f"not supported: {function} raised NotImplementedError on {count} of {self.cases_run} problems"
+            )
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -210,6 +232,8 @@ class CheckReport:
                 "checks": [{"check": n, "asserts": CHECKS[n], "failed_cases": k} for n, k in self.checks.items()],
                 "precisions": dict(self.precisions),
                 "notes": list(self.notes),
+                "regimes": dict(self.regimes),
+                "unsupported": dict(self.unsupported),
                 "failures": [failure.as_dict() for failure in self.failures],
             },
             indent=2,

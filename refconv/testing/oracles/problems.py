@@ -8,6 +8,7 @@ Drawing is written once, against a function ``integer(low, high)``: a random gen
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ GROUPINGS = ("one", "uniform", "depthwise", "unequal", "lists")
 PADDING_FORMS = ("pairs", "valid", "same", "same_lower")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """Everything that fixes a convolution except the values of its arrays.
 
@@ -88,23 +89,23 @@ class Problem:
         """Number of spatial axes."""
         return len(self.size)
 
-    @property
+    @functools.cached_property
     def pairs(self) -> Pairs:
         """Padding as one (before, after) pair per axis."""
         return paddings(self.padding, self.size, self.kernel, self.stride, self.dilation)
 
-    @property
+    @functools.cached_property
     def lists(self) -> list[tuple[list[int], list[int]]]:
         """For each group the channels it reads and those it writes."""
         return channel_lists(self.groups, self.c_in, self.c_out)
 
-    @property
+    @functools.cached_property
     def weight_shapes(self) -> tuple[Shape, ...]:
         """Shape of the weight of each group."""
         ends = [(len(ins), len(outs)) if self.transposed else (len(outs), len(ins)) for ins, outs in self.lists]
         return tuple((*pair, *self.kernel) for pair in ends)
 
-    @property
+    @functools.cached_property
     def weight_shape(self) -> Shape:
         """Shape of the weight as one array; the groups must have one shape."""
         shapes = self.weight_shapes
@@ -112,7 +113,7 @@ class Problem:
             raise ValueError(f"the groups' weights have different shapes {shapes}")
         return (shapes[0][0] * len(shapes), *shapes[0][1:])
 
-    @property
+    @functools.cached_property
     def output_size(self) -> Shape:
         """Spatial sizes of the output."""
         if not self.transposed:
@@ -128,12 +129,12 @@ class Problem:
             dilation=self.dilation,
         )
 
-    @property
+    @functools.cached_property
     def x_shape(self) -> Shape:
         """Shape of x in the problem's layout."""
         return self._layout(self.c_in, self.size)
 
-    @property
+    @functools.cached_property
     def output_shape(self) -> Shape:
         """Shape of y and of its gradient in the problem's layout."""
         return self._layout(self.c_out, self.output_size)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def reads(outputs: int, kernel: int, size: int, stride: int, dilation: int, befo
 
 @dataclass(frozen=True)
 class Form:
-    """F for one problem. Leaving out y, w or x is the method of that name.
+    """F for one problem. Leaving out y, w or x is the method of that name; x is given as its windows.
 
     ``lists`` gives, for each group, the channels of the image x it reads and the channels of the positions y it
     writes; ``weights`` are one array (channels of y, channels of x, k1, …, kd) for each.
@@ -67,35 +68,33 @@ class Form:
         axes = (self.outputs, self.kernel, self.size, self.stride, self.dilation, self.before)
         return [reads(*axis, self.mode) for axis in zip(*axes, strict=True)]
 
-    def _windows(self, x: Array) -> Array:
+    def windows(self, x: Array) -> Array:
         """Return every window: (N, C, i1 … id) -> (N, C, t1 … td, o1 … od)."""
         d = len(self.size)
         for table in self._tables():
             x = np.tensordot(x, table.astype(x.dtype), axes=(2, 2))  # i1 goes, (o, t) are appended
         return x.transpose(0, 1, *range(3, 3 + 2 * d, 2), *range(2, 2 + 2 * d, 2))
 
-    def _columns(self, x: Array, channels: Sequence[int]) -> Array:
+    def _columns(self, windows: Array, channels: Sequence[int]) -> Array:
         """Windows (N, C, t…, o…) -> (N, channels·T, L)."""
-        part = x[:, list(channels)]
-        return part.reshape(len(x), len(channels) * _product(self.kernel), _product(self.outputs))
+        part = windows[:, list(channels)]
+        return part.reshape(len(part), len(channels) * _product(self.kernel), _product(self.outputs))
 
-    def y(self, weights: Sequence[Array], x: Array) -> Array:
+    def y(self, weights: Sequence[Array], windows: Array) -> Array:
         """(N, K, o1 … od)."""
-        windows = self._windows(x)
-        total = np.zeros((len(x), self.c_positions, *self.outputs), x.dtype)
+        total = np.zeros((len(windows), self.c_positions, *self.outputs), windows.dtype)
         for (ins, outs), w in zip(self.lists, weights, strict=True):
             matrix = w.reshape(len(outs), len(ins) * _product(self.kernel))
             part = matrix @ self._columns(windows, ins)
-            total[:, list(outs)] += part.reshape(len(x), len(outs), *self.outputs)
+            total[:, list(outs)] += part.reshape(len(windows), len(outs), *self.outputs)
         return total
 
-    def w(self, y: Array, x: Array) -> list[Array]:
+    def w(self, y: Array, windows: Array) -> list[Array]:
         """One array (K, C, k1 … kd) for each group."""
-        windows = self._windows(x)
         grads = []
         for ins, outs in self.lists:
             positions = y[:, list(outs)].reshape(len(y), len(outs), _product(self.outputs))
-            product = np.einsum("nkl,nrl->kr", positions, self._columns(windows, ins))
+            product = np.tensordot(positions, self._columns(windows, ins), axes=((0, 2), (0, 2)))
             grads.append(product.reshape(len(outs), len(ins), *self.kernel))
         return grads
 
@@ -159,17 +158,21 @@ def exact_results(problem: Problem, operands: Operands, parts: Sequence[str] = R
     form = form_of(problem)
     x, g = problem.to_plain(operands.x), problem.to_plain(operands.grad_output)
     weights = split_weight(problem, operands.weight)
+    windows: Any = None
     y = grad_x = grad_weight = grad_bias = None
+    image = g if problem.transposed else x
+    if "grad_weight" in parts or ("grad_x" if problem.transposed else "y") in parts:
+        windows = form.windows(image)
     if "y" in parts:
-        y = form.x(x, weights) if problem.transposed else form.y(weights, x)
+        y = form.x(x, weights) if problem.transposed else form.y(weights, windows)
         if operands.bias is not None:
             y = y + operands.bias.reshape(-1, *(1,) * problem.spatial_dims)
         y = problem.from_plain(y)
     if "grad_x" in parts:
         conjugated = [w.conj() for w in weights]
-        grad_x = problem.from_plain(form.y(conjugated, g) if problem.transposed else form.x(g, conjugated))
+        grad_x = problem.from_plain(form.y(conjugated, windows) if problem.transposed else form.x(g, conjugated))
     if "grad_weight" in parts:
-        grads = form.w(x.conj(), g) if problem.transposed else form.w(g, x.conj())
+        grads = form.w(x.conj(), windows) if problem.transposed else form.w(g, windows.conj())
         grad_weight = np.concatenate(grads) if isinstance(problem.groups, int) else tuple(grads)
     if "grad_bias" in parts:
         grad_bias = g.sum((0, *range(2, g.ndim)))

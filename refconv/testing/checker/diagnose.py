@@ -1,0 +1,183 @@
+"""The names of the mistakes that explain what was seen: the catalogue's, run on the same cases.
+
+A known mistake explains a failure if it gives the same wrong results wherever the two can be compared. What it does in
+edge cases (an empty batch, NaN, rounding) is compared apart: a mistake that differs only there is still named, with the
+difference.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from refconv.testing.checker.calls import Caller
+from refconv.testing.checker.examine import (
+    BACKWARD,
+    PARTS,
+    RAISED,
+    Aspect,
+    Observation,
+    Prepared,
+    aspect_of,
+    examine,
+)
+from refconv.testing.checker.report import Diagnosis, Failure
+from refconv.testing.mutants import CATALOGUE, Mutant
+
+Run = tuple[Prepared, Observation]
+"""A case, and what was seen of the checked function."""
+
+WITNESSES = 24
+"""Cases that failed, and as many that passed, on which known mistakes are compared with the checked function."""
+
+FIRST = 3
+"""Cases that rule out most mistakes."""
+
+EDGES = {"empty": "an empty batch", "non-finite": "NaN and ∞", "real values": "real values"}
+"""Checks in which a known mistake may differ and still explain the rest."""
+
+MEMORY_CHECKS = {"repeat", "aliasing", "inputs unchanged", "layout"}
+
+
+@dataclass
+class _Agreement:
+    """How far one mistake and the checked function agree in one aspect, over the cases that were compared."""
+
+    wrong: set[str] = field(default_factory=set)  # the checks that the mistake fails
+    same: int = 0  # cases with the same wrong result
+    apart: int = 0  # cases that both fail, one of them with an exception instead of a result
+    edges: set[str] = field(default_factory=set)  # the edge checks in which they differ
+
+    def explains(self, check: str) -> bool:
+        """Return whether the mistake explains that a check fails."""
+        fails = check in self.wrong or (check == "call" and self.apart > 0)
+        return fails and check not in self.edges and self.same >= max(1, self.apart)
+
+
+def diagnosed(failures: Sequence[Failure], runs: Sequence[Run], transposed: bool) -> list[Failure]:
+    """Return the failures with the known mistakes that explain each, best first."""
+    aspects = {aspect_of(failure.check, failure.part) for failure in failures}
+    backward = any(seen.keys["values", part] for _, seen in runs for part in BACKWARD)
+    hangs = any(seen.stopped for _, seen in runs)
+    failing = {a: [run for run in runs if any(c.aspect == a for c in run[1].complaints)] for a in aspects}
+    # A real-valued case that fails is examined further, and two functions may fail it for different reasons.
+    first = {a: sorted(failed, key=lambda run: run[0].case.kind == "real")[:FIRST] for a, failed in failing.items()}
+    everything = {("values", part) for part in (PARTS if backward else PARTS[:1])}
+    compared = _sample(runs, failing)
+    found: dict[int, list[tuple[Any, Mutant, _Agreement]]] = {number: [] for number in range(len(failures))}
+    for mutant in CATALOGUE:
+        in_order = mutant.family == "memory"  # earlier calls matter: every case up to the last one, in order
+        if mutant.transposed != transposed or (mutant.endless and not hangs):
+            continue
+        if in_order and not MEMORY_CHECKS & {failure.check for failure in failures}:
+            continue
+        likely = {a for a in aspects if in_order or _fits(mutant, first[a], a, backward)}
+        if not likely:
+            continue
+        agreed = _agreements(mutant, compared, likely, everything, backward)
+        results = len(agreed.keys() & everything)
+        for number, failure in enumerate(failures):
+            agreement = agreed.get(aspect_of(failure.check, failure.part))
+            if agreement and agreement.explains(failure.check):
+                score = (not agreement.edges, results, not agreement.apart)
+                found[number].append((score, mutant, agreement))
+    return [replace(f, diagnoses=tuple(_ranked(f, found[n], failing))) for n, f in enumerate(failures)]
+
+
+def _sample(runs: Sequence[Run], failing: dict[Aspect, list[Run]]) -> list[Run]:
+    """Return the cases to compare on, in order: failing ones of each aspect, passing ones, and all special ones."""
+    chosen = {id(run) for run in runs if run[0].case.kind not in ("integers", "real")}
+    passing = [run for run in runs if not run[1].complaints]
+    of_check: dict[str, list[Run]] = {}
+    for run in runs:
+        for check in {c.check for c in run[1].complaints}:
+            of_check.setdefault(check, []).append(run)
+    chosen |= {id(run) for failed in of_check.values() for run in failed[:FIRST]}
+    for sort in (*failing.values(), passing):
+        chosen |= {id(run) for run in sort[: WITNESSES // 2]}
+        chosen |= {id(run) for run in sort[WITNESSES // 2 :: max(1, 2 * len(sort) // WITNESSES)]}
+    return [run for run in runs if id(run) in chosen]
+
+
+def _fits(mutant: Mutant, runs: Sequence[Run], aspect: Aspect, backward: bool) -> bool:
+    """Return whether a mistake fails too in some cases of failure, and never in another way."""
+    agreement = _agreements(mutant, runs, {aspect}, set(), backward).get(aspect)
+    failed = {c.check for _, seen in runs for c in seen.complaints if c.aspect == aspect}
+    return agreement is not None and bool(agreement.wrong & failed or agreement.apart)
+
+
+def _agreements(
+    mutant: Mutant, runs: Iterable[Run], needed: set[Aspect], others: set[Aspect], backward: bool
+) -> dict[Aspect, _Agreement]:
+    """Return the aspects in which a mistake never contradicts what was seen, but for edge cases.
+
+    The `others` matter only as long as one of those `needed` is left.
+    """
+    implementation, agreed = mutant.make(), {aspect: _Agreement() for aspect in needed | others}
+    with Caller(5.0) as call:
+        for prepared, seen in runs:
+            own = examine(prepared, implementation.forward, implementation.backward if backward else None, call)
+            for aspect, agreement in list(agreed.items()):
+                mine, theirs = _plain(own.keys[aspect]), _plain(seen.keys[aspect])
+                failed = {c.check for c in own.complaints if c.aspect == aspect}
+                # A case ends at its first complaint, so that one of the two may have seen less of it.
+                if all(map(operator.eq, mine, theirs)):
+                    differing = _edges_apart(own.keys[aspect], seen.keys[aspect])
+                    agreement.edges |= differing
+                    agreement.wrong |= failed - differing
+                    agreement.same += bool(failed - differing) and len(mine) == len(theirs)
+                elif _apart(own, seen, aspect):
+                    agreement.apart += 1
+                else:
+                    del agreed[aspect]
+            if not agreed.keys() & needed or own.stopped:
+                break
+    return agreed
+
+
+def _plain(keys: Sequence[tuple[str | None, Any]]) -> list[Any]:
+    return [key for check, key in keys if check not in EDGES]
+
+
+def _edges_apart(mine: Sequence[tuple[str | None, Any]], theirs: Sequence[tuple[str | None, Any]]) -> set[str]:
+    """Return the edge checks in which both gave a result, and not the same."""
+    differing = set()
+    for edge in EDGES:
+        both = [[key for check, key in keys if check == edge] for keys in (mine, theirs)]
+        if not all(map(operator.eq, *both)):
+            differing.add(edge)
+    return differing
+
+
+def _apart(own: Observation, seen: Observation, aspect: Aspect) -> bool:
+    """Return whether two results cannot be compared, because one of two failures is an exception."""
+    raised = [any(key == RAISED for _, key in o.keys[aspect]) for o in (own, seen)]
+    failed = [r or any(c.aspect == aspect for c in o.complaints) for r, o in zip(raised, (own, seen), strict=True)]
+    return all(failed) and raised[0] != raised[1]
+
+
+def _ranked(
+    failure: Failure, matches: Sequence[tuple[Any, Mutant, _Agreement]], failing: dict[Aspect, list[Run]]
+) -> list[Diagnosis]:
+    scores = sorted({score for score, _, _ in matches}, reverse=True)
+    runs = failing[aspect_of(failure.check, failure.part)]
+    return [
+        Diagnosis(mutant.name, mutant.explanation + _beside(agreement, runs), mutant.hint, rank)
+        for rank, best in enumerate(scores, 1)
+        for score, mutant, agreement in matches
+        if score == best
+    ]
+
+
+def _beside(agreement: _Agreement, runs: Sequence[Run]) -> str:
+    """Return in which edge cases the checked function differs from a mistake that explains the rest."""
+    text = ""
+    for edge in sorted(agreement.edges):
+        message = next((c.message for _, seen in runs for c in seen.complaints if c.check == edge), None)
+        if message is None:
+            text += f" Only the named mistake is also wrong for {EDGES[edge]}."
+        else:
+            text += f" Your function also differs from it for {EDGES[edge]}: {message}."
+    return text

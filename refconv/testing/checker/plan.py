@@ -1,0 +1,573 @@
+"""Which problems the checker runs, from the smallest to larger ones.
+
+The order is what makes the first failure a minimal one. In turn, and then sorted by size:
+
+- :func:`systematic`: every single feature (a stride, a second group, …) and every pair of features, each as small as
+  it can be;
+- :func:`witnesses`: a small problem for every regime of :mod:`refconv.testing.regimes`;
+- :func:`pairs`: a covering design, rows of numbers that hold every pair of layers and sizes;
+- :func:`mixed_problem`: random problems with many features at once;
+- a few special ones: real-valued, with long sums, empty, not finite, with unusual memory layouts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import numpy as np
+
+from refconv.testing.checker.cases import Case, make_case, size_of
+from refconv.testing.oracles.problems import Problem
+from refconv.testing.regimes import SIZES, SPECIAL, Axis, Layer, axes_of, layers, regimes_of
+
+SUPPORTS = (
+    "bias", "stride", "padding", "dilation", "groups", "asymmetric_padding", "output_padding",
+    "equal_axes", "depthwise_only", "stride_or_dilation",
+)  # fmt: skip
+"""What an implementation may claim; the last three narrow the problems down."""
+
+WORK = 4096
+"""Multiply-adds of the largest regular problem: a convolution in plain Python still takes milliseconds."""
+
+TAPS = 128
+"""Elements of the largest kernel of which pairs with sizes are run; a loop over taps takes long for larger ones."""
+
+TOGETHER = 1000
+"""Random problems that are sorted together; beyond them, memory stays bounded."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The problems that an implementation is asked: with `d` spatial axes and only what `words` claim."""
+
+    d: int
+    words: tuple[str, ...]
+    transposed: bool
+
+    def claims(self, *words: str) -> bool:
+        """Return whether one of these words is claimed."""
+        return any(word in self.words for word in words)
+
+    def contains(self, problem: Problem) -> bool:
+        """Return whether a problem uses nothing that is not claimed."""
+        steps = problem.kernel, problem.stride, problem.dilation, problem.pairs, problem.output_padding
+        strided, dilated = max(problem.stride) > 1, max(problem.dilation) > 1
+        padded = any(map(any, problem.pairs))
+        return (
+            (self.claims("bias") or not problem.bias)
+            and (self.claims("stride") or not strided)
+            and (self.claims("dilation") or not dilated)
+            and (self.claims("padding", "asymmetric_padding") or not padded)
+            and (self.claims("asymmetric_padding") or all(before == after for before, after in problem.pairs))
+            and (self.claims("groups", "depthwise_only") or problem.groups == 1)
+            and (self.claims("output_padding") or not any(problem.output_padding))
+            and not (self.claims("equal_axes") and any(len(set(numbers)) > 1 for numbers in steps))
+            and not (self.claims("depthwise_only") and problem.groups != problem.c_in)
+            and not (self.claims("stride_or_dilation") and strided and dilated)
+        )
+
+    def problem(
+        self,
+        axes: Sequence[Axis],
+        *,
+        batch: int = 1,
+        c_in: int = 1,
+        c_out: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> Problem | None:
+        """Return a problem of `groups` groups with c_in and c_out channels each, or None if it is not in the domain."""
+        fitted = [axis for axis in map(self.fitted, axes) if axis is not None]
+        if len(fitted) < self.d:
+            return None
+        images = tuple(axis.length for axis in fitted)
+        positions = tuple(axis.positions for axis in fitted)
+        problem = Problem(
+            batch=batch,
+            c_in=c_in * groups,
+            c_out=c_out * groups,
+            size=positions if self.transposed else images,
+            kernel=tuple(axis.kernel for axis in fitted),
+            stride=tuple(axis.stride for axis in fitted),
+            dilation=tuple(axis.dilation for axis in fitted),
+            padding=tuple(axis.pads for axis in fitted),
+            groups=groups,
+            output_padding=tuple(axis.rest for axis in fitted) if self.transposed else (),
+            transposed=self.transposed,
+            bias=bias,
+        )
+        return problem if self.contains(problem) else None
+
+    def fitted(self, axis: Axis) -> Axis | None:
+        """Return the axis with as many positions as it takes to leave an element, or None if it is not valid."""
+        if axis.length < 1:
+            axis = replace(axis, positions=axis.positions - (axis.length - 1) // axis.stride)
+        return axis if axis.valid(self.transposed) else None
+
+    def alone(self, axis: Axis, other: Axis = Axis()) -> list[list[Axis]]:  # noqa: B008  (it is immutable)
+        """Return the ways to give a problem an axis, best first: the last one only, then all of them."""
+        if self.claims("equal_axes"):
+            same = replace(axis, positions=other.positions, rest=0 if not self.transposed else axis.rest)
+            return [[same] * (self.d - 1) + [axis], [axis] * self.d]
+        return [[other] * (self.d - 1) + [axis], [axis] * self.d]
+
+
+def work(problem: Problem) -> int:
+    """Return the multiply-adds of a problem."""
+    windows = problem.size if problem.transposed else problem.output_size
+    depth = problem.c_in // int(problem.groups)  # type: ignore[arg-type]
+    return max(problem.batch or 0, 1) * problem.c_out * depth * math.prod(problem.kernel) * math.prod(windows)
+
+
+# --- Features and pairs of features ----------------------------------------------------------------------------------
+
+
+def _axis_features(domain: Domain) -> dict[str, dict[str, Any]]:
+    features: dict[str, dict[str, Any]] = {"positions": {"positions": 2}, "kernel": {"kernel": 2}}
+    if domain.claims("stride"):
+        features["stride"] = {"stride": 2}
+        features["strided"] = {"stride": 2, "positions": 2}
+        if not domain.transposed:
+            features["rest"] = {"stride": 2, "rest": 1}
+    if domain.transposed and domain.claims("output_padding") and domain.claims("stride"):
+        features["output_padding"] = {"stride": 2, "rest": 1}
+    if domain.claims("dilation"):
+        features["dilation"] = {"dilation": 2, "kernel": 2}
+    if domain.claims("padding"):
+        features["padding"] = {"pads": (1, 1)}
+    if domain.claims("asymmetric_padding"):
+        features["before"] = {"pads": (1, 0)}
+        features["after"] = {"pads": (0, 1)}
+    return features
+
+
+def systematic(domain: Domain) -> tuple[list[Problem], list[Problem]]:
+    """Return every feature and every pair of features, each in the smallest problem that has it.
+
+    The second list has the pairs of features on two different axes, because they are many.
+    """
+    d, bias = domain.d, domain.claims("bias")
+    axis_features = _axis_features(domain)
+    channel_features = {"batch": 2, "c_in": 2, "c_out": 2, "groups": 2}
+    names: list[tuple[str, int | None]] = [(name, None) for name in channel_features]
+    # The last axis, and the first where there is another: what is right on one may be wrong on the other.
+    for index in sorted({0, d - 1}, reverse=True):
+        names += [(name, index) for name in axis_features]
+    found: dict[Problem, Problem] = {}  # keyed by the problem without its bias
+    across: set[Problem] = set()
+    for count in (0, 1, 2):
+        for i, chosen in enumerate(itertools.combinations(names, count)):
+            numbers: dict[str, Any] = {}
+            axes: list[dict[str, Any]] = [{} for _ in range(d)]
+            for name, where in chosen:
+                if where is None:
+                    numbers[name] = channel_features[name]
+                else:
+                    axes[where] |= axis_features[name]
+            if domain.claims("equal_axes"):  # of the features, only the number of positions may differ
+                shared = {key: value for axis in axes for key, value in axis.items() if key != "positions"}
+                axes = [axis | shared for axis in axes]
+            problem = domain.problem([Axis(**axis) for axis in axes], **numbers)
+            if problem is not None:
+                if problem not in found and len({where for _, where in chosen} - {None}) == 2:
+                    across.add(problem)
+                found.setdefault(problem, replace(problem, bias=bias and i % 2 == 0))
+    return [p for key, p in found.items() if key not in across], [p for key, p in found.items() if key in across]
+
+
+# --- A problem for every regime --------------------------------------------------------------------------------------
+
+
+def witnesses(domain: Domain) -> list[Problem]:
+    """Return a small problem for every regime that the domain allows."""
+    ways: list[Iterable[Problem | None]] = [
+        _of_size(domain, name, size) for name, sizes in SIZES.items() for size in sizes
+    ]
+    for special in SPECIAL:
+        numbers = {"groups": special.groups, "c_in": special.c_in, "c_out": special.c_out}
+        ways.append(
+            problem
+            for axes in domain.alone(special.last, special.first)
+            for bias in (special.name == "bias",)
+            if (problem := domain.problem(axes, **numbers, bias=bias)) is not None
+            and special.test(problem, axes_of(problem))
+        )
+    ways += [_of_layer(domain, layer, steps) for layer, _, steps in layers(domain.d, domain.transposed)]
+    first = (next((p for p in way if p is not None and work(p) <= WORK), None) for way in ways)
+    return [problem for problem in first if problem is not None]
+
+
+def _of_size(domain: Domain, name: str, n: int) -> Iterator[Problem | None]:
+    """Yield the ways to make a problem with a size, smallest first."""
+    plain = Axis()
+    match name:
+        case "batch":
+            yield domain.problem([plain] * domain.d, batch=n)
+        case "input channels per group":
+            yield domain.problem([plain] * domain.d, c_in=n)
+        case "output channels per group":
+            yield domain.problem([plain] * domain.d, c_out=n)
+        case "groups":
+            yield domain.problem([plain] * domain.d, groups=n)
+        case "output rows" | "input rows":
+            if domain.d > 1:
+                yield domain.problem([Axis(positions=n), *[plain] * (domain.d - 1)])
+        case "output columns" | "input columns":
+            yield domain.problem([*[plain] * (domain.d - 1), Axis(positions=n)])
+        case "output positions":
+            rows = max(r for r in range(1, math.isqrt(n) + 1) if n % r == 0) if domain.d > 1 else 1
+            axes = [Axis(positions=rows), *[plain] * (domain.d - 1)]
+            axes[-1] = Axis(positions=n // rows)
+            yield domain.problem(axes)
+        case "reduction length":
+            for k in range(2, n + 1):
+                if n % k == 0:
+                    yield domain.problem([*[plain] * (domain.d - 1), Axis(k)], c_in=n // k)
+            yield domain.problem([plain] * domain.d, c_in=n)
+            root = round(n ** (1 / domain.d))
+            if root**domain.d == n:
+                yield domain.problem([Axis(root)] * domain.d)
+        case _:
+            axis = {
+                "kernel side": Axis(n),
+                "stride": Axis(2, n, positions=2),
+                "dilation": Axis(2, 1, n),
+                "padding": Axis(2 * n + 1 if n < 4 else 3, pads=(n, n)),
+            }[name]
+            if name == "kernel side" and n**domain.d <= 128:
+                yield domain.problem([axis] * domain.d)
+            for axes in domain.alone(axis):
+                yield domain.problem(axes)
+
+
+def _of_layer(domain: Domain, layer: Layer, steps: tuple[tuple[int, ...], ...]) -> Iterator[Problem | None]:
+    """Yield the ways to make a problem of a layer of a network, with three positions along each axis, two or one."""
+    depth, groups = 1, layer.groups
+    if groups == "depthwise":
+        groups = 2
+    elif groups != 1:
+        depth = 2
+    for positions in (3, 2, 1):
+        axes = [Axis(k, s, d, (pad, pad), positions, layer.output_padding) for k, s, pad, d in zip(*steps, strict=True)]
+        yield domain.problem(axes, c_in=depth, c_out=depth, groups=int(groups))
+        if groups == 1 and domain.claims("depthwise_only"):
+            yield domain.problem(axes, groups=2)
+
+
+# --- Pairs -----------------------------------------------------------------------------------------------------------
+
+BANDS = ((1,), (2,), (3, 4), (5, 7, 8), (9, 15, 16), (17, 31, 32, 33))
+"""Sizes that pairs do not tell apart; their rows take each in turn."""
+
+SIZE_FACTORS = ("batch", "c_in", "c_out", "groups", "rows", "columns")
+
+Level = tuple[Any, ...]
+"""Values that a row of the covering design takes in turn."""
+
+
+def pairs(domain: Domain) -> list[Problem]:
+    """Return problems that hold every pair of two sizes, and of a layer and a size, which :data:`WORK` allows.
+
+    A covering design: each row takes the pair that is most work among those not yet covered, and then, for every
+    other factor, the level that covers most new pairs.
+    """
+    known = dict.fromkeys(steps for _, _, steps in layers(domain.d, domain.transposed))
+    usual = [s for s in known if math.prod(s[0]) <= TAPS and domain.problem(_axes_of_layer(s, 3, 3))]
+    levels: dict[str, list[Level]] = {"layer": [(s,) for s in usual], **{name: list(BANDS) for name in SIZE_FACTORS}}
+    if not domain.claims("groups", "depthwise_only"):
+        levels["groups"] = [(1,)]
+    if domain.claims("depthwise_only"):
+        levels["c_in"] = [(1,)]
+    if domain.d == 1:
+        levels["rows"] = [(1,)]
+    rows = _covering(levels)
+    found = []
+    for number, row in enumerate(rows):
+        chosen = {name: levels[name][level][number % len(levels[name][level])] for name, level in row.items()}
+        if _row_work(chosen) > WORK:
+            chosen = {name: levels[name][level][0] for name, level in row.items()}
+        problem = _of_row(domain, chosen, bias=domain.claims("bias") and number % 2 == 0)
+        if problem is not None:
+            found.append(problem)
+    return found
+
+
+def _row_work(row: dict[str, Any]) -> int:
+    sizes: int = math.prod(row[name] for name in SIZE_FACTORS)
+    taps: int = math.prod(row["layer"][0])
+    return taps * sizes
+
+
+def _axes_of_layer(steps: tuple[tuple[int, ...], ...], rows: int, columns: int) -> list[Axis]:
+    axes = [Axis(k, s, d, (pad, pad)) for k, s, pad, d in zip(*steps, strict=True)]
+    axes[0] = replace(axes[0], positions=rows)
+    axes[-1] = replace(axes[-1], positions=columns)
+    return axes
+
+
+def _of_row(domain: Domain, row: dict[str, Any], bias: bool) -> Problem | None:
+    axes = _axes_of_layer(row["layer"], row["rows"], row["columns"])
+    numbers = {name: row[name] for name in ("batch", "c_in", "c_out", "groups")}
+    return domain.problem(axes, **numbers, bias=bias)
+
+
+def _covering(levels: dict[str, list[Level]]) -> list[dict[str, int]]:
+    """Return rows {factor: number of its level} in which every pair of levels occurs that is not too much work."""
+    names = list(levels)
+    costs = {
+        name: [math.prod(level[0][0]) if name == "layer" else level[0] for level in levels[name]] for name in names
+    }
+    least = math.prod(min(c) for c in costs.values())
+    left = {
+        (a, i, b, j): costs[a][i] * costs[b][j]
+        for a, b in itertools.combinations(names, 2)
+        for i in range(len(levels[a]))
+        for j in range(len(levels[b]))
+        if least // min(costs[a]) // min(costs[b]) * costs[a][i] * costs[b][j] <= WORK
+    }
+    rows = []
+    for a, i, b, j in sorted(left, key=left.__getitem__, reverse=True):
+        if (a, i, b, j) not in left:
+            continue
+        row = {a: i, b: j}
+        others = [name for name in names if name not in row]
+        spent = costs[a][i] * costs[b][j] * math.prod(min(costs[name]) for name in others)
+        for name in others:
+            base = spent // min(costs[name])
+
+            def gain(level: int, name: str = name, row: dict[str, int] = row) -> int:
+                return sum(_pair(names, name, level, other, row[other]) in left for other in row)
+
+            allowed = [level for level, cost in enumerate(costs[name]) if base * cost <= WORK]
+            best = max(allowed, key=lambda level: (gain(level), -costs[name][level]))
+            row[name], spent = best, base * costs[name][best]
+        for one, other in itertools.combinations(names, 2):
+            left.pop((one, row[one], other, row[other]), None)
+        rows.append(row)
+    return rows
+
+
+def _pair(names: list[str], a: str, i: int, b: str, j: int) -> tuple[str, int, str, int]:
+    return (a, i, b, j) if names.index(a) < names.index(b) else (b, j, a, i)
+
+
+# --- Random problems -------------------------------------------------------------------------------------------------
+
+
+def mixed_problem(rng: np.random.Generator, domain: Domain, most: int) -> Problem:
+    """Draw a problem with many features at once; `most` bounds kernel sizes and positions.
+
+    One number of every second problem is drawn from the sizes of :data:`~refconv.testing.regimes.SIZES` instead, and
+    every eighth problem has the steps of a network's layer.
+    """
+    while True:
+        problem = _drawn(rng, domain, most)
+        if problem is not None and work(problem) <= WORK:
+            return problem
+
+
+def _drawn(rng: np.random.Generator, domain: Domain, most: int) -> Problem | None:
+    def integer(low: int, high: int) -> int:
+        return int(rng.integers(low, high, endpoint=True))
+
+    wide = ("batch", "c_in", "c_out", "groups", "positions", "kernel", "stride", "dilation", "padding")
+    chosen = wide[integer(0, len(wide) - 1)] if integer(0, 1) else ""
+
+    def number(name: str, low: int, high: int) -> int:
+        if name != chosen:
+            return integer(low, high)
+        sizes = SIZES[{"kernel": "kernel side"}.get(name, name)] if name in _STEPS else SIZES["batch"]
+        return sizes[integer(0, len(sizes) - 1)]
+
+    def axis() -> Axis:
+        stride = number("stride", 1, 3) if domain.claims("stride") else 1
+        dilation = number("dilation", 1, 3) if domain.claims("dilation") else 1
+        if domain.claims("stride_or_dilation") and stride > 1:
+            dilation = 1
+        before = number("padding", 0, 2) if domain.claims("padding", "asymmetric_padding") else 0
+        after = integer(0, 2) if domain.claims("asymmetric_padding") else before
+        if domain.transposed:
+            rest = integer(0, max(stride, dilation) - 1) if domain.claims("output_padding") else 0
+        else:
+            rest = integer(0, stride - 1)
+        return Axis(number("kernel", 1, most), stride, dilation, (before, after), number("positions", 1, most), rest)
+
+    known = layers(domain.d, domain.transposed)
+    if known and integer(0, 7) == 7:
+        steps = known[integer(0, len(known) - 1)][2]
+        axes = [replace(a, positions=integer(1, most)) for a in _axes_of_layer(steps, 1, 1)]
+    elif domain.claims("equal_axes"):
+        first = axis()
+        free = ("positions",) if domain.transposed else ("positions", "rest")
+        axes = [replace(first, **{name: getattr(axis(), name) for name in free}) for _ in range(domain.d)]
+        axes = [a if a.valid(domain.transposed) or a.length < 1 else replace(a, rest=0) for a in axes]
+    else:
+        axes = [axis() for _ in range(domain.d)]
+    return domain.problem(
+        axes,
+        batch=number("batch", 1, 3),
+        c_in=1 if domain.claims("depthwise_only") else number("c_in", 1, 3),
+        c_out=number("c_out", 1, 3),
+        groups=number("groups", 1, 3) if domain.claims("groups", "depthwise_only") else 1,
+        bias=domain.claims("bias") and integer(0, 2) > 0,
+    )
+
+
+_STEPS = ("kernel", "stride", "dilation", "padding")
+
+
+# --- Special problems ------------------------------------------------------------------------------------------------
+
+
+def special(domain: Domain, kind: str, index: int) -> Problem:
+    """Return a problem with everything that is claimed, for one of the special kinds."""
+    if kind == "long sum":  # 1,536 terms, where a narrow accumulator shows
+        last = Axis(kernel=3, positions=3 if domain.transposed else 1)
+        axes = [replace(last, positions=1)] * (domain.d - 1) + [last]
+        if not domain.claims("equal_axes"):
+            axes[:-1] = [Axis()] * (domain.d - 1)
+        terms = 512 if not domain.claims("equal_axes") else -(-1536 // 3**domain.d)
+        return _asserted(domain.problem(axes, c_in=1 if domain.claims("depthwise_only") else terms, c_out=2))
+    stride = 1 + index % 2 if domain.claims("stride") else 1
+    dilation = 1 + index // 2 % 2 if domain.claims("dilation") else 1
+    if kind == "not finite" and domain.claims("dilation"):
+        dilation = 2
+    if domain.claims("stride_or_dilation") and dilation > 1:
+        stride = 1
+    pads = (1, 1) if domain.claims("padding") else (0, 0)
+    c_out = {"repeat": 2, "layout": 3, "empty": 4, "not finite": 5}[kind]
+    last = Axis(2 + index % 2, stride, dilation, pads, 3 + index)
+    axes = [replace(last, positions=2)] * (domain.d - 1) + [last]
+    if not domain.claims("equal_axes"):
+        axes[:-1] = [Axis(2, positions=2)] * (domain.d - 1)
+    depthwise = domain.claims("depthwise_only")
+    groups = 1 + (index + 1) % 2 if domain.claims("groups") or depthwise else 1
+    batch, c_in = 2, 1 if depthwise else 2
+    if kind == "layout" and index % 4 == 3:  # axes of one element, whose strides mean nothing
+        batch = c_in = groups = 1
+        axes[0] = replace(axes[0], positions=1)
+    if kind == "empty":
+        batch = 0
+    return _asserted(
+        domain.problem(axes, batch=batch, c_in=c_in, c_out=c_out, groups=groups, bias=domain.claims("bias"))
+    )
+
+
+def _asserted(problem: Problem | None) -> Problem:
+    assert problem is not None
+    return problem
+
+
+# --- All of them -----------------------------------------------------------------------------------------------------
+
+
+class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
+    """The cases of a check, smallest first; the same for the same arguments.
+
+    Beside `cases` random ones there are all that cover the regimes. Random problems beyond the first :data:`TOGETHER`
+    follow in batches of that size, each sorted by itself and made when it is reached, so that any number of them
+    needs little memory.
+    """
+
+    def __init__(
+        self, spatial_dims: int, supports: Sequence[str], transposed: bool, dtype: Any, cases: int, seed: int
+    ) -> None:
+        self.domain = Domain(spatial_dims, tuple(supports), transposed)
+        self.dtype, self.seed = np.dtype(dtype), seed
+        used: dict[Problem, tuple[Problem, str]] = {}
+
+        def add(problems: Iterable[Problem], kind: str) -> None:
+            # No problem twice: only cases of the kind "repeat" ask what earlier calls left behind.
+            for problem in problems:
+                used.setdefault(replace(problem, bias=False), (problem, kind))
+
+        for kind, count in _kinds(self.dtype):
+            add((special(self.domain, kind, index) for index in range(count)), kind)
+        (near, across), alone, covered = systematic(self.domain), witnesses(self.domain), pairs(self.domain)
+        add((*near, *across, *alone, *covered), "integers")
+        if self.dtype.kind in "fc":
+            add(_real(covered, alone), "real")
+        first = min(cases, TOGETHER)
+        add(_mixed(np.random.default_rng(seed), self.domain, first, used), "integers")
+        self._first = sorted(used.values(), key=lambda entry: size_of(entry[0]))
+        self._later = cases - first
+
+    def __len__(self) -> int:
+        return len(self._first) + self._later
+
+    def __iter__(self) -> Iterator[Case]:
+        return (self._case(number, *entry) for number, entry in self._entries(0))
+
+    @overload
+    def __getitem__(self, index: int) -> Case: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Case]: ...
+    def __getitem__(self, index: int | slice) -> Case | list[Case]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = index + len(self) if index < 0 else index
+        if not 0 <= number < len(self):
+            raise IndexError(f"the plan has {len(self)} cases; got index {index}")
+        return next(self._case(n, *entry) for n, entry in self._entries(number) if n == number)
+
+    def _entries(self, start: int) -> Iterator[tuple[int, tuple[Problem, str]]]:
+        """Yield (number, (problem, kind)) from the batch that contains number `start` on."""
+        first = len(self._first)
+        if start < first:
+            yield from enumerate(self._first)
+        for batch in range(max(0, start - first) // TOGETHER, -(-self._later // TOGETHER)):
+            done = batch * TOGETHER
+            rng = np.random.default_rng([self.seed, batch])
+            drawn = _mixed(rng, self.domain, min(TOGETHER, self._later - done), {})
+            entries = [(problem, "integers") for problem in sorted(drawn, key=size_of)]
+            yield from enumerate(entries, first + done)
+
+    def _case(self, number: int, problem: Problem, kind: str) -> Case:
+        # A generator for each, so that a case stays the same whatever precedes it.
+        rng = np.random.default_rng([self.seed, number])
+        return make_case(problem, kind, rng, self.dtype, self.domain.words)
+
+
+def _kinds(dtype: np.dtype[Any]) -> list[tuple[str, int]]:
+    """Return the special kinds of case that exist for a data type, and how many there are of each."""
+    kinds = [("repeat", 4), ("layout", 4), ("empty", 2)]
+    if dtype.kind in "fc":
+        kinds.append(("long sum", 1))
+    if dtype.kind == "f":  # of complex products, standards leave open which are NaN
+        kinds.append(("not finite", 6))
+    return kinds
+
+
+def _mixed(
+    rng: np.random.Generator, domain: Domain, count: int, used: dict[Problem, tuple[Problem, str]]
+) -> Iterator[Problem]:
+    """Yield `count` random problems that are not in use; where there are too few, larger ones."""
+    most, found = {1: 4, 2: 3}.get(domain.d, 2), 0
+    for attempt in itertools.count():
+        if found == count:
+            return
+        problem = mixed_problem(rng, domain, most + attempt // (4 * count))
+        if replace(problem, bias=False) not in used:
+            found += 1
+            yield problem
+
+
+def _real(covered: Sequence[Problem], witnessed: Sequence[Problem]) -> list[Problem]:
+    """Return problems that together lie in every regime that these lie in: few, because real values cost more.
+
+    They are like the given ones with a sample or an output channel more, so that no problem is run twice.
+    """
+    larger = [replace(p, batch=(p.batch or 0) + 1) for p in covered]
+    larger += [replace(p, c_out=p.c_out + int(p.groups)) for p in witnessed]  # type: ignore[arg-type]
+    candidates = [(p, set(regimes_of(p))) for p in sorted(larger, key=size_of)]
+    left: set[str] = set().union(*(names for _, names in candidates))
+    chosen = []
+    while left:
+        problem, names = max(candidates, key=lambda entry: len(entry[1] & left))
+        chosen.append(problem)
+        left -= names
+    return chosen
