@@ -306,5 +306,6 @@ def test_random_results_differ_from_call_to_call() -> None:
     wrong = BY_NAME["random results"].make()
     x, weight = np.ones((2, 2, 5, 5), "float32"), np.ones((2, 2, 3, 3), "float32")
     integers: Any = ((1, 1), (0, 0), (1, 1), 1)
-    first, second = (wrong.forward(x, weight, None, *integers) for _ in range(2))
+    first, second, third = (wrong.forward(x, weight, None, *integers) for _ in range(3))
     assert not np.array_equal(first, second)
+    assert not np.array_equal(second, third)

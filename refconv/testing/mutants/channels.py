@@ -83,14 +83,21 @@ class _(Conv):
 @mistake(
     "groups",
     "grouped weight tiled over all channels",
-    "Group g reads only its own C/G input channels: split x, do not repeat the weight.",
+    "A group meets only its own channels: split x by group, do not repeat the weight.",
+    both=True,
 )
 class _(Conv):
-    """The weight is repeated G times to have C input channels, so that every output channel reads all of x."""
+    """The weight's second axis is repeated G times, so that every channel of x meets every channel of y."""
 
-    def channels(self, groups, c_in, c_out):
-        whole = list(super().channels(groups, c_in, c_out))
-        yield from ((ins, outs, rows) for _, outs, rows in whole for ins, _, _ in whole)
+    def y(self, x, weight, bias, p):
+        return super().y(x, np.concatenate([weight] * p.groups, 1), bias, p._replace(groups=1))
+
+    def grad_x(self, g, weight, shape, p):
+        return super().grad_x(g, np.concatenate([weight] * p.groups, 1), shape, p._replace(groups=1))
+
+    def grad_weight(self, g, x, shape, p):
+        whole = (shape[0], shape[1] * p.groups, *shape[2:])
+        return sum(np.split(super().grad_weight(g, x, whole, p._replace(groups=1)), p.groups, 1))
 
 
 @mistake("groups", "only the first group computed", "Loop over all groups.")
@@ -176,19 +183,6 @@ class _(ConvTranspose):
         if p.groups > 1:
             y[:, p.groups :] = 0
         return y
-
-
-@mistake(
-    "groups",
-    "transposed: grouped weight tiled over all channels",
-    "Group g writes only its own K/G output channels: split x, do not repeat the weight.",
-)
-class _(ConvTranspose):
-    """The weight is repeated G times to have K output channels, so that every input channel writes to all of y."""
-
-    def channels(self, groups, c_in, c_out):
-        whole = list(super().channels(groups, c_in, c_out))
-        yield from ((ins, outs, rows) for ins, _, rows in whole for _, outs, _ in whole)
 
 
 @mistake("groups", "transposed: groups reversed", "Group g reads the g-th block of x and writes the g-th block of y.")

@@ -229,6 +229,20 @@ class _(Conv):
 
 @mistake(
     "stride",
+    "input gradient not cleared where no window reads",
+    "Start from zeros (not numpy.empty): an element that no window reads has gradient 0.",
+)
+class _(Conv):
+    """Elements that the stride or the dilation skips keep the memory's earlier contents, here the value 1."""
+
+    def grad_x(self, g, weight, shape, p):
+        ones = [np.ones((1, 1, *size), g.dtype) for size in (g.shape[2:], weight.shape[2:])]
+        read = Conv().grad_x(*ones, (1, 1, *shape[2:]), p._replace(groups=1))
+        return np.where(read == 0, np.ones((), g.dtype), super().grad_x(g, weight, shape, p))
+
+
+@mistake(
+    "stride",
     "gradient dilated with trailing zeros",
     "Put stride − 1 zeros between the elements of g, and none after the last.",
 )
@@ -319,6 +333,20 @@ class _(ConvTranspose):
 
     def grad_x(self, g, weight, shape, p):
         return super().grad_x(g, weight, (*shape[:2], *self.outputs(g.shape[2:], weight.shape[2:], p)), p)
+
+
+@mistake(
+    "stride",
+    "transposed: output not cleared where no kernel lands",
+    "Start from zeros (not numpy.empty): an element that no kernel reaches is the bias alone.",
+)
+class _(ConvTranspose):
+    """Elements between the kernels keep the memory's earlier contents, here the value 1."""
+
+    def y(self, x, weight, bias, p):
+        ones = [np.ones((1, 1, *size), x.dtype) for size in (x.shape[2:], weight.shape[2:])]
+        written = ConvTranspose().y(*ones, None, p._replace(groups=1))
+        return super().y(x, weight, bias, p) + (written == 0).astype(x.dtype)
 
 
 @mistake("stride", "transposed: overlapping kernels overwrite each other", "Add where kernels overlap.")
