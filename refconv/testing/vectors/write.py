@@ -53,6 +53,7 @@ NOT_IN_VALUES = {
     "columns cached from an earlier call": "shows only where a function is called again with other data",
     "result cached by shape": "shows only where a function is called again with other data",
     "weight gradient accumulates over calls": "shows only where a function is called again",
+    "random results": "shows only where a function is called again",
     "returns float64": "the values are right; the data type is for the language to check",
     "never returns where the stride exceeds the kernel": "there is no value to compare; give a test a time limit",
     "kernel conjugated": "shows only on complex numbers, which the vectors do not hold",
