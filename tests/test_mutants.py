@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from refconv.testing import check_conv
+from refconv.testing.checker.witness import witness
 from refconv.testing.mutants import CATALOGUE, FAMILIES, Conv, ConvTranspose, Mutant
 
 BY_NAME = {mutant.name: mutant for mutant in CATALOGUE}
@@ -293,13 +294,18 @@ def test_the_catalogue_goes_family_by_family() -> None:
     ids=lambda mutant: mutant.name.replace(" ", "-"),
 )  # fmt: skip
 def test_a_witness_shows_the_mistake(mutant: Mutant) -> None:
-    case = mutant.witness()
+    case = witness(mutant)
     assert case.x.size <= 2
     found = []
     for conv in (mutant.make(), ConvTranspose() if mutant.transposed else Conv()):
         y = conv.forward(case.x, case.weight, case.bias, *case.integers)
         found.append((y, *conv.backward(case.grad_output, case.x, case.weight, *case.integers)))
     assert any(a.dtype != b.dtype or not np.array_equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_what_is_not_wrong_has_no_witness() -> None:
+    with pytest.raises(ValueError, match="no problem shows the mistake 'none'"):
+        witness(Mutant("none", "stride", "None.", "None.", Conv))
 
 
 def test_random_results_differ_from_call_to_call() -> None:

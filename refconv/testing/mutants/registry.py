@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from refconv.testing.mutants.correct import Conv, ConvTranspose
-
-if TYPE_CHECKING:
-    from refconv.testing.checker.cases import Case
 
 
 @dataclass(frozen=True)
@@ -53,21 +50,6 @@ class Mutant:
     def settings(self) -> dict[str, Any]:
         """Return the keyword arguments with which :func:`~refconv.testing.check_conv` catches it."""
         return {"transposed": self.transposed, "dtype": self.dtype, "supports": self.supports}
-
-    def witness(self) -> Case:
-        """Return the smallest problem on which :func:`~refconv.testing.check_conv` catches the mistake.
-
-        Examples
-        --------
-        >>> from refconv.testing.mutants import CATALOGUE
-        >>> wrong = {mutant.name: mutant for mutant in CATALOGUE}
-        >>> print(wrong["groups reversed"].witness())
-        x(1, 2, 1, 1) weight(2, 1, 1, 1) stride=(1, 1) padding=(0, 0) dilation=(1, 1) groups=2
-        """
-        from refconv.testing.checker.check import check_conv  # which names the mistakes of this catalogue
-
-        wrong = self.make()
-        return check_conv(wrong.forward, wrong.backward, time_limit=2.0, **self.settings()).failures[0].case
 
 
 FAMILIES = (
