@@ -40,7 +40,8 @@ FIRST = 3
 EDGES = {"empty": "an empty batch", "non-finite": "NaN and ∞", "real values": "real values"}
 """Checks in which a known mistake may differ and still explain the rest."""
 
-MEMORY_CHECKS = {"repeat", "aliasing", "inputs unchanged", "layout"}
+SHOWN_BY = {"memory": {"repeat", "aliasing", "inputs unchanged", "layout"}, "precision": {"real values"}}
+"""Families of mistakes that fail one of these checks in any case."""
 
 
 @dataclass
@@ -65,6 +66,7 @@ def diagnosed(failures: Sequence[Failure], runs: Sequence[Run], transposed: bool
     hangs = any(seen.stopped for _, seen in runs)
     failing = {a: [run for run in runs if any(c.aspect == a for c in run[1].complaints)] for a in aspects}
     everything = {("values", part) for part in (PARTS if backward else PARTS[:1])}
+    checks = {failure.check for failure in failures}
     first, compared = _first(failing), _sample(runs, failing)
     found: dict[int, list[tuple[Any, Mutant, _Agreement]]] = {number: [] for number in range(len(failures))}
     with Caller(5.0) as call:
@@ -72,7 +74,7 @@ def diagnosed(failures: Sequence[Failure], runs: Sequence[Run], transposed: bool
             in_order = mutant.family == "memory"  # earlier calls matter: there is no short cut
             if mutant.transposed != transposed or (mutant.endless and not hangs):
                 continue
-            if in_order and not MEMORY_CHECKS & {failure.check for failure in failures}:
+            if not SHOWN_BY.get(mutant.family, checks) & checks:
                 continue
             likely = aspects if in_order else _agreements(mutant, first, aspects, set(), backward, call).keys()
             if not likely:
