@@ -294,9 +294,7 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
         yield "columns reversed", rows(m=lambda g, j, c: g * cols + cols - 1 - c)
         yield "first column", frozenset(row for row in rows() if row[2] == 0)
         yield "last column", frozenset(row for row in rows() if row[2] == cols - 1)
-        yield "every column", rows() | frozenset(
-            (q, row, c, m) for q, row, _, m in rows() for c in range(cols)
-        )
+        yield "every column", rows() | frozenset((q, row, c, m) for q, row, _, m in rows() for c in range(cols))
     if each > 1:
         yield "rows reversed in groups", rows(row=lambda g, j, c: g * each + each - 1 - j)
         yield "first row of groups", rows(row=lambda g, j, c: g * each)

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 from refconv.testing.oracles.problems import Problem
 
-AXES = ((3, 2, 1, (1, 2), 5, 1), (2, 3, 2, (2, 0), 3, 2))
+AXES = ((3, 2, 3, (3, 1), 5, 0), (2, 5, 2, (2, 1), 3, 2))
 """Kernel, stride, dilation, padding, positions, and the elements left over, of each axis of a plane.
 
-On the first axis windows overlap; numbers differ from one another and from their neighbours'.
+On the first axis windows overlap. The numbers are chosen so that common mistakes give different sizes and lines: a
+padding differs from the stride less 1, and from the dilation less 1.
 """
-SPACE = ((3, 2, 1, (1, 2), 4, 1), (2, 3, 2, (2, 0), 2, 2), (1, 2, 1, (1, 0), 3, 0), (1, 1, 1, (0, 0), 2, 0))
+SPACE = ((3, 2, 3, (3, 1), 4, 0), (2, 3, 2, (1, 0), 2, 2), (1, 2, 1, (0, 0), 2, 1), (1, 1, 1, (0, 0), 2, 0))
 """The same for three axes or more, with fewer elements; the last is repeated."""
-LINE = (3, 2, 3, (2, 1), 5, 1)
-"""The same for a problem of one axis, or with equal axes."""
 
 
 def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transposed: bool = False) -> Problem:
@@ -38,10 +37,10 @@ def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transp
     --------
     >>> problem = standard_problem(2, ("stride", "padding", "dilation", "groups"))
     >>> problem.x_shape, problem.weight_shape, problem.output_shape
-    ((2, 6, 10, 7), (4, 3, 3, 2), (2, 4, 5, 3))
+    ((2, 6, 9, 11), (4, 3, 3, 2), (2, 4, 5, 3))
     """
     equal = "equal_axes" in supports
-    table = (LINE,) if spatial_dims == 1 or equal else AXES if spatial_dims == 2 else SPACE
+    table = AXES[:1] if spatial_dims == 1 or equal else AXES if spatial_dims == 2 else SPACE
     axes = [table[min(a, len(table) - 1)] for a in range(spatial_dims)]
     strides = [axis[1] if "stride" in supports else 1 for axis in axes]
     dilations = [axis[2] if "dilation" in supports else 1 for axis in axes]
@@ -58,6 +57,7 @@ def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transp
         count = max(2, positions - index) if equal else positions
         span = dilation * (kernel - 1) + 1
         if transposed:
+            rest, count = index + 1, count - (spatial_dims == 2 and index == 0)
             rests.append(min(rest, max(stride, dilation) - 1) if "output_padding" in supports else 0)
             size.append(count)
         else:

@@ -239,8 +239,13 @@ def _key(codes: Array) -> Array:
 # --- Is it linear at all? --------------------------------------------------------------------------------------------
 
 
-def linearity(measure: Measure, a_shape: Sequence[int], b_shape: Sequence[int], names: tuple[str, str, str],
-              dtype: np.dtype[np.generic]) -> bool:
+def linearity(
+    measure: Measure,
+    a_shape: Sequence[int],
+    b_shape: Sequence[int],
+    names: tuple[str, str, str],
+    dtype: np.dtype[np.generic],
+) -> bool:
     """Try whether f is the same at every call and linear in both operands.
 
     Parameters
@@ -357,8 +362,9 @@ def _number(value: Array) -> str:
     return f"{value:.6g}".replace("-", "−")
 
 
-def agrees(measure: Measure, entries: Entries, a_shape: Sequence[int], b_shape: Sequence[int],
-           dtype: np.dtype[np.generic]) -> bool:
+def agrees(
+    measure: Measure, entries: Entries, a_shape: Sequence[int], b_shape: Sequence[int], dtype: np.dtype[np.generic]
+) -> bool:
     """Return whether the products reproduce the function on operands that were not used to find them."""
     rng = np.random.default_rng(6)
     a, b = draw(rng, a_shape, dtype), draw(rng, b_shape, dtype)

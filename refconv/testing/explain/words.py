@@ -170,21 +170,20 @@ def axis_reasons(axis: Axis, index: int, asked: Asked, sizes: tuple[int, int, in
         return
     first = axis.start + min(0, axis.line[1]) * (sizes[1] - 1) + min(0, axis.line[0]) * (sizes[0] - 1)
     shift = first - start
-    before, after = problem.pairs[index]
-    if shift == 0:
-        return
-    if -first == 0 and before:
-        yield "the padding before is ignored"
-    elif -first == after and before != after:
-        yield "the padding after is used before"
-    elif -first == before + after:
-        yield "all padding is put before"
-    elif any(-first == -line[2] for _, line in others) and before:
-        yield f"this is the padding of axis {next(j for j, line in others if first == line[2])}"
-    else:
+    if shift:
+        before, after = problem.pairs[index]
+        same = [clause for clause, number in (
+            ("the padding before is ignored", 0 if before else None),
+            ("the padding after is used before", after if after != before else None),
+            ("all padding is put before", before + after if after else None),
+            *((f"this is the padding of axis {j}", -line[2] if line[2] != start else None) for j, line in others),
+        ) if number == -first]  # fmt: skip
+        if shift == stride - 1:
+            same.append("the first window starts at the last element of a step")
+        elif 2 * shift == stride:
+            same.append("it starts half a stride late")
         size = f"{'+' if shift > 0 else '−'}{abs(shift)}"
-        extra = ", half the stride" if 2 * shift == stride else ", the stride less 1" if shift == stride - 1 else ""
-        yield f"it is shifted by {size}{extra}"
+        yield " or ".join(same[:2]) if same else f"it is shifted by {size}"
 
 
 def _number_reason(name: str, seen: int, due: int, others: list[tuple[int, int]]) -> str:
@@ -204,7 +203,8 @@ def _missing(pattern: Pattern, names: Names) -> str:
         "o": f"nothing is used at {letter} = {values}",
         "t": f"tap t = {values} is never used",
         "i": f"element {values} of {names.image} is never used",
-        "overlap": f"of the products that meet in one element of {names.image} only that of the {values} tap is kept",
+        "overlap": f"of the products that meet in one element of {names.image} only that of the {values} tap is kept"
+        f" ({'first' if values == 'last' else 'last'} window)",
     }.get(pattern.name) or (
         f"{plural(pattern.count, 'product')} {'is' if pattern.count == 1 else 'are'} missing: "
         + "; ".join(_place(row, names) for row in pattern.values)  # type: ignore[arg-type]
@@ -267,8 +267,14 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
     right = asked.channels({**asked.shapes})
     for q in channels.wrong[:3]:
         due = right[right[:, 0] == q]
-        seen = f"{to}s {listed(channels.reads[q])} and weight row {listed(channels.rows[q])}" if q in channels.reads else "nothing"
-        wanted = f"{to}s {listed(sorted(set(due[:, 3].tolist())))} and weight row {listed(sorted(set(due[:, 1].tolist())))}"
+        seen = (
+            f"{to}s {listed(channels.reads[q])} and weight row {listed(channels.rows[q])}"
+            if q in channels.reads
+            else "nothing"
+        )
+        wanted = (
+            f"{to}s {listed(sorted(set(due[:, 3].tolist())))} and weight row {listed(sorted(set(due[:, 1].tolist())))}"
+        )
         if seen == wanted:
             yield f"{of.capitalize()} {q} goes with its {to}s and weight columns in another order."
         else:
@@ -313,7 +319,7 @@ def factor_names(value: complex, problem: Problem) -> str:
     }  # fmt: skip
     meanings = {"N": "samples", "L": "output positions", "T": "taps", "G": "groups"}
     for name, size in sizes.items():
-        if size > 1 and abs(value) in (size,) or (size > 1 and abs(abs(value) * size - 1) < 1e-3):
+        if (size > 1 and abs(value) in (size,)) or (size > 1 and abs(abs(value) * size - 1) < 1e-3):
             ratio = name if abs(value) > 1 else f"1/{name}" if "·" not in name and "/" not in name else f"1/({name})"
             explained = f"with {name} = {size}"
             return f"{shown} ({ratio}, {explained})".replace("-", "−") if meanings else shown
@@ -370,23 +376,24 @@ def layout_sentence(layout: Layout, names: Names, table: Table) -> str:
     if layout.order is not None:
         axes = axis_names(layout.role, names.transposed, table.spatial_dims, layout.per_group)
         order = ", ".join(axes[a] for a in layout.order)
-        if layout.role == "weight" and list(layout.order[:-table.spatial_dims or None]) == list(
+        if layout.role == "weight" and list(layout.order[: -table.spatial_dims or None]) == list(
             range(len(axes) - table.spatial_dims)
         ):
             return f"The kernel's axes are exchanged: {own} is taken as ({order}), but is ({', '.join(axes)})."
         if layout.merged == (array == names.result):
             return (
-                f"Elements of {own} are in the order ({order}), reshaped to ({', '.join(axes)}) as they lie in memory: a "
-                "reshape where a transpose belongs."
+                f"Elements of {own} are in the order ({order}), reshaped to ({', '.join(axes)}) in memory order: "
+                "a reshape where a transpose belongs."
             )
         return (
-            f"Elements of {own}, in the order ({', '.join(axes)}), are reshaped to ({order}) as they lie in memory: a "
-            "reshape where a transpose belongs."
+            f"Elements of {own}, in the order ({', '.join(axes)}), are reshaped to ({order}) in memory order: "
+            "a reshape where a transpose belongs."
         )
     wrong = np.flatnonzero((layout.element >= 0) & (layout.element != np.arange(len(layout.element))))
     unused = np.count_nonzero(layout.element < 0)
     shown = [
-        f"{array}[{_index(e, shape)}] is used as {array}[{_index(layout.element[e], shape)}] should be" for e in wrong[:3]
+        f"{array}[{_index(e, shape)}] is used as {array}[{_index(layout.element[e], shape)}] should be"
+        for e in wrong[:3]
     ]
     text = f"{len(wrong)} of {len(layout.element)} elements of {own} are in the wrong place: {'; '.join(shown)}"
     return text + "; …" * (len(wrong) > 3) + (f". {unused} are not used." if unused else ".")
@@ -451,9 +458,7 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
         def cropped(whole: Sequence[int], sign: int = -1) -> tuple[int, ...]:
             return tuple(n + sign * (b + a) for n, (b, a) in zip(whole, pads, strict=True))
 
-        yield "the image with its padding not cropped", tuple(
-            n + b + a for n, (b, a) in zip(image, pads, strict=True)
-        )
+        yield "the image with its padding not cropped", tuple(n + b + a for n, (b, a) in zip(image, pads, strict=True))
         yield "the image with its padding cropped a second time", cropped(image)
         if problem.transposed:
             yield "what padding added instead of cropped gives", cropped(full(), 1)
@@ -461,13 +466,15 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
             yield "what dilation 1 gives", cropped(full(e=[1] * d))
             yield "what output_padding 0 gives", cropped(full(rest=[0] * d))
             axes = zip(positions, stride, full(), strict=True)
-            yield "n·stride where the kernel is smaller than that", cropped(
-                [max(w, (n - 1) * s + s + r) for (n, s, w), r in zip(axes, extra, strict=True)]
+            yield (
+                "n·stride where the kernel is smaller than that",
+                cropped([max(w, (n - 1) * s + s + r) for (n, s, w), r in zip(axes, extra, strict=True)]),
             )
             yield "n·stride", tuple(n * s for n, s in zip(positions, stride, strict=True))
         else:
-            yield "what the windows reach, without the rows that the stride leaves over", tuple(
-                min(n, w - b) for n, w, (b, _) in zip(image, cropped(full(rest=[0] * d), 0), pads, strict=True)
+            yield (
+                "what the windows reach, without the rows that the stride leaves over",
+                tuple(min(n, w - b) for n, w, (b, _) in zip(image, cropped(full(rest=[0] * d), 0), pads, strict=True)),
             )
             yield "what the windows reach", cropped(full(rest=[0] * d))
         return
@@ -489,8 +496,9 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
     yield "what no padding gives", floor(outputs(p=[(0, 0)] * d))
     yield "what the padding before alone gives", floor(outputs(p=[(b, 0) for b, _ in pads]))
     yield "what dilation 1 gives", floor(outputs(e=[1] * d))
-    yield "what the span dilation·k gives", tuple(
-        (n + 1 - e) // s + 1 for (n, s), e in zip(outputs(), dilation, strict=True)
+    yield (
+        "what the span dilation·k gives",
+        tuple((n + 1 - e) // s + 1 for (n, s), e in zip(outputs(), dilation, strict=True)),
     )
     yield "the size of x", size
     if d > 1:
@@ -503,3 +511,8 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
         yield "what the dilations in reverse order give", floor(outputs(e=dilation[::-1]))
         yield "what the dilation of axis 0 on all axes gives", floor(outputs(e=[dilation[0]] * d))
         yield "the sizes in reverse order", problem.output_size[::-1]
+
+
+def sizes(shape: Sequence[int]) -> str:
+    """Return spatial sizes: one number, or a tuple."""
+    return str(shape[0]) if len(shape) == 1 else str(tuple(shape))
