@@ -48,14 +48,13 @@ def forward_bias(session: Session, element: Array | None) -> tuple[dict[str, Any
     each = np.stack([session.y(zero, session.weight, unit) - without for unit in units])
     if not np.allclose(np.tensordot(bias, each, axes=1), added):
         return {"is_right": False}, ["The output is not linear in the bias."]
-    if element is not None:
-        flat = np.zeros_like(each.reshape(len(units), -1))
-        flat[:, element] = each.reshape(len(units), -1)
-        each = flat.reshape(each.shape)
-    due = session.asked.problem.output_shape
-    inside = tuple(slice(0, n) for n in due)
+    inside = tuple(slice(0, n) for n in session.asked.problem.output_shape)
     if not each[:, ~_mask(each.shape[1:], inside)].any():
         each = each[(slice(None), *inside)]
+    if element is not None and len(element) == each[0].size:
+        moved = np.zeros((len(units), len(element)), each.dtype)
+        moved[:, element] = each.reshape(len(units), -1)
+        each = moved.reshape(each.shape)
     return _added(session, each)
 
 
@@ -111,7 +110,7 @@ def _own_axis(used: Array) -> str | None:
 
 
 def _several(session: Session, seen: Array, factors: list[float]) -> str:
-    """Describe factors of the bias that differ between outputs; `seen` are those of one channel of one sample."""
+    """Describe factors of the bias that differ between outputs; `seen` belongs to one channel of one sample."""
     role = "image" if session.asked.problem.transposed else "positions"
     counts = np.ones((), int)
     for rows, size in zip(session.asked.spatial(session.asked.shapes), seen.shape, strict=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +25,8 @@ from refconv.testing.explain.fit import (
     row_set,
 )
 from refconv.testing.explain.readout import Entries
-from refconv.testing.explain.table import Asked, Table, roles
+from refconv.testing.explain.table import Asked, Shape, Table, roles
+from refconv.testing.oracles.definition import Array
 
 Described = tuple[list[str], dict[str, Any]]
 
@@ -41,7 +41,7 @@ class Finding:
     table: Table
     right: Table
 
-    def found(self, unread: int) -> dict[str, Any]:
+    def found(self, unread: Array) -> dict[str, Any]:
         """Return the fields of a :class:`Part`, with "sentences" and "right"."""
         table, right = self.table, self.right
         factors = fit_factors(table)
@@ -54,12 +54,12 @@ class Finding:
             "samples": fit_samples(row_set(table.samples), table.shapes["positions"][0]),
             "is_convolution": False,
         }
-        same = not found["missing"] and not found["extra"] and not unread
+        same = not found["missing"] and not found["extra"] and not len(unread)
         found["right"] = same and values == [1]
         said = list(words.factor_sentences(factors, self.names, self.asked.problem))
-        if not len(table.factor) and not unread:
+        if not len(table.factor) and not len(unread):
             return found | {"sentences": ["The result is zero: it adds no product."]}
-        described = None if unread else self._product() or self._layout() or self._rows() or self._box()
+        described = None if len(unread) else self._product() or self._layout() or self._box() or self._rows()
         if described is None:
             return found | {"sentences": [*words.number_sentences(table, right, self.names, unread), *said]}
         sentences, fields = described
@@ -89,27 +89,24 @@ class Finding:
                 shapes["weight"][2 + pairing[1][a]],
                 shapes["image"][2 + a],
             )
-            axes.append((fit_axis(rows, self.asked.lines[a], sizes), sizes))
+            axes.append(fit_axis(rows, self.asked.lines[a], sizes))
         straight = tuple((a, a) for a in range(len(axes)))
         pairs = tuple(zip(*pairing, strict=True))
         channels = fit_channels(row_set(table.channels), self.asked, row_set(right.channels))
         odd = pairs != straight or (channels.name is None and channels.missing is None)
-        if odd and self.layout is not None:
+        if odd and self.layout is not None and self.layout.order is not None:
             return None
         samples = fit_samples(row_set(table.samples), shapes["positions"][0])
         said = [
-            *words.sample_sentences(samples, names),
+            *words.sample_sentences(samples, sorted(row_set(table.samples)), names),
             *words.channel_sentences(channels, self.asked, names),
             *words.pairing_sentence(pairing, names),
-            *itertools.chain.from_iterable(
-                words.axis_sentences(axis, a, self.asked, names, sizes) for a, (axis, sizes) in enumerate(axes)
-            ),
+            *words.axes_sentences(axes, self.asked, names),
         ]
-        fitted = [axis for axis, _ in axes]
         fields: dict[str, Any] = {"axes": pairs, "channel_order": channels.name, "samples": samples}
-        if all(axis.line is not None for axis in fitted):
-            fields |= _numbers_of(fitted)
-        plain = all(_plain(axis) for axis in fitted) and pairs == straight
+        if all(axis.line is not None for axis in axes):
+            fields |= _numbers_of(axes)
+        plain = all(_plain(axis) for axis in axes) and pairs == straight
         fields["is_convolution"] = plain and samples == "right" and channels.name is not None
         return said, fields
 
@@ -122,9 +119,10 @@ class Finding:
         layout = self.layout
         if layout is None:
             return None
-        fields = {"layout": {"array": self.names.symbols[layout.role], "order": layout.order, "merged": layout.merged,
-                             "per_group": layout.per_group}}  # fmt: skip
-        return [words.layout_sentence(layout, self.names, self.table)], fields
+        orders = words.layout_orders(layout, self.names, self.table.spatial_dims)
+        found = {"array": self.names.symbols[layout.role], "from": orders[0], "to": orders[1]} if orders else None
+        sentence = words.layout_sentence(layout, self.names, self.table.shapes[layout.role], orders)
+        return [sentence], {"layout": found}
 
     def _rows(self) -> Described | None:
         """Describe rows that run into their neighbours, as flat indices do."""
@@ -133,16 +131,17 @@ class Finding:
             return None
         steps = flat_line(table)
         channels = fit_channels(row_set(table.channels), self.asked, row_set(self.right.channels))
-        if steps is None or channels.name != "right":
+        extra = self.table.without(self.right)
+        if steps is None or channels.name != "right" or not len(extra.factor):
             return None
         terms = [(s, f"{names.letter}{a}") for a, s in enumerate(steps[:d])]
         terms += [(s, f"t{a}") for a, s in enumerate(steps[d : 2 * d])]
         text = " ".join(f"{'−' if s < 0 else '+'} {abs(s)}·{name}" for s, name in terms if s).removeprefix("+ ")
         shift = f" {'−' if steps[-1] < 0 else '+'} {abs(steps[-1])}" if steps[-1] else ""
         return [
-            f"Axes run into one another: counted through all axes of {names.image}, it uses element {text}{shift}, so that "
-            f"what is beyond one row belongs to the next."
-        ], {"layout": {"array": names.image, "flat_steps": steps}}
+            f"Axes run into one another: with the elements of {names.image} numbered in memory order, number "
+            f"{text}{shift} is used, so that beyond one row comes the next."
+        ], {"layout": {"array": names.image, "steps": steps}}
 
     def _box(self) -> Described | None:
         """Describe a table that is right but for products that certain coordinates single out."""
@@ -176,23 +175,16 @@ def _plain(axis: Axis) -> bool:
 
 
 def _numbers_of(axes: Sequence[Axis]) -> dict[str, Any]:
-    starts: list[int | None] = []
-    for axis in axes:
-        taps = max((row[1] for row in axis.reads), default=0)
-        step = axis.line[1] if axis.line else 0
-        starts.append(None if axis.start is None else -(axis.start + min(0, step) * taps))
     return {
         "stride": tuple(axis.stride for axis in axes),
         "dilation": tuple(None if axis.dilation is None else abs(axis.dilation) for axis in axes),
-        "padding": tuple(starts),
+        "padding": tuple(axis.before for axis in axes),
         "flipped": tuple(None if not axis.dilation else axis.dilation < 0 for axis in axes),
         "border": tuple(axis.border for axis in axes),
     }
 
 
-def constant_sentences(
-    constants: Entries, asked: Asked, names: words.Names, shapes: dict[str, tuple[int, ...]]
-) -> list[str]:
+def constant_sentences(constants: Entries, asked: Asked, names: words.Names, shapes: dict[str, Shape]) -> list[str]:
     """Return what a result adds where its operand b is zero: a padding with another number, or anything else."""
     if not len(constants.out):
         return []
@@ -203,7 +195,8 @@ def constant_sentences(
         size = tuple(n + before + after for n, (before, after) in zip(problem.size, problem.pairs, strict=True))
         padded = Asked(dataclasses.replace(problem, size=size, padding=((0, 0),) * len(size)))
         border = np.ones(padded.shapes[b], bool)
-        border[(..., *(slice(p, p + n) for p, n in zip(asked.before, problem.size, strict=True)))] = False
+        inner = tuple(slice(p, p + n) for p, n in zip(asked.before, problem.size, strict=True))
+        border[:, :, *inner] = False
         table = padded.table(names.part, shapes[out])
         outside = table.only(border.reshape(-1)[table.flat[b]])
         due = set(zip(outside.flat[out].tolist(), outside.flat[a].tolist(), strict=True))
@@ -217,5 +210,8 @@ def constant_sentences(
 
 def right_sentence(names: words.Names, asked: Asked) -> str:
     """Return what a right part computes."""
-    lines = [words.formula(line, names.letter) for line in asked.lines]
+    lines = [
+        words.formula((line[0], line[1] if taps > 1 else 0, line[2]), names.letter)
+        for line, taps in zip(asked.lines, asked.problem.kernel, strict=True)
+    ]
     return f"It is right: {'; '.join(f'along axis {a} {names.reads(line)}' for a, line in enumerate(lines))}."

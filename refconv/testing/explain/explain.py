@@ -1,4 +1,4 @@
-"""Explain a convolution: read out each part on one problem, fit it, and say in sentences what it computes."""
+"""Explain a convolution: read out each part on one problem, fit it, and describe it in sentences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from refconv.testing.oracles.problems import Problem
 
 LARGEST = 400_000
 """Products of the largest problem that is read out."""
-SEPARATE = 600
+SEPARATE = 2000
 """Calls that may be spent on elements which read several products together."""
 
 
@@ -43,7 +43,7 @@ def explain_conv(
 
     A convolution is linear in each operand. A few hundred calls on one small problem therefore show every
     product x[n, c, i] · w[k, c, t] that it adds to each output. Stride, dilation, padding, flips, channels and factors
-    are fitted to these products, exactly, and compared with what was asked for.
+    are fitted to these products, exactly, and compared with the right ones.
 
     Parameters
     ----------
@@ -161,15 +161,19 @@ def _bilinear(session: Session, part: str) -> Part:
     measure, shapes = session.measure(part), dict(asked.shapes)
     if part != "forward":
         session.steady(part)
-    operands = {"weight": session.weight, "positions": session.x if transposed else session.g,
-                "image": session.g if transposed else session.x} | ({b: session.x} if part == "forward" else {})  # fmt: skip
+    positions, image = (session.x, session.g) if transposed else (session.g, session.x)
+    operands = {"weight": session.weight, "positions": positions, "image": image}
+    if part == "forward":
+        operands[b] = session.x
     said = _shape(session, measure(operands[a], operands[b]).shape, names)
     assert session.shape is not None
     shapes[out] = session.shape
     filled = classes(part, transposed, shapes)
-    session.affordable(len(filled) * (code_sizes(dtype)[1] + 1) + 12)
+    measure(operands[a], operands[b])  # for the time of a second call
+    session.affordable(12)
     labels = (names.symbols[a], names.symbols[b], "the output" if part == "forward" else part)
     affine = linearity(measure, shapes[a], shapes[b], labels, dtype)
+    session.affordable(len(filled) * (code_sizes(dtype)[1] + 1))
     entries = read(measure, shapes[a], shapes[b], filled, dtype, Budget(SEPARATE, session.deadline), affine)
     if not agrees(measure, entries, shapes[a], shapes[b], dtype):
         raise Refused(
@@ -179,14 +183,21 @@ def _bilinear(session: Session, part: str) -> Part:
     table, clipped = _clipped(table, asked, out)
     said += clipped
     finding = Finding(asked, part, names, table, asked.table(part, table.shapes[out]))
-    found = finding.found(len(entries.unread))
-    said += found.pop("sentences")
+    found = finding.found(entries.unread)
+    wrong = found.pop("sentences")
+    if found.pop("right") and said and not wrong:
+        wrong = [
+            "All elements that were asked are right."
+            if table.shapes[out] == asked.shapes[out]
+            else "The elements that exist are right."
+        ]
+    said += wrong
     said += constant_sentences(constants, asked, names, shapes)
     if dtype.kind == "c":
         said += _conjugates(measure, part, transposed, (shapes[a], shapes[b]), labels[:2], dtype)
-    right = found.pop("right") and not said
+    right = not said
     if part == "forward" and session.bias is not None:
-        layout = finding.layout
+        layout = finding.layout if "layout" in found else None
         found["bias"], more = forward_bias(session, layout.element if layout and layout.role == out else None)
         said += more
         right = right and found["bias"]["is_right"]
@@ -196,7 +207,7 @@ def _bilinear(session: Session, part: str) -> Part:
 
 
 def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
-    """Return what is wrong with a result's shape, and put its axes in order where only their order is wrong."""
+    """Describe a wrong shape of a result, and put its axes in order where only their order is wrong."""
     problem = session.asked.problem
     role = roles(names.part, names.transposed)[0]
     due = session.asked.shapes[role]
@@ -212,10 +223,13 @@ def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
         axes = words.axis_names(role, names.transposed, len(due) - 2)
         session.order, session.shape = tuple(order), due
         return [f"{text}: its axes are in the order ({', '.join(axes[order.index(a)] for a in range(len(due)))})."]
+    if math.prod(shape) == math.prod(due):
+        session.fold = session.shape = due
+        return [f"{text}. It is described as if reshaped to that."]
     if len(shape) != len(due):
-        raise Refused(f"{text}.", None)
+        raise Refused(f"{text}.")
     if 0 in shape:
-        raise Refused(f"{text}. It has no elements.", None)
+        raise Refused(f"{text}. It has no elements.")
     if shape[:2] == due[:2]:
         same = [name for name, size in words.size_rules(problem, names.part) if tuple(size) == shape[2:]]
         if same:
@@ -242,7 +256,7 @@ def _conjugates(
     labels: tuple[str, str],
     dtype: np.dtype[Any],
 ) -> list[str]:
-    """Return what is wrong with complex conjugates: the adjoint conjugates the operand that is not g."""
+    """Describe wrong complex conjugates: the adjoint conjugates the operand that is not g."""
     rng = np.random.default_rng(8)
     a, b = (draw(rng, shape, dtype) for shape in shapes)
     product: Array = measure(a, b)

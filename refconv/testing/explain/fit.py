@@ -7,7 +7,7 @@ not determine, such as a stride where there is one position, are None.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from refconv.testing.oracles.definition import Array
 
 Rows = frozenset[tuple[int, ...]]
 Line = tuple[int, int, int]
-BORDERS = {
+BORDERS: dict[str, Callable[[int, int], int]] = {
     "wraps around to the other end": lambda i, n: i % n,
     "repeats the edge element": lambda i, n: min(max(i, 0), n - 1),
     "reflects, without the edge element": lambda i, n: n - 1 - abs(n - 1 - abs(i)),
@@ -46,12 +46,12 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Axis:
-    """What one axis computes.
+    """The line of one axis, and its exceptions.
 
     Attributes
     ----------
     right : bool
-        Whether it is exactly what was asked for.
+        Whether its reads are exactly the right ones.
     stride, dilation, start : int or None
         Of the line i = stride·o + dilation·t + start; dilation is negative for a flipped kernel. None if undetermined.
     line : tuple of int or None
@@ -61,9 +61,13 @@ class Axis:
     missing, extra : Pattern or None
         Products of the line that are absent, and products that are not on the line.
     border : tuple of str
-        What is read before and after the image; "zeros" if nothing.
+        The elements read before and after the image; "zeros" if nothing.
     reads : Rows
         All rows (o, t, i).
+    sizes : tuple of int
+        Numbers of positions, taps and image elements.
+    taps : tuple of int or None
+        For each tap, the tap whose work it does, if nothing else is wrong and no line fits.
     """
 
     right: bool
@@ -76,6 +80,16 @@ class Axis:
     extra: Pattern | None
     border: tuple[str, str]
     reads: Rows
+    sizes: tuple[int, int, int]
+    taps: tuple[int, ...] | None = None
+
+    @property
+    def before(self) -> int | None:
+        """Elements before the image that the first window reaches, for either direction of positions and taps."""
+        if self.start is None or self.line is None:
+            return None
+        stride, dilation, _ = self.line
+        return -(self.start + min(0, stride) * (self.sizes[0] - 1) + min(0, dilation) * (self.sizes[1] - 1))
 
 
 def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
@@ -89,6 +103,7 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
     """
     right = row_set(line_triples(asked, *sizes))
     line = asked if reads <= right and reads else _solved(reads)
+    taps = None if line is not None else _taps(reads, right, sizes[1])
     if line is None or not _explains(line, reads, sizes):
         candidates = [asked, *_modes(reads)]
         if line is not None:
@@ -99,7 +114,9 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
     alone = [int(column[0]) if len(set(column.tolist())) == 1 else None for column in rows.T[:2]]
     fixed = (alone[0], alone[1])
     if line is None:
-        return Axis(False, None, None, None, None, fixed, None, _some(reads - right), ("zeros", "zeros"), reads)
+        return Axis(
+            False, None, None, None, None, fixed, None, _some(reads - right), ("zeros", "zeros"), reads, sizes, taps
+        )
     model = row_set(line_triples(line, *sizes))
     before, extra_before = _border(line, reads, sizes, lambda i: i < 0)
     after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2])
@@ -119,7 +136,20 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
         _some(extra),
         (before, after),
         reads,
+        sizes,
+        taps,
     )
+
+
+def _taps(reads: Rows, right: Rows, count: int) -> tuple[int, ...] | None:
+    """Return the tap whose work each tap does, if every tap does another's."""
+
+    def work(rows: Rows, tap: int) -> Rows:
+        return frozenset((o, i) for o, t, i in rows if t == tap)
+
+    due = [work(right, tap) for tap in range(count)]
+    done = [work(reads, tap) for tap in range(count)]
+    return tuple(due.index(rows) for rows in done) if all(rows in due for rows in done) else None
 
 
 def _explains(line: Line, reads: Rows, sizes: tuple[int, int, int]) -> bool:
@@ -164,11 +194,11 @@ def _modes(reads: Rows) -> list[Line]:
     return [(stride, dilation, max(set(starts), key=starts.count))]
 
 
-def _border(line: Line, reads: Rows, sizes: tuple[int, int, int], outside: object) -> tuple[str, Rows]:
-    """Return what is read on one side beyond the image, with those rows."""
+def _border(line: Line, reads: Rows, sizes: tuple[int, int, int], outside: Callable[[int], bool]) -> tuple[str, Rows]:
+    """Return the kind of border on one side of the image, with its rows."""
     places = [(o, t) for o in range(sizes[0]) for t in range(sizes[1])]
     beyond = [(o, t, line[0] * o + line[1] * t + line[2]) for o, t in places]
-    beyond = [place for place in beyond if outside(place[2])]  # type: ignore[operator]
+    beyond = [place for place in beyond if outside(place[2])]
     seen = {row for row in reads if row[:2] in {place[:2] for place in beyond}}
     for name, index in BORDERS.items():
         rows = {(o, t, index(i, sizes[2])) for o, t, i in beyond}
@@ -279,6 +309,7 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
 
     if groups > 1:
         yield "first inputs", rows(m=lambda g, j, c: c)
+        yield "first positions", rows(q=lambda g, j, c: j)
         yield "groups reversed", rows(m=lambda g, j, c: (groups - 1 - g) * cols + c)
         yield "next group", rows(m=lambda g, j, c: (g + 1) % groups * cols + c)
         yield "previous group", rows(m=lambda g, j, c: (g - 1) % groups * cols + c)
@@ -309,8 +340,8 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
 class Channels:
     """Which channels and weight rows go together.
 
-    `name` is that of a known mix-up, "right", or None; `reads` maps each position channel to image channels; `rows` maps
-    it to weight rows. `missing` describes absent rows where nothing else is wrong.
+    `name` is that of a known mix-up, "right", or None. `reads` maps each position channel to image channels, and `rows`
+    to weight rows. `missing` describes absent rows where nothing else is wrong.
     """
 
     name: str | None
@@ -347,7 +378,7 @@ def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
 
 
 def fit_samples(rows: Rows, count: int) -> str | None:
-    """Name how samples go together: "right", "only 0", "reversed", "all" or None.
+    """Name how samples go together: "right", "only 0", "reversed", "all" or None for anything else.
 
     >>> fit_samples(frozenset({(1, 1)}), 2), fit_samples(frozenset({(0, 1), (1, 0)}), 2)
     ('only 1', 'reversed')
@@ -371,7 +402,7 @@ COORDINATES = {"positions": ("n", "q", "o"), "weight": ("row", "col", "t"), "ima
 
 @dataclass(frozen=True)
 class Factors:
-    """The factors of the products: one number, or a number for each value of what they depend on.
+    """The factors of the products: one number, or a number for each value of the coordinate on which they depend.
 
     `by` is "" for one factor, "overlap" where the factors average over the products of an image element, the name of a
     coordinate ("t", "o", "i", "q", "m", "row", "col", "n", with the axis where one axis suffices), or None.
@@ -415,8 +446,8 @@ def fit_factors(table: Table) -> Factors:
 
 
 def _plain(value: Array) -> complex:
-    value = complex(value)
-    return value if value.imag else value.real
+    number = complex(value)
+    return number if number.imag else number.real
 
 
 # --- Elements out of place -------------------------------------------------------------------------------------------
@@ -457,7 +488,8 @@ def fit_layout(table: Table, right: Table, groups: int) -> Layout | None:
                 for merged in (True, False):
                     if np.array_equal(actual, due[_reshaped(shape, axes, merged)]):
                         return Layout(role, _reshaped(shape, axes, merged), axes, merged, per_group)
-        if len(np.unique(due[due != 0])) == np.count_nonzero(due):
+        moved = np.any((element >= 0) & (element != np.arange(len(element))))
+        if moved and len(np.unique(due[due != 0])) == np.count_nonzero(due):
             return Layout(role, element, None, False, False)
     return None
 

@@ -1,4 +1,4 @@
-"""The problem on which a function is read out: small, with all that is supported, and with unequal sizes."""
+"""The problem on which a function is read out: small, with every supported feature and unequal sizes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transp
             size.append((count - 1) * stride + span + min(rest, stride - 1) - sum(pad))
         pads.append(pad)
     groups = 2 if "groups" in supports else 1
-    c_in, c_out = 3 * groups, 2 * groups
+    c_in, c_out = (2 * groups, 3 * groups) if transposed else (3 * groups, 2 * groups)
     if "depthwise_only" in supports:
         groups = 3
         c_in, c_out = 3, 6

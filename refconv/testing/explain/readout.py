@@ -22,7 +22,11 @@ from refconv.testing.oracles.definition import Array
 Measure = Callable[[Array, Array], Array]
 """``measure(a, b)`` calls the function and returns its result as a new array; it may raise :class:`Refused`."""
 CONSTANT = -1
-"""Index into b of a number that is not in b at all: what is added where b is zero."""
+"""Index into b of a number that is not in b at all: a term that is added where b is zero."""
+
+
+TRIED = 8
+"""Ways to split the operands that are tried on the first elements that read several products."""
 
 
 class Refused(Exception):  # noqa: N818  (not an error of ours)
@@ -71,6 +75,15 @@ class Entries:
         return result.reshape(shape)
 
 
+@dataclass(frozen=True)
+class Job:
+    """Elements of a and b that are filled together (b None: with nothing), and the results for all codes."""
+
+    some: Array
+    b: Array | None
+    values: Array
+
+
 @dataclass
 class _Reader:
     measure: Measure
@@ -92,53 +105,33 @@ class _Reader:
         self.codes_b = np.concatenate([ones[1], rng.integers(2, largest, (count, size_b), endpoint=True)])
         self.splits = list(_splits(self.a_shape, self.b_shape))
 
-    def measured(self, some: Array, b: Array, first: bool, wanted: Array | None) -> Array:
-        """Read what the elements `some` of a and `b` of b give; return the elements of the result still unread.
+    def values(self, some: Array, b: Array) -> Array:
+        """Return the results for all codes of the elements `some` of a and `b` of b, without what b = 0 gives."""
+        rows = np.stack([self.call(*codes, some, b) for codes in zip(self.codes_a, self.codes_b, strict=True)])
+        return rows - self.zeros(some) if self.affine else rows
 
-        `wanted` are the elements of the result to look at, None for all.
-        """
-        values = np.stack([self.call(*codes, some, b) for codes in zip(self.codes_a, self.codes_b, strict=True)])
-        if self.affine:
-            zero = np.stack([self.call(codes, self.codes_b[0], some, b[:0]) for codes in self.codes_a])
-            values = values - zero
-            if first:
-                self.unread.append(self.decode(zero, some, None, np.flatnonzero(np.any(zero != 0, axis=0))))
-        where = np.flatnonzero(np.any(values != 0, axis=0))
-        return self.decode(values, some, b, where if wanted is None else np.intersect1d(where, wanted))
-
-    def separate(self, some: Array, b: Array, level: int, rest: Array) -> None:
-        """Read elements of the result again, from halves of a or b."""
-        for index in range(level, len(self.splits)):
-            in_a, chosen = self.splits[index]
-            picked = chosen[some if in_a else b]
-            if picked.all() or not picked.any():
-                continue
-            if not self.budget.left(self.calls):
-                break
-            for side in (picked, ~picked):
-                part = (some[side] if in_a else some, b if in_a else b[side])
-                unread = self.measured(*part, False, rest)
-                if len(unread):
-                    self.separate(*part, index + 1, unread)
-            return
-        self.unread.append(rest)
+    def zeros(self, some: Array) -> Array:
+        """Return the results for all codes of the elements `some` of a, and b = 0."""
+        nothing = np.zeros(0, int)
+        return np.stack([self.call(codes, self.codes_b[0], some, nothing) for codes in self.codes_a])
 
     def call(self, codes_a: Array, codes_b: Array, some: Array, b: Array) -> Array:
+        """Call the function with codes in a few elements, and zeros."""
         a_values, b_values = np.zeros(len(codes_a), self.dtype), np.zeros(len(codes_b), self.dtype)
         a_values[some], b_values[b] = codes_a[some], codes_b[b]
         self.calls += 1
         return self.measure(a_values.reshape(self.a_shape), b_values.reshape(self.b_shape)).reshape(-1)
 
-    def decode(self, values: Array, some: Array, b: Array | None, where: Array) -> Array:
-        """Keep the elements `where` that read one product each; return the others."""
-        factor = values[0, where]
+    def decoded(self, job: Job, where: Array) -> tuple[tuple[Array, Array, Array, Array], Array]:
+        """Return the products of the elements `where` of the result that read one each, and the other elements."""
+        factor = job.values[0, where]
         with np.errstate(all="ignore"):
-            ratios = values[1:, where] / factor
+            ratios = job.values[1:, where] / factor
         codes = np.where(np.isfinite(ratios), np.rint(ratios.real), -1)
         sure = (factor != 0) & np.all(np.abs(ratios - codes) < 0.25, axis=0)
-        others = np.array([CONSTANT]) if b is None else b
-        pairs = np.stack([np.repeat(some, len(others)), np.tile(others, len(some))], axis=1)
-        of_b = 1 if b is None else self.codes_b[1:, pairs[:, 1]]
+        others = np.array([CONSTANT]) if job.b is None else job.b
+        pairs = np.stack([np.repeat(job.some, len(others)), np.tile(others, len(job.some))], axis=1)
+        of_b = 1 if job.b is None else self.codes_b[1:, pairs[:, 1]]
         keys = _key(self.codes_a[1:, pairs[:, 0]] * of_b)
         order = np.argsort(keys, kind="stable")
         keys, pairs = keys[order], pairs[order]
@@ -148,8 +141,49 @@ class _Reader:
         alone[1:] &= keys[1:] != keys[:-1]
         alone[:-1] &= keys[:-1] != keys[1:]
         known = sure & (keys[at] == seen) & alone[at]
-        self.found.append((where[known], *pairs[at[known]].T, factor[known]))
-        return where[~known]
+        return (where[known], pairs[at[known], 0], pairs[at[known], 1], factor[known]), where[~known]
+
+    def kept(self, job: Job, where: Array) -> Array:
+        """Keep the decoded products, and return the elements of the result still unread."""
+        found, rest = self.decoded(job, where)
+        self.found.append(found)
+        return rest
+
+    def halves(self, job: Job, split: tuple[bool, Array]) -> list[Job]:
+        """Return two jobs with half of a, or half of b, each; none if the split leaves one of them empty."""
+        in_a, chosen = split
+        assert job.b is not None
+        picked = chosen[job.some if in_a else job.b]
+        if picked.all() or not picked.any() or not self.budget.left(self.calls):
+            return []
+        parts = [(job.some[side] if in_a else job.some, job.b if in_a else job.b[side]) for side in (picked, ~picked)]
+        values = self.values(*parts[0])
+        rest = job.values - values
+        if self.dtype.kind in "iu" and rest.dtype.kind == "i":
+            rest = rest.astype(self.dtype).astype(rest.dtype)  # differences wrap around as the function's sums do
+        return [Job(*parts[0], values), Job(*parts[1], rest)]
+
+    def separate(self, job: Job, level: int, rest: Array) -> None:
+        """Read elements of the result again, from halves of a or b."""
+        for index in range(level, len(self.splits)):
+            halves = self.halves(job, self.splits[index])
+            for half in halves:
+                unread = self.kept(half, rest[np.any(half.values[:, rest] != 0, axis=0)])
+                if len(unread):
+                    self.separate(half, index + 1, unread)
+            if halves:
+                return
+        self.unread.append(rest)
+
+    def prefer(self, job: Job, rest: Array) -> None:
+        """Put the splits first that leave the fewest elements of one job unread."""
+        left = []
+        for split in self.splits[:TRIED]:
+            halves = self.halves(job, split)
+            unread = [len(self.decoded(half, rest[np.any(half.values[:, rest] != 0, axis=0)])[1]) for half in halves]
+            left.append(sum(unread) if halves else 2 * len(rest))
+        order = sorted(range(len(left)), key=left.__getitem__)
+        self.splits = [*(self.splits[index] for index in order), *self.splits[TRIED:]]
 
 
 def code_sizes(dtype: np.dtype[np.generic]) -> tuple[int, int]:
@@ -207,29 +241,35 @@ def read(
     for some in classes:  # the first round of every class comes before the second of any
         if time.perf_counter() > budget.deadline:
             raise Refused(f"It is too slow to be read out: {reader.calls} calls took all the time there is.")
-        rests.append((some, reader.measured(some, everything, True, None)))
+        if affine:
+            constants = Job(some, None, reader.zeros(some))
+            reader.unread.append(reader.kept(constants, np.flatnonzero(np.any(constants.values != 0, axis=0))))
+        job = Job(some, everything, reader.values(some, everything))
+        rests.append((job, reader.kept(job, np.flatnonzero(np.any(job.values != 0, axis=0)))))
     reader.calls = 0
-    for some, rest in rests:
-        if len(rest):
-            reader.separate(some, everything, 0, rest)
+    rests = [(job, rest) for job, rest in rests if len(rest)]
+    if rests:
+        reader.prefer(*rests[0])
+    for job, rest in rests:
+        reader.separate(job, 0, rest)
     empty = np.zeros(0, int)
     out, a, b, factor = (np.concatenate(column) for column in zip(*reader.found, strict=True))
     return Entries(out, a, b, factor, np.unique(np.concatenate([empty, *reader.unread])))
 
 
 def _splits(a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> Iterator[tuple[bool, Array]]:
-    """Yield (in a?, chosen elements): b's channels and samples first, because sums over them are common."""
+    """Yield (in a?, chosen elements): b's samples and channels first, because sums over them are common."""
     for bit in range(8):
         for in_a, shape in ((False, b_shape), (True, a_shape)):
             index = np.indices(shape).reshape(len(shape), -1)
-            for axis in (1, 0, *range(len(shape) - 1, 1, -1)):
+            for axis in range(len(shape)):
                 chosen = index[axis] >> bit & 1 == 1
                 if chosen.any():
                     yield in_a, chosen
 
 
 def _key(codes: Array) -> Array:
-    """Return one number for each column of code products; −1 stays apart."""
+    """Return one number for each column of code products; −1 marks a failure."""
     key = np.zeros(codes.shape[1], np.int64)
     for row in codes:
         key = key * 4096 + row
@@ -307,19 +347,21 @@ def check_linear(f: Callable[[Array], Array], v: Array, u: Array, zero: Array, n
             dtype: np.dtype[np.generic]) -> None:  # fmt: skip
     """Raise Refused unless f − f(0) adds and scales."""
     at_v = f(v)
+    fixed = f"It is not linear in {names[0]}: with {names[1]} fixed"
     if not _same(f(v + u), at_v + f(u) - zero, dtype):
         _witness(f, v, zero, names, dtype)
-        got, want = f(v + u), at_v + f(u) - zero
-        where, one, two = _differ(got, want)
-        raise Refused(f"It is not linear in {names[0]}: with {names[1]} fixed, f({names[0]}1 + {names[0]}2) is {one} at "
-                      f"{where}, but f({names[0]}1) + f({names[0]}2) is {two}.", False, (v, u))  # fmt: skip
+        where, one, two = _differ(f(v + u), at_v + f(u) - zero)
+        text = (
+            f"{fixed}, f({names[0]}1 + {names[0]}2) is {one} at {where}, but f({names[0]}1) + f({names[0]}2) is {two}."
+        )
+        raise Refused(text, False, (v, u))
     for factor in (2,) if dtype.kind == "u" else (-1, 2):
-        if not _same(f(factor * v), factor * (at_v - zero) + zero, dtype):
+        due = factor * (at_v - zero) + zero
+        if not _same(f(factor * v), due, dtype):
             _witness(f, v, zero, names, dtype)
-            where, one, two = _differ(f(factor * v), factor * (at_v - zero) + zero)
-            raise Refused(f"It is not linear in {names[0]}: with {names[1]} fixed, f({factor}·{names[0]}) is {one} at "
-                          f"{where}, but {factor}·f({names[0]}) is {two}.".replace("-", "−"), False,
-                          (v, factor * v))  # fmt: skip
+            where, one, two = _differ(f(factor * v), due)
+            text = f"{fixed}, f({factor}·{names[0]}) is {one} at {where}, but {factor}·f({names[0]}) is {two}."
+            raise Refused(text.replace("-", "−"), False, (v, factor * v))
 
 
 def _witness(f: Callable[[Array], Array], v: Array, zero: Array, names: tuple[str, str, str],
@@ -333,11 +375,12 @@ def _witness(f: Callable[[Array], Array], v: Array, zero: Array, names: tuple[st
             got, want = f(one * np.asarray(factor, dtype)), factor * (at_one - zero) + zero
             if not _same(got, want, dtype):
                 where, seen, due = _differ(got, want)
-                element = f"{names[0]}[{', '.join(map(str, index))}]"
-                text = (f"It is not linear in {names[0]}: where {names[0]} is zero except {element}, {names[2]} at {where} "
-                        f"is {_number(at_one[where])} for {element} = 1 and {seen} for {factor}; linear would be "
-                        f"{due}.")  # fmt: skip
-                raise Refused(text.replace(" -", " −"), False, (one, factor * one))
+                element = f"{names[0]}[{','.join(map(str, index))}]"
+                text = (
+                    f"It is not linear in {names[0]}: where {names[0]} is zero except {element}, {names[2]} at {where} "
+                    f"is {_number(at_one[where])} for {element} = 1 and {seen} for {factor}; linear would be {due}."
+                )
+                raise Refused(text.replace(" -", " −"), False, (one, 0 + factor * one))
 
 
 def _same(one: Array, other: Array, dtype: np.dtype[np.generic]) -> bool:
@@ -347,7 +390,7 @@ def _same(one: Array, other: Array, dtype: np.dtype[np.generic]) -> bool:
     if dtype.kind in "iu":
         return bool(np.array_equal(one.astype(dtype), other.astype(dtype)))
     scale = max(1.0, float(np.max(np.abs(one), initial=0)))
-    return bool(np.all(np.abs(one - other) <= 16 * float(np.finfo(dtype).eps) * scale))
+    return bool(np.all(np.abs(one - other) <= 16 * float(np.finfo(dtype.char).eps) * scale))
 
 
 def _differ(one: Array, other: Array) -> tuple[tuple[int, ...], str, str]:

@@ -14,7 +14,7 @@ from refconv.testing.oracles.problems import Problem
 
 @dataclass(frozen=True)
 class Part:
-    """What one result was found to compute, on the problem that was read out.
+    """The finding for one result, on the problem that was read out.
 
     Attributes
     ----------
@@ -23,11 +23,11 @@ class Part:
     text : str
         The finding in sentences.
     is_right : bool
-        Whether it is exactly what was asked for on this problem.
+        Whether it is exactly right on this problem.
     is_linear : bool or None
         Whether it is linear in each operand; None if that was not found out.
     is_convolution : bool
-        Whether its products are those of some convolution: one line per axis, zeros around, one factor.
+        Whether some convolution has these products: one line per axis, zeros around, one factor.
     stride, dilation, padding : tuple of (int or None), or None
         The fitted numbers per axis, `padding` that before the first element. None for a number that this problem does
         not determine, and None altogether where no line fits.
@@ -44,11 +44,12 @@ class Part:
     factor : float, complex or None
         The one number that multiplies every product; None if there are several.
     border : tuple of (str, str), or None
-        What is read before and beyond the image along each axis; "zeros" if right.
+        The elements read before and beyond the image along each axis; "zeros" if right.
     missing, extra : int
-        How many products are absent, and how many are not asked for.
-    layout : tuple of int, str, or None
-        The order of axes in which one array was taken, if its elements are in the wrong places.
+        How many products are absent, and how many should be.
+    layout : dict or None
+        If one array has its elements in the wrong places: {"array", "from", "to"}, two orders of axes between which it
+        is as if reshaped; or {"array", "steps"} where rows run into one another.
     bias : dict or None
         Of the forward pass: {"factor", "is_right", "channels"}.
     shape : tuple of int or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,8 +21,8 @@ UNSTEADY = "Two calls with the same arguments gave different results: it is rand
 class Session:
     """The functions, the problem, and whole numbers for its arrays.
 
-    `shape` is that of the part's results, once known, with the axes in the order `order` if one is set. `fastest` is the
-    shortest call so far, in seconds.
+    `shape` is that of the part's results, once known: of the arrays returned, with their axes in the order `order` or
+    reshaped to `fold` if these are set. `fastest` is the shortest call so far, in seconds.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Session:
         """Forget the shape of the part before."""
         self.shape: tuple[int, ...] | None = None
         self.order: tuple[int, ...] | None = None
+        self.fold: tuple[int, ...] | None = None
 
     def y(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """Call forward with copies."""
@@ -88,6 +90,8 @@ class Session:
             raise Refused(f"{name} is not an array of numbers but {array}.")
         if self.order is not None and array.ndim == len(self.order):
             array = array.transpose(self.order)
+        if self.fold is not None and array.size == math.prod(self.fold):
+            array = array.reshape(self.fold)
         if self.shape is not None and array.shape != self.shape:
             raise Refused(f"{name} has shape {array.shape} in one call and {self.shape} in another.", False)
         if array.dtype.kind == "c":
@@ -106,7 +110,7 @@ class Session:
         return lambda a, b: self.gradient(part, a, b, self.weight)
 
     def affordable(self, calls: int) -> None:
-        """Raise Refused if so many calls would take longer than is left."""
+        """Raise Refused if that number of calls would take longer than is left."""
         if time.perf_counter() + calls * self.fastest > self.deadline:
             seconds = f"{self.fastest:.2g} s"
             raise Refused(f"It is too slow to be read out: one call takes {seconds}, and {calls} calls are needed.")

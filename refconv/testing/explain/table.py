@@ -1,4 +1,4 @@
-"""What a convolution computes, as a table of products, and the table that is asked for.
+"""A convolution as a table of products, and the right table of a problem.
 
 A convolution and its two gradients are one table, read in three directions. It lists which elements are multiplied:
 
@@ -202,9 +202,12 @@ def classes(part: str, transposed: bool, shapes: dict[str, Shape]) -> list[Array
 
 
 def table_of(part: str, transposed: bool, entries: Entries, shapes: dict[str, Shape]) -> tuple[Table, Entries]:
-    """Return what was read as a table, and apart from it the numbers added where b has no element."""
+    """Return the products as a table, and separately those with no element of b."""
     out, a, b = roles(part, transposed)
     inside = entries.b != CONSTANT
     flat = {out: entries.out[inside], a: entries.a[inside], b: entries.b[inside]}
-    rest = Entries(*(getattr(entries, name)[~inside] for name in ("out", "a", "b", "factor")), entries.unread)
+    outside = ~inside
+    rest = Entries(
+        entries.out[outside], entries.a[outside], entries.b[outside], entries.factor[outside], entries.unread
+    )
     return Table(shapes, flat, entries.factor[inside]), rest

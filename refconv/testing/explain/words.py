@@ -1,4 +1,4 @@
-"""Sentences for what was fitted: short, and each of them a fact of the table."""
+"""Sentences for fitted tables: short, and each a fact of the table."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from refconv.testing.explain.fit import Axis, Channels, Factors, Layout, Line, Pattern
-from refconv.testing.explain.table import ROLES, Asked, Table, roles
+from refconv.testing.explain.fit import Axis, Channels, Factors, Layout, Line, Pattern, row_set
+from refconv.testing.explain.table import ROLES, Asked, Table, line_triples, roles
+from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
 
 SYMBOLS = {
@@ -81,13 +82,27 @@ def plural(count: int, noun: str) -> str:
 # --- Axes ------------------------------------------------------------------------------------------------------------
 
 
-def axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, sizes: tuple[int, int, int]) -> Iterator[str]:
-    """Yield what one axis computes instead of what was asked for."""
+def axes_sentences(axes: Sequence[Axis], asked: Asked, names: Names) -> Iterator[str]:
+    """Yield the computation of each axis where it is not right; a cause that all axes share comes first."""
+    pads = [before for before, _ in asked.problem.pairs]
+    clauses = [shift_clauses(axis, a, asked) for a, axis in enumerate(axes)]
+    moved = [c for c, axis, pad in zip(clauses, axes, pads, strict=True) if axis.before not in (None, pad)]
+    common = [key for key in moved[0] if all(key in others for others in moved)] if moved else []
+    for a, axis in enumerate(axes):
+        yield from _axis_sentences(axis, a, asked, names, common)
+
+
+def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, common: Sequence[str]) -> Iterator[str]:
+    """Yield what one axis computes instead of its line."""
     if axis.right:
         return
     due = asked.lines[index]
     if axis.line is None:
-        yield from _rows(axis, index, due, names, sizes)
+        yield from _rows(axis, index, due, names)
+        return
+    if axis.taps is not None:
+        uses = [f"tap {t} as tap {work}" for t, work in enumerate(axis.taps) if t != work]
+        yield f"Along axis {index} taps are exchanged: {listed(uses)} should be used."
         return
     if axis.line != due:
         shown, wanted, places = list(axis.line), list(due), []
@@ -97,13 +112,13 @@ def axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, sizes: tu
                 shown[2] += shown[column] * value
                 wanted[2] += wanted[column] * value
                 shown[column] = wanted[column] = 0
-                if sizes[column] > 1:
+                if axis.sizes[column] > 1:
                     places.append(f"{letter} = {value}")
         only = f" (only {' and '.join(places)} {'are' if len(places) > 1 else 'is'} used)" if places else ""
         text = formula((shown[0], shown[1], shown[2]), names.letter)
         right = formula((wanted[0], wanted[1], wanted[2]), names.letter)
         if text != right:
-            why = listed(list(axis_reasons(axis, index, asked, sizes)))
+            why = "" if axis.extra else listed(list(axis_reasons(axis, index, asked, common)))
             yield (
                 f"Along axis {index} {names.reads(text)}{only}; asked was {names.image}[{right}]"
                 f"{': ' if why else ''}{why}."
@@ -125,28 +140,24 @@ def _place(row: tuple[int, ...], names: Names) -> str:
     return f"{names.letter} = {row[0]}, t = {row[1]} with {names.image}[{row[2]}]"
 
 
-def _rows(axis: Axis, index: int, due: Line, names: Names, sizes: tuple[int, int, int]) -> Iterator[str]:
-    """Yield the first rows of an axis that no line fits, and what they should be."""
+def _rows(axis: Axis, index: int, due: Line, names: Names) -> Iterator[str]:
+    """Yield the first rows of an axis that no line fits, and the right ones."""
     if not axis.reads:
         yield f"Along axis {index} nothing is computed."
         return
-    from refconv.testing.explain.fit import row_set
-    from refconv.testing.explain.table import line_triples
-
-    right = row_set(line_triples(due, *sizes))
+    right = row_set(line_triples(due, *axis.sizes))
     wrong, missing = sorted(axis.reads - right), sorted(right - axis.reads)
-    text = f"Along axis {index}, {len(wrong)} of {plural(len(axis.reads), 'product')} {'is' if len(wrong) == 1 else 'are'} not asked"
+    text = f"Along axis {index}, {len(wrong)} of {plural(len(axis.reads), 'product')} were not asked"
     text += f": {'; '.join(_place(row, names) for row in wrong[:3])}{'; …' * (len(wrong) > 3)}"
     if missing:
         text += f". Missing: {'; '.join(_place(row, names) for row in missing[:3])}{'; …' * (len(missing) > 3)}"
     yield f"{text}. Asked was {names.image}[{formula(due, names.letter)}]."
 
 
-def axis_reasons(axis: Axis, index: int, asked: Asked, sizes: tuple[int, int, int]) -> Iterator[str]:
-    """Yield the differences between an axis' line and the line asked for, each as a clause."""
+def axis_reasons(axis: Axis, index: int, asked: Asked, common: Sequence[str]) -> Iterator[str]:
+    """Yield the differences between an axis' line and the right line, each as a clause."""
     stride, dilation, start = asked.lines[index]
     others = [(j, line) for j, line in enumerate(asked.lines) if j != index]
-    problem = asked.problem
     seen, step = axis.stride, axis.dilation
     if seen is not None and step is not None and seen != stride and (seen, abs(step)) == (dilation, stride):
         yield "stride and dilation are exchanged"
@@ -166,24 +177,34 @@ def axis_reasons(axis: Axis, index: int, asked: Asked, sizes: tuple[int, int, in
                 yield f"the dilation is {abs(step)}, one less than {dilation}"
             else:
                 yield _number_reason("dilation", abs(step), dilation, [(j, line[1]) for j, line in others])
-    if axis.start is None or axis.line is None:
-        return
-    first = axis.start + min(0, axis.line[1]) * (sizes[1] - 1) + min(0, axis.line[0]) * (sizes[0] - 1)
-    shift = first - start
+    shift = 0 if axis.before is None else -start - axis.before
     if shift:
-        before, after = problem.pairs[index]
-        same = [clause for clause, number in (
-            ("the padding before is ignored", 0 if before else None),
-            ("the padding after is used before", after if after != before else None),
-            ("all padding is put before", before + after if after else None),
-            *((f"this is the padding of axis {j}", -line[2] if line[2] != start else None) for j, line in others),
-        ) if number == -first]  # fmt: skip
-        if shift == stride - 1:
-            same.append("the first window starts at the last element of a step")
-        elif 2 * shift == stride:
-            same.append("it starts half a stride late")
-        size = f"{'+' if shift > 0 else '−'}{abs(shift)}"
-        yield " or ".join(same[:2]) if same else f"it is shifted by {size}"
+        clauses = shift_clauses(axis, index, asked)
+        same = [clauses[key] for key in common if key in clauses] or [
+            clause for key, clause in clauses.items() if key != "late"
+        ]
+        yield " or ".join(same[:2]) or f"it is shifted by {'+' if shift > 0 else '−'}{abs(shift)}"
+
+
+def shift_clauses(axis: Axis, index: int, asked: Asked) -> dict[str, str]:
+    """Return the possible causes of a shifted start, by a name for the same cause on other axes."""
+    stride = asked.problem.stride[index]
+    before, after = asked.problem.pairs[index]
+    used = axis.before
+    shift = 0 if used is None else before - used
+    found = {
+        "ignored": ("the padding before is ignored", used == 0),
+        "exchanged": ("the padding after is used before", used == after),
+        "all": ("all padding is put before", used == before + after),
+        "sign": ("the padding has the wrong sign", used == -before),
+    }
+    for j, pair in enumerate(asked.problem.pairs):
+        found.setdefault("axis", (f"this is the padding of axis {j}", False))
+        if j != index and used == pair[0]:
+            found["axis"] = (f"this is the padding of axis {j}", True)
+    found["late"] = ("the first window starts at the last element of a step", shift == stride - 1)
+    found["half"] = ("it starts half a stride late", 2 * shift == stride)
+    return {key: clause for key, (clause, true) in found.items() if true and shift}
 
 
 def _number_reason(name: str, seen: int, due: int, others: list[tuple[int, int]]) -> str:
@@ -224,18 +245,19 @@ def pairing_sentence(pairing: tuple[tuple[int, ...], tuple[int, ...]], names: Na
 
 
 def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterator[str]:
-    """Yield which channels go together instead of those that were asked for."""
+    """Yield which channels go together instead of the right ones."""
     if channels.name == "right":
         return
     of, to, groups = names.positions_channel, names.image_channel, asked.groups
     per = asked.shapes["positions"][1] // groups
     known = {
-        "first inputs": f"Every group uses the {to}s of group 0.",
-        "groups reversed": f"Groups are in reverse order: the {of}s of group g go with the {to}s of group {groups - 1} − g.",
+        "first inputs": f"Every group goes with the {to}s of group 0.",
+        "first positions": f"Every group goes with the {of}s of group 0.",
+        "groups reversed": f"Groups are reversed: the {of}s of group g go with the {to}s of group {groups - 1} − g.",
         "next group": f"The {of}s of each group go with the {to}s of the next group.",
         "previous group": f"The {of}s of each group go with the {to}s of the previous group.",
         "image interleaved": f"The {to}s are interleaved: group g uses {to}s g, g + {groups}, …; asked were blocks.",
-        "positions interleaved": f"The {of}s are interleaved: group g uses {of}s g, g + {groups}, …; asked were blocks.",
+        "positions interleaved": f"The {of}s are interleaved: group g has {of}s g, g + {groups}, …; asked were blocks.",
         "both interleaved": f"Input and output channels are interleaved: group g uses channels g, g + {groups}, …",
         "modulo": f"Each {of} k goes with the {to}s of group k mod {groups}; asked was group k // {per}.",
         "first weights": "Every group uses the weight rows of group 0.",
@@ -283,12 +305,13 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         yield f"{len(channels.wrong)} of {asked.shapes['positions'][1]} {of}s are wrong."
 
 
-def sample_sentences(samples: str | None, names: Names) -> Iterator[str]:
+def sample_sentences(samples: str | None, pairs: Sequence[Sequence[int]], names: Names) -> Iterator[str]:
     """Yield how samples go together instead of each with itself."""
     if samples == "right":
         return
     if samples is None:
-        yield "Samples of the batch are mixed."
+        shown = [f"sample {a} of {names.symbols['positions']} with sample {b} of {names.image}" for a, b in pairs]
+        yield f"Samples are mixed: {'; '.join(shown[:4])}{'; …' * (len(shown) > 4)}."
     elif samples.startswith("only"):
         yield f"Only sample {samples[5:]} of the batch is used."
     elif samples == "reversed":
@@ -304,32 +327,36 @@ def factor_names(value: complex, problem: Problem) -> str:
     """Return the factor, with the ratio that it equals on this problem.
 
     >>> factor_names(0.5, Problem(2, 1, 1, (3,), (1,), (1,), (1,), ((0, 0),), bias=False))
-    '1/2 (1/N, with N = 2)'
+    '1/2, which is 1/N (N = 2 samples)'
     """
     if isinstance(value, complex):
         return f"{value:.4g}"
     fraction = Fraction(value).limit_denominator(2000)
     shown = str(fraction) if abs(float(fraction) - value) <= 1e-3 * abs(value) else f"{value:.4g}"
-    batch = problem.batch or 1
+    batch, columns = problem.batch or 1, problem.weight_shape[1]
     length, taps = math.prod(problem.output_size), math.prod(problem.kernel)
-    columns = problem.weight_shape[1]
-    sizes = {
-        "N": batch, "L": length, "N·L": batch * length, "T": taps, "C/G" if not problem.transposed else "K/G": columns,
-        "C·T/G" if not problem.transposed else "K·T/G": columns * taps, "G": len(problem.lists),
-    }  # fmt: skip
-    meanings = {"N": "samples", "L": "output positions", "T": "taps", "G": "groups"}
-    for name, size in sizes.items():
-        if (size > 1 and abs(value) in (size,)) or (size > 1 and abs(abs(value) * size - 1) < 1e-3):
-            ratio = name if abs(value) > 1 else f"1/{name}" if "·" not in name and "/" not in name else f"1/({name})"
-            explained = f"with {name} = {size}"
-            return f"{shown} ({ratio}, {explained})".replace("-", "−") if meanings else shown
+    per_group = "K/G" if problem.transposed else "C/G"
+    sizes = (
+        ("N", batch, "samples"),
+        ("L", length, "output positions"),
+        ("N·L", batch * length, "samples and output positions"),
+        ("T", taps, "taps"),
+        (per_group, columns, "channels"),
+        (f"T·{per_group}", columns * taps, "taps and channels"),
+        ("G", len(problem.lists), "groups"),
+    )
+    for name, size, counted in sizes:
+        ratios = {f"1/({name})" if len(name) > 1 else f"1/{name}": 1 / size}
+        if counted.startswith(("taps", "channels")):
+            ratios[name] = size
+        for ratio, number in ratios.items():
+            if size > 1 and abs(abs(value) / number - 1) < 1e-3:
+                shown = shown.replace("-", "−")
+                return f"{shown}, which is {'−' * (value < 0)}{ratio} ({name} = {size} {counted})"
     return shown.replace("-", "−")
 
 
-FACTOR_PLACES = {
-    "n": "sample", "q": "channel of the positions", "o": "position", "row": "weight row", "col": "weight column",
-    "t": "tap", "m": "channel of the image", "i": "image element",
-}  # fmt: skip
+FACTOR_PLACES = {"n": "sample", "o": "position", "row": "weight row", "col": "weight column", "t": "tap"}
 
 
 def factor_sentences(factors: Factors, names: Names, problem: Problem) -> Iterator[str]:
@@ -346,10 +373,14 @@ def factor_sentences(factors: Factors, names: Names, problem: Problem) -> Iterat
         yield "Products are multiplied by different factors."
     else:
         name, _, axis = factors.by.partition(" of ")
-        odd = {key: value for key, value in factors.values.items() if abs(value - 1) > 1e-3}
-        shown = "; ".join(f"{key}: {factor_names(value, problem)}" for key, value in list(odd.items())[:4])
+        odd = [(key, value) for key, value in factors.values.items() if abs(value - 1) > 1e-3]
+        shown = "; ".join(f"{value:.4g} at {key}".replace("-", "−") for key, value in odd[:4])
         where = f" along {axis}" if axis else ""
-        yield f"Products are multiplied by a factor that depends on the {FACTOR_PLACES[name]}{where}: {shown}{'; …' * (len(odd) > 4)}."
+        place = {"q": names.positions_channel, "m": names.image_channel, "i": f"element of {names.image}"}.get(
+            name, FACTOR_PLACES.get(name, name)
+        )
+        more = "; …" * (len(odd) > 4)
+        yield f"Products are multiplied by a factor that depends on the {place}{where}: {shown}{more}."
 
 
 # --- Layouts and numbers ---------------------------------------------------------------------------------------------
@@ -368,34 +399,33 @@ def axis_names(role: str, transposed: bool, d: int, per_group: bool = False) -> 
     return ["N", first if role == "positions" else second, *(f"D{a + 1}" for a in range(d))]
 
 
-def layout_sentence(layout: Layout, names: Names, table: Table) -> str:
+def layout_orders(layout: Layout, names: Names, d: int) -> tuple[list[str], list[str]] | None:
+    """Return the order of axes in which the array was made, and that to which it was reshaped."""
+    if layout.order is None:
+        return None
+    right = axis_names(layout.role, names.transposed, d, layout.per_group)
+    order = [right[axis] for axis in layout.order]
+    is_result = names.symbols[layout.role] == names.result
+    return (order, right) if layout.merged == is_result else (right, order)
+
+
+def layout_sentence(
+    layout: Layout, names: Names, shape: Sequence[int], orders: tuple[list[str], list[str]] | None
+) -> str:
     """Return which array has its elements in other places."""
-    shape = table.shapes[layout.role]
     array = names.symbols[layout.role]
-    own = f"its {array}" if array == names.result else array
-    if layout.order is not None:
-        axes = axis_names(layout.role, names.transposed, table.spatial_dims, layout.per_group)
-        order = ", ".join(axes[a] for a in layout.order)
-        if layout.role == "weight" and list(layout.order[: -table.spatial_dims or None]) == list(
-            range(len(axes) - table.spatial_dims)
-        ):
-            return f"The kernel's axes are exchanged: {own} is taken as ({order}), but is ({', '.join(axes)})."
-        if layout.merged == (array == names.result):
-            return (
-                f"Elements of {own} are in the order ({order}), reshaped to ({', '.join(axes)}) in memory order: "
-                "a reshape where a transpose belongs."
-            )
-        return (
-            f"Elements of {own}, in the order ({', '.join(axes)}), are reshaped to ({order}) in memory order: "
-            "a reshape where a transpose belongs."
-        )
+    if orders is not None:
+        before, after = (", ".join(axes) for axes in orders)
+        if layout.role == "weight" and not layout.per_group and orders[0][:2] == orders[1][:2]:
+            return f"The kernel's axes are exchanged: {array} is as if reshaped from ({before}) to ({after})."
+        return f"{array} is as if reshaped from ({before}) to ({after}), which moves no element: a transpose is needed."
     wrong = np.flatnonzero((layout.element >= 0) & (layout.element != np.arange(len(layout.element))))
     unused = np.count_nonzero(layout.element < 0)
     shown = [
         f"{array}[{_index(e, shape)}] is used as {array}[{_index(layout.element[e], shape)}] should be"
         for e in wrong[:3]
     ]
-    text = f"{len(wrong)} of {len(layout.element)} elements of {own} are in the wrong place: {'; '.join(shown)}"
+    text = f"{len(wrong)} of {len(layout.element)} elements of {array} are in the wrong place: {'; '.join(shown)}"
     return text + "; …" * (len(wrong) > 3) + (f". {unused} are not used." if unused else ".")
 
 
@@ -403,23 +433,25 @@ def _index(flat: int, shape: Sequence[int]) -> str:
     return ",".join(str(int(i)) for i in np.unravel_index(flat, shape))
 
 
-def number_sentences(table: Table, right: Table, names: Names, unread: int) -> Iterator[str]:
-    """Yield how many elements of the result differ, and what the first of them adds up."""
+def number_sentences(table: Table, right: Table, names: Names, unread: Array) -> Iterator[str]:
+    """Yield how many elements of the result differ, and the products of the first; `unread` are not fully known."""
     role = roles(names.part, names.transposed)[0]
-    elements = int(np.prod(table.shapes[role]))
-    odd = np.abs(table.factor - 1) > 1e-3
-    missing, extra = right.without(table), table.without(right)
-    wrong = np.unique(np.concatenate([t.flat[role] for t in (missing, extra, table.only(odd))]))
+    shape = table.shapes[role]
+    elements = plural(math.prod(shape), "element")
+    odd = table.only(np.abs(table.factor - 1) > 1e-3)
+    differing = [part.flat[role] for part in (right.without(table), table.without(right), odd)]
+    wrong = np.setdiff1d(np.concatenate(differing), unread)
     if len(wrong):
         first = int(wrong[0])
         yield (
-            f"{len(wrong)} of {plural(elements, 'element')} of {names.result} are wrong, first "
-            f"{names.result}[{_index(first, table.shapes[role])}]: it adds {_terms(table, role, first, names)}; asked was "
-            f"{_terms(right, role, first, names)}."
+            f"{len(wrong)} of {elements} of {names.result} are wrong, first {names.result}[{_index(first, shape)}]: "
+            f"it adds {_terms(table, role, first, names)}; asked was {_terms(right, role, first, names)}."
         )
-        yield f"{plural(len(missing.factor), 'product')} of {len(right.factor)} missing, {len(extra.factor)} too many."
-    if unread:
-        yield f"{plural(unread, 'element')} of {elements} could not be separated into products of two elements."
+    if len(unread):
+        yield (
+            f"{len(unread)} of {elements} of {names.result} add several products for one element of "
+            f"{names.symbols[roles(names.part, names.transposed)[1]]}, which were not separated."
+        )
 
 
 def _terms(table: Table, role: str, element: int, names: Names) -> str:
