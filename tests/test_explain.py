@@ -2,17 +2,26 @@
 
 import itertools
 import json
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from refconv.testing import explain_conv
 from refconv.testing.checker.calls import Caller
+from refconv.testing.checker.cases import make_case, systematic
 from refconv.testing.explain import explain, standard_problem
-from refconv.testing.mutants import Conv, ConvTranspose
+from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
+from refconv.testing.oracles.trilinear import exact_results
 from tests.correct_convolutions import CORRECT
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
+import make_explanations
+
+sys.path.pop(0)
 
 SUPPORTS = ("bias", "stride", "padding", "dilation", "groups")
 STRIDE, DILATION, PADDING = (2, 5), (3, 2), (3, 2)
@@ -726,6 +735,34 @@ def test_one_tap_inside_the_padding_is_not_a_line():
     assert "t = 2" in part.text
 
 
+def test_a_problem_with_nothing_but_padding():
+    problem = small((1,), (1,), (2,), 1)
+    right = explained_on(problem, Conv().forward, Conv().backward)
+    assert all(part.is_right for part in right.parts.values()), right.text
+    assert right.parts["forward"].text == "It is right, but on this problem every window is in the padding."
+    assert right.parts["forward"].stride is None
+    late = explained_on(problem, built_1d(lambda o, t: 2 * o)).parts["forward"]
+    assert late.text.startswith("Along axis 0 your output reads x[0] (only o = 0 is used); asked was x[−1], outside it")
+
+
+def test_is_right_is_true_on_any_problem():
+    rng, found = np.random.default_rng(0), {True: 0, False: 0}
+    names = ("stride ignored in the input gradient", "all padding put before", "pads by repeating the edge")
+    for mutant in [m for m in CATALOGUE if m.name in names]:
+        problems = itertools.chain(*systematic(1, mutant.supports, False))
+        for problem in itertools.islice(problems, 0, None, 3):
+            wrong = mutant.make()
+            parts = explained_on(problem, wrong.forward, wrong.backward, seconds=10.0).parts
+            case = make_case(problem, "integers", rng, "float64", mutant.supports)
+            due = exact_results(problem, case.operands)
+            y = wrong.forward(case.x, case.weight, case.bias, *case.integers)
+            gradients = wrong.backward(case.grad_output, case.x, case.weight, *case.integers)
+            for part, actual, right in zip(parts.values(), (y, *gradients), due, strict=True):
+                found[part.is_right] += 1
+                assert part.is_right == np.array_equal(actual, right), (mutant.name, problem, part.text)
+    assert min(found.values()) > 20
+
+
 def test_too_large_and_empty_problems_are_refused():
     part = explained_on(small((400, 400), (3, 3), (1, 1), 1), Conv().forward).parts["forward"]
     assert part.text == "This problem is too large to be read out."
@@ -769,3 +806,31 @@ def test_speed():
     start = time.perf_counter()
     explain_conv(right.forward)
     assert time.perf_counter() - start < 3  # about 0.1 s on an idle core
+
+
+# --- The catalogue ---------------------------------------------------------------------------------------------------
+
+PAGE = make_explanations.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name)
+def test_every_catalogued_mistake_is_explained_as_the_page_says(mutant):
+    assert str(make_explanations.row(mutant)) in PAGE.splitlines(), "run python docs/make_explanations.py"
+
+
+def test_the_page_of_explanations_is_complete():
+    rows = [
+        make_explanations.Row(*(cell.replace("\\|", "|") for cell in line[2:-2].split(" | ")))
+        for line in PAGE.splitlines()
+        if line.startswith("| ") and not line.startswith("| mistake")
+    ]
+    assert [row.name for row in rows] == [mutant.name for mutant in CATALOGUE]
+    assert make_explanations.page(rows) == PAGE
+
+
+def test_mistakes_that_a_table_of_products_cannot_show_are_of_few_families():
+    right = [line for line in PAGE.splitlines() if make_explanations.RIGHT in line]
+    names = {mutant.name: mutant.family for mutant in CATALOGUE}
+    families = [names[line[2:].partition(" | ")[0]] for line in right]
+    assert len(families) < 20
+    assert set(families) <= {"memory", "precision", "interface", "layout", "dilation"}

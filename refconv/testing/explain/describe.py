@@ -58,6 +58,8 @@ class Finding:
         found["right"] = same and values == [1]
         said = list(words.factor_sentences(factors, self.names, self.asked.problem))
         if not len(table.factor) and not len(unread):
+            if not len(right.factor):
+                return found | {"right": True, "sentences": []}
             return found | {"sentences": ["The result is zero: it adds no product."]}
         described = None if len(unread) else self._product() or self._layout() or self._box() or self._rows()
         if described is None:
@@ -209,7 +211,9 @@ def constant_sentences(constants: Entries, asked: Asked, names: words.Names, sha
 
 
 def right_sentence(names: words.Names, asked: Asked) -> str:
-    """Return what a right part computes."""
+    """Return the lines of a right part, or that its problem has no products."""
+    if not asked.table(names.part).keys.size:
+        return "It is right, but on this problem every window is in the padding."
     lines = [
         words.formula((line[0], line[1] if taps > 1 else 0, line[2]), names.letter)
         for line, taps in zip(asked.lines, asked.problem.kernel, strict=True)

@@ -81,7 +81,7 @@ def explain_conv(
     ...     windows = np.stack([padded[:, :, o : o + k] for o in range(count)], axis=2)
     ...     return np.einsum("ncot,kct->nko", windows, weight)
     >>> print(explain_conv(forward, spatial_dims=1, supports=("stride", "padding")))
-    forward: Along axis 0 your output reads x[o + t − 2]; asked was x[2·o + t − 2]: the stride is ignored.
+    forward: Along axis 0 your output reads x[o + t − 3]; asked was x[2·o + t − 3]: the stride is ignored.
     """
     transposed = as_bool(transposed, "transposed")
     spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 6)

@@ -119,9 +119,10 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, common: 
         right = formula((wanted[0], wanted[1], wanted[2]), names.letter)
         if text != right:
             why = "" if axis.extra else listed(list(axis_reasons(axis, index, asked, common)))
+            outside = not any(wanted[:2]) and not 0 <= wanted[2] < axis.sizes[2]
             yield (
                 f"Along axis {index} {names.reads(text)}{only}; asked was {names.image}[{right}]"
-                f"{': ' if why else ''}{why}."
+                f"{', outside it' if outside else ''}{': ' if why else ''}{why}."
             )
     for side, border in zip(("before its first", "beyond its last"), axis.border, strict=True):
         if border != "zeros":
