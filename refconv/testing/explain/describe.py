@@ -76,7 +76,7 @@ class Finding:
 
     def _product(self) -> Described | None:
         """Describe samples, channels and axes alone, if the table is all their combinations."""
-        table, right, names = self.table, self.right, self.names
+        table, names = self.table, self.names
         if not is_product(table):
             return None
         separated = axes_of(table)
@@ -94,7 +94,7 @@ class Finding:
             axes.append(fit_axis(rows, self.asked.lines[a], sizes))
         straight = tuple((a, a) for a in range(len(axes)))
         pairs = tuple(zip(*pairing, strict=True))
-        channels = fit_channels(row_set(table.channels), self.asked, row_set(right.channels))
+        channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
         odd = pairs != straight or (channels.name is None and channels.missing is None)
         if odd and self.layout is not None and self.layout.order is not None:
             return None
@@ -132,7 +132,7 @@ class Finding:
         if d < 2:
             return None
         steps = flat_line(table)
-        channels = fit_channels(row_set(table.channels), self.asked, row_set(self.right.channels))
+        channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
         extra = self.table.without(self.right)
         if steps is None or channels.name != "right" or not len(extra.factor):
             return None

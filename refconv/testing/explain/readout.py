@@ -317,16 +317,14 @@ def linearity(
     """
     rng = np.random.default_rng(5)
     a, b = draw(rng, a_shape, dtype), [draw(rng, b_shape, dtype) for _ in range(2)]
-    if np.array_equal(*b):
-        b[1] = 2 * b[1]
     first, other, again = measure(a, b[0]), measure(a, b[1]), measure(a, b[0])
     if not _same(first, again, dtype):
         where, one, two = _differ(first, again)
-        raise Refused(f"Two calls with the same arguments gave different results: {one} and {two} at {where}. "
-                      "It is random, or depends on earlier calls.", False, (b[0], b[0]))  # fmt: skip
-    if first.any() and _same(first, other, dtype):
-        raise Refused(f"Calls with two different {names[1]} gave the same result: it does not read {names[1]}, or uses "
-                      f"that of an earlier call.", None, (b[0], b[1]))  # fmt: skip
+        text = f"Two calls with the same arguments gave different results: {one} and {two} at {where}."
+        raise Refused(f"{text} It is random, or depends on earlier calls.", False, (b[0], b[0]))
+    if first.any() and _same(first, other, dtype) and _same(first, measure(a, 2 * b[0]), dtype):
+        text = f"Calls with three different {names[1]} gave the same result"
+        raise Refused(f"{text}: it does not read {names[1]}, or uses one of an earlier call.", None, (b[0], b[1]))
     zero_b = measure(a, 0 * b[0])
     check_linear(lambda v: measure(a, v), b[0], b[1], zero_b, (names[1], names[0], names[2]), dtype)
     a2 = draw(rng, a_shape, dtype)
