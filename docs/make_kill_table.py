@@ -6,15 +6,25 @@ python docs/make_kill_table.py
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from refconv.testing.checker.check import check_conv
 from refconv.testing.checker.examine import CHECKS
+from refconv.testing.checker.report import CheckReport
 from refconv.testing.mutants import CATALOGUE, Mutant
+from refconv.testing.regimes import SIZES, SPECIAL
 
 TABLE = Path(__file__).with_name("kill_table.md")
+
+
+COLUMNS = tuple(check for check in CHECKS if check != "needs")
+"""The checks, without the one that is made only if asked for."""
+
+KINDS = ("layers", *SIZES, "relations")
+"""Kinds of regimes: networks' layers, each size, and relations between numbers."""
 
 
 class Row(NamedTuple):
@@ -25,20 +35,34 @@ class Row(NamedTuple):
     checks: frozenset[str]
     elements: int  # of x in the smallest failing case
     named: str  # "first", "tie" or "no"
+    regimes: tuple[int, ...]  # of each kind of regime, how many have a problem that fails
 
     def __str__(self) -> str:
-        marks = " | ".join("●" if check in self.checks else " " for check in CHECKS)
-        return f"| {self.name} | {self.family} | {self.elements} | {self.named} | {marks} |"
+        marks = " | ".join("●" if check in self.checks else " " for check in COLUMNS)
+        counts = " | ".join(map(str, self.regimes))
+        return f"| {self.name} | {self.family} | {self.elements} | {self.named} | {marks} | {counts} |"
+
+
+def kind_of(regime: str) -> str:
+    """Return the kind of a regime: the name of its size, "relations" or "layers"."""
+    size = regime.rpartition(" ")[0]
+    return size if size in SIZES else "relations" if regime in {s.name for s in SPECIAL} else "layers"
 
 
 def row(mutant: Mutant) -> Row:
     """Check one mistake."""
     wrong = mutant.make()
-    report = check_conv(wrong.forward, wrong.backward, time_limit=2.0, **mutant.settings())
+    return judged(mutant, check_conv(wrong.forward, wrong.backward, time_limit=2.0, **mutant.settings()))
+
+
+def judged(mutant: Mutant, report: CheckReport) -> Row:
+    """Return the row of a mistake, from the report on it."""
     first = report.failures[0]
     best = [diagnosis.name for diagnosis in first.diagnoses if diagnosis.rank == 1]
     named = "no" if mutant.name not in best else "first" if len(best) == 1 else "tie"
-    return Row(mutant.name, mutant.family, frozenset(f.check for f in report.failures), first.case.x.size, named)
+    counts = Counter(map(kind_of, report.failed_regimes))
+    checks = frozenset(failure.check for failure in report.failures)
+    return Row(mutant.name, mutant.family, checks, first.case.x.size, named, tuple(counts[kind] for kind in KINDS))
 
 
 def page(rows: Iterable[Row]) -> str:
@@ -46,13 +70,15 @@ def page(rows: Iterable[Row]) -> str:
     rows = list(rows)
     first, tied = (sum(r.named == how for r in rows) for how in ("first", "tie"))
     elements = [r.elements for r in rows]
-    only = {check: sum(r.checks == {check} for r in rows) for check in CHECKS}
+    only = {check: sum(r.checks == {check} for r in rows) for check in COLUMNS}
     lines = [
         "# Kill table: which check catches which mistake",
         "",
         "Every mistake of `refconv.testing.mutants.CATALOGUE` was given to `check_conv`, forward and backward, with",
-        "200 cases. A dot says that the check in that column failed, as it should. Made by",
-        "`python docs/make_kill_table.py`; the tests make each row again.",
+        "its default arguments. A dot says that the check in that column failed, as it should. The numbers in the last",
+        "columns say in how many regimes of each kind a problem failed ([what the checker runs](what-is-checked.md)).",
+        "Made by `python docs/make_kill_table.py`. The tests run every mistake on part of these cases, and make every",
+        "tenth row again.",
         "",
         f"* {len(rows)} mistakes, all caught.",
         f"* The diagnosis of the first failure names {first} of them alone at its first rank, and {tied} in a tie.",
@@ -62,8 +88,8 @@ def page(rows: Iterable[Row]) -> str:
         + ", ".join(f"{check} {count}" for check, count in only.items())
         + ".",
         "",
-        f"| mistake | family | elements of x | named | {' | '.join(CHECKS)} |",
-        f"|---|---|--:|---|{':-:|' * len(CHECKS)}",
+        f"| mistake | family | elements of x | named | {' | '.join(COLUMNS)} | {' | '.join(KINDS)} |",
+        f"|---|---|--:|---|{':-:|' * len(COLUMNS)}{'--:|' * len(KINDS)}",
         *map(str, rows),
         "",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -125,10 +125,16 @@ def check_conv(
     number, seed = as_int(cases, "cases", 1), as_int(seed, "seed", 0)
     if isinstance(time_limit, bool) or not isinstance(time_limit, int | float) or not time_limit > 0:
         raise ValueError(f"time_limit must be a positive number of seconds; got {shown(time_limit)}")
+    settings: dict[str, Any] = {
+        "spatial_dims": spatial_dims, "supports": list(words), "dtype": name, "transposed": transposed,
+        "cases": number, "seed": seed, "backward": backward is not None,
+    }  # fmt: skip
+    if subsets:
+        settings["backward_needs"] = [list(subset) for subset in subsets]
     arguments = spatial_dims, words, transposed, name, number, seed
     total, cases_in_order = _planned(*arguments)
-    record = Record(f"plan{arguments}", name)
     with np.errstate(all="ignore"), Caller(time_limit) as call:
+        record = Record(f"plan{arguments}", name)
         for index, prepared in enumerate(cases_in_order):
             if progress is not None:
                 progress(index, total, prepared.case)
@@ -136,28 +142,7 @@ def check_conv(
             record.add(prepared, examine(prepared, forward, backward, call, needs))
             if record.stopped:
                 break
-        failures = record.failures(backward is not None)
-        if failures:
-            failures = diagnosed(failures, record.runs, transposed)
-            if not record.stopped:  # a thread that does not return takes no further call
-                failures = explained(failures, forward, backward, words, name, call)
-    settings = {
-        "spatial_dims": spatial_dims, "supports": list(words), "dtype": name, "transposed": transposed,
-        "cases": number, "seed": seed, "backward": backward is not None,
-    }  # fmt: skip
-    if subsets:
-        settings["backward_needs"] = [list(subset) for subset in subsets]
-    return CheckReport(
-        passed=not failures,
-        cases_run=record.cases,
-        failures=ordered(failures),
-        checks={check: record.failed[check] for check in CHECKS if check in record.made},
-        precisions=record.precisions(),
-        notes=tuple(record.notes),
-        regimes=record.regimes,
-        unsupported=record.unsupported,
-        settings=settings,
-    )
+        return record.report(forward, backward, call, settings)
 
 
 def _planned(*arguments: Any) -> tuple[int, Iterable[Prepared]]:
@@ -182,6 +167,7 @@ class Record:
         self.failed: Counter[str] = Counter()
         self.notes: dict[str, None] = {}
         self.regimes: dict[str, int] = {}
+        self.failed_regimes: Counter[str] = Counter()
         self.unsupported: Counter[str] = Counter()
         self.runs: list[Run] = []  # the first cases, and of the later ones those that failed
         self.stopped = False
@@ -202,7 +188,10 @@ class Record:
         for part, found in seen.precisions.items():
             self._worst[part] = max(self._worst.get(part, self._order[0]), found or "none", key=self._order.index)
         self.unsupported.update(set(seen.unsupported))
-        for regime in regimes_of(prepared.case.problem):
+        regimes = regimes_of(prepared.case.problem)
+        if seen.complaints:
+            self.failed_regimes.update(regimes)
+        for regime in regimes:
             self.regimes[regime] = self.regimes.get(regime, 0) + ("forward" not in seen.unsupported)
         self.cases += 1
         self.stopped |= seen.stopped
@@ -214,7 +203,33 @@ class Record:
         case = replace(c.case, **copies)  # the plan is kept for the next check
         return Failure(c.check, case, c.message, part=c.part, expected=c.expected, actual=c.actual, recipe=recipe)
 
-    def failures(self, backward: bool) -> list[Failure]:
+    def report(
+        self,
+        forward: Callable[..., Any],
+        backward: Callable[..., Any] | None,
+        call: Caller,
+        settings: Mapping[str, Any],
+    ) -> CheckReport:
+        """Return the report, with names and explanations of what is wrong."""
+        failures = self._failures(backward is not None)
+        if failures:
+            failures = diagnosed(failures, self.runs, settings["transposed"])
+            if not self.stopped:  # a thread that does not return takes no further call
+                failures = explained(failures, forward, backward, settings["supports"], settings["dtype"], call)
+        return CheckReport(
+            passed=not failures,
+            cases_run=self.cases,
+            failures=ordered(failures),
+            checks={check: self.failed[check] for check in CHECKS if check in self.made},
+            precisions={part: self._worst[part] for part in PARTS if part in self._worst},
+            notes=tuple(self.notes),
+            regimes=self.regimes,
+            failed_regimes=self.failed_regimes,
+            unsupported=self.unsupported,
+            settings=settings,
+        )
+
+    def _failures(self, backward: bool) -> list[Failure]:
         """Return the first, and so smallest, failure of each check."""
         for part, function in (("y", "forward"), *([("grad_x", "backward")] if backward else [])):
             if self.unsupported[function] == self.cases:
@@ -223,10 +238,6 @@ class Record:
                 message = f"{function} raised NotImplementedError on every problem: nothing was checked"
                 self._first.setdefault("call", Failure("call", self.runs[0][0].case, message, part=part))
         return [replace(failure, cases=self.failed[check]) for check, failure in self._first.items()]
-
-    def precisions(self) -> dict[str, str]:
-        """Return the worst precision of each result over all real-valued cases."""
-        return {part: self._worst[part] for part in PARTS if part in self._worst}
 
 
 # --- The arguments ---------------------------------------------------------------------------------------------------

@@ -162,6 +162,8 @@ class CheckReport:
         What is allowed but remarkable.
     regimes : dict of str to int
         How many problems lay in each regime of :mod:`refconv.testing.regimes`, those that were not supported left out.
+    failed_regimes : dict of str to int
+        In how many problems of a regime a check failed; a regime without failure is left out.
     unsupported : dict of str to int
         On how many problems "forward" and "backward" raised NotImplementedError: these were not checked.
     settings : dict
@@ -175,6 +177,7 @@ class CheckReport:
     precisions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     regimes: Mapping[str, int] = field(default_factory=dict)
+    failed_regimes: Mapping[str, int] = field(default_factory=dict)
     unsupported: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -239,6 +242,7 @@ class CheckReport:
                 "precisions": dict(self.precisions),
                 "notes": list(self.notes),
                 "regimes": dict(self.regimes),
+                "failed_regimes": dict(self.failed_regimes),
                 "unsupported": dict(self.unsupported),
                 "failures": [failure.as_dict() for failure in self.failures],
             },
