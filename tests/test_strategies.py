@@ -111,6 +111,39 @@ TRANSPOSED: dict[str, Predicate] = {
 }
 
 
+def threes(p: Problem, padding: int = 1) -> bool:
+    steps = {*p.kernel} == {3} and {*p.stride} == {1} and {*p.dilation} == {1}
+    return steps and {n for pair in p.pairs for n in pair} == {padding}
+
+
+IN_USE: dict[str, Predicate] = {
+    "3×3 or the like, stride 1, padding 1": threes,
+    "a strided layer of a network": lambda p: {*p.kernel} == {3} and {*p.stride} == {2},
+    "depthwise 3×3 or the like": lambda p: {*p.kernel} == {3} and p.groups == p.c_in > 1,
+    "a kernel above 4": lambda p: max(p.kernel) > 4,
+    "stride above 3": lambda p: max(p.stride) > 3,
+    "dilation above 3": lambda p: any(d > 3 and k > 1 for d, k in zip(p.dilation, p.kernel, strict=True)),
+    "more than 3 groups": lambda p: len(p.lists) > 3,
+    "batch above 3": lambda p: (p.batch or 0) > 3,
+    "more than 4 channels in one group": lambda p: max(p.c_in, p.c_out) > 4 and len(p.lists) == 1,
+    "more than 16 positions along an axis": lambda p: max(p.output_size) > 16,
+    "as many as a power of two": lambda p: {p.batch, p.c_in, p.c_out, *p.output_size} & {8, 16, 32} != set(),
+}
+"""What 300 problems must reach, of any kind: see refconv.testing.regimes."""
+
+LESS_OFTEN = ("dilation above 3", "more than 16 positions along an axis", "a strided layer of a network")
+"""What Hypothesis, whose examples resemble one another, may miss among 300."""
+
+RARER: dict[str, Predicate] = {
+    "padding above 4": lambda p: p.transposed or max(map(max, p.pairs)) > 4,
+    "more than 8 groups": lambda p: len(p.lists) > 8,
+    "batch above 8": lambda p: (p.batch or 0) > 8,
+    "more than 8 input channels": lambda p: p.c_in > 8 and len(p.lists) == 1,
+    "more than 8 output channels": lambda p: p.c_out > 8 and len(p.lists) == 1,
+}
+"""What 1,200 seeds must reach."""
+
+
 def drawn(count: int = 600, **choices: Any) -> list[Problem]:
     """Return what Hypothesis draws."""
     seen: list[Problem] = []
@@ -140,6 +173,15 @@ def test_reaches_the_interesting_problems() -> None:
 
 def test_reaches_the_interesting_transposed_problems() -> None:
     assert missed(INTERESTING | TRANSPOSED, drawn(transposed=True)) == []
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_reaches_what_is_in_use(transposed: bool) -> None:
+    asked = {name: place for name, place in IN_USE.items() if name not in LESS_OFTEN}
+    assert missed(asked, drawn(300, transposed=transposed)) == []
+    rng = np.random.default_rng(0)
+    seen = [random_problem(rng, transposed=transposed) for _ in range(1200)]
+    assert missed(IN_USE, seen[:300]) == missed(RARER, seen) == []
 
 
 def test_shrinks_to_the_smallest_problem() -> None:
@@ -288,4 +330,4 @@ def test_seeds_reach_the_same_cases() -> None:
     assert reached == set(itertools.product(PADDING_MODES, PADDING_FORMS, (1, 2, 3)))
     seen = [random_problem(rng, transposed=True) for _ in range(400)]
     assert missed(INTERESTING | TRANSPOSED, seen) == []
-    assert max(map(elements, seen)) < 5000
+    assert max(map(elements, seen)) < 20_000

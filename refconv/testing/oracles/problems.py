@@ -2,7 +2,7 @@
 
 Groups, stride, dilation, padding, output padding and the number of axes are drawn jointly, because what goes
 wrong in practice is a combination of them (grouped *and* strided, strided *and* asymmetrically padded). One problem in
-three has an unusual size, one in six the steps of a layer of a well-known network (:mod:`refconv.testing.regimes`).
+three has an unusual size, one in three the steps of a layer of a well-known network (:mod:`refconv.testing.regimes`).
 Drawing is written once, against a function ``integer(low, high)``: a random generator gives one by
 :func:`random_problem`, a property-based testing tool another.
 """
@@ -245,11 +245,12 @@ groups=1, padding_mode='zeros', output_padding=(), transposed=False, channels_la
         return choices[integer(0, len(choices) - 1)]
 
     d = pick(spatial_dims)
-    sort = integer(0, 5)  # small numbers; of two sixths one unusual size, of one sixth a known layer
-    large = {pick(LARGE): SIDES[integer(0, len(SIDES) - 1)]} if sort in (3, 4) else {}
-    known = layers(d, transposed) if sort == 5 else ()
+    sort = integer(0, 2)  # small numbers only, one unusual size, or a layer of a network
+    large = dict([pick(UNUSUAL)]) if sort == 1 else {}
+    known = layers(d, transposed) if sort == 2 else ()
     steps = known[integer(0, integer(0, len(known) - 1))][2] if known else None  # the first are the commonest
-    c_in, c_out, groups = _draw_groups(integer, pick(groupings), large)
+    fitting = [grouping for grouping in groupings if all(grouping in FITTING.get(name, groupings) for name in large)]
+    c_in, c_out, groups = _draw_groups(integer, pick(fitting or groupings), large)
     mode = "zeros" if transposed else pick(padding_modes)
     form = "pairs" if transposed or (known and "pairs" in padding_forms) else pick(padding_forms)
     ways = [_draw_steps(integer, d, form, crops, large if j == d - 1 else {}) for j in range(d)]
@@ -279,8 +280,16 @@ groups=1, padding_mode='zeros', output_padding=(), transposed=False, channels_la
     )
 
 
-LARGE = ("batch", "c_in", "c_out", "groups", "positions", "kernel", "stride", "dilation", "padding")
-"""Numbers of which one may be drawn from both sides of every power of two."""
+UNUSUAL = tuple(
+    (name, size)
+    for size in SIDES
+    if size > 3
+    for name in ("stride", "groups", "batch", "positions", "dilation", "kernel", "c_in", "c_out", "padding")
+)
+"""Numbers of which one may be unusual, and its sizes: both sides of every power of two."""
+
+FITTING = {"c_in": ("one", "uniform"), "c_out": ("one", "uniform", "depthwise"), "groups": ("uniform", "depthwise")}
+"""The groupings in which numbers of channels and of groups may be unusual."""
 
 
 def _draw_groups(integer: Integer, grouping: str, large: Mapping[str, int]) -> tuple[int, int, int | Lists]:
@@ -328,6 +337,8 @@ def _most(d: int) -> int:
 def _draw_steps(integer: Integer, d: int, form: str, crops: bool, large: Mapping[str, int]) -> Steps:
     k = min(large.get("kernel", integer(1, _most(d))), 9)
     s, dil = (min(large.get(name, integer(1, 3)), 9) for name in ("stride", "dilation"))
+    if "dilation" in large:
+        k = max(k, 2)
     before, after = _draw_padding(integer, crops), _draw_padding(integer, crops)
     if "padding" in large:
         before = after = min(large["padding"], 9)
