@@ -12,7 +12,7 @@ import pytest
 from refconv.testing import explain_conv
 from refconv.testing.checker.calls import Caller
 from refconv.testing.checker.cases import make_case, systematic
-from refconv.testing.explain import explain, standard_problem
+from refconv.testing.explain import explain, readout, standard_problem
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
 from refconv.testing.oracles.trilinear import exact_results
@@ -761,6 +761,25 @@ def test_is_right_is_true_on_any_problem():
                 found[part.is_right] += 1
                 assert part.is_right == np.array_equal(actual, right), (mutant.name, problem, part.text)
     assert min(found.values()) > 20
+
+
+def test_elements_with_the_same_code_are_separated(monkeypatch):
+    monkeypatch.setattr(readout, "code_sizes", lambda dtype: (3, 1))
+    rng = np.random.default_rng(0)
+    factors = rng.permutation(np.arange(1.0, 13))
+    order = rng.permutation(12)
+
+    def measure(a, b):
+        return factors * a[0, 0] * b.reshape(-1)[order]
+
+    budget = readout.Budget(1000, float("inf"))
+    entries = readout.read(measure, (1, 1), (3, 4), [np.array([0])], np.dtype("float64"), budget, False)
+    assert len(entries.unread) == 0
+    by_result = np.argsort(entries.out)
+    assert np.array_equal(entries.b[by_result], order)
+    assert np.array_equal(entries.factor[by_result], factors)
+    few = readout.Budget(0, float("inf"))
+    assert len(readout.read(measure, (1, 1), (3, 4), [np.array([0])], np.dtype("float64"), few, False).unread) == 12
 
 
 def test_too_large_and_empty_problems_are_refused():

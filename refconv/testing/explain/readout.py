@@ -345,23 +345,13 @@ def draw(rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype[np.gene
 
 def check_linear(f: Callable[[Array], Array], v: Array, u: Array, zero: Array, names: tuple[str, str, str],
             dtype: np.dtype[np.generic]) -> None:  # fmt: skip
-    """Raise Refused unless f − f(0) adds and scales."""
+    """Raise Refused unless f − f(0) is additive."""
     at_v = f(v)
-    fixed = f"It is not linear in {names[0]}: with {names[1]} fixed"
     if not _same(f(v + u), at_v + f(u) - zero, dtype):
         _witness(f, v, zero, names, dtype)
         where, one, two = _differ(f(v + u), at_v + f(u) - zero)
-        text = (
-            f"{fixed}, f({names[0]}1 + {names[0]}2) is {one} at {where}, but f({names[0]}1) + f({names[0]}2) is {two}."
-        )
-        raise Refused(text, False, (v, u))
-    for factor in (2,) if dtype.kind == "u" else (-1, 2):
-        due = factor * (at_v - zero) + zero
-        if not _same(f(factor * v), due, dtype):
-            _witness(f, v, zero, names, dtype)
-            where, one, two = _differ(f(factor * v), due)
-            text = f"{fixed}, f({factor}·{names[0]}) is {one} at {where}, but {factor}·f({names[0]}) is {two}."
-            raise Refused(text.replace("-", "−"), False, (v, factor * v))
+        sums = f"f({names[0]}1 + {names[0]}2) is {one} at {where}, but f({names[0]}1) + f({names[0]}2) is {two}"
+        raise Refused(f"It is not linear in {names[0]}: with {names[1]} fixed, {sums}.", False, (v, u))
 
 
 def _witness(f: Callable[[Array], Array], v: Array, zero: Array, names: tuple[str, str, str],

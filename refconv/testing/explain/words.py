@@ -93,7 +93,7 @@ def axes_sentences(axes: Sequence[Axis], asked: Asked, names: Names) -> Iterator
 
 
 def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, common: Sequence[str]) -> Iterator[str]:
-    """Yield what one axis computes instead of its line."""
+    """Yield the computation of one axis, where it is not its line."""
     if axis.right:
         return
     due = asked.lines[index]
