@@ -152,7 +152,7 @@ def check_conv(
         precisions=record.precisions(),
         notes=tuple(record.notes),
         regimes=record.regimes,
-        unsupported=record.unsupported,
+        unsupported=dict(record.unsupported),
         settings=settings,
     )
 
