@@ -132,12 +132,17 @@ def broken(name: str) -> tuple[Path, str]:
     return path, (text[:start] + new.encode() + text[end:]).decode()
 
 
+def left_out(folder: str, names: list[str]) -> set[str]:
+    """Return the built files of a folder, and at the root the folder of mutation testing."""
+    built = shutil.ignore_patterns(".*", "__pycache__", "build", "dist")(folder, names)
+    return built | {"mutants"} if Path(folder) == ROOT else built
+
+
 def run(name: str) -> str:
     """Make one break in a copy and return the first test that fails, or an empty string."""
     path, text = broken(name)
     with tempfile.TemporaryDirectory() as folder:
-        skip = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "mutants")
-        shutil.copytree(ROOT, folder, ignore=skip, dirs_exist_ok=True)
+        shutil.copytree(ROOT, folder, ignore=left_out, dirs_exist_ok=True)
         Path(folder, path).write_text(text, encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--backend", "numpy", f"tests/{BREAKS[name][2]}.py"]
         environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -329,6 +329,104 @@ def test_results_of_any_kind_of_array_are_understood() -> None:
         check_conv(lambda *a, kind=kind: kind(Conv().forward(*a)), cases=60).raise_if_failed()
 
 
+# --- Layouts, and gradients that are asked for -----------------------------------------------------------------------
+
+
+def test_layouts_are_handed_over_as_libraries_do() -> None:
+    strides = []
+
+    def forward(x: Any, weight: Any, *rest: Any) -> Any:
+        strides.append((x.shape, tuple(step // x.itemsize for step in x.strides)))
+        return Conv().forward(x, weight, *rest)
+
+    def backward(g: Any, *rest: Any) -> Any:
+        strides.append((g.shape, tuple(step // g.itemsize for step in g.strides)))
+        return Conv().backward(g, *rest)
+
+    check_conv(forward, backward, cases=1).raise_if_failed()
+    assert any(steps == (0,) * 4 for _, steps in strides), "no gradient as y.sum().backward() hands it over"
+    assert any(steps[0] == 0 != steps[-1] and shape[0] > 1 for shape, steps in strides), "no expanded batch"
+    assert any(steps[1] == 1 and shape[1] > 1 and shape[-1] > 1 for shape, steps in strides), "no channels last"
+    assert any(min(steps) < 0 for _, steps in strides)
+    assert any(7 in [step for n, step in zip(shape, steps, strict=True) if n == 1] for shape, steps in strides)
+
+
+def test_a_mistake_with_expanded_arrays_is_one_of_layout() -> None:
+    def backward(g: Any, *rest: Any) -> Any:
+        return Conv().backward(g * (1 + (0 in g.strides)), *rest)
+
+    (failure,) = check_conv(Conv().forward, backward, cases=1).failures
+    assert failure.check == "layout"
+
+
+def test_refusing_negative_strides_is_a_note_and_a_wrong_result_is_a_failure() -> None:
+    def refuses(x: Any, *rest: Any) -> Any:
+        if min(x.strides) < 0:
+            raise ValueError("tensors with negative strides are not currently supported")
+        return Conv().forward(x, *rest)
+
+    def ignores(x: Any, *rest: Any) -> Any:
+        return Conv().forward(x[..., ::-1] if min(x.strides) < 0 else x, *rest)
+
+    report = check_conv(refuses, cases=1)
+    report.raise_if_failed()
+    assert "forward refuses arrays with negative strides" in str(report)
+    assert [failure.check for failure in check_conv(ignores, cases=1).failures] == ["layout"]
+
+
+@pytest.mark.parametrize("wrong", [None, "x", "weight", "bias"])
+def test_some_gradients_only(wrong: str | None) -> None:
+    asked = []
+
+    def backward(*arguments: Any, needs: Any = ("x", "weight", "bias")) -> Any:
+        asked.append(needs)
+        grads = dict(zip(("x", "weight", "bias"), Conv().backward(*arguments), strict=True))
+        if len(needs) < 3 and wrong in needs:
+            grads[wrong] = -grads[wrong]
+        return tuple(grads[name] if name in needs else None for name in grads)
+
+    subsets = (("x",), ("bias", "weight"))
+    report = check_conv(Conv().forward, backward, spatial_dims=1, cases=1, backward_needs=subsets)
+    assert set(asked) == {("x", "weight", "bias"), ("x",), ("weight", "bias")}
+    if wrong is None:
+        report.raise_if_failed()
+        assert report.checks["needs"] == 0
+    else:
+        (failure,) = report.failures
+        assert (failure.check, failure.part) == ("needs", f"grad_{wrong}")
+        assert failure.message.startswith("with needs=(")
+
+
+# --- Where, and what differs from a known mistake --------------------------------------------------------------------
+
+
+def test_a_report_says_where_a_function_fails() -> None:
+    def forward(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+        y = Conv().forward(x, weight, bias, stride, padding, dilation, groups)
+        return -y if groups > 3 else y
+
+    (failure,) = check_conv(forward, cases=1).failures
+    assert failure.where is not None
+    assert failure.where.endswith("problems with groups at least 4 fail, and no other")
+    assert f"where: {failure.where}" in str(failure)
+    assert json.loads(check_conv(forward, cases=1).to_json())["failures"][0]["where"] == failure.where
+    assert check_conv(lambda x, *rest: Conv().forward(x, *rest) + 1, cases=1).failures[0].where is None
+
+
+def test_a_known_mistake_is_named_though_an_empty_batch_differs() -> None:
+    class Mean(Conv):
+        def grad_bias(self, g: Any) -> Any:
+            with np.errstate(all="ignore"):
+                return (np.sum(g, axis=(0, 2)) / np.asarray(len(g), g.dtype)).astype(g.dtype)
+
+    report = check_conv(Mean().forward, Mean().backward, spatial_dims=1, cases=1)
+    failure = next(failure for failure in report.failures if failure.check == "grad_bias")
+    best = failure.diagnoses[0]
+    assert best.name == "bias gradient averaged over the batch"
+    assert "differs from it for an empty batch" in best.explanation
+    assert "got nan" in best.explanation
+
+
 # --- Reports ---------------------------------------------------------------------------------------------------------
 
 
@@ -486,6 +584,11 @@ def test_the_precision_is_named(name: str, precision: str) -> None:
         ({"cases": 0}, ValueError, "cases"),
         ({"cases": True}, TypeError, "cases"),
         ({"seed": -1}, ValueError, "seed"),
+        ({"backward": Conv().backward, "backward_needs": (("x",),)}, TypeError, "backward must take .*needs="),
+        ({"backward_needs": "x"}, TypeError, "backward_needs must be a sequence of tuples"),
+        ({"backward_needs": ("x",)}, TypeError, "backward_needs must be a sequence of tuples"),
+        ({"backward_needs": (("y",),)}, ValueError, "may contain only x, weight, bias; got"),
+        ({"backward_needs": ((),)}, ValueError, "may contain only"),
         ({"time_limit": 0}, ValueError, "time_limit"),
         ({"time_limit": "1"}, ValueError, "time_limit"),
     ],

@@ -284,6 +284,11 @@ def test_messages_name_the_precision() -> None:
         actual = terms(rounded(x, bits), rounded(weight, bits)).sum(-1)
         with pytest.raises(AssertionError, match=rf"times its bound .* consistent with {name}$"):
             assert_conv_close(actual, x, weight)
+    products = terms(x.astype("float16"), weight.astype("float16"))
+    for actual in (products.sum(-1), products.astype("float32").sum(-1).astype("float16")):
+        for dtype in ("float32", "float64", "complex64"):
+            with pytest.raises(AssertionError, match=r"times its bound .* consistent with float16$"):
+                assert_conv_close(*(a.astype(dtype) for a in (actual, x, weight)))
     for wrong in (np.zeros((2, 4, 3, 3)), np.full((2, 4, 3, 3), np.nan)):
         with pytest.raises(AssertionError, match="consistent with no precision: this is no rounding error"):
             assert_conv_close(wrong, x, weight)

@@ -13,6 +13,8 @@ validation of integers, channel groups and array modules with it.
 from refconv.testing.checker.cases import Case
 from refconv.testing.checker.check import check_conv
 from refconv.testing.checker.report import CheckReport, Diagnosis, Failure
+from refconv.testing.explain.explain import explain_conv
+from refconv.testing.explain.report import Explanation
 from refconv.testing.gradcheck import GradcheckResult, gradcheck
 from refconv.testing.oracles.bounds import assert_conv_close, error_bound
 
@@ -20,10 +22,12 @@ __all__ = [
     "Case",
     "CheckReport",
     "Diagnosis",
+    "Explanation",
     "Failure",
     "GradcheckResult",
     "assert_conv_close",
     "check_conv",
     "error_bound",
+    "explain_conv",
     "gradcheck",
 ]

@@ -16,6 +16,7 @@ from refconv.testing.checker.calls import Caller
 from refconv.testing.checker.cases import Case
 from refconv.testing.checker.diagnose import Run, diagnosed
 from refconv.testing.checker.examine import BACKWARD, CHECKS, PARTS, Complaint, Observation, Prepared, examine
+from refconv.testing.checker.explained import explained
 from refconv.testing.checker.plan import SUPPORTS, plan
 from refconv.testing.checker.report import CheckReport, Failure, ordered
 from refconv.testing.oracles.bounds import PRECISIONS, real_dtype
@@ -138,6 +139,8 @@ def check_conv(
         failures = record.failures(backward is not None)
         if failures:
             failures = diagnosed(failures, record.runs, transposed)
+            if not record.stopped:  # a thread that does not return takes no further call
+                failures = explained(failures, forward, backward, words, name, call)
     settings = {
         "spatial_dims": spatial_dims, "supports": list(words), "dtype": name, "transposed": transposed,
         "cases": number, "seed": seed, "backward": backward is not None,

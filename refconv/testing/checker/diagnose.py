@@ -8,8 +8,9 @@ difference.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 from refconv.testing.checker.calls import Caller
@@ -24,6 +25,7 @@ from refconv.testing.checker.examine import (
     examine,
 )
 from refconv.testing.checker.report import Diagnosis, Failure
+from refconv.testing.checker.where import where
 from refconv.testing.mutants import CATALOGUE, Mutant
 
 Run = tuple[Prepared, Observation]
@@ -38,7 +40,8 @@ FIRST = 3
 EDGES = {"empty": "an empty batch", "non-finite": "NaN and ∞", "real values": "real values"}
 """Checks in which a known mistake may differ and still explain the rest."""
 
-MEMORY_CHECKS = {"repeat", "aliasing", "inputs unchanged", "layout"}
+SHOWN_BY = {"memory": {"repeat", "aliasing", "inputs unchanged", "layout"}, "precision": {"real values"}}
+"""Families of mistakes that fail one of these checks in any case."""
 
 
 @dataclass
@@ -62,31 +65,55 @@ def diagnosed(failures: Sequence[Failure], runs: Sequence[Run], transposed: bool
     backward = any(seen.keys["values", part] for _, seen in runs for part in BACKWARD)
     hangs = any(seen.stopped for _, seen in runs)
     failing = {a: [run for run in runs if any(c.aspect == a for c in run[1].complaints)] for a in aspects}
-    # A real-valued case that fails is examined further, and two functions may fail it for different reasons.
-    first = {a: sorted(failed, key=lambda run: run[0].case.kind == "real")[:FIRST] for a, failed in failing.items()}
     everything = {("values", part) for part in (PARTS if backward else PARTS[:1])}
-    compared = _sample(runs, failing)
+    checks = {failure.check for failure in failures}
+    first, compared = _first(failing), _sample(runs, failing)
     found: dict[int, list[tuple[Any, Mutant, _Agreement]]] = {number: [] for number in range(len(failures))}
-    for mutant in CATALOGUE:
-        in_order = mutant.family == "memory"  # earlier calls matter: every case up to the last one, in order
-        if mutant.transposed != transposed or (mutant.endless and not hangs):
-            continue
-        if in_order and not MEMORY_CHECKS & {failure.check for failure in failures}:
-            continue
-        likely = {a for a in aspects if in_order or _fits(mutant, first[a], a, backward)}
-        if not likely:
-            continue
-        agreed = _agreements(mutant, compared, likely, everything, backward)
-        results = len(agreed.keys() & everything)
-        for number, failure in enumerate(failures):
-            agreement = agreed.get(aspect_of(failure.check, failure.part))
-            if agreement and agreement.explains(failure.check):
-                score = (not agreement.edges, results, not agreement.apart)
-                found[number].append((score, mutant, agreement))
-    return [replace(f, diagnoses=tuple(_ranked(f, found[n], failing))) for n, f in enumerate(failures)]
+    with Caller(5.0) as call:
+        for mutant in CATALOGUE:
+            in_order = mutant.family == "memory"  # earlier calls matter: there is no short cut
+            if mutant.transposed != transposed or (mutant.endless and not hangs):
+                continue
+            if not SHOWN_BY.get(mutant.family, checks) & checks:
+                continue
+            likely = aspects if in_order else _agreements(mutant, first, aspects, set(), backward, call).keys()
+            if not likely:
+                continue
+            agreed = _agreements(mutant, compared, set(likely), everything, backward, call)
+            results = sum(not agreed[aspect].edges for aspect in agreed.keys() & everything)
+            for number, failure in enumerate(failures):
+                agreement = agreed.get(aspect_of(failure.check, failure.part))
+                if agreement and agreement.explains(failure.check):
+                    score = (not agreement.edges, results, not agreement.apart)
+                    found[number].append((score, mutant, agreement))
+    return [
+        replace(failure, diagnoses=tuple(_ranked(failure, found[number], failing)), where=_where(failure, runs))
+        for number, failure in enumerate(failures)
+    ]
 
 
-def _sample(runs: Sequence[Run], failing: dict[Aspect, list[Run]]) -> list[Run]:
+def _where(failure: Failure, runs: Sequence[Run]) -> str | None:
+    regular = [run for run in runs if run[0].case.kind == "integers"]
+    failed = [any(c.check == failure.check for c in seen.complaints) for _, seen in regular]
+    passed = [not any(c.part == failure.part for c in seen.complaints) for _, seen in regular]
+    problems = [prepared.case.problem for prepared, _ in regular]
+    return where(list(compress(problems, failed)), list(compress(problems, passed)))
+
+
+def _first(failing: Mapping[Aspect, Sequence[Run]]) -> list[Run]:
+    """Return a few cases of each aspect, which most mistakes contradict.
+
+    Not real-valued ones if possible: two functions may fail such a case for different reasons, and are then examined
+    differently.
+    """
+    chosen: dict[int, Run] = {}
+    for runs in failing.values():
+        ordered = sorted(runs, key=lambda run: run[0].case.kind == "real")
+        chosen |= {id(run): run for run in ordered[:FIRST]}
+    return list(chosen.values())
+
+
+def _sample(runs: Sequence[Run], failing: Mapping[Aspect, list[Run]]) -> list[Run]:
     """Return the cases to compare on, in order: failing ones of each aspect, passing ones, and all special ones."""
     chosen = {id(run) for run in runs if run[0].case.kind not in ("integers", "real")}
     passing = [run for run in runs if not run[1].complaints]
@@ -101,44 +128,42 @@ def _sample(runs: Sequence[Run], failing: dict[Aspect, list[Run]]) -> list[Run]:
     return [run for run in runs if id(run) in chosen]
 
 
-def _fits(mutant: Mutant, runs: Sequence[Run], aspect: Aspect, backward: bool) -> bool:
-    """Return whether a mistake fails too in some cases of failure, and never in another way."""
-    agreement = _agreements(mutant, runs, {aspect}, set(), backward).get(aspect)
-    failed = {c.check for _, seen in runs for c in seen.complaints if c.aspect == aspect}
-    return agreement is not None and bool(agreement.wrong & failed or agreement.apart)
-
-
 def _agreements(
-    mutant: Mutant, runs: Iterable[Run], needed: set[Aspect], others: set[Aspect], backward: bool
+    mutant: Mutant, runs: Iterable[Run], needed: set[Aspect], others: set[Aspect], backward: bool, call: Caller
 ) -> dict[Aspect, _Agreement]:
     """Return the aspects in which a mistake never contradicts what was seen, but for edge cases.
 
     The `others` matter only as long as one of those `needed` is left.
     """
     implementation, agreed = mutant.make(), {aspect: _Agreement() for aspect in needed | others}
-    with Caller(5.0) as call:
-        for prepared, seen in runs:
-            own = examine(prepared, implementation.forward, implementation.backward if backward else None, call)
-            for aspect, agreement in list(agreed.items()):
-                mine, theirs = _plain(own.keys[aspect]), _plain(seen.keys[aspect])
-                failed = {c.check for c in own.complaints if c.aspect == aspect}
-                # A case ends at its first complaint, so that one of the two may have seen less of it.
-                if all(map(operator.eq, mine, theirs)):
-                    differing = _edges_apart(own.keys[aspect], seen.keys[aspect])
-                    agreement.edges |= differing
-                    agreement.wrong |= failed - differing
-                    agreement.same += bool(failed - differing) and len(mine) == len(theirs)
-                elif _apart(own, seen, aspect):
-                    agreement.apart += 1
-                else:
-                    del agreed[aspect]
-            if not agreed.keys() & needed or own.stopped:
-                break
+    comparable = _precisions if mutant.family == "precision" else _plain
+    for prepared, seen in runs:
+        own = examine(prepared, implementation.forward, implementation.backward if backward else None, call)
+        for aspect, agreement in list(agreed.items()):
+            mine, theirs = comparable(own.keys[aspect]), comparable(seen.keys[aspect])
+            failed = {c.check for c in own.complaints if c.aspect == aspect}
+            # A case ends at its first complaint, so that one of the two may have seen less of it.
+            if all(map(operator.eq, mine, theirs)):
+                differing = _edges_apart(own.keys[aspect], seen.keys[aspect])
+                agreement.edges |= differing
+                agreement.wrong |= failed - differing
+                agreement.same += bool(failed - differing) and len(mine) == len(theirs)
+            elif _apart(own, seen, aspect):
+                agreement.apart += 1
+            else:
+                del agreed[aspect]
+        if not agreed.keys() & needed or own.stopped:
+            break
     return agreed
 
 
 def _plain(keys: Sequence[tuple[str | None, Any]]) -> list[Any]:
     return [key for check, key in keys if check not in EDGES]
+
+
+def _precisions(keys: Sequence[tuple[str | None, Any]]) -> list[Any]:
+    """Return what rounding is recognised by: of whole numbers too long for a precision, digits depend on the order."""
+    return [key for check, key in keys if check == "real values"]
 
 
 def _edges_apart(mine: Sequence[tuple[str | None, Any]], theirs: Sequence[tuple[str | None, Any]]) -> set[str]:

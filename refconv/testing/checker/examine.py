@@ -141,7 +141,13 @@ class Prepared:
 
         def draw(shape: tuple[int, ...]) -> Array:
             numbers = whole_numbers(rng, shape, case.x.dtype, most)
-            return abs(numbers).astype(numbers.dtype) if positive else numbers
+            if not positive:
+                return numbers
+            if numbers.dtype.kind == "c":
+                numbers.imag = abs(numbers.imag)
+                numbers.real = abs(numbers.real)
+                return numbers
+            return abs(numbers)
 
         return Prepared(
             dataclasses.replace(

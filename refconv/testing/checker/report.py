@@ -59,6 +59,8 @@ class Failure:
         How many cases failed this check.
     explanation : str or None
         What the function computes instead, as :func:`refconv.testing.explain_conv` reads it out.
+    where : str or None
+        The sizes of the problems that fail, where these can be told from the passing ones.
     """
 
     check: str
@@ -71,9 +73,12 @@ class Failure:
     cases: int = 1
     recipe: str | None = None
     explanation: str | None = None
+    where: str | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.check}: {self.message}", f"smallest case: {self.case}"]
+        if self.where:
+            lines.append(f"where: {self.where}")
         for name, array in self.case.operands._asdict().items():
             if array is not None and (name != "grad_output" or self.part != "y"):
                 lines += _shown(name, array)
@@ -116,6 +121,7 @@ class Failure:
             "message": self.message,
             "part": self.part,
             "cases": self.cases,
+            "where": self.where,
             "case": {
                 "kind": case.kind,
                 "stride": case.stride,

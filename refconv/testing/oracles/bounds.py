@@ -62,12 +62,17 @@ COMPUTE = {
 HALF_SUMS = Arithmetic(0, 2.0**-11, 2.0**-11, 2.0**-14, _HALF_STEP)
 """Sums kept in float16: a mistake (every library sums wider), so no value of `compute`, but it is recognised."""
 
+IN_HALF = Arithmetic(2.0**-8, 2.0**-24, 2.0**-11, 2.0**-14, _HALF_STEP)
+"""Wider operands in float16. Its results are recognised by their digits, so the bound is as wide as bfloat16's: the
+worst case of long sums in float16 would admit any result."""
+
+_NARROWER = (("float16", IN_HALF), ("tf32", COMPUTE["tf32"]), ("bfloat16", COMPUTE["bfloat16"]))
 PRECISIONS: dict[str, tuple[tuple[str, Arithmetic], ...]] = {
-    "float64": tuple((name, COMPUTE[name]) for name in ("float64", "float32", "tf32", "bfloat16")),
-    "float32": tuple((name, COMPUTE[name]) for name in ("float32", "tf32", "bfloat16")),
+    "float64": (("float64", COMPUTE["float64"]), ("float32", COMPUTE["float32"]), *_NARROWER),
+    "float32": (("float32", COMPUTE["float32"]), *_NARROWER),
     "float16": (("float16", COMPUTE["float16"]), ("float16 accumulation", HALF_SUMS)),
 }
-"""For operands of a data type: the precisions that a result may be consistent with, best first."""
+"""For operands of a data type: the precisions that a result may be consistent with, in the order of trial."""
 
 _REAL = {"complex64": "float32", "complex128": "float64"}
 
@@ -367,11 +372,19 @@ def _ratio(actual: Array, scale: Scale, bound: Array) -> Array:
 
 
 def precision_of(actual: Array, scale: Scale, dtype: str) -> str | None:
-    """Return the best precision that a result is consistent with, or None."""
+    """Return the first precision that a result is consistent with, or None."""
     for name, arithmetic in PRECISIONS[dtype]:
+        if arithmetic is IN_HALF and not _is_half(actual):
+            continue
         if not (_ratio(actual, scale, scale.bound(arithmetic) + scale.own) > 1).any():
             return name
     return None
+
+
+def _is_half(array: Array) -> bool:
+    """Return whether every element, or its real and imaginary part, is a number of float16."""
+    with np.errstate(over="ignore"):
+        return all(np.array_equal(part, part.astype(np.float16)) for part in (array.real, array.imag))
 
 
 # --- Checking the arguments ------------------------------------------------------------------------------------------

@@ -1,0 +1,68 @@
+"""What the wrong parts of a checked function compute instead, read out on one problem each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from refconv.testing.checker.calls import Caller
+from refconv.testing.checker.examine import TRAIT_CHECKS
+from refconv.testing.checker.report import Failure, ordered
+from refconv.testing.explain import explain, standard_problem
+from refconv.testing.oracles.problems import Problem
+
+PART_OF = {"y": "forward", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
+
+SECONDS = 0.7
+"""For the explanations of one report."""
+
+NO_EXPLANATION = (*TRAIT_CHECKS, "time", "type", "real values", "non-finite", "empty", "repeat", "layout", "needs")
+"""Checks of which reading out whole numbers says nothing."""
+
+
+def explained(
+    failures: Sequence[Failure],
+    forward: Callable[..., Any],
+    backward: Callable[..., Any] | None,
+    supports: Sequence[str],
+    dtype: str,
+    call: Caller,
+) -> list[Failure]:
+    """Return the failures with the explanations of wrong values and shapes.
+
+    Every part is read out on a standard problem, where all numbers differ; if it is right there, on the smallest
+    problem that failed.
+    """
+    asked = [failure for failure in ordered(failures) if failure.check not in NO_EXPLANATION]
+    if not asked:
+        return list(failures)
+    texts: dict[str, str] = {}
+    problem = asked[0].case.problem
+    standard = standard_problem(problem.spatial_dims, supports, problem.transposed)
+
+    def read(problem: Problem, parts: Sequence[str]) -> None:
+        found = explain(call, forward, backward, problem, dtype, supports, parts=parts, seconds=SECONDS / 2)
+        for name, part in found.parts.items():
+            if not part.is_right and part.is_linear is not None:
+                texts[name] = f"Read out on {_shown(problem)}: {part.text}"
+
+    wrong = dict.fromkeys(PART_OF[failure.part] for failure in asked)
+    read(standard, list(wrong))
+    for failure in asked:
+        name = PART_OF[failure.part]
+        if name not in texts:
+            read(failure.case.problem, [name])
+            texts.setdefault(name, "")
+    return [
+        replace(failure, explanation=texts[PART_OF[failure.part]] or None) if failure in asked else failure
+        for failure in failures
+    ]
+
+
+def _shown(problem: Problem) -> str:
+    equal = all(before == after for before, after in problem.pairs)
+    padding = tuple(before for before, _ in problem.pairs) if equal else problem.pairs
+    steps = f"stride={problem.stride} padding={padding} dilation={problem.dilation} groups={problem.groups}"
+    extra = f" output_padding={problem.output_padding}" if any(problem.output_padding) else ""
+    return f"x{problem.x_shape} weight{problem.weight_shape} {steps}{extra}"

@@ -1,0 +1,215 @@
+"""What the bias adds to the output, and what its gradient adds up, each read with unit impulses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from refconv.testing.explain import words
+from refconv.testing.explain.readout import Refused, check_linear, draw
+from refconv.testing.explain.report import Part
+from refconv.testing.explain.session import Session
+from refconv.testing.oracles.definition import Array
+
+NAMES = ("sample", "channel")
+
+
+def forward_bias(session: Session, element: Array | None) -> tuple[dict[str, Any], list[str]]:
+    """Describe what the bias adds to the output.
+
+    Parameters
+    ----------
+    session : Session
+        On a problem with a bias.
+    element : numpy.ndarray or None
+        For an output with elements out of place, the flat index of the element that belongs there.
+
+    Returns
+    -------
+    dict
+        "is_right", "factor" (None if there are several) and "channels" (for each channel, the bias elements it gets).
+    list of str
+        Sentences; none if it is right.
+    """
+    zero, none = np.zeros_like(session.x), session.bias
+    assert none is not None
+    bias = draw(np.random.default_rng(9), none.shape, session.dtype)
+    without = session.y(zero, session.weight, none)
+    added = session.y(zero, session.weight, bias) - without
+    if not np.allclose(added, session.y(session.x, session.weight, bias) - session.y(session.x, session.weight, none)):
+        return {"is_right": False}, ["What the bias adds depends on x."]
+    other = session.other_weight
+    if not np.allclose(added, session.y(zero, other, bias) - session.y(zero, other, none)):
+        return {"is_right": False}, ["What the bias adds depends on the weight."]
+    units = np.eye(len(none), dtype=none.dtype)
+    each = np.stack([session.y(zero, session.weight, unit) - without for unit in units])
+    if not np.allclose(np.tensordot(bias, each, axes=1), added):
+        return {"is_right": False}, ["The output is not linear in the bias."]
+    inside = tuple(slice(0, n) for n in session.asked.problem.output_shape)
+    if not each[:, ~_mask(each.shape[1:], inside)].any():
+        each = each[(slice(None), *inside)]
+    if element is not None and len(element) == each[0].size:
+        moved = np.zeros((len(units), len(element)), each.dtype)
+        moved[:, element] = each.reshape(len(units), -1)
+        each = moved.reshape(each.shape)
+    return _added(session, each)
+
+
+def _mask(shape: Sequence[int], inside: tuple[slice, ...]) -> Array:
+    mask = np.zeros(shape, bool)
+    mask[inside] = True
+    return mask
+
+
+def _added(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
+    """Describe an array (bias element, N, K, o1, …) of what a bias of one adds."""
+    count, problem = len(each), session.asked.problem
+    used = each != 0
+    if not used.any():
+        return {"is_right": False, "factor": 0.0, "channels": {}}, ["The bias is ignored."]
+    by_channel = used.any(axis=(1, *range(3, each.ndim)))
+    sources = {c: np.flatnonzero(by_channel[:, c]).tolist() for c in range(each.shape[2])}
+    factors = sorted({round(float(v), 6) for v in each[used].real})
+    found = {"factor": factors[0] if len(factors) == 1 else None, "channels": {str(c): s for c, s in sources.items()}}
+    said = []
+    wrong = {c: s for c, s in sources.items() if s not in ([c], [])}
+    block = count // session.asked.groups
+    if wrong and all(s == [c % block] for c, s in sources.items()):
+        said.append("Every group adds the bias of group 0.")
+    elif wrong and (axis := _own_axis(used)) is not None:
+        said.append(f"The bias is added along {axis} instead of the channels.")
+    elif wrong:
+        shown = [f"channel {c} gets bias {words.listed(s)}" for c, s in list(wrong.items())[:4]]
+        said.append(f"The bias goes to other channels: {'; '.join(shown)}{'; …' * (len(wrong) > 4)}.")
+    total = each.sum(axis=0)
+    if len(factors) > 1:
+        said.append(_several(session, total.real[0, 0], factors))
+    elif factors[0] == -1:
+        said.append("The bias is subtracted.")
+    elif factors[0] != 1:
+        said.append(f"The bias is multiplied by {words.factor_names(factors[0], problem)}.")
+    reached = used.any(axis=0)
+    if len(factors) == 1 and not reached.all():
+        said.append(
+            f"The bias is added at {np.count_nonzero(reached)} of {reached.size} outputs only{_where(reached)}."
+        )
+    return found | {"is_right": not said}, said
+
+
+def _own_axis(used: Array) -> str | None:
+    """Return the axis, other than the channels', along which bias element j goes to index j alone."""
+    count = len(used)
+    for axis in (1, *range(3, used.ndim)):
+        others = tuple(a for a in range(1, used.ndim) if a != axis)
+        if used.shape[axis] == count and np.array_equal(used.any(axis=others), np.eye(count, dtype=bool)):
+            return "the batch" if axis == 1 else f"axis {axis - 3}"
+    return None
+
+
+def _several(session: Session, seen: Array, factors: list[float]) -> str:
+    """Describe factors of the bias that differ between outputs; `seen` belongs to one channel of one sample."""
+    role = "image" if session.asked.problem.transposed else "positions"
+    counts = np.ones((), int)
+    for rows, size in zip(session.asked.spatial(session.asked.shapes), seen.shape, strict=True):
+        reached = np.bincount(rows[:, 2 if role == "image" else 0], minlength=size)[:size]
+        counts = np.multiply.outer(counts, reached)
+    if np.array_equal(seen, counts):
+        low, high = counts.min(), counts.max()
+        return f"The bias is added once for every kernel that reaches an output: {low} to {high} times, not once."
+    return f"The bias is multiplied by numbers from {factors[0]:g} to {factors[-1]:g}, depending on the output."
+
+
+def _where(used: Array) -> str:
+    """Return where an array (sample, channel, positions) is true, if that is a block of indices."""
+    indices = [np.unique(axis).tolist() for axis in np.nonzero(used)]
+    if math.prod(map(len, indices)) != np.count_nonzero(used):
+        return ""
+    clauses = []
+    for axis, (values, size) in enumerate(zip(indices, used.shape, strict=True)):
+        if len(values) < size:
+            name = NAMES[axis] if axis < 2 else "position"
+            along = "" if axis < 2 else f" along axis {axis - 2}"
+            clauses.append(f"{name}{'s' * (len(values) > 1)} {words.listed(values)}{along}")
+    return f": {', '.join(clauses)}"
+
+
+def grad_bias(session: Session) -> Part:
+    """Describe the gradient of the bias: grad_bias[k] is the sum of g[n, k, o]."""
+    problem = session.asked.problem
+    shape = session.gradient("grad_bias", session.g, session.x, session.weight).shape
+    session.shape = shape
+    session.steady("grad_bias")
+
+    def sums(g: Array) -> Array:
+        return session.gradient("grad_bias", g, session.x, session.weight).reshape(-1)
+
+    rng = np.random.default_rng(10)
+    others = [draw(rng, problem.output_shape, session.dtype) for _ in range(2)]
+    zero = sums(0 * session.g)
+    if zero.any():
+        raise Refused("grad_bias is not zero where g is.", False)
+    check_linear(sums, session.g, others[0], zero, ("g", "x and w", "grad_bias"), session.dtype)
+    channels = range(problem.c_out)
+    said = [] if shape == (problem.c_out,) else [f"grad_bias has shape {shape}; asked was ({problem.c_out},)."]
+    axes = (0, *range(2, len(problem.output_shape)))
+    if all(np.array_equal(sums(g), g.sum(axes, dtype=_wide(session.dtype))) for g in (session.g, *others)):
+        fields: dict[str, Any] = {"factor": 1.0, "samples": "right", "channels": {k: [k] for k in channels}}
+        text = " ".join(said) or "It is right: grad_bias[k] is the sum of g over samples and positions."
+        return Part("grad_bias", text, not said, True, True, shape=shape, **fields)
+    count = math.prod(problem.output_shape)
+    session.affordable(count)
+    units = np.zeros((count, count), session.dtype)
+    np.fill_diagonal(units, 1)
+    each = np.stack([sums(unit.reshape(problem.output_shape)) for unit in units], axis=-1)
+    if not all(np.allclose(each @ g.reshape(-1), sums(g)) for g in others):
+        raise Refused("It is not the sum of what single elements of g give.", False)
+    fields, more = _summed(session, each.reshape(math.prod(shape), *problem.output_shape))
+    return Part("grad_bias", " ".join([*said, *more]), False, True, False, shape=shape, **fields)
+
+
+def _wide(dtype: np.dtype[Any]) -> Any:
+    return {"c": np.complex128, "f": np.float64}.get(dtype.kind, dtype)
+
+
+def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
+    """Describe an array (element of grad_bias, N, K, o1, …) of the factors of g."""
+    size, problem = len(each), session.asked.problem
+    used = each != 0
+    if not used.any():
+        return {"factor": 0.0}, ["grad_bias is zero: it reads nothing of g."]
+    by_channel = used.any(axis=(1, *range(3, each.ndim)))
+    channels = {e: np.flatnonzero(row).tolist() for e, row in enumerate(by_channel)}
+    factors = sorted({round(float(v), 6) for v in each[used].real})
+    samples = np.flatnonzero(used.any(axis=(0, *range(2, each.ndim))))
+    fields: dict[str, Any] = {
+        "channels": channels,
+        "factor": factors[0] if len(factors) == 1 else None,
+        "samples": "right" if len(samples) == each.shape[1] else f"only {words.listed(samples.tolist())}",
+    }
+    said = []
+    if size != problem.c_out or any(read != [e] for e, read in channels.items()):
+        axis = _own_axis(used)
+        per_sample = each.shape[1] * each.shape[2]
+        if axis is not None:
+            kept = axis.replace("the batch", "the batch axis")
+            said.append(f"It keeps {kept} and sums the channels: element j is the sum over index j of {kept}.")
+        elif size == per_sample and np.array_equal(
+            used.reshape(size, per_sample, -1).any(axis=2), np.eye(size, dtype=bool)
+        ):
+            said.append("It keeps the batch axis: there is one sum for each sample.")
+        else:
+            shown = [f"element {e} adds channels {words.listed(read) or 'none'}" for e, read in channels.items()]
+            said.append(f"Channels are mixed: {'; '.join(shown[:3])}{'; …' * (len(shown) > 3)}.")
+    reached = used.any(axis=0)
+    if not reached.all():
+        said.append(f"It reads {np.count_nonzero(reached)} of {reached.size} elements of g{_where(reached)}.")
+    if len(factors) > 1:
+        said.append(f"Elements of g are multiplied by numbers from {factors[0]:g} to {factors[-1]:g}.")
+    elif factors[0] == -1:
+        said.append("Its sign is wrong: g is subtracted.")
+    elif factors[0] != 1:
+        said.append(f"The sum is multiplied by {words.factor_names(factors[0], problem)}.")
+    return fields, said or ["It differs from the sum of g over samples and positions."]

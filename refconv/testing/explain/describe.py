@@ -1,0 +1,221 @@
+"""From a table of products to findings and sentences: as a whole by its factors if it has any, else by differences."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refconv.testing.explain import words
+from refconv.testing.explain.fit import (
+    Axis,
+    Layout,
+    axes_of,
+    fit_axis,
+    fit_channels,
+    fit_factors,
+    fit_layout,
+    fit_samples,
+    flat_line,
+    is_product,
+    row_set,
+)
+from refconv.testing.explain.readout import Entries
+from refconv.testing.explain.table import Asked, Shape, Table, roles
+from refconv.testing.oracles.definition import Array
+
+Described = tuple[list[str], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """From a table to findings and sentences."""
+
+    asked: Asked
+    part: str
+    names: words.Names
+    table: Table
+    right: Table
+
+    def found(self, unread: Array) -> dict[str, Any]:
+        """Return the fields of a :class:`Part`, with "sentences" and "right"."""
+        table, right = self.table, self.right
+        factors = fit_factors(table)
+        values = list(factors.values.values()) if factors.by == "" else []
+        found: dict[str, Any] = {
+            "missing": len(right.without(table).factor),
+            "extra": len(table.without(right).factor),
+            "factor": values[0] if values else None,
+            "channels": self._reads(),
+            "samples": fit_samples(row_set(table.samples), table.shapes["positions"][0]),
+            "is_convolution": False,
+        }
+        same = not found["missing"] and not found["extra"] and not len(unread)
+        found["right"] = same and values == [1]
+        said = list(words.factor_sentences(factors, self.names, self.asked.problem))
+        if not len(table.factor) and not len(unread):
+            if not len(right.factor):
+                return found | {"right": True, "sentences": []}
+            return found | {"sentences": ["The result is zero: it adds no product."]}
+        described = None if len(unread) else self._product() or self._layout() or self._box() or self._rows()
+        if described is None:
+            return found | {"sentences": [*words.number_sentences(table, right, self.names, unread), *said]}
+        sentences, fields = described
+        fields["is_convolution"] = bool(fields.get("is_convolution") and factors.by == "")
+        return found | fields | {"sentences": [*sentences, *said]}
+
+    def _reads(self) -> dict[int, list[int]]:
+        pairs = row_set(self.table.channels[:, [0, 3]])
+        if self.asked.problem.transposed:
+            pairs = frozenset((m, q) for q, m in pairs)
+        return {q: sorted(m for p, m in pairs if p == q) for q in sorted({p for p, _ in pairs})}
+
+    def _product(self) -> Described | None:
+        """Describe samples, channels and axes alone, if the table is all their combinations."""
+        table, names = self.table, self.names
+        if not is_product(table):
+            return None
+        separated = axes_of(table)
+        if separated is None:
+            return None
+        reads, pairing = separated
+        shapes = table.shapes
+        axes = []
+        for a, rows in enumerate(reads):
+            sizes = (
+                shapes["positions"][2 + pairing[0][a]],
+                shapes["weight"][2 + pairing[1][a]],
+                shapes["image"][2 + a],
+            )
+            axes.append(fit_axis(rows, self.asked.lines[a], sizes))
+        straight = tuple((a, a) for a in range(len(axes)))
+        pairs = tuple(zip(*pairing, strict=True))
+        channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
+        odd = pairs != straight or (channels.name is None and channels.missing is None)
+        if odd and self.layout is not None and self.layout.order is not None:
+            return None
+        samples = fit_samples(row_set(table.samples), shapes["positions"][0])
+        said = [
+            *words.sample_sentences(samples, sorted(row_set(table.samples)), names),
+            *words.channel_sentences(channels, self.asked, names),
+            *words.pairing_sentence(pairing, names),
+            *words.axes_sentences(axes, self.asked, names),
+        ]
+        fields: dict[str, Any] = {"axes": pairs, "channel_order": channels.name, "samples": samples}
+        if all(axis.line is not None for axis in axes):
+            fields |= _numbers_of(axes)
+        plain = all(_plain(axis) for axis in axes) and pairs == straight
+        fields["is_convolution"] = plain and samples == "right" and channels.name is not None
+        return said, fields
+
+    @functools.cached_property
+    def layout(self) -> Layout | None:
+        """The array with elements out of place, if that is the only mistake."""
+        return fit_layout(self.table, self.right, self.asked.groups) if self.table.keys.size else None
+
+    def _layout(self) -> Described | None:
+        layout = self.layout
+        if layout is None:
+            return None
+        orders = words.layout_orders(layout, self.names, self.table.spatial_dims)
+        found = {"array": self.names.symbols[layout.role], "from": orders[0], "to": orders[1]} if orders else None
+        sentence = words.layout_sentence(layout, self.names, self.table.shapes[layout.role], orders)
+        return [sentence], {"layout": found}
+
+    def _rows(self) -> Described | None:
+        """Describe rows that run into their neighbours, as flat indices do."""
+        table, names, d = self.table, self.names, self.table.spatial_dims
+        if d < 2:
+            return None
+        steps = flat_line(table)
+        channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
+        extra = self.table.without(self.right)
+        if steps is None or channels.name != "right" or not len(extra.factor):
+            return None
+        terms = [(s, f"{names.letter}{a}") for a, s in enumerate(steps[:d])]
+        terms += [(s, f"t{a}") for a, s in enumerate(steps[d : 2 * d])]
+        text = " ".join(f"{'−' if s < 0 else '+'} {abs(s)}·{name}" for s, name in terms if s).removeprefix("+ ")
+        shift = f" {'−' if steps[-1] < 0 else '+'} {abs(steps[-1])}" if steps[-1] else ""
+        return [
+            f"Axes run into one another: with the elements of {names.image} numbered in memory order, number "
+            f"{text}{shift} is used, so that beyond one row comes the next."
+        ], {"layout": {"array": names.image, "steps": steps}}
+
+    def _box(self) -> Described | None:
+        """Describe a table that is right but for products that certain coordinates single out."""
+        missing, extra = self.right.without(self.table), self.table.without(self.right)
+        if len(extra.factor) or len(missing.factor) * 2 > len(self.right.factor):
+            return None
+        titles = {
+            "positions": [f"sample of {self.names.symbols['positions']}", self.names.positions_channel],
+            "weight": ["weight row", "weight column"],
+            "image": [f"sample of {self.names.image}", self.names.image_channel],
+        }
+        for role, letter in (("positions", self.names.letter), ("weight", "t"), ("image", f"{self.names.image} index")):
+            titles[role] += [f"{letter} along axis {a}" for a in range(self.table.spatial_dims)]
+        chosen, clauses = np.ones(len(self.right.factor), bool), []
+        for role in ("positions", "weight", "image"):
+            for axis, title in enumerate(titles[role]):
+                values = np.unique(missing.coordinates[role][axis])
+                inside = np.isin(self.right.coordinates[role][axis], values)
+                if (inside | ~chosen).all():
+                    continue
+                chosen &= inside
+                clauses.append(f"{title} = {words.listed(values.tolist())}")
+        if not len(clauses) or np.count_nonzero(chosen) != len(missing.factor):
+            return None
+        return [f"{words.plural(len(missing.factor), 'product')} of {len(self.right.factor)} missing, those with "
+                f"{' and '.join(clauses)}; the others are right."], {}  # fmt: skip
+
+
+def _plain(axis: Axis) -> bool:
+    return axis.line is not None and axis.missing is None and axis.extra is None and axis.border == ("zeros", "zeros")
+
+
+def _numbers_of(axes: Sequence[Axis]) -> dict[str, Any]:
+    return {
+        "stride": tuple(axis.stride for axis in axes),
+        "dilation": tuple(None if axis.dilation is None else abs(axis.dilation) for axis in axes),
+        "padding": tuple(axis.before for axis in axes),
+        "flipped": tuple(None if not axis.dilation else axis.dilation < 0 for axis in axes),
+        "border": tuple(axis.border for axis in axes),
+    }
+
+
+def constant_sentences(constants: Entries, asked: Asked, names: words.Names, shapes: dict[str, Shape]) -> list[str]:
+    """Return what a result adds where its operand b is zero: a padding with another number, or anything else."""
+    if not len(constants.out):
+        return []
+    values = sorted({round(float(value), 6) for value in constants.factor.real})
+    out, a, b = roles(names.part, names.transposed)
+    if b == "image" and len(values) == 1:
+        problem = asked.problem
+        size = tuple(n + before + after for n, (before, after) in zip(problem.size, problem.pairs, strict=True))
+        padded = Asked(dataclasses.replace(problem, size=size, padding=((0, 0),) * len(size)))
+        border = np.ones(padded.shapes[b], bool)
+        inner = tuple(slice(p, p + n) for p, n in zip(asked.before, problem.size, strict=True))
+        border[:, :, *inner] = False
+        table = padded.table(names.part, shapes[out])
+        outside = table.only(border.reshape(-1)[table.flat[b]])
+        due = set(zip(outside.flat[out].tolist(), outside.flat[a].tolist(), strict=True))
+        if due == set(zip(constants.out.tolist(), constants.a.tolist(), strict=True)):
+            return [f"Around {names.image} it reads {values[0]:g} instead of 0: it pads with {values[0]:g}."]
+    count = words.plural(len(np.unique(constants.out)), "element")
+    numbers = words.listed([f"{value:g}" for value in values])
+    text = f"With {names.symbols[b]} all zero, {count} of {names.result} still "
+    return [f"{text}add {numbers} times an element of {names.symbols[a]}."]
+
+
+def right_sentence(names: words.Names, asked: Asked) -> str:
+    """Return the lines of a right part, or that its problem has no products."""
+    if not asked.table(names.part).keys.size:
+        return "It is right, but on this problem every window is in the padding."
+    lines = [
+        words.formula((line[0], line[1] if taps > 1 else 0, line[2]), names.letter)
+        for line, taps in zip(asked.lines, asked.problem.kernel, strict=True)
+    ]
+    return f"It is right: {'; '.join(f'along axis {a} {names.reads(line)}' for a, line in enumerate(lines))}."

@@ -1,0 +1,270 @@
+"""Explain a convolution: read out each part on one problem, fit it, and describe it in sentences."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from refconv.integers import as_bool, as_int
+from refconv.testing.checker.calls import Caller
+from refconv.testing.explain import words
+from refconv.testing.explain.bias import forward_bias, grad_bias
+from refconv.testing.explain.describe import Finding, constant_sentences, right_sentence
+from refconv.testing.explain.problems import standard_problem
+from refconv.testing.explain.readout import Budget, Measure, Refused, agrees, code_sizes, draw, linearity, read
+from refconv.testing.explain.report import Explanation, Part
+from refconv.testing.explain.session import Session
+from refconv.testing.explain.table import PARTS, Asked, Shape, Table, classes, roles, table_of
+from refconv.testing.oracles.definition import Array
+from refconv.testing.oracles.problems import Problem
+
+LARGEST = 400_000
+"""Products of the largest problem that is read out."""
+SEPARATE = 2000
+"""Calls that may be spent on elements which read several products together."""
+
+
+def explain_conv(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any] | None = None,
+    *,
+    spatial_dims: int = 2,
+    supports: Sequence[str] = ("bias", "stride", "padding", "dilation", "groups"),
+    transposed: bool = False,
+    dtype: Any = "float64",
+    time_limit: float = 20.0,
+) -> Explanation:
+    """Say what someone's convolution computes, from nothing but calls.
+
+    A convolution is linear in each operand. A few hundred calls on one small problem therefore show every
+    product x[n, c, i] · w[k, c, t] that it adds to each output. Stride, dilation, padding, flips, channels and factors
+    are fitted to these products, exactly, and compared with the right ones.
+
+    Parameters
+    ----------
+    forward, backward : callable
+        As for :func:`refconv.testing.check_conv`. Without `backward` only the forward pass is explained.
+    spatial_dims : int
+        Number of spatial axes d, at least 1.
+    supports : sequence of str
+        As for :func:`refconv.testing.check_conv`; the problem uses all of it.
+    transposed : bool
+        Whether it is a transposed convolution, whose weight is (C, K/G, k1, …, kd).
+    dtype : dtype or str
+        Data type of all operands.
+    time_limit : float
+        Seconds for everything; a function that is too slow is not explained, and its parts say so.
+
+    Returns
+    -------
+    Explanation
+        ``print`` it, or look at its `parts`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument here is wrong. What the functions do wrong is in the explanation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.testing import explain_conv
+    >>> def forward(x, weight, bias, stride, padding, dilation, groups):
+    ...     (step,), (p,) = stride, padding
+    ...     padded, k = np.pad(x, [(0, 0), (0, 0), (p, p)]), weight.shape[2]
+    ...     count = (padded.shape[2] - k) // step + 1
+    ...     windows = np.stack([padded[:, :, o : o + k] for o in range(count)], axis=2)
+    ...     return np.einsum("ncot,kct->nko", windows, weight)
+    >>> print(explain_conv(forward, spatial_dims=1, supports=("stride", "padding")))
+    forward: Along axis 0 your output reads x[o + t − 3]; asked was x[2·o + t − 3]: the stride is ignored.
+    """
+    transposed = as_bool(transposed, "transposed")
+    spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 6)
+    problem = standard_problem(spatial_dims, supports, transposed)
+    with np.errstate(all="ignore"), Caller(time_limit) as call:
+        return explain(call, forward, backward, problem, dtype, supports, seconds=time_limit)
+
+
+def explain(
+    call: Caller,
+    forward: Callable[..., Any],
+    backward: Callable[..., Any] | None,
+    problem: Problem,
+    dtype: Any,
+    supports: Sequence[str],
+    *,
+    parts: Sequence[str] = PARTS,
+    seconds: float = 1.0,
+) -> Explanation:
+    """Explain a convolution on one problem.
+
+    Parameters
+    ----------
+    call : Caller
+        Makes the calls.
+    forward, backward : callable
+        The functions; backward may be None.
+    problem : Problem
+        A small one, with integer groups.
+    dtype : dtype or str
+        Data type of the operands.
+    supports : sequence of str
+        Decides how padding, output padding and bias are passed.
+    parts : sequence of str
+        The parts to explain.
+    seconds : float
+        Time for all parts together; parts that would take longer say so.
+
+    Returns
+    -------
+    Explanation
+        One :class:`Part` for each part.
+    """
+    deadline = time.perf_counter() + seconds
+    session = Session(call, forward, backward, Asked(problem), np.dtype(dtype), supports, deadline)
+    wanted = [part for part in PARTS if part in parts and (part == "forward" or backward is not None)]
+    return Explanation({part: _explained(session, part) for part in wanted}, problem)
+
+
+def _explained(session: Session, part: str) -> Part:
+    """Return the finding for one part; if something prevents the readout, that is the finding."""
+    session.start()
+    try:
+        _check_size(session.asked.problem)
+        if time.perf_counter() > session.deadline:
+            raise Refused("There was no time left to read it out.")
+        return grad_bias(session) if part == "grad_bias" else _bilinear(session, part)
+    except Refused as refused:
+        return Part(part, refused.text, is_linear=refused.linear, inputs=refused.inputs, shape=session.shape)
+
+
+def _check_size(problem: Problem) -> None:
+    positions = problem.size if problem.transposed else problem.output_size
+    counts = (problem.batch or 0, *problem.weight_shape, *positions)
+    if 0 in (*counts, *problem.x_shape, *problem.output_shape):
+        raise Refused("This problem has no products to read out.")
+    if math.prod(counts) > LARGEST:
+        raise Refused("This problem is too large to be read out.")
+
+
+def _bilinear(session: Session, part: str) -> Part:
+    """Read out and describe a part that is linear in each of two operands."""
+    asked, dtype = session.asked, session.dtype
+    transposed = asked.problem.transposed
+    out, a, b = roles(part, transposed)
+    names = words.Names(part, transposed)
+    measure, shapes = session.measure(part), dict(asked.shapes)
+    if part != "forward":
+        session.steady(part)
+    positions, image = (session.x, session.g) if transposed else (session.g, session.x)
+    operands = {"weight": session.weight, "positions": positions, "image": image}
+    if part == "forward":
+        operands[b] = session.x
+    said = _shape(session, measure(operands[a], operands[b]).shape, names)
+    assert session.shape is not None
+    shapes[out] = session.shape
+    filled = classes(part, transposed, shapes)
+    measure(operands[a], operands[b])  # for the time of a second call
+    session.affordable(12)
+    labels = (names.symbols[a], names.symbols[b], "the output" if part == "forward" else part)
+    affine = linearity(measure, shapes[a], shapes[b], labels, dtype)
+    session.affordable(len(filled) * (code_sizes(dtype)[1] + 1))
+    entries = read(measure, shapes[a], shapes[b], filled, dtype, Budget(SEPARATE, session.deadline), affine)
+    if not agrees(measure, entries, shapes[a], shapes[b], dtype):
+        raise Refused(
+            "It is not the sum of what single elements give: how an element counts depends on the others.", False
+        )
+    table, constants = table_of(part, transposed, entries, shapes)
+    table, clipped = _clipped(table, asked, out)
+    said += clipped
+    finding = Finding(asked, part, names, table, asked.table(part, table.shapes[out]))
+    found = finding.found(entries.unread)
+    wrong = found.pop("sentences")
+    if found.pop("right") and said and not wrong:
+        wrong = [
+            "All elements that were asked are right."
+            if table.shapes[out] == asked.shapes[out]
+            else "The elements that exist are right."
+        ]
+    said += wrong
+    said += constant_sentences(constants, asked, names, shapes)
+    if dtype.kind == "c":
+        said += _conjugates(measure, part, transposed, (shapes[a], shapes[b]), labels[:2], dtype)
+    right = not said
+    if part == "forward" and session.bias is not None:
+        layout = finding.layout if "layout" in found else None
+        found["bias"], more = forward_bias(session, layout.element if layout and layout.role == out else None)
+        said += more
+        right = right and found["bias"]["is_right"]
+    found["is_convolution"] = bool(found["is_convolution"] and not len(constants.out))
+    text = right_sentence(names, asked) if right else " ".join(said)
+    return Part(part, text, right, True, shape=shapes[out], **found)
+
+
+def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
+    """Describe a wrong shape of a result, and put its axes in order where only their order is wrong."""
+    problem = session.asked.problem
+    role = roles(names.part, names.transposed)[0]
+    due = session.asked.shapes[role]
+    session.shape = shape
+    if shape == due:
+        return []
+    result = "The output" if names.part == "forward" else names.part
+    text = f"{result} has shape {shape}; asked was {due}"
+    if sorted(shape) == sorted(due):
+        last = (0, len(due) - 1, *range(1, len(due) - 1))
+        orders = [last, *itertools.permutations(range(len(due)))]
+        order = next(p for p in orders if tuple(shape[a] for a in p) == due)
+        axes = words.axis_names(role, names.transposed, len(due) - 2)
+        session.order, session.shape = tuple(order), due
+        return [f"{text}: its axes are in the order ({', '.join(axes[order.index(a)] for a in range(len(due)))})."]
+    if math.prod(shape) == math.prod(due):
+        session.fold = session.shape = due
+        return [f"{text}. It is described as if reshaped to that."]
+    if len(shape) != len(due):
+        raise Refused(f"{text}.")
+    if 0 in shape:
+        raise Refused(f"{text}. It has no elements.")
+    if shape[:2] == due[:2]:
+        same = [name for name, size in words.size_rules(problem, names.part) if tuple(size) == shape[2:]]
+        if same:
+            return [f"{text}. {words.sizes(shape[2:])} is {' or '.join(same[:2])}."]
+    return [f"{text}."]
+
+
+def _clipped(table: Table, asked: Asked, out: str) -> tuple[Table, list[str]]:
+    """Take elements off a result that is too large, if they are all zero."""
+    due, shape = asked.shapes[out], table.shapes[out]
+    place = table.coordinates[out]
+    fits = all(not len(at) or at.max() < n for at, n in zip(place, due, strict=True))
+    if shape == due or not fits or any(n < m for n, m in zip(shape, due, strict=True)):
+        return table, []
+    flat = table.flat | {out: np.ravel_multi_index(tuple(place), due)}
+    return Table(table.shapes | {out: due}, flat, table.factor), ["Elements beyond those asked are zero."]
+
+
+def _conjugates(
+    measure: Measure,
+    part: str,
+    transposed: bool,
+    shapes: tuple[Shape, Shape],
+    labels: tuple[str, str],
+    dtype: np.dtype[Any],
+) -> list[str]:
+    """Describe wrong complex conjugates: the adjoint conjugates the operand that is not g."""
+    rng = np.random.default_rng(8)
+    a, b = (draw(rng, shape, dtype) for shape in shapes)
+    product: Array = measure(a, b)
+    due = {"forward": (1, 1), "grad_x": (-1, 1), "grad_weight": (-1, 1) if transposed else (1, -1)}[part]
+    said = []
+    for label, sign, turned in zip(labels, due, (measure(a * 1j, b), measure(a, b * 1j)), strict=True):
+        if np.allclose(turned, -sign * 1j * product):
+            said.append(f"It conjugates {label}." if sign == 1 else f"It does not conjugate {label}.")
+        elif not np.allclose(turned, sign * 1j * product):
+            said.append(f"Multiplying {label} by i does not multiply the result by {'i' if sign == 1 else '−i'}.")
+    return said

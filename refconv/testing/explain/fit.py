@@ -1,0 +1,501 @@
+"""Fit a table of products: the line i = stride·o + dilation·t + start of each axis, channels, samples and factors.
+
+Every function compares sets exactly. A fit that leaves a product unexplained says so, and numbers that the table does
+not determine, such as a stride where there is one position, are None.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from refconv.testing.explain.table import ROLES, Asked, Table, line_triples
+from refconv.testing.oracles.definition import Array
+
+Rows = frozenset[tuple[int, ...]]
+Line = tuple[int, int, int]
+BORDERS: dict[str, Callable[[int, int], int]] = {
+    "wraps around to the other end": lambda i, n: i % n,
+    "repeats the edge element": lambda i, n: min(max(i, 0), n - 1),
+    "reflects, without the edge element": lambda i, n: n - 1 - abs(n - 1 - abs(i)),
+    "reflects, edge element included": lambda i, n: min(i % (2 * n), -1 - i % (2 * n) + 2 * n),
+}
+"""What may be read beyond the image instead of zero: index as a function of the position and the size."""
+
+
+def row_set(rows: Array) -> Rows:
+    """Return the rows of an integer array as a set."""
+    return frozenset(map(tuple, rows.tolist()))
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A part of a set of rows, described: exactly the rows whose coordinate `name` is in `values`.
+
+    `name` is "overlap" for all but one of the rows with the same image element, and "some" where nothing simpler fits;
+    `values` are then the kept end, or the first rows.
+    """
+
+    name: str
+    values: tuple[object, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The line of one axis, and its exceptions.
+
+    Attributes
+    ----------
+    right : bool
+        Whether its reads are exactly the right ones.
+    stride, dilation, start : int or None
+        Of the line i = stride·o + dilation·t + start; dilation is negative for a flipped kernel. None if undetermined.
+    line : tuple of int or None
+        The same with 0 for what does not matter on this problem; None if no line fits.
+    fixed : tuple
+        The one value of o, and of t, where there is only one; else None.
+    missing, extra : Pattern or None
+        Products of the line that are absent, and products that are not on the line.
+    border : tuple of str
+        The elements read before and after the image; "zeros" if nothing.
+    reads : Rows
+        All rows (o, t, i).
+    sizes : tuple of int
+        Numbers of positions, taps and image elements.
+    taps : tuple of int or None
+        For each tap, the tap whose work it does, if nothing else is wrong and no line fits.
+    """
+
+    right: bool
+    stride: int | None
+    dilation: int | None
+    start: int | None
+    line: Line | None
+    fixed: tuple[int | None, int | None]
+    missing: Pattern | None
+    extra: Pattern | None
+    border: tuple[str, str]
+    reads: Rows
+    sizes: tuple[int, int, int]
+    taps: tuple[int, ...] | None = None
+
+    @property
+    def before(self) -> int | None:
+        """Elements before the image that the first window reaches, for either direction of positions and taps."""
+        if self.start is None or self.line is None:
+            return None
+        stride, dilation, _ = self.line
+        return -(self.start + min(0, stride) * (self.sizes[0] - 1) + min(0, dilation) * (self.sizes[1] - 1))
+
+
+def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
+    """Describe the rows (o, t, i) of one axis with `sizes` positions, taps and image elements.
+
+    Examples
+    --------
+    >>> axis = fit_axis(row_set(line_triples((1, 2, -1), 4, 2, 6)), (2, 2, -1), (4, 2, 6))
+    >>> axis.stride, axis.dilation, axis.start, axis.right
+    (1, 2, -1, False)
+    """
+    right = row_set(line_triples(asked, *sizes))
+    line = asked if reads <= right and reads else _solved(reads)
+    taps = None if line is not None else _taps(reads, right, sizes[1])
+    if line is None or not _explains(line, reads, sizes):
+        candidates = [asked, *_modes(reads)]
+        if line is not None:
+            candidates.append(line)
+        best = max(candidates, key=lambda c: _overlap(c, reads, sizes))
+        line = best if _overlap(best, reads, sizes) >= 0.5 else None
+    rows = np.array(sorted(reads)).reshape(-1, 3)
+    alone = [int(column[0]) if len(set(column.tolist())) == 1 else None for column in rows.T[:2]]
+    fixed = (alone[0], alone[1])
+    if line is None:
+        return Axis(
+            False, None, None, None, None, fixed, None, _some(reads - right), ("zeros", "zeros"), reads, sizes, taps
+        )
+    model = row_set(line_triples(line, *sizes))
+    before, extra_before = _border(line, reads, sizes, lambda i: i < 0)
+    after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2])
+    missing, extra = model - reads, reads - model - extra_before - extra_after
+    whole = line != asked
+    stride = line[0] if sizes[0] > 1 and not (whole and fixed[0] is not None) else None
+    dilation = line[1] if sizes[1] > 1 and not (whole and fixed[1] is not None) else None
+    known = (stride is not None or fixed[0] in (0, None)) and (dilation is not None or fixed[1] in (0, None))
+    return Axis(
+        reads == right,
+        stride,
+        dilation,
+        line[2] if known else None,
+        line,
+        fixed,
+        pattern(missing, model, ("o", "t", "i")),
+        _some(extra),
+        (before, after),
+        reads,
+        sizes,
+        taps,
+    )
+
+
+def _taps(reads: Rows, right: Rows, count: int) -> tuple[int, ...] | None:
+    """Return the tap whose work each tap does, if every tap does another's."""
+
+    def work(rows: Rows, tap: int) -> Rows:
+        return frozenset((o, i) for o, t, i in rows if t == tap)
+
+    due = [work(right, tap) for tap in range(count)]
+    done = [work(reads, tap) for tap in range(count)]
+    return tuple(due.index(rows) for rows in done) if all(rows in due for rows in done) else None
+
+
+def _explains(line: Line, reads: Rows, sizes: tuple[int, int, int]) -> bool:
+    """Return whether a line has all the reads, and at most as many others."""
+    model = row_set(line_triples(line, *sizes))
+    return reads <= model
+
+
+def _overlap(line: Line, reads: Rows, sizes: tuple[int, int, int]) -> float:
+    model = row_set(line_triples(line, *sizes))
+    return len(model & reads) / max(1, len(model | reads))
+
+
+def _solved(reads: Rows) -> Line | None:
+    """Return the whole-number line through all the reads, if there is exactly one for the coordinates that vary."""
+    if not reads:
+        return None
+    rows = np.array(sorted(reads))
+    columns = [axis for axis in (0, 1) if len(set(rows[:, axis].tolist())) > 1]
+    matrix = np.stack([*(rows[:, axis] for axis in columns), np.ones(len(rows))], axis=1)
+    solution, _, rank, _ = np.linalg.lstsq(matrix, rows[:, 2], rcond=None)
+    whole = np.rint(solution).astype(int)
+    if rank < matrix.shape[1] or not np.array_equal(matrix @ whole, rows[:, 2]):
+        return None
+    line = dict(zip([*columns, 2], whole.tolist(), strict=True))
+    return line.get(0, 0), line.get(1, 0), line[2]
+
+
+def _modes(reads: Rows) -> list[Line]:
+    """Return the lines of the commonest steps from one position, and from one tap, to the next."""
+    if not reads:
+        return []
+    by_place: dict[tuple[int, int], list[int]] = {}
+    for o, t, i in sorted(reads):
+        by_place.setdefault((o, t), []).append(i)
+    steps: list[list[int]] = [[], []]
+    for (o, t), elements in by_place.items():
+        for axis, following in enumerate(((o + 1, t), (o, t + 1))):
+            steps[axis] += [j - i for i in elements for j in by_place.get(following, [])]
+    stride, dilation = (max(set(s), key=s.count) if s else 0 for s in steps)
+    starts = [i - stride * o - dilation * t for o, t, i in sorted(reads)]
+    return [(stride, dilation, max(set(starts), key=starts.count))]
+
+
+def _border(line: Line, reads: Rows, sizes: tuple[int, int, int], outside: Callable[[int], bool]) -> tuple[str, Rows]:
+    """Return the kind of border on one side of the image, with its rows."""
+    places = [(o, t) for o in range(sizes[0]) for t in range(sizes[1])]
+    beyond = [(o, t, line[0] * o + line[1] * t + line[2]) for o, t in places]
+    beyond = [place for place in beyond if outside(place[2])]
+    seen = {row for row in reads if row[:2] in {place[:2] for place in beyond}}
+    for name, index in BORDERS.items():
+        rows = {(o, t, index(i, sizes[2])) for o, t, i in beyond}
+        if rows and rows == seen:
+            return name, frozenset(rows)
+    return "zeros", frozenset()
+
+
+def pattern(part: Rows, whole: Rows, names: Sequence[str]) -> Pattern | None:
+    """Describe a part of a set of rows by the values of one coordinate, or as overlaps.
+
+    >>> pattern(frozenset({(2, 0)}), frozenset({(0, 0), (1, 0), (2, 0)}), ("o", "t"))
+    Pattern(name='o', values=(2,), count=1)
+    """
+    if not part:
+        return None
+    if part == whole:
+        return Pattern("all", (), len(part))
+    for column, name in enumerate(names):
+        values = {row[column] for row in part}
+        if part == {row for row in whole if row[column] in values}:
+            return Pattern(name, tuple(sorted(values)), len(part))
+    if tuple(names) == ("o", "t", "i"):
+        kept: dict[int, list[tuple[int, ...]]] = {}
+        for row in whole - part:
+            kept.setdefault(row[2], []).append(row)
+        there: dict[int, list[tuple[int, ...]]] = {}
+        for row in whole:
+            there.setdefault(row[2], []).append(row)
+        if kept.keys() == there.keys() and all(len(rows) == 1 for rows in kept.values()):
+            for end, choose in (("last", max), ("first", min)):
+                if all(kept[i] == [choose(rows, key=lambda row: row[1])] for i, rows in there.items()):
+                    return Pattern("overlap", (end,), len(part))
+    return _some(part)
+
+
+def _some(rows: Rows) -> Pattern | None:
+    return Pattern("some", tuple(sorted(rows)[:3]), len(rows)) if rows else None
+
+
+# --- All axes --------------------------------------------------------------------------------------------------------
+
+
+def axes_of(table: Table) -> tuple[list[Rows], tuple[tuple[int, ...], tuple[int, ...]]] | None:
+    """Separate the spatial rows into axes, if they are a product of axes.
+
+    Returns
+    -------
+    list of Rows, pair of tuples
+        The rows (o, t, i) of each image axis, and the axis of positions and the axis of taps that it goes with. None if
+        the axes do not separate.
+    """
+    spatial = table.spatial
+    d = table.spatial_dims
+    whole = np.unique(np.ascontiguousarray(np.moveaxis(spatial, 0, 1)).reshape(-1, 3 * d), axis=0)
+    whole = whole.reshape(len(whole), d, 3)
+    for of_o, of_t in itertools.product(itertools.permutations(range(d)), repeat=2):
+        axes = [
+            row_set(np.stack([whole[:, of_o[a], 0], whole[:, of_t[a], 1], whole[:, a, 2]], axis=1)) for a in range(d)
+        ]
+        if np.prod([len(axis) for axis in axes]) == len(whole):
+            return axes, (of_o, of_t)
+    return None
+
+
+def is_product(table: Table) -> bool:
+    """Return whether the table is every combination of its samples, channels and spatial rows.
+
+    >>> from refconv.testing.oracles.problems import Problem
+    >>> is_product(Asked(Problem(1, 1, 1, (3,), (2,), (1,), (1,), ((0, 0),), bias=False)).table("forward"))
+    True
+    """
+    parts = (table.samples, table.channels, np.moveaxis(table.spatial, 0, 1).reshape(len(table.factor), -1))
+    return bool(np.prod([len(np.unique(part, axis=0)) for part in parts]) == len(table.keys))
+
+
+def flat_line(table: Table) -> list[int] | None:
+    """Return [one step per axis of o, …, per axis of t, …, start] if the flat image index is such a sum of steps."""
+    spatial, shape = table.spatial, table.shapes["image"][2:]
+    index = np.ravel_multi_index(tuple(spatial[..., 2]), shape)
+    columns = [*spatial[..., 0], *spatial[..., 1], np.ones(len(index))]
+    matrix = np.stack(columns, axis=1)
+    solution, _, rank, _ = np.linalg.lstsq(matrix, index, rcond=None)
+    whole = np.rint(solution).astype(int)
+    if rank < len(columns) or not np.array_equal(matrix @ whole, index):
+        return None
+    return [int(v) for v in whole]
+
+
+# --- Channels --------------------------------------------------------------------------------------------------------
+
+
+def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
+    """Yield ways to mix channels up: a name, and rows (q, weight row, weight column, m)."""
+    groups, cols = asked.groups, asked.shapes["weight"][1]
+    total = asked.shapes["positions"][1]
+    each = total // groups
+    right = list(itertools.product(range(groups), range(each), range(cols)))
+
+    def rows(q: object = None, row: object = None, m: object = None) -> Rows:
+        def value(function: object, g: int, j: int, c: int, otherwise: int) -> int:
+            return otherwise if function is None else int(function(g, j, c))  # type: ignore[operator]
+
+        return frozenset(
+            (value(q, g, j, c, g * each + j), value(row, g, j, c, g * each + j), c, value(m, g, j, c, g * cols + c))
+            for g, j, c in right
+        )
+
+    if groups > 1:
+        yield "first inputs", rows(m=lambda g, j, c: c)
+        yield "first positions", rows(q=lambda g, j, c: j)
+        yield "groups reversed", rows(m=lambda g, j, c: (groups - 1 - g) * cols + c)
+        yield "next group", rows(m=lambda g, j, c: (g + 1) % groups * cols + c)
+        yield "previous group", rows(m=lambda g, j, c: (g - 1) % groups * cols + c)
+        yield "image interleaved", rows(m=lambda g, j, c: g + c * groups)
+        yield "positions interleaved", rows(q=lambda g, j, c: j * groups + g)
+        yield "both interleaved", rows(q=lambda g, j, c: j * groups + g, m=lambda g, j, c: g + c * groups)
+        yield "modulo", rows(m=lambda g, j, c: (g * each + j) % groups * cols + c)
+        yield "first weights", rows(row=lambda g, j, c: j)
+        yield "weights reversed", rows(row=lambda g, j, c: (groups - 1 - g) * each + j)
+        yield "first group", frozenset(row for row in rows() if row[0] < each)
+        yield "last group", frozenset(row for row in rows() if row[0] >= total - each)
+    if cols > 1:
+        yield "columns reversed", rows(m=lambda g, j, c: g * cols + cols - 1 - c)
+        yield "first column", frozenset(row for row in rows() if row[2] == 0)
+        yield "last column", frozenset(row for row in rows() if row[2] == cols - 1)
+        yield "every column", rows() | frozenset((q, row, c, m) for q, row, _, m in rows() for c in range(cols))
+    if each > 1:
+        yield "rows reversed in groups", rows(row=lambda g, j, c: g * each + each - 1 - j)
+        yield "first row of groups", rows(row=lambda g, j, c: g * each)
+        yield "last rows", frozenset(row for row in rows() if row[0] % each == each - 1)
+        yield "first rows", frozenset(row for row in rows() if row[0] % each == 0)
+    if total > 1:
+        yield "rows reversed", rows(row=lambda g, j, c: total - 1 - g * each - j)
+        yield "first row", rows(row=lambda g, j, c: 0)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Which channels and weight rows go together.
+
+    `name` is that of a known mix-up, "right", or None. `reads` maps each position channel to image channels, and `rows`
+    to weight rows. `missing` describes absent rows where nothing else is wrong.
+    """
+
+    name: str | None
+    reads: dict[int, list[int]]
+    rows: dict[int, list[int]]
+    missing: Pattern | None
+    wrong: list[int]
+
+
+def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
+    """Describe the rows (q, weight row, weight column, m)."""
+    reads: dict[int, set[int]] = {}
+    weight_rows: dict[int, set[int]] = {}
+    for q, row, _, m in rows:
+        reads.setdefault(q, set()).add(m)
+        weight_rows.setdefault(q, set()).add(row)
+    name = "right" if rows == right else None
+    if name is None:
+        name = next((label for label, model in channel_models(asked) if model == rows), None)
+    missing = None
+    if name is None and rows < right:
+        missing = pattern(right - rows, right, ("q", "row", "col", "m"))
+    wrong = sorted({row[0] for row in rows ^ right})
+    return Channels(
+        name,
+        {q: sorted(reads[q]) for q in sorted(reads)},
+        {q: sorted(weight_rows[q]) for q in sorted(weight_rows)},
+        missing,
+        wrong,
+    )
+
+
+# --- Samples ---------------------------------------------------------------------------------------------------------
+
+
+def fit_samples(rows: Rows, count: int) -> str | None:
+    """Name how samples go together: "right", "only 0", "reversed", "all" or None for anything else.
+
+    >>> fit_samples(frozenset({(1, 1)}), 2), fit_samples(frozenset({(0, 1), (1, 0)}), 2)
+    ('only 1', 'reversed')
+    """
+    pairs = sorted(rows)
+    if pairs == [(n, n) for n in range(count)]:
+        return "right"
+    if pairs and all(a == b for a, b in pairs):
+        return "only " + ", ".join(str(a) for a, _ in pairs)
+    if pairs == [(n, count - 1 - n) for n in range(count)]:
+        return "reversed"
+    if len(pairs) == count * count:
+        return "all"
+    return None
+
+
+# --- Factors ---------------------------------------------------------------------------------------------------------
+
+COORDINATES = {"positions": ("n", "q", "o"), "weight": ("row", "col", "t"), "image": ("n", "m", "i")}
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The factors of the products: one number, or a number for each value of the coordinate on which they depend.
+
+    `by` is "" for one factor, "overlap" where the factors average over the products of an image element, the name of a
+    coordinate ("t", "o", "i", "q", "m", "row", "col", "n", with the axis where one axis suffices), or None.
+    """
+
+    by: str | None
+    values: dict[object, complex]
+
+
+def fit_factors(table: Table) -> Factors:
+    """Describe the factors of all products."""
+    factor = table.factor
+    if len(factor) == 0:
+        return Factors("", {})
+    tolerance = 1e-3 * float(np.max(np.abs(factor)))
+    if np.all(np.abs(factor - factor[0]) <= tolerance):
+        return Factors("", {(): _plain(factor[0])})
+    c = table.coordinates
+    choices: list[tuple[str, Array]] = []
+    for role in ROLES:
+        for axis, name in enumerate(COORDINATES[role][:2]):
+            choices.append((name, c[role][axis : axis + 1]))
+        choices += [(f"{COORDINATES[role][2]} of axis {axis}", c[role][axis + 2][None]) for axis in
+                    range(table.spatial_dims)]  # fmt: skip
+    choices += [(COORDINATES[role][2], c[role][2:]) for role in ROLES]
+    _, place, counts = np.unique(c["image"][2:], axis=1, return_inverse=True, return_counts=True)
+    scaled = factor * counts[place.reshape(-1)]
+    if np.all(np.abs(scaled - scaled[0]) <= 1e-3 * np.abs(scaled[0])):
+        return Factors("overlap", {})
+    for name, values in choices:
+        unique, index = np.unique(values, axis=1, return_inverse=True)
+        index = index.reshape(-1)
+        if unique.shape[1] * 2 > len(factor):
+            continue
+        first = np.zeros(unique.shape[1], factor.dtype)
+        first[index[::-1]] = factor[::-1]
+        if np.all(np.abs(first[index] - factor) <= tolerance):
+            labels = [tuple(column) if len(column) > 1 else column[0] for column in unique.T.tolist()]
+            return Factors(name, {label: _plain(value) for label, value in zip(labels, first, strict=True)})
+    return Factors(None, {})
+
+
+def _plain(value: Array) -> complex:
+    number = complex(value)
+    return number if number.imag else number.real
+
+
+# --- Elements out of place -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One array used with its elements in other places, and otherwise right.
+
+    `element` gives, for each flat index of the array, the flat index of the element whose work it does. `order` is the
+    order of axes that was taken for the right one; `merged` says whether the array is transposed and then reshaped
+    (True) or reshaped and then transposed back; `per_group` whether that is done to each group of a weight.
+    """
+
+    role: str
+    element: Array
+    order: tuple[int, ...] | None
+    merged: bool
+    per_group: bool
+
+
+def fit_layout(table: Table, right: Table, groups: int) -> Layout | None:
+    """Find an array whose elements do the right work of other elements."""
+    for role in ROLES:
+        actual, due = table.signatures(role), right.signatures(role)
+        if len(actual) != len(due) or not np.isin(actual, np.append(due, 0)).all():
+            continue
+        order = np.argsort(due, kind="stable")
+        element = order[np.minimum(np.searchsorted(due[order], actual), len(due) - 1)]
+        element = np.where(actual == 0, -1, element)
+        for per_group in (False, True) if role == "weight" and groups > 1 else (False,):
+            shape = table.shapes[role]
+            if per_group:
+                shape = (groups, shape[0] // groups, *shape[1:])
+            for axes in itertools.permutations(range(len(shape))):
+                if (per_group and axes[0] != 0) or axes == tuple(range(len(shape))):
+                    continue
+                for merged in (True, False):
+                    if np.array_equal(actual, due[_reshaped(shape, axes, merged)]):
+                        return Layout(role, _reshaped(shape, axes, merged), axes, merged, per_group)
+        moved = np.any((element >= 0) & (element != np.arange(len(element))))
+        if moved and len(np.unique(due[due != 0])) == np.count_nonzero(due):
+            return Layout(role, element, None, False, False)
+    return None
+
+
+def _reshaped(shape: Sequence[int], axes: Sequence[int], merged: bool) -> Array:
+    index = np.arange(int(np.prod(shape)))
+    if merged:
+        return index.reshape(shape).transpose(axes).reshape(-1)
+    return index.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes)).reshape(-1)

@@ -1,0 +1,421 @@
+"""Read a bilinear function out: which pairs of elements each element of its result multiplies, and by what factor.
+
+The function f(a, b) is called with whole numbers only. All of `b` is filled with code numbers, and a few elements of
+`a` at a time; the rest of `a` is zero. Where an element of the result is factor · a[j] · b[m] for one pair (j, m), the
+ratios between calls with different codes name the pair, and a call with ones gives the factor. That is true of
+every convolution if the elements of `a` are chosen well (:mod:`refconv.testing.explain.table` chooses them), and
+takes far fewer calls than unit impulses. Elements that read several pairs are read again with part of `b` set to
+zero, down to unit impulses, as long as the budget lasts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from refconv.testing.oracles.definition import Array
+
+Measure = Callable[[Array, Array], Array]
+"""``measure(a, b)`` calls the function and returns its result as a new array; it may raise :class:`Refused`."""
+CONSTANT = -1
+"""Index into b of a number that is not in b at all: a term that is added where b is zero."""
+
+
+TRIED = 8
+"""Ways to split the operands that are tried on the first elements that read several products."""
+
+
+class Refused(Exception):  # noqa: N818  (not an error of ours)
+    """The function cannot be read out; the message is a sentence about it."""
+
+    def __init__(self, text: str, linear: bool | None = None, inputs: tuple[Array, ...] = ()) -> None:
+        super().__init__(text)
+        self.text, self.linear, self.inputs = text, linear, inputs
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of one readout: the calls after the first round, and a time on the clock of `time.perf_counter`."""
+
+    calls: int
+    deadline: float
+
+    def left(self, used: int) -> bool:
+        """Return whether another call is allowed."""
+        return used < self.calls and time.perf_counter() < self.deadline
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The nonzero products: result[out] contains factor · a[a] · b[b], all indices flat.
+
+    `unread` lists the elements of the result that read something that was not separated into products.
+    """
+
+    out: Array
+    a: Array
+    b: Array
+    factor: Array
+    unread: Array
+
+    def value(self, a: Array, b: Array, shape: Sequence[int]) -> Array:
+        """Return the result that the products give for a and b.
+
+        >>> one = np.array([0])
+        >>> Entries(one, one, one, np.array([2.0]), one[:0]).value(np.array([3.0]), np.array([5.0]), (1,))
+        array([30.])
+        """
+        known = np.append(b.reshape(-1), 1)  # the last is CONSTANT's
+        result = np.zeros(int(np.prod(shape)), np.result_type(a, b, np.float64))
+        np.add.at(result, self.out, self.factor * a.reshape(-1)[self.a] * known[self.b])
+        return result.reshape(shape)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Elements of a and b that are filled together (b None: with nothing), and the results for all codes."""
+
+    some: Array
+    b: Array | None
+    values: Array
+
+
+@dataclass
+class _Reader:
+    measure: Measure
+    a_shape: tuple[int, ...]
+    b_shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    budget: Budget
+    affine: bool  # whether the function adds something where b is zero
+    found: list[tuple[Array, Array, Array, Array]] = field(default_factory=list)
+    unread: list[Array] = field(default_factory=list)
+    calls: int = 0
+
+    def __post_init__(self) -> None:
+        largest, count = code_sizes(self.dtype)
+        rng = np.random.default_rng(17)
+        size_a, size_b = int(np.prod(self.a_shape)), int(np.prod(self.b_shape))
+        ones = np.ones((1, size_a), int), np.ones((1, size_b), int)
+        self.codes_a = np.concatenate([ones[0], rng.integers(2, largest, (count, size_a), endpoint=True)])
+        self.codes_b = np.concatenate([ones[1], rng.integers(2, largest, (count, size_b), endpoint=True)])
+        self.splits = list(_splits(self.a_shape, self.b_shape))
+
+    def values(self, some: Array, b: Array) -> Array:
+        """Return the results for all codes of the elements `some` of a and `b` of b, without what b = 0 gives."""
+        rows = np.stack([self.call(*codes, some, b) for codes in zip(self.codes_a, self.codes_b, strict=True)])
+        return rows - self.zeros(some) if self.affine else rows
+
+    def zeros(self, some: Array) -> Array:
+        """Return the results for all codes of the elements `some` of a, and b = 0."""
+        nothing = np.zeros(0, int)
+        return np.stack([self.call(codes, self.codes_b[0], some, nothing) for codes in self.codes_a])
+
+    def call(self, codes_a: Array, codes_b: Array, some: Array, b: Array) -> Array:
+        """Call the function with codes in a few elements, and zeros."""
+        a_values, b_values = np.zeros(len(codes_a), self.dtype), np.zeros(len(codes_b), self.dtype)
+        a_values[some], b_values[b] = codes_a[some], codes_b[b]
+        self.calls += 1
+        return self.measure(a_values.reshape(self.a_shape), b_values.reshape(self.b_shape)).reshape(-1)
+
+    def decoded(self, job: Job, where: Array) -> tuple[tuple[Array, Array, Array, Array], Array]:
+        """Return the products of the elements `where` of the result that read one each, and the other elements."""
+        factor = job.values[0, where]
+        with np.errstate(all="ignore"):
+            ratios = job.values[1:, where] / factor
+        codes = np.where(np.isfinite(ratios), np.rint(ratios.real), -1)
+        sure = (factor != 0) & np.all(np.abs(ratios - codes) < 0.25, axis=0)
+        others = np.array([CONSTANT]) if job.b is None else job.b
+        pairs = np.stack([np.repeat(job.some, len(others)), np.tile(others, len(job.some))], axis=1)
+        of_b = 1 if job.b is None else self.codes_b[1:, pairs[:, 1]]
+        keys = _key(self.codes_a[1:, pairs[:, 0]] * of_b)
+        order = np.argsort(keys, kind="stable")
+        keys, pairs = keys[order], pairs[order]
+        seen = _key(np.where(sure, codes, -1).astype(np.int64))
+        at = np.minimum(np.searchsorted(keys, seen), len(keys) - 1)
+        alone = np.ones(len(keys), bool)
+        alone[1:] &= keys[1:] != keys[:-1]
+        alone[:-1] &= keys[:-1] != keys[1:]
+        known = sure & (keys[at] == seen) & alone[at]
+        return (where[known], pairs[at[known], 0], pairs[at[known], 1], factor[known]), where[~known]
+
+    def kept(self, job: Job, where: Array) -> Array:
+        """Keep the decoded products, and return the elements of the result still unread."""
+        found, rest = self.decoded(job, where)
+        self.found.append(found)
+        return rest
+
+    def halves(self, job: Job, split: tuple[bool, Array]) -> list[Job]:
+        """Return two jobs with half of a, or half of b, each; none if the split leaves one of them empty."""
+        in_a, chosen = split
+        assert job.b is not None
+        picked = chosen[job.some if in_a else job.b]
+        if picked.all() or not picked.any() or not self.budget.left(self.calls):
+            return []
+        parts = [(job.some[side] if in_a else job.some, job.b if in_a else job.b[side]) for side in (picked, ~picked)]
+        values = self.values(*parts[0])
+        rest = job.values - values
+        if self.dtype.kind in "iu" and rest.dtype.kind == "i":
+            rest = rest.astype(self.dtype).astype(rest.dtype)  # differences wrap around as the function's sums do
+        return [Job(*parts[0], values), Job(*parts[1], rest)]
+
+    def separate(self, job: Job, level: int, rest: Array) -> None:
+        """Read elements of the result again, from halves of a or b."""
+        for index in range(level, len(self.splits)):
+            halves = self.halves(job, self.splits[index])
+            for half in halves:
+                unread = self.kept(half, rest[np.any(half.values[:, rest] != 0, axis=0)])
+                if len(unread):
+                    self.separate(half, index + 1, unread)
+            if halves:
+                return
+        self.unread.append(rest)
+
+    def prefer(self, job: Job, rest: Array) -> None:
+        """Put the splits first that leave the fewest elements of one job unread."""
+        left = []
+        for split in self.splits[:TRIED]:
+            halves = self.halves(job, split)
+            unread = [len(self.decoded(half, rest[np.any(half.values[:, rest] != 0, axis=0)])[1]) for half in halves]
+            left.append(sum(unread) if halves else 2 * len(rest))
+        order = sorted(range(len(left)), key=left.__getitem__)
+        self.splits = [*(self.splits[index] for index in order), *self.splits[TRIED:]]
+
+
+def code_sizes(dtype: np.dtype[np.generic]) -> tuple[int, int]:
+    """Return the largest code number, and how many calls tell the codes of two operands and their products from others.
+
+    >>> code_sizes(np.dtype("float64")), code_sizes(np.dtype("int8"))
+    ((45, 4), (11, 6))
+    """
+    if dtype.kind in "iu" and dtype.itemsize == 1:
+        return 11, 6
+    return (13, 5) if dtype == np.float16 else (45, 4)
+
+
+def read(
+    measure: Measure,
+    a_shape: Sequence[int],
+    b_shape: Sequence[int],
+    classes: Sequence[Array],
+    dtype: np.dtype[np.generic],
+    budget: Budget,
+    affine: bool,
+) -> Entries:
+    """Return all products of a function that is linear in `a` and linear (or affine) in `b`.
+
+    Parameters
+    ----------
+    measure : callable
+        ``measure(a, b) -> result``.
+    a_shape, b_shape : sequence of int
+        Shapes of the operands; their first two axes are batch and channels, or the two channels of a weight.
+    classes : sequence of numpy.ndarray
+        Flat indices into a, filled together. Every element of a is in one class.
+    dtype : numpy.dtype
+        Data type of the operands.
+    budget : Budget
+        How much to spend on elements that read several products of one class.
+    affine : bool
+        Whether the function gives something other than zero for b = 0.
+
+    Returns
+    -------
+    Entries
+        The products.
+
+    Examples
+    --------
+    >>> entries = read(lambda a, b: a[:, 1:] * b, (1, 2), (1, 1), [np.array([0, 1])], np.dtype("float64"),
+    ...                Budget(0, np.inf), affine=False)
+    >>> entries.out, entries.a, entries.b, entries.factor
+    (array([0]), array([1]), array([0]), array([1.]))
+    """
+    reader = _Reader(measure, tuple(a_shape), tuple(b_shape), dtype, budget, affine)
+    everything = np.arange(int(np.prod(b_shape)))
+    rests = []
+    for some in classes:  # the first round of every class comes before the second of any
+        if time.perf_counter() > budget.deadline:
+            raise Refused(f"It is too slow to be read out: {reader.calls} calls took all the time there is.")
+        if affine:
+            constants = Job(some, None, reader.zeros(some))
+            reader.unread.append(reader.kept(constants, np.flatnonzero(np.any(constants.values != 0, axis=0))))
+        job = Job(some, everything, reader.values(some, everything))
+        rests.append((job, reader.kept(job, np.flatnonzero(np.any(job.values != 0, axis=0)))))
+    reader.calls = 0
+    rests = [(job, rest) for job, rest in rests if len(rest)]
+    if rests:
+        reader.prefer(*rests[0])
+    for job, rest in rests:
+        reader.separate(job, 0, rest)
+    empty = np.zeros(0, int)
+    out, a, b, factor = (np.concatenate(column) for column in zip(*reader.found, strict=True))
+    return Entries(out, a, b, factor, np.unique(np.concatenate([empty, *reader.unread])))
+
+
+def _splits(a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> Iterator[tuple[bool, Array]]:
+    """Yield (in a?, chosen elements): b's samples and channels first, because sums over them are common."""
+    for bit in range(8):
+        for in_a, shape in ((False, b_shape), (True, a_shape)):
+            index = np.indices(shape).reshape(len(shape), -1)
+            for axis in range(len(shape)):
+                chosen = index[axis] >> bit & 1 == 1
+                if chosen.any():
+                    yield in_a, chosen
+
+
+def _key(codes: Array) -> Array:
+    """Return one number for each column of code products; −1 marks a failure."""
+    key = np.zeros(codes.shape[1], np.int64)
+    for row in codes:
+        key = key * 4096 + row
+    return key
+
+
+# --- Is it linear at all? --------------------------------------------------------------------------------------------
+
+
+def linearity(
+    measure: Measure,
+    a_shape: Sequence[int],
+    b_shape: Sequence[int],
+    names: tuple[str, str, str],
+    dtype: np.dtype[np.generic],
+) -> bool:
+    """Try whether f is the same at every call and linear in both operands.
+
+    Parameters
+    ----------
+    measure : callable
+        ``measure(a, b) -> result``.
+    a_shape, b_shape : sequence of int
+        Shapes of the operands.
+    names : tuple of str
+        Of a, of b and of the result, for messages.
+    dtype : numpy.dtype
+        Data type of the operands.
+
+    Returns
+    -------
+    bool
+        Whether f(a, 0) is not zero, so that f is affine in b.
+
+    Raises
+    ------
+    Refused
+        If f is not linear in a, or not affine in b, or gives something else at the second call.
+
+    Examples
+    --------
+    >>> shapes, names, dtype = ((1,), (1,)), ("w", "x", "y"), np.dtype("float64")
+    >>> linearity(lambda a, b: a * b, *shapes, names, dtype), linearity(lambda a, b: a * (b + 1), *shapes, names, dtype)
+    (False, True)
+    """
+    rng = np.random.default_rng(5)
+    a, b = draw(rng, a_shape, dtype), [draw(rng, b_shape, dtype) for _ in range(2)]
+    first, other, again = measure(a, b[0]), measure(a, b[1]), measure(a, b[0])
+    if not _same(first, again, dtype):
+        where, one, two = _differ(first, again)
+        text = f"Two calls with the same arguments gave different results: {one} and {two} at {where}."
+        raise Refused(f"{text} It is random, or depends on earlier calls.", False, (b[0], b[0]))
+    if first.any() and _same(first, other, dtype) and _same(first, measure(a, 2 * b[0]), dtype):
+        text = f"Calls with three different {names[1]} gave the same result"
+        raise Refused(f"{text}: it does not read {names[1]}, or uses one of an earlier call.", None, (b[0], b[1]))
+    zero_b = measure(a, 0 * b[0])
+    check_linear(lambda v: measure(a, v), b[0], b[1], zero_b, (names[1], names[0], names[2]), dtype)
+    a2 = draw(rng, a_shape, dtype)
+    zero_a = measure(0 * a, b[0])
+    if zero_a.any():
+        where, got, _ = _differ(zero_a, 0 * zero_a)
+        raise Refused(f"With {names[0]} all zero, {names[2]} is {got} at {where}: it is not a product of "
+                      f"{names[0]} and {names[1]}.", False, (0 * a, b[0]))  # fmt: skip
+    check_linear(lambda v: measure(v, b[0]), a, a2, zero_a, (names[0], names[1], names[2]), dtype)
+    return bool(zero_b.any())
+
+
+def draw(rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype[np.generic], most: int = 3) -> Array:
+    """Return whole numbers from 1 to `most`, with both signs where the data type has them."""
+    values = rng.integers(1, most, tuple(shape), endpoint=True)
+    return (values if dtype.kind == "u" else values * rng.choice([-1, 1], tuple(shape))).astype(dtype)
+
+
+def check_linear(f: Callable[[Array], Array], v: Array, u: Array, zero: Array, names: tuple[str, str, str],
+            dtype: np.dtype[np.generic]) -> None:  # fmt: skip
+    """Raise Refused unless f − f(0) adds and scales."""
+    at_v = f(v)
+    fixed = f"It is not linear in {names[0]}: with {names[1]} fixed"
+    if not _same(f(v + u), at_v + f(u) - zero, dtype):
+        _witness(f, v, zero, names, dtype)
+        where, one, two = _differ(f(v + u), at_v + f(u) - zero)
+        text = (
+            f"{fixed}, f({names[0]}1 + {names[0]}2) is {one} at {where}, but f({names[0]}1) + f({names[0]}2) is {two}."
+        )
+        raise Refused(text, False, (v, u))
+    for factor in (2,) if dtype.kind == "u" else (-1, 2):
+        due = factor * (at_v - zero) + zero
+        if not _same(f(factor * v), due, dtype):
+            _witness(f, v, zero, names, dtype)
+            where, one, two = _differ(f(factor * v), due)
+            text = f"{fixed}, f({factor}·{names[0]}) is {one} at {where}, but {factor}·f({names[0]}) is {two}."
+            raise Refused(text.replace("-", "−"), False, (v, factor * v))
+
+
+def _witness(f: Callable[[Array], Array], v: Array, zero: Array, names: tuple[str, str, str],
+             dtype: np.dtype[np.generic]) -> None:  # fmt: skip
+    """Raise Refused with one number as the example, if one of the first 24 elements alone shows it."""
+    for index in itertools.islice(np.ndindex(v.shape), 24):
+        one = np.zeros_like(v)
+        one[index] = 1
+        at_one = f(one)
+        for factor in (2,) if dtype.kind == "u" else (-1, 2):
+            got, want = f(one * np.asarray(factor, dtype)), factor * (at_one - zero) + zero
+            if not _same(got, want, dtype):
+                where, seen, due = _differ(got, want)
+                element = f"{names[0]}[{','.join(map(str, index))}]"
+                text = (
+                    f"It is not linear in {names[0]}: where {names[0]} is zero except {element}, {names[2]} at {where} "
+                    f"is {_number(at_one[where])} for {element} = 1 and {seen} for {factor}; linear would be {due}."
+                )
+                raise Refused(text.replace(" -", " −"), False, (one, 0 + factor * one))
+
+
+def _same(one: Array, other: Array, dtype: np.dtype[np.generic]) -> bool:
+    """Compare within rounding, and integers as they wrap around."""
+    if one.shape != other.shape:
+        return False
+    if dtype.kind in "iu":
+        return bool(np.array_equal(one.astype(dtype), other.astype(dtype)))
+    scale = max(1.0, float(np.max(np.abs(one), initial=0)))
+    return bool(np.all(np.abs(one - other) <= 16 * float(np.finfo(dtype.char).eps) * scale))
+
+
+def _differ(one: Array, other: Array) -> tuple[tuple[int, ...], str, str]:
+    """Return where two results differ first, and the two numbers."""
+    if one.shape != other.shape:
+        return (), f"shape {one.shape}", f"shape {other.shape}"
+    where = tuple(int(i) for i in np.argwhere(one != other)[0])
+    return where, _number(one[where]), _number(other[where])
+
+
+def _number(value: Array) -> str:
+    return f"{value:.6g}".replace("-", "−")
+
+
+def agrees(
+    measure: Measure, entries: Entries, a_shape: Sequence[int], b_shape: Sequence[int], dtype: np.dtype[np.generic]
+) -> bool:
+    """Return whether the products reproduce the function on operands that were not used to find them."""
+    rng = np.random.default_rng(6)
+    a, b = draw(rng, a_shape, dtype), draw(rng, b_shape, dtype)
+    actual = measure(a, b)
+    keep = np.ones(actual.size, bool)
+    keep[entries.unread] = False
+    predicted = entries.value(a, b, actual.shape)
+    with np.errstate(all="ignore"):
+        if dtype.kind in "iu":
+            predicted = np.rint(predicted).astype(np.int64).astype(dtype)
+    return _same(actual.reshape(-1)[keep], predicted.reshape(-1)[keep], dtype)

@@ -1,0 +1,127 @@
+"""Calls of the functions that are explained, on one problem; everything that fails is a sentence."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from refconv.testing.checker.calls import Caller, Outcome, with_array, with_arrays
+from refconv.testing.explain.readout import Refused, draw
+from refconv.testing.explain.table import PARTS, Asked
+from refconv.testing.oracles.definition import Array
+
+GRADIENTS = PARTS[1:]
+UNSTEADY = "Two calls with the same arguments gave different results: it is random, or depends on earlier calls."
+
+
+class Session:
+    """The functions, the problem, and whole numbers for its arrays.
+
+    `shape` is that of the part's results, once known: of the arrays returned, with their axes in the order `order` or
+    reshaped to `fold` if these are set. `fastest` is the shortest call so far, in seconds.
+    """
+
+    def __init__(
+        self,
+        call: Caller,
+        forward: Callable[..., Any],
+        backward: Callable[..., Any] | None,
+        asked: Asked,
+        dtype: np.dtype[Any],
+        supports: Sequence[str],
+        deadline: float,
+    ) -> None:
+        self.call, self.asked, self.dtype, self.deadline = call, asked, dtype, deadline
+        self.forward = with_array(forward)
+        self.backward = with_arrays(forward if backward is None else backward)
+        problem = asked.problem
+        pairs = problem.pairs
+        padding: tuple[Any, ...] = pairs if "asymmetric_padding" in supports else tuple(b for b, _ in pairs)
+        self.integers = (problem.stride, padding, problem.dilation, asked.groups)
+        self.options = {"output_padding": problem.output_padding} if "output_padding" in supports else {}
+        rng = np.random.default_rng(3)
+        shapes = problem.x_shape, problem.weight_shape, problem.output_shape
+        self.x, self.weight, self.g = (draw(rng, shape, dtype) for shape in shapes)
+        self.other_x, self.other_weight = (draw(rng, shape, dtype) for shape in shapes[:2])
+        self.bias = np.zeros(problem.c_out, dtype) if problem.bias else None
+        self.fastest = float("inf")
+        self.start()
+
+    def start(self) -> None:
+        """Forget the shape of the part before."""
+        self.shape: tuple[int, ...] | None = None
+        self.order: tuple[int, ...] | None = None
+        self.fold: tuple[int, ...] | None = None
+
+    def y(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """Call forward with copies."""
+        copies = (x.copy(), weight.copy(), None if bias is None else bias.copy())
+        outcome = self._timed(self.forward, *copies, name="forward")
+        return self._result(outcome.value[1], "The output")
+
+    def gradient(self, part: str, g: Array, x: Array, weight: Array) -> Array:
+        """Call backward with copies and return one gradient."""
+        outcome = self._timed(self.backward, g.copy(), x.copy(), weight.copy(), name="backward")
+        values, arrays = outcome.value
+        if not arrays:
+            got = type(values).__name__
+            raise Refused(f"backward must return (grad_x, grad_weight, grad_bias); it returned {got}.")
+        return self._result(arrays[GRADIENTS.index(part)], part)
+
+    def _timed(self, function: Callable[..., Any], *args: Any, name: str) -> Outcome:
+        start = time.perf_counter()
+        outcome = self.call(function, *args, *self.integers, **self.options)
+        self.fastest = min(self.fastest, time.perf_counter() - start)
+        problem = self.asked.problem
+        where = f"x {problem.x_shape} and weight {problem.weight_shape}"
+        if outcome.too_long:
+            self.deadline = 0.0  # a thread that does not return takes no further call
+            raise Refused(f"{name} did not return in time for {where}.")
+        if outcome.error is not None:
+            raise Refused(f"{name} raised {outcome.error}, for {where}.")
+        return outcome
+
+    def _result(self, array: Any, name: str) -> Array:
+        if isinstance(array, str):
+            raise Refused(f"{name} is not an array of numbers but {array}.")
+        if self.order is not None and array.ndim == len(self.order):
+            array = array.transpose(self.order)
+        if self.fold is not None and array.size == math.prod(self.fold):
+            array = array.reshape(self.fold)
+        if self.shape is not None and array.shape != self.shape:
+            raise Refused(f"{name} has shape {array.shape} in one call and {self.shape} in another.", False)
+        if array.dtype.kind == "c":
+            return np.array(array, np.complex128)
+        whole = array.dtype.kind in "biu" and self.dtype.kind in "iu"
+        return np.array(array, np.int64 if whole else np.float64)
+
+    def measure(self, part: str) -> Callable[[Array, Array], Array]:
+        """Return a part as a function of its operands a and b."""
+        if part == "forward":
+            return lambda a, b: self.y(b, a, self.bias)
+        if part == "grad_x":
+            return lambda a, b: self.gradient(part, b, self.x, a)
+        if self.asked.problem.transposed:
+            return lambda a, b: self.gradient(part, b, a, self.weight)
+        return lambda a, b: self.gradient(part, a, b, self.weight)
+
+    def affordable(self, calls: int) -> None:
+        """Raise Refused if that number of calls would take longer than is left."""
+        if time.perf_counter() + calls * self.fastest > self.deadline:
+            seconds = f"{self.fastest:.2g} s"
+            raise Refused(f"It is too slow to be read out: one call takes {seconds}, and {calls} calls are needed.")
+
+    def steady(self, part: str) -> None:
+        """Raise Refused if a gradient changes from call to call, or with an operand on which it must not depend."""
+        first = self.gradient(part, self.g, self.x, self.weight)
+        if not np.array_equal(first, self.gradient(part, self.g, self.x, self.weight)):
+            raise Refused(UNSTEADY, False)
+        if part != "grad_weight" and not np.array_equal(first, self.gradient(part, self.g, self.other_x, self.weight)):
+            raise Refused(f"{part} changes with x, on which it must not depend.", False, (self.x, self.other_x))
+        if part != "grad_x" and not np.array_equal(first, self.gradient(part, self.g, self.x, self.other_weight)):
+            pair = (self.weight, self.other_weight)
+            raise Refused(f"{part} changes with the weight, on which it must not depend.", False, pair)

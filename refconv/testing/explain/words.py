@@ -1,0 +1,551 @@
+"""Sentences for fitted tables: short, and each a fact of the table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from refconv.testing.explain.fit import Axis, Channels, Factors, Layout, Line, Pattern, row_set
+from refconv.testing.explain.table import ROLES, Asked, Table, line_triples, roles
+from refconv.testing.oracles.definition import Array
+from refconv.testing.oracles.problems import Problem
+
+SYMBOLS = {
+    ("forward", False): ("y", "w", "x"), ("forward", True): ("x", "w", "y"),
+    ("grad_x", False): ("g", "w", "grad_x"), ("grad_x", True): ("grad_x", "w", "g"),
+    ("grad_weight", False): ("g", "grad_weight", "x"), ("grad_weight", True): ("x", "grad_weight", "g"),
+}  # fmt: skip
+"""Names of the arrays in the roles positions, weight and image."""
+
+
+class Names:
+    """What the arrays and channels of one part are called."""
+
+    def __init__(self, part: str, transposed: bool) -> None:
+        self.part, self.transposed = part, transposed
+        self.symbols = dict(zip(ROLES, SYMBOLS[part, transposed], strict=True))
+        self.letter = "l" if transposed else "o"
+        self.positions_channel, self.image_channel = "output channel", "input channel"
+        if transposed:
+            self.positions_channel, self.image_channel = self.image_channel, self.positions_channel
+        self.result = self.symbols[roles(part, transposed)[0]]
+
+    @property
+    def image(self) -> str:
+        """Name of the image's array."""
+        return self.symbols["image"]
+
+    def reads(self, index: str) -> str:
+        """Return the clause that says which image element is used, at the index given."""
+        o, positions, image = self.letter, self.symbols["positions"], self.image
+        if self.part == "grad_weight":
+            return f"grad_weight[t] multiplies {positions}[{o}] by {image}[{index}]"
+        if self.result == image:
+            return f"{positions}[{o}]·w[t] is added to {image}[{index}]"
+        return f"{'your output' if self.part == 'forward' else f'{positions}[{o}]'} reads {image}[{index}]"
+
+
+def listed(values: Sequence[object], most: int = 6) -> str:
+    """Return values with commas, cut after a few.
+
+    >>> listed([1, 2]), listed(range(9), 2)
+    ('1, 2', '0, 1, …')
+    """
+    shown = ", ".join(map(str, values[:most]))
+    return f"{shown}, …" if len(values) > most else shown
+
+
+def formula(line: Line, letter: str) -> str:
+    """Return stride·o + dilation·t + start.
+
+    >>> formula((2, -1, 3), "o"), formula((0, 1, 0), "o"), formula((0, 0, 0), "o")
+    ('2·o − t + 3', 't', '0')
+    """
+    text = ""
+    for number, name in zip(line, (letter, "t", ""), strict=True):
+        if number:
+            size = abs(number)
+            term = str(size) if not name else name if size == 1 else f"{size}·{name}"
+            sign = "−" if number < 0 else "+"
+            text += f" {sign} {term}" if text else f"{'−' * (number < 0)}{term}"
+    return text or "0"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: 1 product, 2 products."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+# --- Axes ------------------------------------------------------------------------------------------------------------
+
+
+def axes_sentences(axes: Sequence[Axis], asked: Asked, names: Names) -> Iterator[str]:
+    """Yield the computation of each axis where it is not right; a cause that all axes share comes first."""
+    pads = [before for before, _ in asked.problem.pairs]
+    clauses = [shift_clauses(axis, a, asked) for a, axis in enumerate(axes)]
+    moved = [c for c, axis, pad in zip(clauses, axes, pads, strict=True) if axis.before not in (None, pad)]
+    common = [key for key in moved[0] if all(key in others for others in moved)] if moved else []
+    for a, axis in enumerate(axes):
+        yield from _axis_sentences(axis, a, asked, names, common)
+
+
+def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, common: Sequence[str]) -> Iterator[str]:
+    """Yield what one axis computes instead of its line."""
+    if axis.right:
+        return
+    due = asked.lines[index]
+    if axis.line is None:
+        yield from _rows(axis, index, due, names)
+        return
+    if axis.taps is not None:
+        uses = [f"tap {t} as tap {work}" for t, work in enumerate(axis.taps) if t != work]
+        yield f"Along axis {index} taps are exchanged: {listed(uses)} should be used."
+        return
+    if axis.line != due:
+        shown, wanted, places = list(axis.line), list(due), []
+        for column, letter in enumerate((names.letter, "t")):
+            value = axis.fixed[column]
+            if value is not None:
+                shown[2] += shown[column] * value
+                wanted[2] += wanted[column] * value
+                shown[column] = wanted[column] = 0
+                if axis.sizes[column] > 1:
+                    places.append(f"{letter} = {value}")
+        only = f" (only {' and '.join(places)} {'are' if len(places) > 1 else 'is'} used)" if places else ""
+        text = formula((shown[0], shown[1], shown[2]), names.letter)
+        right = formula((wanted[0], wanted[1], wanted[2]), names.letter)
+        if text != right:
+            why = "" if axis.extra else listed(list(axis_reasons(axis, index, asked, common)))
+            outside = not any(wanted[:2]) and not 0 <= wanted[2] < axis.sizes[2]
+            yield (
+                f"Along axis {index} {names.reads(text)}{only}; asked was {names.image}[{right}]"
+                f"{', outside it' if outside else ''}{': ' if why else ''}{why}."
+            )
+    for side, border in zip(("before its first", "beyond its last"), axis.border, strict=True):
+        if border != "zeros":
+            yield f"Along axis {index}, {side} element, {names.image} {border}; asked was zero there."
+    if axis.missing:
+        yield f"Along axis {index}, {_missing(axis.missing, names)}."
+    if axis.extra:
+        first = "; ".join(_place(row, names) for row in axis.extra.values)  # type: ignore[arg-type]
+        yield (
+            f"Along axis {index}, {plural(axis.extra.count, 'product')} more "
+            f"{'is' if axis.extra.count == 1 else 'are'} used: {first}{'; …' * (axis.extra.count > 3)}."
+        )
+
+
+def _place(row: tuple[int, ...], names: Names) -> str:
+    return f"{names.letter} = {row[0]}, t = {row[1]} with {names.image}[{row[2]}]"
+
+
+def _rows(axis: Axis, index: int, due: Line, names: Names) -> Iterator[str]:
+    """Yield the first rows of an axis that no line fits, and the right ones."""
+    if not axis.reads:
+        yield f"Along axis {index} nothing is computed."
+        return
+    right = row_set(line_triples(due, *axis.sizes))
+    wrong, missing = sorted(axis.reads - right), sorted(right - axis.reads)
+    text = f"Along axis {index}, {len(wrong)} of {plural(len(axis.reads), 'product')} were not asked"
+    text += f": {'; '.join(_place(row, names) for row in wrong[:3])}{'; …' * (len(wrong) > 3)}"
+    if missing:
+        text += f". Missing: {'; '.join(_place(row, names) for row in missing[:3])}{'; …' * (len(missing) > 3)}"
+    yield f"{text}. Asked was {names.image}[{formula(due, names.letter)}]."
+
+
+def axis_reasons(axis: Axis, index: int, asked: Asked, common: Sequence[str]) -> Iterator[str]:
+    """Yield the differences between an axis' line and the right line, each as a clause."""
+    stride, dilation, start = asked.lines[index]
+    others = [(j, line) for j, line in enumerate(asked.lines) if j != index]
+    seen, step = axis.stride, axis.dilation
+    if seen is not None and step is not None and seen != stride and (seen, abs(step)) == (dilation, stride):
+        yield "stride and dilation are exchanged"
+        seen, step = stride, int(math.copysign(dilation, step))
+    if seen is not None and seen != stride:
+        if seen < 0:
+            yield "positions are in reverse order"
+        if abs(seen) != stride:
+            yield _number_reason("stride", abs(seen), stride, [(j, line[0]) for j, line in others])
+    if step is not None:
+        if step < 0:
+            yield "the kernel is flipped"
+        if step == 0:
+            yield "the dilation is 0, so that all taps meet in one element"
+        elif abs(step) != dilation:
+            if abs(step) == dilation - 1 and abs(step) > 1:
+                yield f"the dilation is {abs(step)}, one less than {dilation}"
+            else:
+                yield _number_reason("dilation", abs(step), dilation, [(j, line[1]) for j, line in others])
+    shift = 0 if axis.before is None else -start - axis.before
+    if shift:
+        clauses = shift_clauses(axis, index, asked)
+        same = [clauses[key] for key in common if key in clauses] or [
+            clause for key, clause in clauses.items() if key != "late"
+        ]
+        yield " or ".join(same[:2]) or f"it is shifted by {'+' if shift > 0 else '−'}{abs(shift)}"
+
+
+def shift_clauses(axis: Axis, index: int, asked: Asked) -> dict[str, str]:
+    """Return the possible causes of a shifted start, by a name for the same cause on other axes."""
+    stride = asked.problem.stride[index]
+    before, after = asked.problem.pairs[index]
+    used = axis.before
+    shift = 0 if used is None else before - used
+    found = {
+        "ignored": ("the padding before is ignored", used == 0),
+        "exchanged": ("the padding after is used before", used == after),
+        "all": ("all padding is put before", used == before + after),
+        "sign": ("the padding has the wrong sign", used == -before),
+    }
+    for j, pair in enumerate(asked.problem.pairs):
+        found.setdefault("axis", (f"this is the padding of axis {j}", False))
+        if j != index and used == pair[0]:
+            found["axis"] = (f"this is the padding of axis {j}", True)
+    found["late"] = ("the first window starts at the last element of a step", shift == stride - 1)
+    found["half"] = ("it starts half a stride late", 2 * shift == stride)
+    return {key: clause for key, (clause, true) in found.items() if true and shift}
+
+
+def _number_reason(name: str, seen: int, due: int, others: list[tuple[int, int]]) -> str:
+    if seen == 1:
+        return f"the {name} is ignored"
+    for j, value in others:
+        if value == seen:
+            return f"this is the {name} of axis {j}"
+    return f"the {name} is {seen}, not {due}"
+
+
+def _missing(pattern: Pattern, names: Names) -> str:
+    values = listed(list(pattern.values))
+    letter = names.letter
+    return {
+        "all": "nothing is computed",
+        "o": f"nothing is used at {letter} = {values}",
+        "t": f"tap t = {values} is never used",
+        "i": f"element {values} of {names.image} is never used",
+        "overlap": f"of the products that meet in one element of {names.image} only that of the {values} tap is kept"
+        f" ({'first' if values == 'last' else 'last'} window)",
+    }.get(pattern.name) or (
+        f"{plural(pattern.count, 'product')} {'is' if pattern.count == 1 else 'are'} missing: "
+        + "; ".join(_place(row, names) for row in pattern.values)  # type: ignore[arg-type]
+        + "; …" * (pattern.count > 3)
+    )
+
+
+def pairing_sentence(pairing: tuple[tuple[int, ...], tuple[int, ...]], names: Names) -> Iterator[str]:
+    """Yield which axes go together where they are exchanged."""
+    for what, order in zip((f"positions {names.letter}", "taps t"), pairing, strict=True):
+        if order != tuple(range(len(order))):
+            pairs = ", ".join(f"axis {a} of {names.image} with axis {b}" for a, b in enumerate(order) if a != b)
+            yield f"Axes are exchanged: {pairs} of the {what}."
+
+
+# --- Channels --------------------------------------------------------------------------------------------------------
+
+
+def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterator[str]:
+    """Yield which channels go together instead of the right ones."""
+    if channels.name == "right":
+        return
+    of, to, groups = names.positions_channel, names.image_channel, asked.groups
+    per = asked.shapes["positions"][1] // groups
+    known = {
+        "first inputs": f"Every group goes with the {to}s of group 0.",
+        "first positions": f"Every group goes with the {of}s of group 0.",
+        "groups reversed": f"Groups are reversed: the {of}s of group g go with the {to}s of group {groups - 1} − g.",
+        "next group": f"The {of}s of each group go with the {to}s of the next group.",
+        "previous group": f"The {of}s of each group go with the {to}s of the previous group.",
+        "image interleaved": f"The {to}s are interleaved: group g uses {to}s g, g + {groups}, …; asked were blocks.",
+        "positions interleaved": f"The {of}s are interleaved: group g has {of}s g, g + {groups}, …; asked were blocks.",
+        "both interleaved": f"Input and output channels are interleaved: group g uses channels g, g + {groups}, …",
+        "modulo": f"Each {of} k goes with the {to}s of group k mod {groups}; asked was group k // {per}.",
+        "first weights": "Every group uses the weight rows of group 0.",
+        "weights reversed": "Groups use each other's weight rows, in reverse order.",
+        "first group": "Only group 0 is computed.",
+        "last group": "Only the last group is computed.",
+        "columns reversed": f"The {to}s of each group are taken in reverse order.",
+        "first column": f"Only the first {to} of each group is used.",
+        "last column": f"Only the last {to} of each group is used.",
+        "every column": f"Each weight is used with all {to}s of its group.",
+        "rows reversed in groups": "The weight rows of each group are taken in reverse order.",
+        "first row of groups": f"All {of}s of a group use the first weight row of the group.",
+        "last rows": f"Only the last {of} of each group is used.",
+        "first rows": f"Only the first {of} of each group is used.",
+        "rows reversed": "The weight rows are taken in reverse order.",
+        "first row": "Weight row 0 is used for all.",
+    }
+    if channels.name is not None:
+        yield known[channels.name]
+        return
+    if channels.missing is not None and channels.missing.name in ("q", "row", "col", "m", "all"):
+        words = {"q": of, "row": "weight row", "col": "weight column", "m": to}
+        yield (
+            "No channel is used."
+            if channels.missing.name == "all"
+            else f"Nothing is used of {words[channels.missing.name]} {listed(list(channels.missing.values))}."
+        )
+        return
+    right = asked.channels({**asked.shapes})
+    for q in channels.wrong[:3]:
+        due = right[right[:, 0] == q]
+        seen = (
+            f"{to}s {listed(channels.reads[q])} and weight row {listed(channels.rows[q])}"
+            if q in channels.reads
+            else "nothing"
+        )
+        wanted = (
+            f"{to}s {listed(sorted(set(due[:, 3].tolist())))} and weight row {listed(sorted(set(due[:, 1].tolist())))}"
+        )
+        if seen == wanted:
+            yield f"{of.capitalize()} {q} goes with its {to}s and weight columns in another order."
+        else:
+            yield f"{of.capitalize()} {q} goes with {seen}; asked was {wanted}."
+    if len(channels.wrong) > 3:
+        yield f"{len(channels.wrong)} of {asked.shapes['positions'][1]} {of}s are wrong."
+
+
+def sample_sentences(samples: str | None, pairs: Sequence[Sequence[int]], names: Names) -> Iterator[str]:
+    """Yield how samples go together instead of each with itself."""
+    if samples == "right":
+        return
+    if samples is None:
+        shown = [f"sample {a} of {names.symbols['positions']} with sample {b} of {names.image}" for a, b in pairs]
+        yield f"Samples are mixed: {'; '.join(shown[:4])}{'; …' * (len(shown) > 4)}."
+    elif samples.startswith("only"):
+        yield f"Only sample {samples[5:]} of the batch is used."
+    elif samples == "reversed":
+        yield "Samples are in reverse order."
+    else:
+        yield f"Every sample of {names.symbols['positions']} goes with every sample of {names.image}."
+
+
+# --- Factors ---------------------------------------------------------------------------------------------------------
+
+
+def factor_names(value: complex, problem: Problem) -> str:
+    """Return the factor, with the ratio that it equals on this problem.
+
+    >>> factor_names(0.5, Problem(2, 1, 1, (3,), (1,), (1,), (1,), ((0, 0),), bias=False))
+    '1/2, which is 1/N (N = 2 samples)'
+    """
+    if isinstance(value, complex):
+        return f"{value:.4g}"
+    fraction = Fraction(value).limit_denominator(2000)
+    shown = str(fraction) if abs(float(fraction) - value) <= 1e-3 * abs(value) else f"{value:.4g}"
+    batch, columns = problem.batch or 1, problem.weight_shape[1]
+    length, taps = math.prod(problem.output_size), math.prod(problem.kernel)
+    per_group = "K/G" if problem.transposed else "C/G"
+    sizes = (
+        ("N", batch, "samples"),
+        ("L", length, "output positions"),
+        ("N·L", batch * length, "samples and output positions"),
+        ("T", taps, "taps"),
+        (per_group, columns, "channels"),
+        (f"T·{per_group}", columns * taps, "taps and channels"),
+        ("G", len(problem.lists), "groups"),
+    )
+    for name, size, counted in sizes:
+        ratios = {f"1/({name})" if len(name) > 1 else f"1/{name}": 1 / size}
+        if counted.startswith(("taps", "channels")):
+            ratios[name] = size
+        for ratio, number in ratios.items():
+            if size > 1 and abs(abs(value) / number - 1) < 1e-3:
+                shown = shown.replace("-", "−")
+                return f"{shown}, which is {'−' * (value < 0)}{ratio} ({name} = {size} {counted})"
+    return shown.replace("-", "−")
+
+
+FACTOR_PLACES = {"n": "sample", "o": "position", "row": "weight row", "col": "weight column", "t": "tap"}
+
+
+def factor_sentences(factors: Factors, names: Names, problem: Problem) -> Iterator[str]:
+    """Yield by what the products are multiplied, other than 1."""
+    if factors.by == "":
+        for value in factors.values.values():
+            if value == -1:
+                yield "Its sign is wrong: every product is multiplied by −1."
+            elif abs(value - 1) > 1e-3:
+                yield f"Every product is multiplied by {factor_names(value, problem)}."
+    elif factors.by == "overlap":
+        yield f"Products that meet in one element of {names.image} are averaged instead of added."
+    elif factors.by is None:
+        yield "Products are multiplied by different factors."
+    else:
+        name, _, axis = factors.by.partition(" of ")
+        odd = [(key, value) for key, value in factors.values.items() if abs(value - 1) > 1e-3]
+        shown = "; ".join(f"{value:.4g} at {key}".replace("-", "−") for key, value in odd[:4])
+        where = f" along {axis}" if axis else ""
+        place = {"q": names.positions_channel, "m": names.image_channel, "i": f"element of {names.image}"}.get(
+            name, FACTOR_PLACES.get(name, name)
+        )
+        more = "; …" * (len(odd) > 4)
+        yield f"Products are multiplied by a factor that depends on the {place}{where}: {shown}{more}."
+
+
+# --- Layouts and numbers ---------------------------------------------------------------------------------------------
+
+
+def axis_names(role: str, transposed: bool, d: int, per_group: bool = False) -> list[str]:
+    """Return the names of an array's axes.
+
+    >>> axis_names("image", False, 2), axis_names("weight", False, 1, True)
+    (['N', 'C', 'D1', 'D2'], ['G', 'K/G', 'C/G', 'k1'])
+    """
+    first, second = ("K", "C") if not transposed else ("C", "K")
+    if role == "weight":
+        head = ["G", f"{first}/G", f"{second}/G"] if per_group else [first, f"{second}/G"]
+        return head + [f"k{a + 1}" for a in range(d)]
+    return ["N", first if role == "positions" else second, *(f"D{a + 1}" for a in range(d))]
+
+
+def layout_orders(layout: Layout, names: Names, d: int) -> tuple[list[str], list[str]] | None:
+    """Return the order of axes in which the array was made, and that to which it was reshaped."""
+    if layout.order is None:
+        return None
+    right = axis_names(layout.role, names.transposed, d, layout.per_group)
+    order = [right[axis] for axis in layout.order]
+    is_result = names.symbols[layout.role] == names.result
+    return (order, right) if layout.merged == is_result else (right, order)
+
+
+def layout_sentence(
+    layout: Layout, names: Names, shape: Sequence[int], orders: tuple[list[str], list[str]] | None
+) -> str:
+    """Return which array has its elements in other places."""
+    array = names.symbols[layout.role]
+    if orders is not None:
+        before, after = (", ".join(axes) for axes in orders)
+        if layout.role == "weight" and not layout.per_group and orders[0][:2] == orders[1][:2]:
+            return f"The kernel's axes are exchanged: {array} is as if reshaped from ({before}) to ({after})."
+        return f"{array} is as if reshaped from ({before}) to ({after}), which moves no element: a transpose is needed."
+    wrong = np.flatnonzero((layout.element >= 0) & (layout.element != np.arange(len(layout.element))))
+    unused = np.count_nonzero(layout.element < 0)
+    shown = [
+        f"{array}[{_index(e, shape)}] is used as {array}[{_index(layout.element[e], shape)}] should be"
+        for e in wrong[:3]
+    ]
+    text = f"{len(wrong)} of {len(layout.element)} elements of {array} are in the wrong place: {'; '.join(shown)}"
+    return text + "; …" * (len(wrong) > 3) + (f". {unused} are not used." if unused else ".")
+
+
+def _index(flat: int, shape: Sequence[int]) -> str:
+    return ",".join(str(int(i)) for i in np.unravel_index(flat, shape))
+
+
+def number_sentences(table: Table, right: Table, names: Names, unread: Array) -> Iterator[str]:
+    """Yield how many elements of the result differ, and the products of the first; `unread` are not fully known."""
+    role = roles(names.part, names.transposed)[0]
+    shape = table.shapes[role]
+    elements = plural(math.prod(shape), "element")
+    odd = table.only(np.abs(table.factor - 1) > 1e-3)
+    differing = [part.flat[role] for part in (right.without(table), table.without(right), odd)]
+    wrong = np.setdiff1d(np.concatenate(differing), unread)
+    if len(wrong):
+        first = int(wrong[0])
+        yield (
+            f"{len(wrong)} of {elements} of {names.result} are wrong, first {names.result}[{_index(first, shape)}]: "
+            f"it adds {_terms(table, role, first, names)}; asked was {_terms(right, role, first, names)}."
+        )
+    if len(unread):
+        yield (
+            f"{len(unread)} of {elements} of {names.result} add several products for one element of "
+            f"{names.symbols[roles(names.part, names.transposed)[1]]}, which were not separated."
+        )
+
+
+def _terms(table: Table, role: str, element: int, names: Names) -> str:
+    mine = table.only(table.flat[role] == element)
+    others = [name for name in ("weight", "positions", "image") if name != role]
+    terms = []
+    for j in range(min(3, len(mine.factor))):
+        places = "·".join(f"{names.symbols[o]}[{_index(mine.flat[o][j], mine.shapes[o])}]" for o in others)
+        factor = mine.factor[j]
+        terms.append(places if abs(factor - 1) < 1e-3 else f"{factor:.4g}·{places}".replace("-", "−"))
+    return (" + ".join(terms) + " + …" * (len(mine.factor) > 3)) or "nothing"
+
+
+# --- Shapes ----------------------------------------------------------------------------------------------------------
+
+
+def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield rules for spatial sizes that people use by mistake, with the sizes that they give."""
+    d = problem.spatial_dims
+    size, kernel, stride, dilation, pads = (
+        problem.size, problem.kernel, problem.stride, problem.dilation, problem.pairs,
+    )  # fmt: skip
+    if part == "grad_weight":
+        yield "the span dilation·(k − 1) + 1", tuple(e * (k - 1) + 1 for e, k in zip(dilation, kernel, strict=True))
+        yield "the kernel's axes in reverse order", kernel[::-1]
+        return
+    if (part == "forward") == problem.transposed:  # the image's size
+        image = problem.output_size if problem.transposed else size
+        positions = problem.size if problem.transposed else problem.output_size
+        extra = problem.output_padding or (0,) * d
+
+        def full(s: Sequence[int] = stride, e: Sequence[int] = dilation, rest: Sequence[int] = extra) -> list[int]:
+            axes = zip(positions, s, e, kernel, rest, strict=True)
+            return [(n - 1) * sj + ej * (k - 1) + 1 + r for n, sj, ej, k, r in axes]
+
+        def cropped(whole: Sequence[int], sign: int = -1) -> tuple[int, ...]:
+            return tuple(n + sign * (b + a) for n, (b, a) in zip(whole, pads, strict=True))
+
+        yield "the image with its padding not cropped", tuple(n + b + a for n, (b, a) in zip(image, pads, strict=True))
+        yield "the image with its padding cropped a second time", cropped(image)
+        if problem.transposed:
+            yield "what padding added instead of cropped gives", cropped(full(), 1)
+            yield "what stride 1 gives", cropped(full(s=[1] * d))
+            yield "what dilation 1 gives", cropped(full(e=[1] * d))
+            yield "what output_padding 0 gives", cropped(full(rest=[0] * d))
+            axes = zip(positions, stride, full(), strict=True)
+            yield (
+                "n·stride where the kernel is smaller than that",
+                cropped([max(w, (n - 1) * s + s + r) for (n, s, w), r in zip(axes, extra, strict=True)]),
+            )
+            yield "n·stride", tuple(n * s for n, s in zip(positions, stride, strict=True))
+        else:
+            yield (
+                "what the windows reach, without the rows that the stride leaves over",
+                tuple(min(n, w - b) for n, w, (b, _) in zip(image, cropped(full(rest=[0] * d), 0), pads, strict=True)),
+            )
+            yield "what the windows reach", cropped(full(rest=[0] * d))
+        return
+
+    def outputs(
+        s: Sequence[int] = stride, e: Sequence[int] = dilation, p: Sequence[tuple[int, int]] = pads
+    ) -> list[tuple[int, int]]:
+        axes = zip(size, kernel, s, e, p, strict=True)
+        return [(n + b + a - ej * (k - 1) - 1, sj) for n, k, sj, ej, (b, a) in axes]
+
+    def floor(pairs: list[tuple[int, int]]) -> tuple[int, ...]:
+        return tuple(n // s + 1 for n, s in pairs)
+
+    if problem.transposed:
+        return
+    yield "what ceil in place of floor gives", tuple(-(-n // s) + 1 for n, s in outputs())
+    yield "one less than asked on each axis: + 1 is missing", tuple(n // s for n, s in outputs())
+    yield "what stride 1 gives", floor(outputs(s=[1] * d))
+    yield "what no padding gives", floor(outputs(p=[(0, 0)] * d))
+    yield "what the padding before alone gives", floor(outputs(p=[(b, 0) for b, _ in pads]))
+    yield "what dilation 1 gives", floor(outputs(e=[1] * d))
+    yield (
+        "what the span dilation·k gives",
+        tuple((n + 1 - e) // s + 1 for (n, s), e in zip(outputs(), dilation, strict=True)),
+    )
+    yield "the size of x", size
+    if d > 1:
+        yield "that of axis 0 on all axes", (problem.output_size[0],) * d
+        yield "that of the last axis on all axes", (problem.output_size[-1],) * d
+        yield "what the strides in reverse order give", floor(outputs(s=stride[::-1]))
+        yield "what the stride of axis 0 on all axes gives", floor(outputs(s=[stride[0]] * d))
+        yield "what the paddings in reverse order give", floor(outputs(p=pads[::-1]))
+        yield "what the padding of axis 0 on all axes gives", floor(outputs(p=[pads[0]] * d))
+        yield "what the dilations in reverse order give", floor(outputs(e=dilation[::-1]))
+        yield "what the dilation of axis 0 on all axes gives", floor(outputs(e=[dilation[0]] * d))
+        yield "the sizes in reverse order", problem.output_size[::-1]
+
+
+def sizes(shape: Sequence[int]) -> str:
+    """Return spatial sizes: one number, or a tuple."""
+    return str(shape[0]) if len(shape) == 1 else str(tuple(shape))

@@ -1,0 +1,836 @@
+"""What a convolution computes is read out and said rightly: right ones, catalogued mistakes, and new ones."""
+
+import itertools
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refconv.testing import explain_conv
+from refconv.testing.checker.calls import Caller
+from refconv.testing.checker.cases import make_case, systematic
+from refconv.testing.explain import explain, standard_problem
+from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
+from refconv.testing.oracles.problems import Problem
+from refconv.testing.oracles.trilinear import exact_results
+from tests.correct_convolutions import CORRECT
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
+import make_explanations
+
+sys.path.pop(0)
+
+SUPPORTS = ("bias", "stride", "padding", "dilation", "groups")
+STRIDE, DILATION, PADDING = (2, 5), (3, 2), (3, 2)
+T, L, N = 6, 15, 2  # taps, output positions and samples of the standard problem of two axes
+
+
+def forward_of(function, **options):
+    return explain_conv(function, **options).parts["forward"]
+
+
+def backward_of(part, change, **options):
+    """Explain one gradient of the right one after a change."""
+
+    class Changed(Conv):
+        pass
+
+    setattr(Changed, part, change)
+    wrong = Changed()
+    explanation = explain_conv(wrong.forward, wrong.backward, **options)
+    others = [p for name, p in explanation.parts.items() if name != part]
+    assert all(p.is_right for p in others), explanation.text
+    return explanation.parts[part]
+
+
+# --- Right ones ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("more", [(), ("asymmetric_padding", "output_padding"), ("equal_axes", "stride_or_dilation")])
+def test_right_convolutions_are_right(d, transposed, more):
+    right = (ConvTranspose if transposed else Conv)()
+    words = tuple(w for w in more if transposed or w != "output_padding")
+    problem = standard_problem(d, (*SUPPORTS, *words), transposed)
+    explanation = explain_conv(
+        right.forward, right.backward, spatial_dims=d, transposed=transposed, supports=(*SUPPORTS, *words)
+    )
+    assert explanation.is_linear
+    assert explanation.is_convolution, explanation.text
+    for part in explanation.parts.values():
+        assert part.is_right, part.text
+        assert (part.factor, part.samples, part.missing, part.extra) == (1, "right", 0, 0)
+    for name in ("forward", "grad_x", "grad_weight"):
+        part = explanation.parts[name]
+        assert part.stride == problem.stride
+        assert part.dilation == tuple(
+            dil if k > 1 else None for dil, k in zip(problem.dilation, problem.kernel, strict=True)
+        )
+        assert part.padding == tuple(before for before, _ in problem.pairs)
+        assert not any(part.flipped)
+
+
+@pytest.mark.parametrize("name", CORRECT)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "complex64", "int32"])
+def test_other_right_convolutions_in_their_dtypes(name, dtype):
+    pair = CORRECT[name]
+    if dtype not in pair.dtypes:
+        dtype = pair.dtypes[-1]
+    explanation = explain_conv(pair.forward, pair.backward, dtype=dtype)
+    assert all(part.is_right for part in explanation.parts.values()), explanation.text
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "int8", "uint8", "int16", "uint32", "int64"])
+def test_whole_numbers_in_every_dtype(dtype):
+    right, wrong = Conv(), ignores_stride
+    explanation = explain_conv(right.forward, right.backward, dtype=dtype)
+    assert all(part.is_right for part in explanation.parts.values()), explanation.text
+    assert forward_of(wrong, dtype=dtype).stride == (1, 1)
+
+
+@pytest.mark.parametrize("supports", [(), ("stride",), ("padding", "dilation"), ("bias", "groups", "depthwise_only")])
+def test_unclaimed_features_are_not_used(supports):
+    seen = []
+
+    def forward(x, weight, bias, stride, padding, dilation, groups):
+        seen.append((bias is None, set(stride), set(padding), set(dilation), groups))
+        return Conv().forward(x, weight, bias, stride, padding, dilation, groups)
+
+    assert forward_of(forward, supports=supports).is_right
+    no_bias, stride, padding, dilation, groups = seen[0]
+    assert no_bias == ("bias" not in supports)
+    assert (stride != {1}) == ("stride" in supports)
+    assert (padding != {0}) == ("padding" in supports)
+    assert (dilation != {1}) == ("dilation" in supports)
+    assert groups == (3 if "depthwise_only" in supports else 2 if "groups" in supports else 1)
+
+
+def test_standard_problems_tell_mistakes_apart_by_size():
+    from refconv.testing.explain.words import size_rules
+
+    for transposed, part in ((False, "forward"), (True, "forward"), (False, "grad_x")):
+        problem = standard_problem(2, SUPPORTS, transposed)
+        sizes = [tuple(size) for _, size in size_rules(problem, part)][:7]
+        assert len(set(sizes)) == len(sizes)
+
+
+# --- New mistakes in the forward pass --------------------------------------------------------------------------------
+
+
+def built(
+    *,
+    read=lambda a, o, t, n, asked: asked(o, t),
+    channel=lambda k, c, cols, rows, groups: k // rows * cols + c,
+    row=lambda k, rows: k,
+    factor=lambda o, t, k: 1,
+    border=lambda i, n: None,
+    outputs=None,
+):
+    """A convolution made of exchangeable pieces: which element and channel are read, with which weight row."""
+
+    def forward(x, weight, bias, stride, padding, dilation, groups):
+        sizes = [
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, k, s, p, d in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+        ]
+        sizes = sizes if outputs is None else outputs(sizes)
+        y = np.zeros((len(x), len(weight), *sizes), x.dtype)
+        rows, cols = len(weight) // groups, weight.shape[1]
+        for o in np.ndindex(*sizes):
+            for t in np.ndindex(*weight.shape[2:]):
+                place = []
+                for a, n in enumerate(x.shape[2:]):
+
+                    def asked(oa, ta, a=a):
+                        return stride[a] * oa + dilation[a] * ta - padding[a]
+
+                    i = read(a, o[a], t[a], n, asked)
+                    place.append(i if i is None or 0 <= i < n else border(i, n))
+                if None in place:
+                    continue
+                for k, c in itertools.product(range(len(weight)), range(cols)):
+                    source = channel(k, c, cols, rows, groups)
+                    if source is not None:
+                        value = x[(slice(None), source, *place)] * weight[(row(k, rows), c, *t)]
+                        y[(slice(None), k, *o)] += (value * factor(o, t, k)).astype(x.dtype)
+        return y if bias is None else y + bias.reshape(-1, *[1] * len(sizes))
+
+    return forward
+
+
+ignores_stride = built(read=lambda a, o, t, n, asked: asked(0, t) + o)
+
+CHANGED = {
+    "stride one more along axis 0": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) + o * (a == 0)},
+        {"stride": (3, 5), "dilation": DILATION, "padding": PADDING, "is_convolution": True},
+        "the stride is 3, not 2",
+    ),
+    "dilation doubled": (
+        {"read": lambda a, o, t, n, asked: 2 * asked(o, t) - asked(o, 0)},
+        {"dilation": (6, 4), "stride": STRIDE},
+        "the dilation is 6, not 3",
+    ),
+    "half a stride late along axis 0": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) + (a == 0)},
+        {"padding": (2, 2), "is_convolution": True},
+        None,
+    ),
+    "one element early": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) - 1},
+        {"padding": (4, 3), "stride": STRIDE},
+        "it is shifted by −1",
+    ),
+    "outputs in reverse order along axis 1": (
+        {"read": lambda a, o, t, n, asked: asked(2 - o, t) if a else asked(o, t)},
+        {"stride": (2, -5), "padding": PADDING},
+        "positions are in reverse order",
+    ),
+    "kernel flipped along axis 0": (
+        {"read": lambda a, o, t, n, asked: asked(o, 2 - t) if a == 0 else asked(o, t)},
+        {"flipped": (True, False), "dilation": DILATION, "padding": PADDING, "is_convolution": True},
+        "the kernel is flipped",
+    ),
+    "flipped and stride ignored along axis 1": (
+        {"read": lambda a, o, t, n, asked: asked(0, 1 - t) + o if a else asked(o, t)},
+        {"flipped": (False, True), "stride": (2, 1), "padding": PADDING},
+        "the stride is ignored, the kernel is flipped",
+    ),
+    "all taps read one element along axis 1": (
+        {"read": lambda a, o, t, n, asked: asked(o, 0) if a else asked(o, t)},
+        {"dilation": (3, 0)},
+        "the dilation is 0",
+    ),
+    "every output reads the first window": (
+        {"read": lambda a, o, t, n, asked: asked(0, t)},
+        {"stride": (0, 0)},
+        "the stride is 0",
+    ),
+    "strides exchanged": (
+        {"read": lambda a, o, t, n, asked: asked(0, t) + o * STRIDE[1 - a]},
+        {"stride": (5, 2)},
+        "this is the stride of axis 1",
+    ),
+    "circular padding": (
+        {"border": lambda i, n: i % n},
+        {"border": (("wraps around to the other end",) * 2, ("wraps around to the other end", "zeros"))},
+        "wraps around to the other end",
+    ),
+    "reflected padding": (
+        {"border": lambda i, n: n - 1 - abs(n - 1 - abs(i))},
+        {"border": (("reflects, without the edge element",) * 2, ("reflects, without the edge element", "zeros"))},
+        "reflects, without the edge element",
+    ),
+    "symmetric padding": (
+        {"border": lambda i, n: -1 - i if i < 0 else 2 * n - 1 - i},
+        {"border": (("reflects, edge element included",) * 2, ("reflects, edge element included", "zeros"))},
+        "edge element included",
+    ),
+    "negative indices wrap around, others do not": (
+        {"border": lambda i, n: i % n if i < 0 else None},
+        {"border": (("wraps around to the other end", "zeros"),) * 2},
+        "before its first element, x wraps around",
+    ),
+    "last tap missing along axis 0": (
+        {"read": lambda a, o, t, n, asked: None if a == 0 and t == 2 else asked(o, t)},
+        {"stride": STRIDE, "padding": PADDING},
+        "Along axis 0, tap t = 2 is never used.",
+    ),
+    "last row of outputs not computed": (
+        {"read": lambda a, o, t, n, asked: None if a == 0 and o == 4 else asked(o, t)},
+        {"stride": STRIDE, "extra": 0},
+        "Along axis 0, nothing is used at o = 4.",
+    ),
+    "last column of x never read": (
+        {"read": lambda a, o, t, n, asked: None if a and asked(o, t) == n - 1 else asked(o, t)},
+        {"dilation": DILATION, "extra": 0},
+        "Along axis 1, element 10 of x is never used.",
+    ),
+    "one tap missing": (
+        {"factor": lambda o, t, k: t != (1, 1)},
+        {"extra": 0},
+        "missing, those with t along axis 0 = 1 and t along axis 1 = 1",
+    ),
+    "middle tap doubled along axis 0": (
+        {"factor": lambda o, t, k: 1 + (t[0] == 1)},
+        {"factor": None, "missing": 0, "extra": 0},
+        "depends on the tap along axis 0: 2 at 1",
+    ),
+    "first row of outputs counted twice": (
+        {"factor": lambda o, t, k: 1 + (o[0] == 0)},
+        {"factor": None},
+        "depends on the position along axis 0: 2 at 0",
+    ),
+    "output channel 1 negative": (
+        {"factor": lambda o, t, k: -1 if k == 1 else 1},
+        {"factor": None, "missing": 0},
+        "depends on the output channel: −1 at 1",
+    ),
+    "divided by the number of taps": (
+        {"factor": lambda o, t, k: 1 / T},
+        {"factor": pytest.approx(1 / T), "stride": STRIDE, "is_convolution": True},
+        "1/6, which is 1/T",
+    ),
+    "divided by taps and channels": (
+        {"factor": lambda o, t, k: 1 / 18},
+        {"factor": pytest.approx(1 / 18)},
+        "1/(T·C/G)",
+    ),
+    "negative": ({"factor": lambda o, t, k: -1}, {"factor": -1, "is_convolution": True}, "Its sign is wrong"),
+    "twice": ({"factor": lambda o, t, k: 2}, {"factor": 2}, "multiplied by 2"),
+    "first input channel of each group only": (
+        {"channel": lambda k, c, cols, rows, groups: k // rows * cols if c == 0 else None},
+        {"channel_order": "first column", "channels": {0: [0], 1: [0], 2: [3], 3: [3]}},
+        "Only the first input channel of each group",
+    ),
+    "next group": (
+        {"channel": lambda k, c, cols, rows, groups: (k // rows + 1) % groups * cols + c},
+        {"channel_order": "groups reversed", "channels": {0: [3, 4, 5], 1: [3, 4, 5], 2: [0, 1, 2], 3: [0, 1, 2]}},
+        None,
+    ),
+    "input channels of a group reversed": (
+        {"channel": lambda k, c, cols, rows, groups: k // rows * cols + cols - 1 - c},
+        {"channel_order": "columns reversed", "stride": STRIDE, "is_convolution": True},
+        "in reverse order",
+    ),
+    "weight rows reversed": ({"row": lambda k, rows: 3 - k}, {"channel_order": "rows reversed"}, "weight rows"),
+    "first weight row for all": ({"row": lambda k, rows: 0}, {"channel_order": "first row"}, "Weight row 0 is used"),
+    "one output channel with another's weights": (
+        {"row": lambda k, rows: 2 if k == 3 else k},
+        {"channel_order": None, "channels": {0: [0, 1, 2], 1: [0, 1, 2], 2: [3, 4, 5], 3: [3, 4, 5]}},
+        "Output channel 3 goes with input channels 3, 4, 5 and weight row 2; asked was",
+    ),
+    "input channels rotated by one": (
+        {"channel": lambda k, c, cols, rows, groups: (k // rows * cols + c + 1) % 6},
+        {"channel_order": None, "channels": {0: [1, 2, 3], 1: [1, 2, 3], 2: [0, 4, 5], 3: [0, 4, 5]}},
+        "Output channel 0 goes with input channels 1, 2, 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_new_mistakes(name):
+    changes, facts, said = CHANGED[name]
+    part = forward_of(built(**changes), time_limit=60.0)
+    assert not part.is_right
+    assert part.is_linear
+    for field, value in facts.items():
+        assert getattr(part, field) == value, (field, part)
+    assert said is None or said in part.text, part.text
+
+
+def right_y(x, weight, bias, *integers):
+    return Conv().forward(x, weight, bias, *integers)
+
+
+def wrapper(change):
+    """The right output after a change by ``change(y, call)``, or of changed arguments."""
+
+    def forward(x, weight, bias, stride, padding, dilation, groups):
+        return change(x, weight, bias, (stride, padding, dilation, groups))
+
+    return forward
+
+
+def flat_rows(x, weight, bias, integers):
+    """Reads with a flat index, so that windows run into the next row; the padding of the last axis is missing."""
+    stride, padding, dilation, groups = integers
+    y = right_y(x, weight, bias, *integers)
+    rows = x.shape[2] + 2 * padding[0] + 4
+    padded = np.zeros((*x.shape[:2], rows, x.shape[3]), x.dtype)
+    padded[:, :, padding[0] : padding[0] + x.shape[2]] = x
+    flat, out = padded.reshape(*x.shape[:2], -1), np.zeros_like(y)
+    each, cols = len(weight) // groups, weight.shape[1]
+    for o in np.ndindex(*y.shape[2:]):
+        for t in np.ndindex(*weight.shape[2:]):
+            at = (o[0] * stride[0] + t[0] * dilation[0]) * x.shape[3] + o[1] * stride[1] + t[1] * dilation[1]
+            for k in range(len(weight)):
+                first = k // each * cols
+                out[(slice(None), k, *o)] += flat[:, first : first + cols, at] @ weight[(k, slice(None), *t)]
+    return out + bias.reshape(-1, 1, 1)
+
+
+WRAPPED = {
+    "samples reversed": (
+        lambda x, w, b, i: right_y(x, w, b, *i)[::-1].copy(),
+        {"samples": "reversed"},
+        "Samples are in reverse order",
+    ),
+    "first sample for all": (
+        lambda x, w, b, i: np.repeat(right_y(x[:1], w, b, *i), len(x), axis=0),
+        {"samples": None},
+        "Samples are mixed: sample 0 of y with sample 0 of x; sample 1 of y with sample 0 of x.",
+    ),
+    "summed over the batch": (
+        lambda x, w, b, i: right_y(np.repeat(x.sum(0, keepdims=True), len(x), axis=0), w, b, *i),
+        {"samples": "all"},
+        "Every sample of y goes with every sample of x",
+    ),
+    "last sample not computed": (
+        lambda x, w, b, i: np.concatenate([right_y(x[:-1], w, b, *i), 0 * right_y(x[-1:], w, b, *i)]),
+        {"samples": "only 0"},
+        "The bias is added at 60 of 120 outputs only: sample 0.",
+    ),
+    "x read as (N, H, W, C)": (
+        lambda x, w, b, i: right_y(x.reshape(2, 9, 11, 6).transpose(0, 3, 1, 2), w, b, *i),
+        {"layout": {"array": "x", "from": ["N", "C", "D1", "D2"], "to": ["N", "D1", "D2", "C"]}},
+        "x is as if reshaped from (N, C, D1, D2) to (N, D1, D2, C)",
+    ),
+    "x read as (N, C, W, H)": (
+        lambda x, w, b, i: right_y(x.reshape(2, 6, 11, 9).swapaxes(2, 3), w, b, *i),
+        {"layout": {"array": "x", "from": ["N", "C", "D1", "D2"], "to": ["N", "C", "D2", "D1"]}},
+        "(N, C, D2, D1)",
+    ),
+    "weight flattened in Fortran order": (
+        lambda x, w, b, i: right_y(x, w.reshape(4, -1).reshape(w.shape, order="F"), b, *i),
+        {"layout": {"array": "w", "from": ["K", "C/G", "k1", "k2"], "to": ["K", "k2", "k1", "C/G"]}},
+        "w is as if reshaped",
+    ),
+    "taps rotated": (
+        lambda x, w, b, i: right_y(x, np.roll(w, 1, 2), b, *i),
+        {"samples": "right", "channel_order": "right"},
+        "Along axis 0 taps are exchanged: tap 0 as tap 1, tap 1 as tap 2, tap 2 as tap 0 should be used.",
+    ),
+    "output flat": (
+        lambda x, w, b, i: right_y(x, w, b, *i).reshape(2, 4, 15),
+        {"missing": 0, "extra": 0},
+        "The output has shape (2, 4, 15); asked was (2, 4, 5, 3).",
+    ),
+    "output (N, W, H, K)": (
+        lambda x, w, b, i: right_y(x, w, b, *i).transpose(0, 3, 2, 1),
+        {"missing": 0},
+        "its axes are in the order (N, D2, D1, K)",
+    ),
+    "one row of outputs more": (
+        lambda x, w, b, i: np.pad(right_y(x, w, b, *i), [(0, 0), (0, 0), (0, 1), (0, 0)]),
+        {"missing": 0},
+        "Elements beyond those asked are zero.",
+    ),
+    "rows run into one another": (flat_rows, None, "beyond one row comes the next"),
+    "bias of the next channel": (
+        lambda x, w, b, i: right_y(x, w, np.roll(b, -1), *i),
+        {"bias": {"factor": 1, "channels": {"0": [1], "1": [2], "2": [3], "3": [0]}, "is_right": False}},
+        "channel 0 gets bias 1",
+    ),
+    "bias subtracted": (lambda x, w, b, i: right_y(x, w, -b, *i), None, "The bias is subtracted."),
+    "bias twice": (lambda x, w, b, i: right_y(x, w, 2 * b, *i), None, "The bias is multiplied by 2"),
+    "bias at the first row only": (
+        lambda x, w, b, i: right_y(x, w, None, *i) + b.reshape(4, 1, 1) * (np.arange(5) == 0).reshape(5, 1),
+        {"is_convolution": True},
+        "position 0 along axis 0",
+    ),
+    "pads with 2": (
+        lambda x, w, b, i: right_y(
+            np.pad(x, [(0, 0), (0, 0), (3, 3), (2, 2)], constant_values=2), w, b, i[0], (0, 0), *i[2:]
+        ),
+        {"is_convolution": False},
+        "it pads with 2",
+    ),
+    "adds a constant times the weight": (
+        lambda x, w, b, i: right_y(x + 1, w, b, *i),
+        {"is_convolution": False},
+        "With x all zero",
+    ),
+    "reads two neighbours": (
+        lambda x, w, b, i: right_y(x + np.pad(x, [(0, 0)] * 3 + [(1, 0)])[..., :-1], w, b, *i),
+        {"is_convolution": False},
+        "products more are used",
+    ),
+    "conjugates x": (lambda x, w, b, i: right_y(x.conj(), w, b, *i), {"dtype": "complex128"}, "It conjugates x."),
+    "real part only": (
+        lambda x, w, b, i: right_y(x.real.astype(x.dtype), w, b, *i),
+        {"dtype": "complex128"},
+        "Multiplying x by i does not",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_new_mistakes_around_a_right_convolution(name):
+    change, facts, said = WRAPPED[name]
+    facts = dict(facts or {})
+    part = forward_of(wrapper(change), dtype=facts.pop("dtype", "float64"), time_limit=60.0)
+    assert not part.is_right
+    assert part.is_linear
+    for field, value in facts.items():
+        assert getattr(part, field) == value, (field, part)
+    assert said in part.text, part.text
+
+
+# --- New mistakes in the gradients -----------------------------------------------------------------------------------
+
+
+def averaged_overlaps(self, g, weight, shape, p):
+    ones = Conv.grad_x(Conv(), np.ones_like(g), np.ones_like(weight), shape, p)
+    return Conv.grad_x(self, g, weight, shape, p) / np.maximum(ones, 1) * (len(weight) // p.groups)
+
+
+GRADIENTS = {
+    "overlaps averaged": (
+        "grad_x",
+        averaged_overlaps,
+        {"missing": 0, "extra": 0, "factor": None},
+        "Products that meet in one element of grad_x are averaged instead of added.",
+    ),
+    "grad_x starts one element late": (
+        "grad_x",
+        lambda self, g, w, shape, p: np.roll(Conv.grad_x(Conv(), g, w, (*shape[:3], shape[3] + 1), p), 1, 3)[..., :-1],
+        {"padding": (3, 1)},
+        "g[o]·w[t] is added to grad_x[5·o + 2·t − 1]; asked was grad_x[5·o + 2·t − 2]",
+    ),
+    "grad_x divided by the batch": (
+        "grad_x",
+        lambda self, g, w, shape, p: Conv.grad_x(Conv(), g, w, shape, p) / len(g),
+        {"factor": 0.5},
+        "which is 1/N (N = 2 samples)",
+    ),
+    "grad_x of the first sample only": (
+        "grad_x",
+        lambda self, g, w, shape, p: Conv.grad_x(Conv(), g * (np.arange(2) == 0).reshape(2, 1, 1, 1), w, shape, p),
+        {"samples": "only 0"},
+        "Only sample 0 of the batch is used.",
+    ),
+    "grad_x with channels last": (
+        "grad_x",
+        lambda self, g, w, shape, p: np.moveaxis(Conv.grad_x(Conv(), g, w, shape, p), 1, -1),
+        {"missing": 0},
+        "its axes are in the order (N, D1, D2, C)",
+    ),
+    "grad_weight averaged over everything": (
+        "grad_weight",
+        lambda self, g, x, shape, p: Conv.grad_weight(Conv(), g, x, shape, p) / (N * L),
+        {"factor": pytest.approx(1 / 30)},
+        "1/30, which is 1/(N·L) (N·L = 30 samples and output positions)",
+    ),
+    "grad_weight with kernel axes exchanged": (
+        "grad_weight",
+        lambda self, g, x, shape, p: Conv.grad_weight(Conv(), g, x, shape, p).swapaxes(2, 3).reshape(shape),
+        {"layout": {"array": "grad_weight", "from": ["K", "C/G", "k2", "k1"], "to": ["K", "C/G", "k1", "k2"]}},
+        "The kernel's axes are exchanged",
+    ),
+    "grad_weight mixes samples": (
+        "grad_weight",
+        lambda self, g, x, shape, p: Conv.grad_weight(Conv(), g, x[::-1], shape, p),
+        {"samples": "reversed"},
+        "Samples are in reverse order",
+    ),
+    "grad_weight sums g over the batch first": (
+        "grad_weight",
+        lambda self, g, x, shape, p: Conv.grad_weight(
+            Conv(), np.repeat(g.sum(0, keepdims=True), len(g), axis=0), x, shape, p
+        ),
+        {"samples": "all"},
+        "Every sample of g goes with every sample of x.",
+    ),
+    "grad_weight forgets the last row of g": (
+        "grad_weight",
+        lambda self, g, x, shape, p: Conv.grad_weight(
+            Conv(), g * (np.arange(g.shape[2]) < g.shape[2] - 1).reshape(-1, 1), x, shape, p
+        ),
+        {"extra": 0},
+        "Along axis 0, nothing is used at o = 4.",
+    ),
+    "grad_bias of the last position": (
+        "grad_bias",
+        lambda self, g: g[:, :, -1, -1].sum(0),
+        {"factor": 1, "samples": "right"},
+        "It reads 8 of 120 elements of g: position 4 along axis 0, position 2 along axis 1.",
+    ),
+    "grad_bias negative": ("grad_bias", lambda self, g: -g.sum((0, 2, 3)), {"factor": -1}, "Its sign is wrong"),
+    "grad_bias summed over everything": (
+        "grad_bias",
+        lambda self, g: np.repeat(g.sum(), 4),
+        {"channels": {k: [0, 1, 2, 3] for k in range(4)}},
+        "Channels are mixed: element 0 adds channels 0, 1, 2, 3",
+    ),
+    "grad_bias along axis 1": (
+        "grad_bias",
+        lambda self, g: g.sum((0, 1, 2)),
+        {"shape": (3,)},
+        "It keeps axis 1 and sums the channels",
+    ),
+    "grad_bias of ones": ("grad_bias", lambda self, g: np.full(4, 30.0), {"is_linear": False}, "not zero where g is"),
+    "grad_bias of squares": (
+        "grad_bias",
+        lambda self, g: (g * g).sum((0, 2, 3)),
+        {"is_linear": False},
+        "not linear in g",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_new_mistakes_in_the_gradients(name):
+    part, change, facts, said = GRADIENTS[name]
+    found = backward_of(part, change)
+    assert not found.is_right
+    for field, value in facts.items():
+        assert getattr(found, field) == value, (field, found)
+    assert said in found.text, found.text
+
+
+def test_gradients_must_not_depend_on_the_third_operand():
+    class Masked(Conv):
+        def grads(self, g, x, weight, p):
+            return (
+                self.grad_x(g, weight, x.shape, p) * (x > 0),
+                self.grad_weight(g, x, weight.shape, p),
+                self.grad_bias(g),
+            )
+
+    wrong = Masked()
+    part = explain_conv(wrong.forward, wrong.backward).parts["grad_x"]
+    assert part.text == "grad_x changes with x, on which it must not depend."
+    assert part.is_linear is False
+
+
+# --- Functions that are not linear, or no functions at all -----------------------------------------------------------
+
+COUNT = itertools.count(1)
+RANDOM = np.random.default_rng(0)
+NONLINEAR = {
+    "relu": (
+        lambda x, w, b, i: right_y(np.maximum(x, 0), w, b, *i),
+        "It is not linear in x: where x is zero except x[",
+    ),
+    "square": (lambda x, w, b, i: right_y(x * x, w, b, *i), "= 1 and −3 for −1; linear would be 3."),
+    "relu after": (lambda x, w, b, i: np.maximum(right_y(x, w, b, *i), 0), "It is not linear in x"),
+    "weight normalised": (lambda x, w, b, i: right_y(x, w / max(1, np.abs(w).max()), b, *i), "It is not linear in w"),
+    "random": (
+        lambda x, w, b, i: right_y(x, w, b, *i) + RANDOM.standard_normal(),
+        "It is random, or depends on earlier calls.",
+    ),
+    "counts its calls": (
+        lambda x, w, b, i: right_y(x, w, b, *i) * next(COUNT),
+        "It is random, or depends on earlier calls.",
+    ),
+    "ignores x": (lambda x, w, b, i: right_y(np.ones_like(x), w, b, *i), "does not read x"),
+    "adds x": (lambda x, w, b, i: right_y(x, w, b, *i) + x.sum(), "With w all zero, the output is"),
+    "bias times x": (lambda x, w, b, i: right_y(x, w, b * x.sum(), *i), "What the bias adds depends on x."),
+    "bias squared": (lambda x, w, b, i: right_y(x, w, b * b, *i), "The output is not linear in the bias."),
+}
+
+
+@pytest.mark.parametrize("name", NONLINEAR)
+def test_nonlinear_functions_are_called_so(name):
+    change, said = NONLINEAR[name]
+    part = forward_of(wrapper(change))
+    assert said in part.text
+    assert not part.is_right
+    if "linear" in said and "bias" not in said:
+        assert part.is_linear is False
+        first, second = part.inputs
+        assert first.shape == second.shape
+        assert not part.is_convolution
+
+
+def test_one_number_shows_a_nonlinearity_where_one_is_enough():
+    first, second = forward_of(wrapper(NONLINEAR["square"][0])).inputs
+    assert np.count_nonzero(first) == 1
+    assert np.array_equal(second, -first)
+
+
+def test_exceptions_wrong_types_and_endless_functions_are_findings():
+    def raises(x, weight, bias, stride, padding, dilation, groups):
+        raise RuntimeError("no kernel today")
+
+    assert "forward raised RuntimeError: no kernel today, for x (2, 6, 9, 11)" in forward_of(raises).text
+    nothing = explain_conv(lambda *args: None, lambda *args: None)
+    assert nothing.parts["forward"].text == "The output is not an array of numbers but NoneType."
+    assert "backward must return (grad_x, grad_weight, grad_bias); it returned NoneType" in nothing.parts["grad_x"].text
+    assert not nothing.is_linear
+    three = explain_conv(Conv().forward, lambda *args: (None, None, None))
+    assert three.parts["grad_bias"].text == "grad_bias is not an array of numbers but NoneType."
+    start = time.perf_counter()
+    slow = explain_conv(lambda *args: time.sleep(30), lambda *args: None, time_limit=0.2)
+    assert "did not return in time" in slow.parts["forward"].text
+    assert slow.parts["grad_x"].text == "There was no time left to read it out."
+    assert time.perf_counter() - start < 5
+
+    def sleepy(*args):
+        time.sleep(0.02)
+        return Conv().forward(*args)
+
+    assert "too slow to be read out: one call takes 0.02" in forward_of(sleepy, time_limit=0.5).text
+    assert "(2, 4, 0, 3)" in forward_of(lambda *args: np.zeros((2, 4, 0, 3))).text
+    assert "has shape (7,)" in forward_of(lambda *args: np.zeros(7)).text
+    assert "adds no product" in forward_of(lambda *args: np.zeros((2, 4, 5, 3))).text
+    shapes = itertools.count(2)
+    growing = forward_of(lambda *args: np.zeros((2, 4, 5, next(shapes))))
+    assert "in one call and" in growing.text
+
+
+def test_arguments():
+    with pytest.raises(TypeError, match="transposed"):
+        explain_conv(Conv().forward, transposed=1)
+    with pytest.raises(ValueError, match="spatial_dims"):
+        explain_conv(Conv().forward, spatial_dims=0)
+
+
+# --- One problem -----------------------------------------------------------------------------------------------------
+
+
+def explained_on(problem, forward, backward=None, **options):
+    with Caller(5.0) as call:
+        return explain(call, forward, backward, problem, "float64", SUPPORTS, **options)
+
+
+def small(size, kernel, stride, padding, **more):
+    d = len(size)
+    numbers = {"batch": 1, "c_in": 1, "c_out": 1, "dilation": (1,) * d, "bias": False} | more
+    return Problem(size=size, kernel=kernel, stride=stride, padding=((padding,) * 2,) * d, **numbers)
+
+
+def test_a_problem_with_one_position_determines_no_stride():
+    problem = small((3,), (2,), (2,), 0)
+    assert problem.output_size == (1,)
+    right = explained_on(problem, Conv().forward, Conv().backward)
+    assert all(part.is_right for part in right.parts.values()), right.text
+    assert right.parts["forward"].stride == (None,)
+    assert right.parts["forward"].dilation == (1,)
+    flipped = explained_on(problem, lambda x, w, *rest: Conv().forward(x, w[..., ::-1], *rest)).parts["forward"]
+    assert flipped.text == "Along axis 0 your output reads x[−t + 1]; asked was x[t]: the kernel is flipped."
+    assert (flipped.stride, flipped.flipped) == ((None,), (True,))
+
+
+def test_a_kernel_of_one_determines_no_dilation():
+    problem = small((5,), (1,), (2,), 0)
+    part = explained_on(problem, Conv().forward).parts["forward"]
+    assert (part.stride, part.dilation, part.is_right) == ((2,), (None,), True)
+    late = explained_on(problem, built_1d(lambda o, t: 2 * o + t + 1)).parts["forward"]
+    assert late.text.startswith("Along axis 0 your output reads x[2·o + 1]; asked was x[2·o]")
+    assert late.padding == (-1,)
+
+
+def built_1d(place):
+    def forward(x, weight, bias, stride, padding, dilation, groups):
+        y = np.zeros((1, 1, (x.shape[2] + 2 * padding[0] - weight.shape[2]) // stride[0] + 1))
+        for o, t in np.ndindex(y.shape[2], weight.shape[2]):
+            if 0 <= place(o, t) < x.shape[2]:
+                y[0, 0, o] += x[0, 0, place(o, t)] * weight[0, 0, t]
+        return y
+
+    return forward
+
+
+def test_a_single_product():
+    problem = small((1,), (1,), (1,), 0)
+    right = explained_on(problem, Conv().forward, Conv().backward)
+    assert all(part.is_right for part in right.parts.values()), right.text
+    twice = explained_on(problem, lambda x, w, *rest: 2 * x * w).parts["forward"]
+    assert (twice.text, twice.factor, twice.stride) == ("Every product is multiplied by 2.", 2, (None,))
+    nothing = explained_on(problem, lambda x, w, *rest: 0 * x * w).parts["forward"]
+    assert nothing.text == "The result is zero: it adds no product."
+
+
+def test_one_tap_inside_the_padding_is_not_a_line():
+    problem = small((1,), (3,), (1,), 1)
+    part = explained_on(problem, lambda x, w, *rest: x * w[:, :, 2:]).parts["forward"]
+    assert part.stride == (None,)
+    assert part.dilation == (None,)
+    assert "t = 2" in part.text
+
+
+def test_a_problem_with_nothing_but_padding():
+    problem = small((1,), (1,), (2,), 1)
+    right = explained_on(problem, Conv().forward, Conv().backward)
+    assert all(part.is_right for part in right.parts.values()), right.text
+    assert right.parts["forward"].text == "It is right, but on this problem every window is in the padding."
+    assert right.parts["forward"].stride is None
+    late = explained_on(problem, built_1d(lambda o, t: 2 * o)).parts["forward"]
+    assert late.text.startswith("Along axis 0 your output reads x[0] (only o = 0 is used); asked was x[−1], outside it")
+
+
+def test_is_right_is_true_on_any_problem():
+    rng, found = np.random.default_rng(0), {True: 0, False: 0}
+    names = ("stride ignored in the input gradient", "all padding put before", "pads by repeating the edge")
+    for mutant in [m for m in CATALOGUE if m.name in names]:
+        problems = itertools.chain(*systematic(1, mutant.supports, False))
+        for problem in itertools.islice(problems, 0, None, 3):
+            wrong = mutant.make()
+            parts = explained_on(problem, wrong.forward, wrong.backward, seconds=10.0).parts
+            case = make_case(problem, "integers", rng, "float64", mutant.supports)
+            due = exact_results(problem, case.operands)
+            y = wrong.forward(case.x, case.weight, case.bias, *case.integers)
+            gradients = wrong.backward(case.grad_output, case.x, case.weight, *case.integers)
+            for part, actual, right in zip(parts.values(), (y, *gradients), due, strict=True):
+                found[part.is_right] += 1
+                assert part.is_right == np.array_equal(actual, right), (mutant.name, problem, part.text)
+    assert min(found.values()) > 20
+
+
+def test_too_large_and_empty_problems_are_refused():
+    part = explained_on(small((400, 400), (3, 3), (1, 1), 1), Conv().forward).parts["forward"]
+    assert part.text == "This problem is too large to be read out."
+    part = explained_on(small((3,), (1,), (1,), 0, batch=0), Conv().forward).parts["forward"]
+    assert part.text == "This problem has no products to read out."
+
+
+def test_only_the_parts_asked_are_read():
+    calls = []
+
+    def backward(*args):
+        calls.append(args)
+        return Conv().backward(*args)
+
+    problem = standard_problem(2, SUPPORTS)
+    explanation = explained_on(problem, Conv().forward, backward, parts=("forward",))
+    assert list(explanation.parts) == ["forward"]
+    assert not calls
+    explanation = explained_on(problem, Conv().forward, backward, parts=("grad_bias",), seconds=5.0)
+    assert list(explanation.parts) == ["grad_bias"]
+    assert len(calls) < 20
+
+
+def test_json_and_text():
+    wrong = Conv()
+    explanation = explain_conv(ignores_stride, wrong.backward, time_limit=60)
+    plain = json.loads(explanation.to_json())
+    assert plain["parts"]["forward"]["stride"] == [1, 1]
+    assert plain["is_linear"] is True
+    assert plain["problem"]["stride"] == [2, 5]
+    assert str(explanation) == explanation.text
+    assert explanation.text.startswith(
+        "forward: Along axis 0 your output reads x[o + 3·t − 3]; asked was x[2·o + 3·t − 3]"
+    )
+    for change in (NONLINEAR["square"][0], WRAPPED["conjugates x"][0]):
+        json.loads(explain_conv(wrapper(change), dtype="complex128").to_json())
+
+
+def test_speed():
+    right = Conv()
+    start = time.perf_counter()
+    explain_conv(right.forward)
+    assert time.perf_counter() - start < 3  # about 0.1 s on an idle core
+
+
+# --- The catalogue ---------------------------------------------------------------------------------------------------
+
+PAGE = make_explanations.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name)
+def test_every_catalogued_mistake_is_explained_as_the_page_says(mutant):
+    assert str(make_explanations.row(mutant)) in PAGE.splitlines(), "run python docs/make_explanations.py"
+
+
+def test_the_page_of_explanations_is_complete():
+    rows = [
+        make_explanations.Row(*(cell.replace("\\|", "|") for cell in line[2:-2].split(" | ")))
+        for line in PAGE.splitlines()
+        if line.startswith("| ") and not line.startswith("| mistake")
+    ]
+    assert [row.name for row in rows] == [mutant.name for mutant in CATALOGUE]
+    assert make_explanations.page(rows) == PAGE
+
+
+def test_mistakes_that_a_table_of_products_cannot_show_are_of_few_families():
+    right = [line for line in PAGE.splitlines() if make_explanations.RIGHT in line]
+    names = {mutant.name: mutant.family for mutant in CATALOGUE}
+    families = [names[line[2:].partition(" | ")[0]] for line in right]
+    assert len(families) < 20
+    assert set(families) <= {"memory", "precision", "interface", "layout", "dilation"}
