@@ -35,7 +35,7 @@ def pair(transposed: bool) -> tuple[Any, Any]:
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_refconv_passes_its_own_checker(engine: str, dtype: str, transposed: bool) -> None:
-    """Each engine checks each data type once, in 1, 2 or 3 dimensions: the engines differ in which of them."""
+    """Each engine runs each data type once, plain and transposed. The number of axes, 1 to 3, rotates among these."""
     number = ENGINES.index(engine)
     d = 1 + (DTYPES.index(dtype) + number + transposed) % 3
     report = check_conv(
@@ -44,11 +44,12 @@ def test_refconv_passes_its_own_checker(engine: str, dtype: str, transposed: boo
         supports=WORDS[transposed],
         dtype=dtype,
         transposed=transposed,
-        backward_needs=NEEDS,
+        cases=40,
+        backward_needs=NEEDS if dtype == "float32" else (),
     )
     report.raise_if_failed()
     assert report.unsupported == {}
     assert report.notes == ()
-    assert report.cases_run == len(plan(d, WORDS[transposed], transposed, dtype, 200, 0))
+    assert report.cases_run == len(plan(d, WORDS[transposed], transposed, dtype, 40, 0))
     skipped = {"int32": {"real values", "non-finite"}, "complex64": {"non-finite"}}.get(dtype, set())
-    assert set(report.checks) == set(CHECKS) - skipped
+    assert set(report.checks) == set(CHECKS) - skipped - (set() if dtype == "float32" else {"needs"})
