@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from refconv.testing.checker.plan import plan
 from tests.helpers import run_command
 
+# The shortest check there is: what is checked has tests of its own.
+SHORT = ["--spatial-dims", "1", "--supports", "", "--cases", "1"]
 MODULE = """
 import refconv
 
@@ -26,7 +29,11 @@ def backward(g, x, weight, stride, padding, dilation, groups):
     return refconv.conv_backward(g, x, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 def flipped(g, x, weight, *options):
-    return backward(g, x, weight[..., ::-1, ::-1] if type(x).__module__ == "numpy" else weight, *options)
+    return backward(g, x, weight[..., ::-1], *options)
+
+def thrifty(g, x, weight, *options, needs=("x", "weight")):
+    dx, dw, db = backward(g, x, weight, *options)
+    return dx if "x" in needs else None, dw if "weight" in needs else None, db if "weight" in needs else None
 
 def transposed(x, weight, bias, stride, padding, dilation, groups, output_padding):
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
@@ -57,17 +64,24 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("target", ["mine:forward", "mine.py:forward", "mine:Kept.forward"])
-def test_a_right_function_passes(capsys: Any, target: str) -> None:
-    code, out, err = run_command(capsys, "check", target, "--backward", "mine:backward", "--cases", "60")
+def test_a_right_function_passes_with_the_default_options(capsys: Any) -> None:
+    code, out, err = run_command(capsys, "check", "mine:forward", "--backward", "mine:backward")
+    count = len(plan(2, ("bias", "stride", "padding", "dilation", "groups"), False, "float32", 200, 0))
     assert code == 0
-    assert out.startswith("passed: 2-d convolution in float32, forward and backward, 60 cases, seed 0\n")
+    assert out.startswith(f"passed: 2-d convolution in float32, forward and backward, {count} cases, seed 0\n")
     assert "printed" not in out
     assert "printed while it runs" in err
 
 
+@pytest.mark.parametrize("target", ["mine.py:forward", "mine:Kept.forward"])
+def test_a_target_has_several_forms(capsys: Any, target: str) -> None:
+    code, out, _ = run_command(capsys, "check", target, *SHORT)
+    assert code == 0
+    assert out.startswith("passed: 1-d convolution in float32, forward only, ")
+
+
 def test_a_wrong_function_fails_with_its_name(capsys: Any) -> None:
-    code, out, _ = run_command(capsys, "check", "mine:forward", "--backward", "mine:flipped", "--spatial-dims", "2")
+    code, out, _ = run_command(capsys, "check", "mine:forward", "--backward", "mine:flipped", *SHORT)
     assert code == 1
     assert "consistent with: kernel flipped in the input gradient" in out
 
@@ -78,7 +92,8 @@ def test_options_reach_the_checker(capsys: Any) -> None:
         "--spatial-dims", "1", "--dtype", "float64", "--seed", "3", "--cases", "40",
     )  # fmt: skip
     found = json.loads(out)
-    assert (code, found["passed"], found["cases_run"]) == (0, True, 40)
+    count = len(plan(1, ("stride", "output_padding"), True, "float64", 40, 3))
+    assert (code, found["passed"], found["cases_run"]) == (0, True, count)
     assert found["settings"] == {
         "spatial_dims": 1, "supports": ["stride", "output_padding"], "dtype": "float64", "transposed": True,
         "cases": 40, "seed": 3, "backward": False,
@@ -87,13 +102,28 @@ def test_options_reach_the_checker(capsys: Any) -> None:
 
 def test_functions_are_given_arrays_of_the_backend(capsys: Any) -> None:
     pytest.importorskip("array_api_strict")
-    code, out, _ = run_command(capsys, "check", "mine:module_of", "--backend", "array_api_strict", "--cases", "3")
+    code, out, _ = run_command(capsys, "check", "mine:module_of", "--backend", "array_api_strict", *SHORT)
     assert code == 1
     assert "RuntimeError: array_api_strict" in out
     code, out, _ = run_command(
-        capsys, "check", "mine:forward", "--backward", "mine:backward", "--backend", "array_api_strict", "--cases", "60"
+        capsys, "check", "mine:forward", "--backward", "mine:backward", "--backend", "array_api_strict", *SHORT
     )
     assert code == 0, out
+
+
+def test_a_backward_pass_is_asked_for_some_gradients(capsys: Any) -> None:
+    """The function returns the bias gradient with that of the weight only."""
+    command = ["check", "mine:forward", "--backward", "mine:thrifty", *SHORT]
+    needs = ["--backward-needs", "x", "--backward-needs", "weight, bias"]
+    code, out, _ = run_command(capsys, *command, *needs, "--json")
+    found = json.loads(out)
+    assert code == 0, out
+    assert found["settings"]["backward_needs"] == [["x"], ["weight", "bias"]]
+    assert [made["failed_cases"] for made in found["checks"] if made["check"] == "needs"] == [0]
+    code, out, _ = run_command(capsys, *command, "--backward-needs", "bias")
+    assert code == 1
+    assert "[1] needs: with needs=('bias',): grad_bias must be an array of numbers; got NoneType\n" in out
+    assert "[2]" not in out
 
 
 @pytest.mark.parametrize(
@@ -109,8 +139,14 @@ def test_functions_are_given_arrays_of_the_backend(capsys: Any) -> None:
         (["mine:few", "--backend", "array_api_strict"], r"forward must take \(x, weight, bias"),
         (["mine:forward", "--backward", "mine:few"], r"backward must take \(grad_output, x"),
         (["mine:forward", "--backward", "mine:three"], "is not a function"),
-        (["mine:forward", "--supports", "speed"], "supports must hold only bias"),
+        (
+            ["mine:forward", "--supports", "speed"],
+            "supports may contain only bias, .*, equal_axes, depthwise_only, stride_or_dilation; got 'speed'",
+        ),
         (["mine:forward", "--supports", "output_padding"], "only with transposed"),
+        (["mine:forward", "--backward", "mine:backward", "--backward-needs", "x"], r"backward must take .*, needs=\)"),
+        (["mine:forward", "--backward-needs", "y"], "backward_needs may contain only x, weight, bias; got "),
+        (["mine:forward", "--backward-needs", ""], "backward_needs may contain only x, weight, bias; got "),
         (["mine:forward", "--dtype", "float128x"], "dtype must be one of"),
         (["mine:forward", "--spatial-dims", "0"], "--spatial-dims"),
         (["mine:forward", "--cases", "none"], "--cases"),
@@ -131,7 +167,7 @@ def test_functions_are_given_arrays_of_the_backend(capsys: Any) -> None:
 def test_what_cannot_be_checked_is_one_line(capsys: Any, arguments: list[str], message: str) -> None:
     Path("empty", "data").mkdir(parents=True)
     Path("empty", "_helper.py").touch()
-    code, out, err = run_command(capsys, "check", *arguments)
+    code, out, err = run_command(capsys, "check", *SHORT, *arguments)
     lines = [line for line in err.splitlines() if "printed" not in line]
     assert (code, out, len(lines)) == (2, "", 1), err
     assert lines[0].startswith("refconv: ")
@@ -148,7 +184,7 @@ def test_what_cannot_be_checked_is_one_line(capsys: Any, arguments: list[str], m
     ],
 )
 def test_what_the_code_does_wrong_is_a_failure(capsys: Any, target: str, check: str, message: str) -> None:
-    code, out, _ = run_command(capsys, "check", target, "--cases", "3")
+    code, out, _ = run_command(capsys, "check", target, *SHORT)
     assert code == 1
     assert re.search(rf"\[1\] {check}: .*{message}", out), out
 
@@ -178,7 +214,7 @@ def print_for_ever():
 @pytest.mark.parametrize(("function", "code"), [("forward", 0), ("hangs", 1)])
 def test_nothing_but_the_report_reaches_standard_output(tmp_path: Path, function: str, code: int) -> None:
     (tmp_path / "loud.py").write_text(LOUD)
-    command = [sys.executable, "-m", "refconv.cli", "check", f"loud.py:{function}", "--json", "--cases", "3"]
+    command = [sys.executable, "-m", "refconv.cli", "check", f"loud.py:{function}", "--json", *SHORT]
     done = subprocess.run([*command, "--time-limit", "1"], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, json.loads(done.stdout)["passed"]) == (code, code == 0), done.stderr
     assert ("still here" if code else "from another process") in done.stderr

@@ -59,15 +59,15 @@ def test_homework_fails_and_its_mistake_is_named_first():
 def test_page_shows_the_report_that_the_homework_prints():
     shown = run("homework")
     assert shown.returncode == 1, shown.stderr
-    first, _, rest = shown.stdout.partition("\n\n[2]")
-    assert rest
-    assert f"```text\n{first}\n```" in PAGE
+    failure, _, checks = shown.stdout.partition("\n\n      ")
+    assert checks
+    assert f"```text\n{failure}\n```" in PAGE
 
 
 def test_solution_passes():
     shown = run("homework_solution")
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert shown.stdout.startswith("passed: 2-d convolution in float32, forward and backward, 200 cases")
+    assert shown.stdout.startswith("passed: 2-d convolution in float32, forward and backward, ")
 
 
 def test_solution_differs_in_one_line_of_code():

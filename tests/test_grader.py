@@ -19,6 +19,7 @@ from rich.console import Console
 
 from refconv.progress import counting
 from refconv.testing import check_conv
+from refconv.testing.checker.plan import plan
 from refconv.testing.checker.targets import TargetError
 from refconv.testing.grader import parent
 from refconv.testing.grader.folder import Row, Submission, submissions, write_csv
@@ -28,10 +29,12 @@ from tests.helpers import run_command
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and processes as on Linux and macOS")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
 
+# The shortest check there is: these tests are about processes, and what is checked has tests of its own.
 SETTINGS: dict[str, Any] = {
-    "spatial_dims": 1, "supports": ["padding", "stride"], "dtype": "float32", "transposed": False,
-    "cases": 8, "seed": 0,
+    "spatial_dims": 1, "supports": [], "dtype": "float32", "transposed": False, "cases": 1, "seed": 0,
 }  # fmt: skip
+SHORT = ["--spatial-dims", "1", "--supports", "", "--cases", "1"]
+COUNT = len(plan(1, (), False, "float32", 1, 0))
 HEAD = """
 import ctypes, os, signal, subprocess, sys, threading, time
 import numpy as np
@@ -88,17 +91,12 @@ def ordinary() -> Any:
     [
         ("os._exit(0)", "call", "forward ended the process with exit code 0"),
         ("os._exit(3)", "call", "forward ended the process with exit code 3"),
-        ("sys.exit(0)", "call", "forward raised SystemExit: 0"),
         ("ctypes.string_at(0)", "call", "forward ended the process with signal SIGSEGV"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "call", "forward ended the process with signal SIGKILL"),
         ("return Trap()", "call", "after forward returned, the submission ended the process with exit code 0"),
-        ("raise KeyboardInterrupt", "call", "forward raised RuntimeError: KeyboardInterrupt"),
-        ("input()", "call", "forward raised EOFError"),
         ("os.closerange(0, 256)\nreturn right(*a)", "call", "closed the connection to the checker"),
         ("np.array_equal = None\nreturn right(*a)", "call", "the check cannot be finished after "),
         ("import json\njson.dumps = None\nreturn right(*a)", "call", "the check cannot be finished after "),
-        ("return object()", "type", "the output must be an array of numbers; got object"),
-        ("return None", "type", "the output must be an array of numbers; got NoneType"),
     ],
 )
 def test_every_end_of_a_call_is_a_failure(tmp_path: Path, ordinary: Any, body: str, check: str, message: str) -> None:
@@ -108,6 +106,31 @@ def test_every_end_of_a_call_is_a_failure(tmp_path: Path, ordinary: Any, body: s
     assert not graded.passed
     assert shape(graded.report) == shape(ordinary)
     assert graded.text.startswith("FAILED: 1-d convolution in float32, forward and backward, ")
+
+
+@pytest.mark.parametrize(
+    ("bodies", "messages"),
+    [
+        (("sys.exit(0)", "return object()"), ("forward raised SystemExit: 0", "array of numbers; got object")),
+        (
+            ("raise KeyboardInterrupt", "return None"),
+            ("forward raised RuntimeError: KeyboardInterrupt", "array of numbers; got NoneType"),
+        ),
+        (("input()", "return 'text'"), ("forward raised EOFError", "array of numbers; got str")),
+    ],
+)
+def test_a_call_without_a_result_does_not_end_the_check(
+    tmp_path: Path, ordinary: Any, bodies: tuple[str, str], messages: tuple[str, str]
+) -> None:
+    """The first call ends in one way and the second in another, so that one process serves both."""
+    lines = [f"if calls == {number}:\n    {body}" for number, body in enumerate(bodies, 1)]
+    graded = run(submission(tmp_path, "\n".join([*lines, "return right(*a)"])))
+    found = {failure["check"]: failure["message"] for failure in graded.report["failures"]}
+    assert list(found) == ["call", "type"]
+    assert messages[0] in found["call"]
+    assert messages[1] in found["type"]
+    assert graded.report["cases_run"] == COUNT
+    assert shape(graded.report) == shape(ordinary)
 
 
 def test_the_case_and_the_function_of_a_dead_process_are_named(tmp_path: Path) -> None:
@@ -154,17 +177,16 @@ def test_a_missing_gradient_is_a_failure(tmp_path: Path, backward: str, message:
 @pytest.mark.parametrize(
     "body",
     [
-        "print('x' * 100_000)\nos.write(1, b'y' * 100_000)\nreturn right(*a)",
-        "sys.stdout.close()\nsys.stderr.close()\nreturn right(*a)",
-        "os.fork()\nreturn right(*a)",
-        "if not os.fork(): time.sleep(100)\nreturn right(*a)",
+        "if calls < 9:\n    print('x' * 100_000)\n    os.write(1, b'y' * 100_000)\n"
+        "if calls == 9:\n    sys.stdout.close()\n    sys.stderr.close()\nreturn right(*a)",
+        "if calls < 9: os.fork()\nif calls == 9 and not os.fork(): time.sleep(100)\n"
         "out = []\nt = threading.Thread(target=lambda: out.append(right(*a)))\nt.start()\nt.join()\nreturn out[0]",
     ],
 )
 def test_what_does_not_change_the_results_passes(tmp_path: Path, body: str) -> None:
     graded = run(submission(tmp_path, body))
     assert graded.passed, graded.text
-    assert graded.report["cases_run"] == 8
+    assert graded.report["cases_run"] == COUNT
     assert len(graded.output) < 2 * parent.OUTPUT_BYTES + 100
 
 
@@ -180,6 +202,12 @@ def test_a_message_without_the_token_is_ignored(tmp_path: Path) -> None:
     forged = 'for n in range(256):\n    try: os.write(n, b\'["report", {"report": {"passed": true}, "text": ""}]\\n\')'
     graded = run(submission(tmp_path, f"{forged}\n    except OSError: pass\nos._exit(0)"))
     assert first(graded) == ("call", "forward ended the process with exit code 0")
+
+
+def test_settings_of_a_dead_process_are_those_of_a_whole_check() -> None:
+    settings = {**SETTINGS, "backward_needs": (("x",), ("bias", "weight"))}
+    report = check_conv(lambda *_: None, lambda *_, needs=(): None, **settings)
+    assert parent.failed_report(settings, 1.0, True, "call", "it died").settings == report.settings
 
 
 # --- Limits ----------------------------------------------------------------------------------------------------------
@@ -211,7 +239,7 @@ def test_a_slow_submission_is_a_failure_of_the_total_time(tmp_path: Path) -> Non
 @linux
 @pytest.mark.parametrize("more", ["np.ones(2**26)", "bytearray(2**29)"])
 def test_memory_is_limited(tmp_path: Path, more: str) -> None:
-    file = submission(tmp_path, f"{more}\nreturn right(*a)")
+    file = submission(tmp_path, f"if calls == 1: {more}\nreturn right(*a)")
     check, message = first(run(file, Limits(memory=2**28)))
     assert check == "call"
     assert message.startswith("forward raised MemoryError: needed more than 256 MiB (")
@@ -243,7 +271,7 @@ def test_no_file_of_the_folder_replaces_a_real_module(trapped: Path, command: li
     if "-c" in command:
         command = ["-P", *command]
     done = subprocess.run(
-        [sys.executable, *command, "check", "mine.py:forward", "--cases", "3", "--spatial-dims", "1"],
+        [sys.executable, *command, "check", "mine.py:forward", *SHORT],
         cwd=trapped, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout[:8]) == (0, "passed: "), done.stderr
@@ -253,7 +281,7 @@ def test_no_file_of_the_folder_replaces_a_real_module(trapped: Path, command: li
 @pytest.mark.parametrize("name", ["random", "numpy", "refconv", "a.b", "my-conv"])
 def test_a_submission_may_have_any_name(tmp_path: Path, name: str) -> None:
     file = Path(submission(tmp_path, "import random\nassert random.random() < 1\nreturn right(*a)"))
-    assert run(str(file.rename(tmp_path / f"{name}.py"))).passed
+    assert grade(f"{file.rename(tmp_path / f'{name}.py')}:forward", settings=SETTINGS).passed
 
 
 def test_imports_search_the_folder_of_the_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,10 +289,10 @@ def test_imports_search_the_folder_of_the_submission(tmp_path: Path, monkeypatch
     folder.mkdir()
     (folder / "helper.py").write_text("def same(value): return value")
     file = submission(folder, "return same(right(*a))", "from helper import same")
-    assert run(file).passed
+    assert grade(f"{file}:forward", settings=SETTINGS).passed
     (folder / "__init__.py").touch()
     file = submission(folder, "return same(right(*a))", "from .helper import same")
-    assert run(file).passed
+    assert grade(f"{file}:forward", settings=SETTINGS).passed
     monkeypatch.chdir(tmp_path)
     assert grade("homework.mine:forward", settings=SETTINGS).passed
     assert not list(tmp_path.rglob("__pycache__"))
@@ -281,13 +309,13 @@ def test_forward_and_backward_share_their_module(tmp_path: Path) -> None:
 def test_progress_counts_the_cases(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     run(submission(tmp_path, "return right(*a)"), progress=lambda *count: seen.append(count))
-    assert seen == [(index, 8) for index in range(8)]
+    assert seen == [(index, COUNT) for index in range(COUNT)]
 
 
 def test_a_fork_of_the_submission_does_not_report(tmp_path: Path) -> None:
     seen: list[int] = []
     run(submission(tmp_path, "return right(*a)", "os.fork()"), progress=lambda index, _: seen.append(index))
-    assert seen == list(range(8))
+    assert seen == list(range(COUNT))
 
 
 def test_functions_that_cannot_be_checked_are_no_reports(tmp_path: Path) -> None:
@@ -352,7 +380,7 @@ def test_no_process_is_left_when_the_command_is_stopped(
     submission(tmp_path, STAYS.strip())
     target = [str(tmp_path)] if whole_folder else ["mine.py:forward"]
     with subprocess.Popen(
-        [sys.executable, "-m", "refconv.cli", "check", *target, "--time-limit", "900", "--json"],
+        [sys.executable, "-m", "refconv.cli", "check", *target, *SHORT, "--time-limit", "900", "--json"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(parent.__file__).parents[3])},
     ) as command:  # fmt: skip
@@ -427,8 +455,7 @@ def test_a_definition_is_found_in_any_form(tmp_path: Path, line: str) -> None:
 
 def test_a_folder_becomes_a_table(capsys: Any, course: Path, tmp_path: Path) -> None:
     table = tmp_path / "marks.csv"
-    options = ["--spatial-dims", "1", "--cases", "20", "--supports", "padding,stride", "--jobs", "2"]
-    code, out, err = run_command(capsys, "check", course, *options, "--csv", table)
+    code, out, err = run_command(capsys, "check", course, *SHORT, "--jobs", "2", "--csv", table)
     assert (code, err) == (1, "")
     assert out.startswith("2 of 5 submissions passed")
     rows = list(csv.reader(io.StringIO(table.read_text("utf-8"))))
@@ -443,8 +470,7 @@ def test_a_folder_becomes_a_table(capsys: Any, course: Path, tmp_path: Path) -> 
 
 
 def test_a_folder_becomes_one_json_object(capsys: Any, course: Path, ordinary: Any) -> None:
-    options = ["--spatial-dims", "1", "--cases", "20", "--supports", "padding,stride", "--json"]
-    code, out, _ = run_command(capsys, "check", course, *options, "--backward", "backward")
+    code, out, _ = run_command(capsys, "check", course, *SHORT, "--json", "--backward", "backward")
     found = json.loads(out)
     assert (code, found["passed"]) == (1, False)
     assert [row["name"] for row in found["submissions"]] == ["anna.py", "bert.py", "carl", "dora", "eve"]
@@ -459,20 +485,8 @@ def test_a_folder_of_right_submissions_passes(capsys: Any, tmp_path: Path) -> No
     Path(submission(tmp_path, "return right(*a)")).rename(tmp_path / "anna.py")
     text = (tmp_path / "anna.py").read_text().replace("def forward", "def conv").replace("def backward", "def grad")
     (tmp_path / "anna.py").write_text(text)
-    code, out, _ = run_command(
-        capsys,
-        "check",
-        tmp_path,
-        "--forward",
-        "conv",
-        "--backward",
-        "grad",
-        "--spatial-dims",
-        "1",
-        "--cases",
-        "3",
-        "--json",
-    )
+    names = ["--forward", "conv", "--backward", "grad"]
+    code, out, _ = run_command(capsys, "check", tmp_path, *names, *SHORT, "--json")
     report = json.loads(out)["submissions"][0]["report"]
     assert (code, report["passed"], report["settings"]["backward"]) == (0, True, True)
 

@@ -236,7 +236,7 @@ def test_a_report_counts_the_regimes_and_what_was_not_supported() -> None:
     report = check_conv(forward, Conv().backward, cases=1)
     assert report.passed
     assert report.unsupported["forward"] > 50
-    assert report.unsupported["backward"] == 0
+    assert "backward" not in report.unsupported
     assert report.regimes["dilation 8"] == 0 < report.regimes["stride 8"]
     text = str(report)
     assert "forward raised NotImplementedError on" in text

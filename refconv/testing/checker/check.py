@@ -224,8 +224,8 @@ class Record:
             precisions={part: self._worst[part] for part in PARTS if part in self._worst},
             notes=tuple(self.notes),
             regimes=self.regimes,
-            failed_regimes=self.failed_regimes,
-            unsupported=self.unsupported,
+            failed_regimes=dict(self.failed_regimes),
+            unsupported=dict(self.unsupported),
             settings=settings,
         )
 

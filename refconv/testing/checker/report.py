@@ -209,7 +209,9 @@ class CheckReport:
                 failed = self.checks[name]
                 outcome = f"FAILED ({failed} case{'s' * (failed > 1)})" if failed else "ok"
                 lines.append(f"{outcome:>18}  {name}: {asserts}")
-            elif not self.passed and self.settings["backward"]:
+            elif (
+                not self.passed and self.settings["backward"] and (name != "needs" or "backward_needs" in self.settings)
+            ):
                 lines.append(f"{'not reached':>18}  {name}: {asserts}")
         if self.precisions:
             parts = ", ".join(f"{TITLES[part]}: {precision}" for part, precision in self.precisions.items())

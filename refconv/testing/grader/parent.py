@@ -25,6 +25,7 @@ import numpy as np
 
 from refconv.testing.checker.cases import Case
 from refconv.testing.checker.check import check_conv
+from refconv.testing.checker.examine import BACKWARD
 from refconv.testing.checker.plan import SUPPORTS
 from refconv.testing.checker.report import CheckReport, Failure
 from refconv.testing.checker.targets import TargetError, folder_of, split
@@ -205,18 +206,22 @@ def failed_report(
     """
     case = case_at(index or 0, settings, time_limit)
     part = "y" if function == "forward" else "grad_x"
+    shown = {
+        "spatial_dims": settings["spatial_dims"],
+        "supports": [word for word in SUPPORTS if word in settings["supports"]],
+        "dtype": np.dtype(settings["dtype"]).name, "transposed": settings["transposed"],
+        "cases": settings["cases"], "seed": settings["seed"], "backward": backward,
+    }  # fmt: skip
+    if settings.get("backward_needs"):
+        names = tuple(name.removeprefix("grad_") for name in BACKWARD)
+        shown["backward_needs"] = [[name for name in names if name in subset] for subset in settings["backward_needs"]]
     return CheckReport(
         passed=False,
         cases_run=0 if index is None else index + 1,
         failures=(Failure(check, case, message, part=part),),
         checks={check: 1},
-        settings={
-            "spatial_dims": settings["spatial_dims"],
-            "supports": [word for word in SUPPORTS if word in settings["supports"]],
-            "dtype": np.dtype(settings["dtype"]).name, "transposed": settings["transposed"],
-            "cases": settings["cases"], "seed": settings["seed"], "backward": backward,
-        },
-    )  # fmt: skip
+        settings=shown,
+    )
 
 
 class _Found(Exception):  # noqa: N818 - not an error
