@@ -93,7 +93,9 @@ def size_of(problem: Problem) -> tuple[int, ...]:
 # --- Arrays ----------------------------------------------------------------------------------------------------------
 
 
-def whole_numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, most: int = 4) -> Array:
+def whole_numbers(
+    rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, most: int = 4, positive: bool = False
+) -> Array:
     """Return small whole numbers, none of them 0, neighbours different: nothing that a mistake leaves unchanged.
 
     >>> whole_numbers(np.random.default_rng(0), (6,), "float32")
@@ -102,7 +104,9 @@ def whole_numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, 
     dtype = np.dtype(dtype)
     count = math.prod(shape)
     pool = np.array([v for v in range(-most, most + 1) if v])
-    if dtype.kind == "u":
+    if positive:  # many different ones, unless sums must be small
+        pool = np.arange(1, (most if dtype == np.float16 else 8 * most) + 1)
+    elif dtype.kind == "u":
         pool = np.arange(1, 2 * most + 1)
 
     def draw() -> Array:

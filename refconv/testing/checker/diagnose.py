@@ -76,10 +76,13 @@ def diagnosed(failures: Sequence[Failure], runs: Sequence[Run], transposed: bool
                 continue
             if not SHOWN_BY.get(mutant.family, checks) & checks:
                 continue
-            likely = aspects if in_order else _agreements(mutant, first, aspects, set(), backward, call).keys()
+            likely = aspects
+            if not in_order:
+                tried = _agreements(mutant, first, aspects, set(), backward, call)
+                likely = {aspect for aspect, agreement in tried.items() if agreement.wrong or agreement.apart}
             if not likely:
                 continue
-            agreed = _agreements(mutant, compared, set(likely), everything, backward, call)
+            agreed = _agreements(mutant, compared, likely, everything, backward, call)
             results = sum(not agreed[aspect].edges for aspect in agreed.keys() & everything)
             for number, failure in enumerate(failures):
                 agreement = agreed.get(aspect_of(failure.check, failure.part))

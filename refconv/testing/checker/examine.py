@@ -137,17 +137,10 @@ class Prepared:
     def _with_numbers(self, seed: int, batch: int, positive: bool = False) -> Prepared:
         case, rng = self.case, np.random.default_rng(seed)
         problem = dataclasses.replace(case.problem, batch=batch)
-        most = min(3, largest(problem, case.x.dtype))
+        most = largest(problem, case.x.dtype)
 
         def draw(shape: tuple[int, ...]) -> Array:
-            numbers = whole_numbers(rng, shape, case.x.dtype, most)
-            if not positive:
-                return numbers
-            if numbers.dtype.kind == "c":
-                numbers.imag = abs(numbers.imag)
-                numbers.real = abs(numbers.real)
-                return numbers
-            return abs(numbers)
+            return whole_numbers(rng, shape, case.x.dtype, most, positive)
 
         return Prepared(
             dataclasses.replace(

@@ -10,15 +10,15 @@ from refconv.testing.regimes import SIZES, sizes_of
 CONDITIONS = 4
 """Conditions in a sentence at most."""
 
-SHARE = 0.05
-"""Share of the passing problems that a further condition must exclude."""
+SHARE, SHARE_OF_SMALL = 0.05, 0.25
+"""Share of the passing problems that a further condition must exclude; a limit on size must exclude more."""
 
 
 def where(failing: Sequence[Problem], passing: Sequence[Problem]) -> str | None:
     """Return a sentence on the sizes to which failures are confined, or None if nothing can be said.
 
-    Of every size (the largest where axes differ) the range over the failing problems is a condition. Those that
-    exclude most passing problems are named.
+    Of every size (the largest where axes differ), its smallest and largest value in the failing problems are
+    conditions. Those that exclude most passing problems are named.
 
     Examples
     --------
@@ -29,21 +29,28 @@ def where(failing: Sequence[Problem], passing: Sequence[Problem]) -> str | None:
     if not failing or not passing:
         return None
     ranges, left = _ranges(failing), [_largest(problem) for problem in passing]
-    everything = [*map(_largest, failing), *left]
-    enough = SHARE * len(passing)
-    conditions: list[str] = []
-    while left and len(conditions) < CONDITIONS:
-        excluded = {name: sum(not low <= sizes[name] <= high for sizes in left) for name, (low, high) in ranges.items()}
-        name = max(excluded, key=excluded.__getitem__)
-        if excluded[name] <= enough:
+    conditions = [
+        (name, *condition)
+        for name, (low, high) in ranges.items()
+        for condition in ([(low, high)] if low == high else [(low, ANY), (0, high)])
+    ]
+    named: list[str] = []
+    while left and len(named) < CONDITIONS:
+        gains = [sum(not low <= sizes[name] <= high for sizes in left) for name, low, high in conditions]
+        enough = [len(passing) * (SHARE if low else SHARE_OF_SMALL) for _, low, _ in conditions]
+        best = max(range(len(gains)), key=lambda i: gains[i] if gains[i] > enough[i] else 0)
+        if gains[best] <= enough[best]:
             break
-        low, high = ranges[name]
-        conditions.append(_words(name, low, high, [sizes[name] for sizes in everything]))
+        name, low, high = conditions[best]
+        named.append(f"{name} {low}" if low == high else f"{name} at least {low}" if low else f"{name} at most {high}")
         left = [sizes for sizes in left if low <= sizes[name] <= high]
-    if not conditions:
+    if not named:
         return None
     many = f"{len(failing)} of the {len(failing) + len(left)}" if left else f"all {len(failing)}"
-    return f"{many} problems with {', '.join(conditions)} fail, and no other"
+    return f"{many} problems with {', '.join(named)} fail, and no other"
+
+
+ANY = 2**62
 
 
 def _largest(problem: Problem) -> dict[str, int]:
@@ -53,12 +60,3 @@ def _largest(problem: Problem) -> dict[str, int]:
 def _ranges(problems: Sequence[Problem]) -> dict[str, tuple[int, int]]:
     found = [_largest(problem) for problem in problems]
     return {name: (min(sizes[name] for sizes in found), max(sizes[name] for sizes in found)) for name in found[0]}
-
-
-def _words(name: str, low: int, high: int, run: Sequence[int]) -> str:
-    """Say a range, without an end at which the problems that were run end too."""
-    if low == high:
-        return f"{name} {low}"
-    if high == max(run):
-        return f"{name} at least {low}"
-    return f"{name} at most {high}" if low == min(run) else f"{name} from {low} to {high}"

@@ -200,7 +200,7 @@ class _(Conv):
 
 
 @mistake(
-    "precision",
+    "interface",
     "weight gradient by finite differences",
     "Use the formula: a difference in float32 loses half its digits.",
 )
