@@ -68,7 +68,7 @@ def test_every_mistake_is_caught_and_named(mutant: Mutant) -> None:
     assert found.named != "no" or recorded.named == "no"
 
 
-@pytest.mark.parametrize("mutant", CATALOGUE[::10], ids=lambda mutant: mutant.name.replace(" ", "-"))
+@pytest.mark.parametrize("mutant", CATALOGUE[::20], ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_rows_of_the_kill_table_are_true(mutant: Mutant) -> None:
     assert str(make_kill_table.row(mutant)) == ROWS[mutant.name], "run python docs/make_kill_table.py"
 
@@ -118,10 +118,12 @@ def test_adjoint_identities_alone_do_not_see_a_wrong_forward_pass() -> None:
 # --- No false alarm --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spatial_dims", [1, 2, 3])
 @pytest.mark.parametrize("implementation", [Conv, ConvTranspose])
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "int16", "uint8"])
-def test_what_the_mistakes_are_made_from_is_right(spatial_dims: int, implementation: type[Conv], dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "spatial_dims"),
+    [("float16", 1), ("float32", 3), ("float64", 2), ("complex64", 2), ("int16", 3), ("uint8", 1)],
+)
+def test_what_the_mistakes_are_made_from_is_right(dtype: str, spatial_dims: int, implementation: type[Conv]) -> None:
     transposed = implementation is ConvTranspose
     right = implementation()
     supports = [word for word in FEATURES if transposed or word != "output_padding"]
