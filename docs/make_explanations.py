@@ -74,7 +74,7 @@ def page(rows: Iterable[Row]) -> str:
         "Every mistake of `refconv.testing.mutants.CATALOGUE` was given to `explain_conv`'s readout, which does not",
         "know the catalogue. The table shows the explanation of each part that is wrong: on the standard problem or,",
         "where it is right there, on another small one. Made by `python docs/make_explanations.py`; the tests make",
-        "each row again.",
+        "every third row again.",
         "",
         f"* {len(rows)} mistakes, {len(rows) - right} of them explained.",
         f"* {right} compute a right convolution on whole numbers: they concern memory, precision, types, NaN and ∞.",
