@@ -27,7 +27,9 @@ def problems(mutant: Mutant) -> Iterator[tuple[str, Problem]]:
     yield "standard", standard
     yield "no padding", dataclasses.replace(standard, padding=((0, 0), (0, 0)))
     yield "K columns", dataclasses.replace(standard, size=(standard.size[0], standard.size[1] + 5))
-    yield "wide", Problem(2, 1, 2, (2, 19), (2, 1), (1, 1), (1, 1), ((0, 0), (0, 0)), transposed=mutant.transposed)
+    extra = (0, 0) if mutant.transposed else ()
+    wide = Problem(2, 1, 2, (2, 19), (2, 1), (1, 1), (1, 1), ((0, 0), (0, 0)), output_padding=extra)
+    yield "wide", dataclasses.replace(wide, transposed=mutant.transposed)
     yield "no remainder", dataclasses.replace(standard, size=(9, 9))
 
 

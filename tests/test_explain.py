@@ -11,7 +11,8 @@ import pytest
 
 from refconv.testing import explain_conv
 from refconv.testing.checker.calls import Caller
-from refconv.testing.checker.cases import make_case, systematic
+from refconv.testing.checker.cases import make_case
+from refconv.testing.checker.plan import Domain, systematic
 from refconv.testing.explain import explain, readout, standard_problem
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
@@ -74,8 +75,9 @@ def test_right_convolutions_are_right(d, transposed, more):
         assert not any(part.flipped)
 
 
-@pytest.mark.parametrize("name", CORRECT)
-@pytest.mark.parametrize("dtype", ["float16", "float32", "complex64", "int32"])
+@pytest.mark.parametrize(
+    ("name", "dtype"), zip(CORRECT, itertools.cycle(["float16", "float32", "complex64", "int32"]), strict=False)
+)
 def test_other_right_convolutions_in_their_dtypes(name, dtype):
     pair = CORRECT[name]
     if dtype not in pair.dtypes:
@@ -749,7 +751,7 @@ def test_is_right_is_true_on_any_problem():
     rng, found = np.random.default_rng(0), {True: 0, False: 0}
     names = ("stride ignored in the input gradient", "all padding put before", "pads by repeating the edge")
     for mutant in [m for m in CATALOGUE if m.name in names]:
-        problems = itertools.chain(*systematic(1, mutant.supports, False))
+        problems = itertools.chain(*systematic(Domain(1, mutant.supports, False)))
         for problem in itertools.islice(problems, 0, None, 3):
             wrong = mutant.make()
             parts = explained_on(problem, wrong.forward, wrong.backward, seconds=10.0).parts
