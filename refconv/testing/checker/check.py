@@ -215,7 +215,8 @@ class Record:
         if failures:
             failures = diagnosed(failures, self.runs, settings["transposed"])
             if not self.stopped:  # a thread that does not return takes no further call
-                failures = explained(failures, forward, backward, settings["supports"], settings["dtype"], call)
+                supports, dtype = settings["supports"], settings["dtype"]
+                failures = explained(failures, self.runs, forward, backward, supports, dtype, call)
         return CheckReport(
             passed=not failures,
             cases_run=self.cases,

@@ -450,6 +450,9 @@ def _exact(seen: Observation, run: Run, part: str, actual: Array) -> None:
         f"{TITLES[part]} is wrong at {len(wrong)} of {same.size} elements, first at {where}: "
         f"expected {expected[where]}, got {actual[where]}"
     )
+    if run.case.kind == "not finite" and not np.isfinite(run.case.x).all():
+        bad = tuple(int(i) for i in np.argwhere(~np.isfinite(run.case.x))[0])
+        message += f"; x is {run.case.x[bad]} at {bad}"
     _complain(seen, run, _VALUE_CHECKS[part], part, message, expected, actual)
 
 

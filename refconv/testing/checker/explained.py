@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from refconv.testing.checker.calls import Caller
+from refconv.testing.checker.diagnose import Run
 from refconv.testing.checker.examine import TRAIT_CHECKS
+from refconv.testing.checker.plan import work
 from refconv.testing.checker.report import Failure, ordered
 from refconv.testing.explain import explain, standard_problem
 from refconv.testing.oracles.problems import Problem
@@ -17,12 +19,16 @@ PART_OF = {"y": "forward", "grad_x": "grad_x", "grad_weight": "grad_weight", "gr
 SECONDS = 0.7
 """For the explanations of one report."""
 
+WORK_READ = 2000
+"""Multiply-adds of the largest failing problem that is read out."""
+
 NO_EXPLANATION = (*TRAIT_CHECKS, "time", "type", "real values", "non-finite", "empty", "repeat", "layout", "needs")
 """Checks of which reading out whole numbers says nothing."""
 
 
 def explained(
     failures: Sequence[Failure],
+    runs: Sequence[Run],
     forward: Callable[..., Any],
     backward: Callable[..., Any] | None,
     supports: Sequence[str],
@@ -31,8 +37,8 @@ def explained(
 ) -> list[Failure]:
     """Return the failures with the explanations of wrong values and shapes.
 
-    Every part is read out on a standard problem, where all numbers differ; if it is right there, on the smallest
-    problem that failed.
+    Every part is read out on a standard problem, where all numbers differ; if it is right there, on a problem that
+    failed: one with as many numbers above 1 as possible, because on the smallest a single element is everything.
     """
     asked = [failure for failure in ordered(failures) if failure.check not in NO_EXPLANATION]
     if not asked:
@@ -52,12 +58,21 @@ def explained(
     for failure in asked:
         name = PART_OF[failure.part]
         if name not in texts:
-            read(failure.case.problem, [name])
+            failed = [p.case.problem for p, seen in runs if any(c.check == failure.check for c in seen.complaints)]
+            affordable = [problem for problem in failed if problem.batch and work(problem) <= WORK_READ]
+            read(max(affordable, key=_variety, default=failure.case.problem), [name])
             texts.setdefault(name, "")
     return [
         replace(failure, explanation=texts[PART_OF[failure.part]] or None) if failure in asked else failure
         for failure in failures
     ]
+
+
+def _variety(problem: Problem) -> tuple[int, int]:
+    """Return how many numbers of a problem are above 1; of equally many, the least work is best."""
+    groups = int(problem.groups)  # type: ignore[arg-type]
+    sizes = (problem.batch or 0, problem.c_in // groups, problem.c_out // groups, groups)
+    return sum(n > 1 for n in (*sizes, *problem.kernel, *problem.size, *problem.output_size)), -work(problem)
 
 
 def _shown(problem: Problem) -> str:

@@ -5,7 +5,7 @@ The order is what makes the first failure a minimal one. In turn, and then sorte
 - :func:`systematic`: every single feature (a stride, a second group, …) and every pair of features, each as small as
   it can be;
 - :func:`witnesses`: a small problem for every regime of :mod:`refconv.testing.regimes`;
-- :func:`pairs`: a covering design, rows of numbers that hold every pair of layers and sizes;
+- :func:`pairs`: covering designs, in which every pair of small numbers, of sizes, and of a layer and a size occurs;
 - :func:`mixed_problem`: random problems with many features at once;
 - a few special ones: real-valued, with long sums, empty, not finite, with unusual memory layouts.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -190,7 +190,8 @@ def witnesses(domain: Domain) -> list[Problem]:
     ways += [_of_relation(domain, relation) for relation in SPECIAL]
     ways += [_of_layer(domain, layer, steps) for layer, _, steps in layers(domain.d, domain.transposed)]
     first = (next((p for p in way if p is not None and work(p) <= 2 * WORK), None) for way in ways)
-    return [problem for problem in first if problem is not None]
+    # With a bias, which a path of its own may forget; the pairs of features are without it.
+    return [replace(problem, bias=domain.claims("bias")) for problem in first if problem is not None]
 
 
 def _of_size(domain: Domain, name: str, n: int) -> Iterator[Problem | None]:
@@ -265,44 +266,113 @@ def _of_layer(domain: Domain, layer: Layer, steps: tuple[tuple[int, ...], ...]) 
 BANDS = ((1,), (2,), (3, 4), (5, 7, 8), (9, 15, 16), (17, 31, 32, 33))
 """Sizes that pairs do not tell apart; their rows take each in turn."""
 
-SIZE_FACTORS = ("batch", "c_in", "c_out", "groups", "rows", "columns")
+STEPS: dict[str, tuple[int, ...]] = {
+    "kernel": (1, 2, 3, 4, 5, 7),
+    "stride": (1, 2, 3, 4),
+    "dilation": (1, 2, 3, 4),
+    "padding": (0, 1, 2, 3),
+    "rest": (0, 1),
+    "batch": (1, 2, 3, 4, 8),
+    "c_in": (1, 2, 3, 4, 8, 16),
+    "c_out": (1, 2, 3, 4, 8, 16),
+    "groups": (1, 2, 3, 4, 8, 16, 32),
+    "positions": (1, 2, 3, 4),
+}
+"""Small numbers, of which problems hold every pair exactly."""
 
-Level = tuple[Any, ...]
-"""Values that a row of the covering design takes in turn."""
+CHANNELS = (1, 2, 4)
+"""Groups, input and output channels per group, of which problems hold every combination of three."""
+
+SIZE_FACTORS = ("batch", "c_in", "c_out", "groups", "rows", "columns")
 
 
 def pairs(domain: Domain) -> list[Problem]:
-    """Return problems that hold every pair of two sizes, and of a layer and a size, which :data:`WORK` allows.
+    """Return problems that hold every pair of two small numbers, of two sizes, and of a layer and a size.
 
-    A covering design: each row takes the pair that is most work among those not yet covered, and then, for every
-    other factor, the level that covers most new pairs.
+    Of sizes, pairs of bands: the values of a band take turns. Pairs that alone are more than :data:`WORK` are left out.
     """
-    known = dict.fromkeys(steps for _, _, steps in layers(domain.d, domain.transposed))
-    known.setdefault(((1,) * domain.d, (1,) * domain.d, (0,) * domain.d, (1,) * domain.d))
-    usual = [s for s in known if math.prod(s[0]) <= TAPS and domain.problem(_axes_of_layer(s, 3, 3))]
-    levels: dict[str, list[Level]] = {"layer": [(s,) for s in usual], **{name: list(BANDS) for name in SIZE_FACTORS}}
-    if not domain.claims("groups", "depthwise_only"):
-        levels["groups"] = [(1,)]
-    if domain.claims("depthwise_only"):
-        levels["c_in"] = [(1,)]
-    if domain.d == 1:
-        levels["rows"] = [(1,)]
-    rows = _covering(levels)
+    return [*_pairs_of_steps(domain), *_pairs_of_sizes(domain), *_channels(domain)]
+
+
+def _channels(domain: Domain) -> list[Problem]:
+    axes = [Axis(3, pads=(1, 1), positions=2)] * domain.d
     found = []
-    for number, row in enumerate(rows):
-        chosen = {name: levels[name][level][number % len(levels[name][level])] for name, level in row.items()}
-        if _row_work(chosen) > WORK:
-            chosen = {name: levels[name][level][0] for name, level in row.items()}
-        problem = _of_row(domain, chosen, bias=domain.claims("bias") and number % 2 == 0)
-        if problem is not None:
-            found.append(problem)
+    for groups, c_in, c_out in itertools.product(CHANNELS, repeat=3):
+        ways = (
+            domain.problem(way, groups=groups, c_in=c_in, c_out=c_out)
+            for way in (axes, [Axis(2, positions=2)] * domain.d)
+        )
+        found += [next((problem for problem in ways if problem is not None), None)]
+    return [problem for problem in found if problem is not None and work(problem) <= WORK]
+
+
+def _pairs_of_steps(domain: Domain) -> list[Problem]:
+    levels = {
+        "kernel": STEPS["kernel"],
+        "stride": STEPS["stride"] if domain.claims("stride") else (1,),
+        "dilation": STEPS["dilation"] if domain.claims("dilation") else (1,),
+        "padding": STEPS["padding"] if domain.claims("padding", "asymmetric_padding") else (0,),
+        "rest": STEPS["rest"] if domain.claims("output_padding" if domain.transposed else "stride") else (0,),
+        "batch": STEPS["batch"],
+        "c_in": (1,) if domain.claims("depthwise_only") else STEPS["c_in"],
+        "c_out": STEPS["c_out"],
+        "groups": STEPS["groups"] if domain.claims("groups", "depthwise_only") else (1,),
+        "positions": STEPS["positions"],
+    }
+    d = domain.d
+
+    def work_of(name: str, value: int) -> int:
+        return (
+            value**d
+            if name in ("kernel", "positions")
+            else 1
+            if name in ("stride", "dilation", "padding", "rest")
+            else value
+        )
+
+    found = []
+    for number, row in enumerate(_covering(levels, work_of)):
+        step = row["stride"], row["dilation"] if not domain.claims("stride_or_dilation") or row["stride"] == 1 else 1
+        rest = min(row["rest"], (max(step) if domain.transposed else step[0]) - 1)
+        pads = (row["padding"], row["padding"])
+        axis = Axis(row["kernel"], *step, pads, row["positions"], rest)
+        alone = [Axis(positions=2)] * d
+        alone[-(number % 2)] = axis  # the first or the last
+        sizes = {name: row[name] for name in ("batch", "c_in", "c_out", "groups")}
+        for axes in [[axis] * d] if domain.claims("equal_axes") or d == 1 else [[axis] * d, alone]:
+            problem = domain.problem(axes, **sizes, bias=domain.claims("bias") and number % 4 > 0)
+            if problem is not None and work(problem) <= 2 * WORK:
+                found.append(problem)
     return found
 
 
-def _row_work(row: dict[str, Any]) -> int:
-    sizes: int = math.prod(row[name] for name in SIZE_FACTORS)
-    taps: int = math.prod(row["layer"][0])
-    return taps * sizes
+def _pairs_of_sizes(domain: Domain) -> list[Problem]:
+    known = dict.fromkeys(steps for _, _, steps in layers(domain.d, domain.transposed))
+    known.setdefault(((1,) * domain.d, (1,) * domain.d, (0,) * domain.d, (1,) * domain.d))
+    usual = [s for s in known if math.prod(s[0]) <= TAPS and domain.problem(_axes_of_layer(s, 3, 3))]
+    levels: dict[str, Sequence[Any]] = {"layer": usual, **dict.fromkeys(SIZE_FACTORS, BANDS)}
+    if not domain.claims("groups", "depthwise_only"):
+        levels["groups"] = BANDS[:1]
+    if domain.claims("depthwise_only"):
+        levels["c_in"] = BANDS[:1]
+    if domain.d == 1:
+        levels["rows"] = BANDS[:1]
+
+    def work_of(name: str, level: Any) -> int:
+        least: int = math.prod(level[0]) if name == "layer" else level[0]
+        return least
+
+    found = []
+    for number, row in enumerate(_covering(levels, work_of)):
+        layer = row.pop("layer")
+        sizes = {name: band[number % len(band)] for name, band in row.items()}
+        if math.prod(layer[0]) * math.prod(sizes.values()) > WORK:
+            sizes = {name: band[0] for name, band in row.items()}
+        axes = _axes_of_layer(layer, sizes.pop("rows"), sizes.pop("columns"))
+        problem = domain.problem(axes, **sizes, bias=domain.claims("bias") and number % 4 > 0)
+        if problem is not None:
+            found.append(problem)
+    return found
 
 
 def _axes_of_layer(steps: tuple[tuple[int, ...], ...], rows: int, columns: int) -> list[Axis]:
@@ -312,49 +382,45 @@ def _axes_of_layer(steps: tuple[tuple[int, ...], ...], rows: int, columns: int) 
     return axes
 
 
-def _of_row(domain: Domain, row: dict[str, Any], bias: bool) -> Problem | None:
-    axes = _axes_of_layer(row["layer"], row["rows"], row["columns"])
-    numbers = {name: row[name] for name in ("batch", "c_in", "c_out", "groups")}
-    return domain.problem(axes, **numbers, bias=bias)
+def _covering(levels: Mapping[str, Sequence[Any]], work_of: Callable[[str, Any], int]) -> list[dict[str, Any]]:
+    """Return rows {factor: level} in which every pair of levels occurs that :data:`WORK` allows.
 
-
-def _covering(levels: dict[str, list[Level]]) -> list[dict[str, int]]:
-    """Return rows {factor: number of its level} in which every pair of levels occurs that is not too much work."""
+    Each row takes the pair that is most work among those not yet covered, and then, for every other factor, the level
+    that covers most new pairs. The work of a row is the product of its levels' work.
+    """
     names = list(levels)
-    costs = {
-        name: [math.prod(level[0][0]) if name == "layer" else level[0] for level in levels[name]] for name in names
-    }
-    least = math.prod(min(c) for c in costs.values())
+    costs = {name: [work_of(name, level) for level in levels[name]] for name in names}
+    least = {name: min(costs[name]) for name in names}
+    rest = math.prod(least.values())
     left = {
         (a, i, b, j): costs[a][i] * costs[b][j]
         for a, b in itertools.combinations(names, 2)
-        for i in range(len(levels[a]))
-        for j in range(len(levels[b]))
-        if least // min(costs[a]) // min(costs[b]) * costs[a][i] * costs[b][j] <= WORK
+        for i, j in itertools.product(range(len(levels[a])), range(len(levels[b])))
+        if rest // (least[a] * least[b]) * costs[a][i] * costs[b][j] <= WORK
     }
     rows = []
     for a, i, b, j in sorted(left, key=left.__getitem__, reverse=True):
         if (a, i, b, j) not in left:
             continue
         row = {a: i, b: j}
-        others = [name for name in names if name not in row]
-        spent = costs[a][i] * costs[b][j] * math.prod(min(costs[name]) for name in others)
-        for name in others:
-            base = spent // min(costs[name])
-
-            def gain(level: int, name: str = name, row: dict[str, int] = row) -> int:
-                return sum(_pair(names, name, level, other, row[other]) in left for other in row)
-
-            allowed = [level for level, cost in enumerate(costs[name]) if base * cost <= WORK]
-            best = max(allowed, key=lambda level: (gain(level), -costs[name][level]))
+        spent = rest // (least[a] * least[b]) * costs[a][i] * costs[b][j]
+        for name in names:
+            if name in row:
+                continue
+            base, best, most = spent // least[name], 0, (-1, 0)
+            for level, cost in enumerate(costs[name]):
+                if base * cost <= WORK:
+                    new = sum(_ordered(names, name, level, other, row[other]) in left for other in row)
+                    if (new, -cost) > most:
+                        best, most = level, (new, -cost)
             row[name], spent = best, base * costs[name][best]
         for one, other in itertools.combinations(names, 2):
             left.pop((one, row[one], other, row[other]), None)
-        rows.append(row)
+        rows.append({name: levels[name][level] for name, level in row.items()})
     return rows
 
 
-def _pair(names: list[str], a: str, i: int, b: str, j: int) -> tuple[str, int, str, int]:
+def _ordered(names: list[str], a: str, i: int, b: str, j: int) -> tuple[str, int, str, int]:
     return (a, i, b, j) if names.index(a) < names.index(b) else (b, j, a, i)
 
 

@@ -54,7 +54,8 @@ ANY = 2**62
 
 
 def _largest(problem: Problem) -> dict[str, int]:
-    return {name: max(sizes, default=1) for name, sizes in sizes_of(problem).items() if name in SIZES}
+    largest = {name: max(sizes, default=1) for name, sizes in sizes_of(problem).items() if name in SIZES}
+    return largest | {"output padding": max(problem.output_padding, default=0)}
 
 
 def _ranges(problems: Sequence[Problem]) -> dict[str, tuple[int, int]]:

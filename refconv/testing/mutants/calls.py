@@ -29,7 +29,7 @@ class _(Conv):
 
 @mistake("memory", "writes into the upstream gradient", "Copy grad_output before changing it.")
 class _(Conv):
-    """The upstream gradient is scaled in place."""
+    """The upstream gradient is changed in place."""
 
     def grads(self, g, x, weight, p):
         grads = super().grads(g, x, weight, p)

@@ -225,7 +225,7 @@ class _(Conv):
 
 @mistake("padding", "paddings of the axes exchanged", "Height comes before width in padding, as in the shape.")
 class _(Conv):
-    """The paddings are taken in the order (width, height)."""
+    """The paddings are taken in reverse order."""
 
     def y(self, x, weight, bias, p):
         return super().y(x, weight, bias, p._replace(padding=p.padding[::-1]))

@@ -279,7 +279,7 @@ class _(Conv):
 
 @mistake("stride", "strides of the axes exchanged", "Height comes before width in stride, as in the shape.")
 class _(Conv):
-    """The strides are taken in the order (width, height)."""
+    """The strides are taken in reverse order."""
 
     def outputs(self, size, kernel, p):
         return super().outputs(size, kernel, p._replace(stride=p.stride[::-1]))
