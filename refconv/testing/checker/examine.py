@@ -118,8 +118,8 @@ class Prepared:
 
     @functools.cached_property
     def plain(self) -> Prepared:
-        """The same problem with small positive whole numbers, whose sums do not cancel, and one sample more."""
-        return self._with_numbers(2, (self.case.problem.batch or 0) + 1, positive=True)
+        """The same problem with positive whole numbers, whose sums do not cancel; one sample more if not real-valued."""
+        return self._with_numbers(2, (self.case.problem.batch or 0) + (self.case.kind != "real"), positive=True)
 
     @functools.cached_property
     def expanded(self) -> Prepared:

@@ -10,6 +10,9 @@ from refconv.testing.regimes import SIZES, sizes_of
 CONDITIONS = 4
 """Conditions in a sentence at most."""
 
+FEWEST = 3
+"""Failing problems of which something can be said."""
+
 SHARE, SHARE_OF_SMALL = 0.05, 0.25
 """Share of the passing problems that a further condition must exclude; a limit on size must exclude more."""
 
@@ -26,7 +29,7 @@ def where(failing: Sequence[Problem], passing: Sequence[Problem]) -> str | None:
     >>> where(problems[3:], problems[:3])
     'all 5 problems with batch at least 4 fail, and no other'
     """
-    if not failing or not passing:
+    if len(failing) < FEWEST or not passing:
         return None
     ranges, left = _ranges(failing), [_largest(problem) for problem in passing]
     conditions = [
