@@ -12,10 +12,10 @@ import pytest
 
 from refconv.testing import check_conv
 from refconv.testing.checker.cases import Case
-from refconv.testing.checker.plan import SUPPORTS, WORK, Domain, pairs, plan, witnesses, work
+from refconv.testing.checker.plan import STEPS, SUPPORTS, WORK, Domain, pairs, plan, systematic, witnesses, work
 from refconv.testing.mutants import Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
-from refconv.testing.regimes import LAYERS, SIZES, SPECIAL, Layer, axes_of, regimes_of
+from refconv.testing.regimes import LAYERS, SIZES, SPECIAL, Layer, axes_of, regimes_of, sizes_of
 
 USUAL = SUPPORTS[:5]
 
@@ -207,7 +207,36 @@ def test_no_possible_regime_is_empty(supports: tuple[str, ...], transposed: bool
 def test_each_relation_has_a_small_problem_that_shows_it() -> None:
     asked = [Domain(d, SUPPORTS[:7], transposed) for d in (1, 2, 3) for transposed in (False, True)]
     found = {s.name for domain in asked for p in witnesses(domain) for s in SPECIAL if s.test(p, axes_of(p))}
-    assert found == {special.name for special in SPECIAL}
+    assert found | {"no bias"} == {special.name for special in SPECIAL}
+    assert "no bias" in regimes_of(systematic(asked[0])[0][0])
+
+
+@pytest.mark.parametrize("size", ["batch", "groups", "input channels per group", "output channels per group"])
+def test_a_bias_is_tried_at_every_size(size: str) -> None:
+    for domain in (Domain(2, USUAL, False), Domain(1, USUAL, True)):
+        biased = [p for p in witnesses(domain) if p.bias]
+        assert set(SIZES[size]) <= {n for p in biased for n in sizes_of(p)[size]}
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_every_pair_of_small_numbers_occurs(transposed: bool) -> None:
+    rows = [p for p in pairs(Domain(2, SUPPORTS[:7], transposed)) if len(set(p.kernel)) == 1]
+    numbers = [
+        {
+            "kernel": set(p.kernel),
+            "stride": set(p.stride),
+            "dilation": set(p.dilation),
+            "padding": {n for pair in p.pairs for n in pair},
+            "batch": {p.batch},
+            "c_in": {depth(p)},
+            "c_out": {p.c_out // int(p.groups)},  # type: ignore[arg-type]
+            "groups": {p.groups},
+        }
+        for p in rows
+    ]
+    for one, other in itertools.combinations(numbers[0], 2):
+        for a, b in itertools.product(STEPS[one], STEPS[other]):
+            assert any(a in row[one] and b in row[other] for row in numbers), (one, a, other, b)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])

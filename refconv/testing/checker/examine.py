@@ -118,7 +118,7 @@ class Prepared:
 
     @functools.cached_property
     def plain(self) -> Prepared:
-        """The same problem with positive whole numbers, whose sums do not cancel; one sample more if not real-valued."""
+        """The same problem with positive whole numbers, whose sums do not cancel; a sample more if not real-valued."""
         return self._with_numbers(2, (self.case.problem.batch or 0) + (self.case.kind != "real"), positive=True)
 
     @functools.cached_property
