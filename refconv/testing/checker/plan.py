@@ -319,31 +319,36 @@ def _pairs_of_steps(domain: Domain) -> list[Problem]:
         "groups": STEPS["groups"] if domain.claims("groups", "depthwise_only") else (1,),
         "positions": STEPS["positions"],
     }
-    d = domain.d
+    free = ("stride", "dilation", "padding", "rest")  # they make no work
 
     def work_of(name: str, value: int) -> int:
-        return (
-            value**d
-            if name in ("kernel", "positions")
-            else 1
-            if name in ("stride", "dilation", "padding", "rest")
-            else value
-        )
+        return 1 if name in free else int(value**domain.d) if name in ("kernel", "positions") else value
 
-    found = []
-    for number, row in enumerate(_covering(levels, work_of)):
-        step = row["stride"], row["dilation"] if not domain.claims("stride_or_dilation") or row["stride"] == 1 else 1
-        rest = min(row["rest"], (max(step) if domain.transposed else step[0]) - 1)
-        pads = (row["padding"], row["padding"])
-        axis = Axis(row["kernel"], *step, pads, row["positions"], rest)
-        alone = [Axis(positions=2)] * d
-        alone[-(number % 2)] = axis  # the first or the last
-        sizes = {name: row[name] for name in ("batch", "c_in", "c_out", "groups")}
-        for axes in [[axis] * d] if domain.claims("equal_axes") or d == 1 else [[axis] * d, alone]:
-            problem = domain.problem(axes, **sizes, bias=domain.claims("bias") and number % 4 > 0)
-            if problem is not None and work(problem) <= 2 * WORK:
-                found.append(problem)
-    return found
+    rows = _covering(levels, work_of)
+    found = [_of_steps(domain, number, row) for number, row in enumerate(rows)]
+    # Padding asks for more positions. Where that is too much work, the row's pairs have problems of their own.
+    pairs_of = [frozenset(itertools.combinations(row.items(), 2)) for row in rows]
+    covered = set().union(*itertools.compress(pairs_of, found))
+    least = {name: values[0] for name, values in levels.items()}
+    for one, other in sorted(set().union(*pairs_of) - covered):
+        found.append(_of_steps(domain, len(found), least | dict([one, other])))
+    return [problem for problems in found for problem in problems]
+
+
+def _of_steps(domain: Domain, number: int, row: Mapping[str, int]) -> list[Problem]:
+    """Return the problems of a row that are not too much work: with its steps on all axes, and on one."""
+    stride = row["stride"]
+    dilation = 1 if domain.claims("stride_or_dilation") and stride > 1 else row["dilation"]
+    rest = min(row["rest"], (max(stride, dilation) if domain.transposed else stride) - 1)
+    axis = Axis(row["kernel"], stride, dilation, (row["padding"], row["padding"]), row["positions"], rest)
+    alone = [Axis(positions=2)] * domain.d
+    alone[-(number % 2)] = axis  # the first or the last
+    ways = [[axis] * domain.d] if domain.claims("equal_axes") or domain.d == 1 else [[axis] * domain.d, alone]
+    sizes = {name: row[name] for name in ("batch", "c_in", "c_out", "groups")}
+    made = [domain.problem(axes, **sizes, bias=domain.claims("bias") and number % 4 > 0) for axes in ways]
+    if any(problem is None or work(problem) > 2 * WORK for problem in made[:1]):
+        return []
+    return [problem for problem in made if problem is not None]
 
 
 def _pairs_of_sizes(domain: Domain) -> list[Problem]:
