@@ -255,7 +255,14 @@ def _bytes(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
 )
 @click.option("--dtype", default="float32", show_default=True, metavar="NAME", help="Data type of all arrays.")
 @click.option("--transposed", is_flag=True, help="The functions are a transposed convolution.")
-@click.option("--cases", type=click.IntRange(1), default=200, show_default=True, metavar="N", help="Problems to run.")
+@click.option(
+    "--cases",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    metavar="N",
+    help="Random problems, beside those for layers and sizes.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed for all randomness.")
 @click.option(
     "--time-limit",

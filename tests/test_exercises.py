@@ -153,7 +153,7 @@ def test_the_smallest_call_is_shown():
     def out_size(n, k, stride, padding, dilation):
         return -(-(n + 2 * padding - dilation * (k - 1) - 1) // stride) + 1
 
-    assert exercises.check_out_size(out_size).call == "out_size(2, 1, 2, 0, 1) returned 2, not 1"
+    assert exercises.check_out_size(out_size).call == "out_size(1, 1, 3, 1, 1) returned 2, not 1"
 
 
 def test_the_smallest_columns_are_shown_beside_the_right_ones():
@@ -185,7 +185,7 @@ def test_the_smallest_gradient_is_shown_beside_the_right_one(check, notebook, fu
 
 @pytest.mark.parametrize("value", [None, 2.0, "3", -1, 10**9])
 def test_an_absurd_size_is_a_failure_and_no_traceback(value):
-    verdict = exercises.check_out_size(lambda n, k, stride, padding, dilation: value)
+    verdict = exercises.check_out_size(lambda n, k, stride, padding, dilation: value, supports=())
     assert not verdict.passed
     assert str(verdict).startswith("FAILED: out_size\n")
 
@@ -193,7 +193,7 @@ def test_an_absurd_size_is_a_failure_and_no_traceback(value):
 @pytest.mark.parametrize("value", [None, 2.0, "columns", np.zeros((1, 1, 1)), np.zeros(0)])
 @pytest.mark.parametrize("check", [exercises.check_im2col, exercises.check_col2im, exercises.check_input_grad])
 def test_absurd_columns_are_a_failure_and_no_traceback(check, value):
-    verdict = check(lambda *arguments: value)
+    verdict = check(lambda *arguments: value, supports=())
     assert not verdict.passed
     assert str(verdict).startswith("FAILED: ")
 
