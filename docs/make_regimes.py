@@ -9,7 +9,19 @@ import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from refconv.testing.checker.plan import BANDS, SUPPORTS, TAPS, WORK, Domain, pairs, plan, systematic, witnesses
+from refconv.testing.checker.plan import (
+    BANDS,
+    CHANNELS,
+    STEPS,
+    SUPPORTS,
+    TAPS,
+    WORK,
+    Domain,
+    pairs,
+    plan,
+    systematic,
+    witnesses,
+)
 from refconv.testing.regimes import LAYERS, SIZES, SPECIAL, Layer, Numbers, regimes_of
 
 PAGE = Path(__file__).with_name("what-is-checked.md")
@@ -17,6 +29,10 @@ PAGE = Path(__file__).with_name("what-is-checked.md")
 KINDS = [(d, transposed) for transposed in (False, True) for d in (1, 2, 3)]
 USUAL = ("bias", "stride", "padding", "dilation", "groups")
 EVERY = tuple(word for word in SUPPORTS if word not in ("equal_axes", "depthwise_only", "stride_or_dilation"))
+
+
+SHORT = {"c_in": "input channels per group", "c_out": "output channels per group", "rest": "elements left over"}
+"""Names of the small numbers that are not words."""
 
 
 def table(heads: Sequence[str], align: str, rows: Iterable[Sequence[object]]) -> list[str]:
@@ -77,6 +93,7 @@ def page() -> str:
     heads = [title(d, transposed) for d, transposed in KINDS]
     steps = ["kernel", "stride", "padding", "dilation", "groups", "axes"]
     transposed_steps = [*steps[:3], "output padding", *steps[3:]]
+    small = [f"{SHORT.get(name, name)} {', '.join(map(str, numbers))}" for name, numbers in STEPS.items()]
     bands = ", ".join(str(band[0]) if len(band) == 1 else "/".join(map(str, band)) for band in BANDS)
     lines = [
         "# What the checker runs",
@@ -137,11 +154,13 @@ def page() -> str:
         "",
         "## Pairs",
         "",
-        "Some mistakes need two numbers, such as 17 channels in a batch of 5. A covering design runs the pairs of two",
-        "sizes, and of a layer and a size: each of its rows is a problem that contains many pairs. The sizes are the",
-        "batch, input and output channels per group, groups, rows and columns.",
+        "Some mistakes need two numbers, such as 17 channels in a batch of 5. Covering designs run the pairs: each of",
+        "their rows is a problem that contains many pairs.",
         "",
-        f"* Neighbouring sizes count as one and take turns: {bands}.",
+        "* Small numbers, every pair of them exactly: " + "; ".join(small) + ".",
+        f"* Every combination of three of {', '.join(map(str, CHANNELS))} as groups, input and output channels per group.",
+        "* Sizes (batch, input and output channels per group, groups, rows and columns), and a layer with a size.",
+        f"  Neighbouring sizes count as one and take turns: {bands}.",
         f"* Pairs whose problem would need more than {WORK:,} multiply-adds are left out.",
         f"* Layers whose kernel has more than {TAPS} elements are left out.",
         "",
@@ -149,8 +168,8 @@ def page() -> str:
         "",
         "## Not run",
         "",
-        "Larger sizes are rare, apart from 63 to 65 output positions and one sum of 1,536 terms. Combinations of three",
-        "sizes are left to the random problems. A mistake that begins at 4,096 channels needs a test of that size.",
+        "Larger sizes are rare, apart from 63 to 65 output positions and one sum of 1,536 terms. Other combinations of",
+        "three numbers are left to the random problems. A mistake that begins at 4,096 channels needs a test of that size.",
         "",
     ]  # fmt: skip
     return "\n".join(lines)
