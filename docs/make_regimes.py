@@ -158,7 +158,7 @@ def page() -> str:
         "their rows is a problem that contains many pairs.",
         "",
         "* Small numbers, every pair of them exactly: " + "; ".join(small) + ".",
-        f"* Every combination of three of {', '.join(map(str, CHANNELS))} as groups, input and output channels per group.",
+        f"* Every combination of {', '.join(map(str, CHANNELS))} as groups, input and output channels per group.",
         "* Sizes (batch, input and output channels per group, groups, rows and columns), and a layer with a size.",
         f"  Neighbouring sizes count as one and take turns: {bands}.",
         f"* Pairs whose problem would need more than {WORK:,} multiply-adds are left out.",
@@ -169,7 +169,8 @@ def page() -> str:
         "## Not run",
         "",
         "Larger sizes are rare, apart from 63 to 65 output positions and one sum of 1,536 terms. Other combinations of",
-        "three numbers are left to the random problems. A mistake that begins at 4,096 channels needs a test of that size.",
+        "three numbers are left to the random problems. A mistake that begins at 4,096 channels needs a test of that",
+        "size.",
         "",
     ]  # fmt: skip
     return "\n".join(lines)
