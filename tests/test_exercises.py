@@ -162,7 +162,7 @@ def test_the_smallest_columns_are_shown_beside_the_right_ones():
     shown = """
         im2col(x, (1, 2), (1, 1), (0, 1), (1, 2)) returned
         [[[0.]
-          [1.]]]
+          [3.]]]
         and should return
         [[[0.]
           [0.]]]"""
@@ -320,7 +320,7 @@ def test_all_sizes_that_obey_the_rule_are_right(division, sizes):
 @pytest.mark.parametrize("right", [SOLUTION, library, lambda *division: right_sizes(Division(*division))])
 def test_right_sizes_pass(right, kind):
     verdict = exercises.check_logarithmic_sizes(lambda c, n, base: kind(right(c, n, base)))
-    assert re.fullmatch(r"passed: <lambda> is right in all \d{3} cases", str(verdict))
+    assert re.fullmatch(r"passed: <lambda> is right in all \d+ cases", str(verdict))
 
 
 @given(st.integers(2, 12), st.data())

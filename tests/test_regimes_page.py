@@ -24,7 +24,8 @@ def test_page_is_up_to_date():
 
 def test_page_lists_every_regime():
     layers, sizes, relations = map(table, ("layer", "number", "relation"))
-    assert [row[0] for row in layers] == [layer.name for layer in LAYERS]
+    in_order = sorted(LAYERS, key=lambda layer: layer.transposed)
+    assert [row[0] for row in layers] == [layer.name for layer in in_order]
     assert [row[0] for row in relations] == [relation.name for relation in SPECIAL]
     assert {name: tuple(map(int, values.split(","))) for name, values in sizes} == dict(SIZES)
 

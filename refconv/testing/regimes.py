@@ -13,10 +13,10 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from refconv.testing.oracles.problems import Problem
+Problem = Any
+"""A :class:`refconv.testing.oracles.problems.Problem`, whose module imports this one."""
 
 
 @dataclass(frozen=True, slots=True)

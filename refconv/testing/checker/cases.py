@@ -104,10 +104,8 @@ def whole_numbers(
     dtype = np.dtype(dtype)
     count = math.prod(shape)
     pool = np.array([v for v in range(-most, most + 1) if v])
-    if positive:  # many different ones, unless sums must be small
-        pool = np.arange(1, (most if dtype == np.float16 else 8 * most) + 1)
-    elif dtype.kind == "u":
-        pool = np.arange(1, 2 * most + 1)
+    if positive or dtype.kind == "u":
+        pool = np.arange(1, (most if positive else 2 * most) + 1)
 
     def draw() -> Array:
         rounds = np.tile(pool, (-(-count // len(pool)), 1))
@@ -119,14 +117,20 @@ def whole_numbers(
     return values
 
 
+def terms(problem: Problem) -> int:
+    """Return the terms of the longest sum in the results of a problem."""
+    windows = math.prod(problem.size if problem.transposed else problem.output_size)
+    taps, groups = math.prod(problem.kernel), int(problem.groups)  # type: ignore[arg-type]
+    return max(1, (problem.batch or 1) * windows, max(problem.c_in, problem.c_out) // groups * taps)
+
+
 def largest(problem: Problem, dtype: Any) -> int:
     """Return the largest whole number with which every result of a problem is exact in a data type."""
     if np.dtype(dtype) != np.float16:
         return 4
-    windows = math.prod(problem.size if problem.transposed else problem.output_size)
-    taps, groups = math.prod(problem.kernel), int(problem.groups)  # type: ignore[arg-type]
-    terms = max((problem.batch or 1) * windows, max(problem.c_in, problem.c_out) // groups * taps)
-    return 4 if terms <= 100 else 2 if terms <= 400 else 1  # float16 has all whole numbers up to 2,048
+    return (
+        4 if terms(problem) <= 100 else 2 if terms(problem) <= 400 else 1
+    )  # float16 has all whole numbers up to 2,048
 
 
 def real_numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, positive: bool) -> Array:

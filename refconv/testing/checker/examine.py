@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from refconv.testing.checker.calls import Caller, Outcome, with_array, with_arrays
-from refconv.testing.checker.cases import Case, largest, whole_numbers
+from refconv.testing.checker.cases import Case, largest, terms, whole_numbers
 from refconv.testing.oracles.bounds import COMPUTE, Scale, judge, precision_of, real_dtype, scales_of
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Results
@@ -138,6 +139,8 @@ class Prepared:
         case, rng = self.case, np.random.default_rng(seed)
         problem = dataclasses.replace(case.problem, batch=batch)
         most = largest(problem, case.x.dtype)
+        if positive:  # as different as sums allow that are exact even in float16
+            most = min(max(math.isqrt(2048 // terms(problem)), 2), 31)
 
         def draw(shape: tuple[int, ...]) -> Array:
             return whole_numbers(rng, shape, case.x.dtype, most, positive)
