@@ -134,7 +134,7 @@ def test_a_wrong_answer_is_called_by_its_name(check, notebook, function, support
 @pytest.mark.parametrize(("check", "notebook", "function", "supports"), [entry[:4] for entry in WRONG])
 def test_a_right_answer_passes(check, notebook, function, supports):
     verdict = getattr(exercises, check)(written(notebook, function), supports=supports)
-    assert re.fullmatch(rf"passed: {function} is right in all \d{{3}} cases", str(verdict))
+    assert re.fullmatch(rf"passed: {function} is right in all \d+ cases", str(verdict))
 
 
 def test_what_did_not_pass_is_an_error_for_a_grader(capsys):

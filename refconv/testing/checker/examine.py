@@ -140,7 +140,7 @@ class Prepared:
         problem = dataclasses.replace(case.problem, batch=batch)
         most = largest(problem, case.x.dtype)
         if positive:  # as different as sums allow that are exact even in float16
-            most = min(max(math.isqrt(2048 // terms(problem)), 2), 31)
+            most = min(max(math.isqrt(2048 // terms(problem)), 1), 31)
 
         def draw(shape: tuple[int, ...]) -> Array:
             return whole_numbers(rng, shape, case.x.dtype, most, positive)

@@ -62,8 +62,8 @@ COMPUTE = {
 HALF_SUMS = Arithmetic(0, 2.0**-11, 2.0**-11, 2.0**-14, _HALF_STEP)
 """Sums kept in float16: a mistake (every library sums wider), so no value of `compute`, but it is recognised."""
 
-IN_HALF = Arithmetic(2.0**-8, 2.0**-24, 2.0**-11, 2.0**-14, _HALF_STEP)
-"""Wider operands in float16. Its results are recognised by their digits, so the bound is as wide as bfloat16's: the
+IN_HALF = Arithmetic(2.0**-8, 2.0**-24, 2.0**-10, 2.0**-14, _HALF_STEP)
+"""Wider operands in float16, the bias too. Its results are recognised by their digits, so the bound is wide: the
 worst case of long sums in float16 would admit any result."""
 
 _NARROWER = (("float16", IN_HALF), ("tf32", COMPUTE["tf32"]), ("bfloat16", COMPUTE["bfloat16"]))
