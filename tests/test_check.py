@@ -224,6 +224,14 @@ def test_any_number_of_cases(cases: int) -> None:
     assert (report.passed, report.cases_run) == (True, fixed + cases)
 
 
+def test_a_check_without_pairs_is_shorter() -> None:
+    whole, short = check_conv(Conv().forward, cases=1), check_conv(Conv().forward, cases=1, pairs=False)
+    assert short.cases_run < whole.cases_run / 1.5
+    assert short.regimes.keys() >= {"batch 33", "groups 33", "kernel side 13"}
+    wrong = check_conv(lambda *a: -Conv().forward(*a), cases=1, pairs=False)
+    assert "1, 0, False)[" in str(wrong.failures[0].recipe)
+
+
 # --- Functions that misbehave ----------------------------------------------------------------------------------------
 
 
@@ -626,6 +634,7 @@ def test_the_precision_is_named(name: str, precision: str) -> None:
         ({"backward_needs": (("y",),)}, ValueError, "may contain only x, weight, bias; got"),
         ({"backward_needs": ((),)}, ValueError, "may contain only"),
         ({"time_limit": 0}, ValueError, "time_limit"),
+        ({"pairs": 1}, TypeError, "pairs"),
         ({"time_limit": "1"}, ValueError, "time_limit"),
     ],
 )

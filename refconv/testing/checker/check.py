@@ -45,6 +45,7 @@ def check_conv(
     seed: int = 0,
     time_limit: float = 10.0,
     backward_needs: Sequence[Sequence[str]] = (),
+    pairs: bool = True,
     progress: Callable[[int, int, Case], object] | None = None,
 ) -> CheckReport:
     """Check someone's convolution, and its backward pass, against the definition.
@@ -87,6 +88,8 @@ def check_conv(
     backward_needs : sequence of tuples of str
         Subsets of ("x", "weight", "bias"). `backward` is then called a second time in each case, with one of them in
         turn as the keyword argument ``needs``; it must return these gradients, and anything in place of the others.
+    pairs : bool
+        Whether pairs of regimes are run too. Without them a check of a slow function takes half the time.
     progress : callable, optional
         ``progress(index, total, case)`` is called before each case.
 
@@ -129,9 +132,11 @@ def check_conv(
         "spatial_dims": spatial_dims, "supports": list(words), "dtype": name, "transposed": transposed,
         "cases": number, "seed": seed, "backward": backward is not None,
     }  # fmt: skip
+    if not pairs:
+        settings["pairs"] = False
     if subsets:
         settings["backward_needs"] = [list(subset) for subset in subsets]
-    arguments = spatial_dims, words, transposed, name, number, seed
+    arguments = (spatial_dims, words, transposed, name, number, seed, *([] if as_bool(pairs, "pairs") else [False]))
     total, cases_in_order = _planned(*arguments)
     with np.errstate(all="ignore"), Caller(time_limit) as call:
         record = Record(f"plan{arguments}", name)

@@ -548,7 +548,14 @@ class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
     """
 
     def __init__(
-        self, spatial_dims: int, supports: Sequence[str], transposed: bool, dtype: Any, cases: int, seed: int
+        self,
+        spatial_dims: int,
+        supports: Sequence[str],
+        transposed: bool,
+        dtype: Any,
+        cases: int,
+        seed: int,
+        with_pairs: bool = True,
     ) -> None:
         self.domain = Domain(spatial_dims, tuple(supports), transposed)
         self.dtype, self.seed = np.dtype(dtype), seed
@@ -561,7 +568,8 @@ class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
 
         for kind, count in _kinds(self.dtype):
             add((special(self.domain, kind, index) for index in range(count)), kind)
-        (near, across), alone, covered = systematic(self.domain), witnesses(self.domain), pairs(self.domain)
+        (near, across), alone = systematic(self.domain), witnesses(self.domain)
+        covered = pairs(self.domain) if with_pairs else []
         add((*near, *across, *alone, *covered), "integers")
         if self.dtype.kind in "fc":
             add(_real(covered, alone, used), "real")
