@@ -60,7 +60,8 @@ def counts(d: int, transposed: bool, cases: int = 200) -> list[object]:
 @functools.cache
 def reached(words: tuple[str, ...], d: int, transposed: bool) -> frozenset[str]:
     """Return the names of the regimes that a check reaches, whatever its random problems are."""
-    return frozenset(name for problem in witnesses(Domain(d, words, transposed)) for name in regimes_of(problem))
+    domain = Domain(d, words, transposed)
+    return frozenset(name for p in (*systematic(domain)[0], *witnesses(domain)) for name in regimes_of(p))
 
 
 def layer_rows(transposed: bool) -> list[list[object]]:
