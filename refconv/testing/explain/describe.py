@@ -13,6 +13,7 @@ import numpy as np
 from refconv.testing.explain import words
 from refconv.testing.explain.fit import (
     Axis,
+    Factors,
     Layout,
     axes_of,
     fit_axis,
@@ -56,7 +57,7 @@ class Finding:
         }
         same = not found["missing"] and not found["extra"] and not len(unread)
         found["right"] = same and values == [1]
-        said = list(words.factor_sentences(factors, self.names, self.asked.problem))
+        said = self._factors(factors)
         if not len(table.factor) and not len(unread):
             if not len(right.factor):
                 return found | {"right": True, "sentences": []}
@@ -100,7 +101,7 @@ class Finding:
             return None
         samples = fit_samples(row_set(table.samples), shapes["positions"][0])
         said = [
-            *words.sample_sentences(samples, sorted(row_set(table.samples)), names),
+            *words.sample_sentences(samples, sorted(row_set(table.samples)), shapes["positions"][0], names),
             *words.channel_sentences(channels, self.asked, names),
             *words.pairing_sentence(pairing, names),
             *words.axes_sentences(axes, self.asked, names),
@@ -150,6 +151,14 @@ class Finding:
         missing, extra = self.right.without(self.table), self.table.without(self.right)
         if len(extra.factor) or len(missing.factor) * 2 > len(self.right.factor):
             return None
+        clauses = self._singled(missing)
+        if clauses is None:
+            return None
+        return [f"{words.plural(len(missing.factor), 'product')} of {len(self.right.factor)} missing, those with "
+                f"{clauses}; the others are right."], {}  # fmt: skip
+
+    def _singled(self, some: Table) -> str | None:
+        """Return the values of coordinates that single out some of the right products, if there are such values."""
         titles = {
             "positions": [f"sample of {self.names.symbols['positions']}", self.names.positions_channel],
             "weight": ["weight row", "weight column"],
@@ -160,16 +169,28 @@ class Finding:
         chosen, clauses = np.ones(len(self.right.factor), bool), []
         for role in ("positions", "weight", "image"):
             for axis, title in enumerate(titles[role]):
-                values = np.unique(missing.coordinates[role][axis])
+                values = np.unique(some.coordinates[role][axis])
                 inside = np.isin(self.right.coordinates[role][axis], values)
                 if (inside | ~chosen).all():
                     continue
                 chosen &= inside
-                clauses.append(f"{title} = {words.listed(values.tolist())}")
-        if not len(clauses) or np.count_nonzero(chosen) != len(missing.factor):
+                clauses.append(f"{title} = {words.ranges(values.tolist())}")
+        if not clauses or np.count_nonzero(chosen) != len(some.factor):
             return None
-        return [f"{words.plural(len(missing.factor), 'product')} of {len(self.right.factor)} missing, those with "
-                f"{' and '.join(clauses)}; the others are right."], {}  # fmt: skip
+        return " and ".join(clauses)
+
+    def _factors(self, factors: Factors) -> list[str]:
+        """Return by what products are multiplied, other than 1."""
+        if factors.odd is None:
+            return list(words.factor_sentences(factors, self.names, self.asked.problem))
+        common, *others = (f"{value:.4g}".replace("-", "−") for value in factors.values.values())
+        odd = self.table.only(factors.odd)
+        same = not len(self.right.without(self.table).factor) and not len(self.table.without(self.right).factor)
+        where = self._singled(odd) if same else None
+        if where is None:
+            return [f"{len(odd.factor)} of {len(self.table.factor)} products are multiplied by {words.listed(others)}; "
+                    f"the others by {common}."]  # fmt: skip
+        return [f"Products with {where} are multiplied by {words.listed(others)}; the others by {common}."]
 
 
 def _plain(axis: Axis) -> bool:

@@ -68,6 +68,8 @@ class Axis:
         Numbers of positions, taps and image elements.
     taps : tuple of int or None
         For each tap, the tap whose work it does, if nothing else is wrong and no line fits.
+    rotated : tuple of (str, int) or None
+        "o" or "i", and by how many places these are rotated, if nothing else is wrong and no line fits.
     """
 
     right: bool
@@ -82,6 +84,7 @@ class Axis:
     reads: Rows
     sizes: tuple[int, int, int]
     taps: tuple[int, ...] | None = None
+    rotated: tuple[str, int] | None = None
 
     @property
     def before(self) -> int | None:
@@ -103,7 +106,9 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
     """
     right = row_set(line_triples(asked, *sizes))
     line = asked if reads <= right and reads else _solved(reads)
-    taps = None if line is not None else _taps(reads, right, sizes[1])
+    exact = line is not None and _explains(line, reads, sizes)
+    rotated = None if exact or reads == right else _rotated(reads, right, sizes)
+    taps = None if line is not None or rotated else _taps(reads, right, sizes[1])
     if line is None or not _explains(line, reads, sizes):
         candidates = [asked, *_modes(reads)]
         if line is not None:
@@ -115,8 +120,9 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
     fixed = (alone[0], alone[1])
     if line is None:
         return Axis(
-            False, None, None, None, None, fixed, None, _some(reads - right), ("zeros", "zeros"), reads, sizes, taps
-        )
+            False, None, None, None, None, fixed, None, _some(reads - right), ("zeros", "zeros"), reads, sizes, taps,
+            rotated,
+        )  # fmt: skip
     model = row_set(line_triples(line, *sizes))
     before, extra_before = _border(line, reads, sizes, lambda i: i < 0)
     after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2])
@@ -138,7 +144,19 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
         reads,
         sizes,
         taps,
+        rotated,
     )
+
+
+def _rotated(reads: Rows, right: Rows, sizes: tuple[int, int, int]) -> tuple[str, int] | None:
+    """Return the coordinate, and the places by which it is rotated: its value n is used as n − places should be."""
+    for column, name in ((0, "o"), (2, "i")):
+        size = sizes[column]
+        for places in sorted(range(1 - size, size), key=abs):
+            moved = {(*row[:column], (row[column] + places) % size, *row[column + 1 :]) for row in right}
+            if places and moved == reads:
+                return name, places
+    return None
 
 
 def _taps(reads: Rows, right: Rows, count: int) -> tuple[int, ...] | None:
@@ -332,6 +350,16 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
         yield "last rows", frozenset(row for row in rows() if row[0] % each == each - 1)
         yield "first rows", frozenset(row for row in rows() if row[0] % each == 0)
     if total > 1:
+        for kind, column, whole, block in (("positions", 0, total, each), ("image", 3, groups * cols, cols)):
+            for name, size in ((f"earlier {kind}", whole), (f"earlier {kind} of the group", block)):
+                yield (
+                    name,
+                    frozenset(
+                        (*row[:column], later, *row[column + 1 :])
+                        for row in rows()
+                        for later in range(row[column], (row[column] // size + 1) * size)
+                    ),
+                )
         yield "rows reversed", rows(row=lambda g, j, c: total - 1 - g * each - j)
         yield "first row", rows(row=lambda g, j, c: 0)
 
@@ -378,7 +406,7 @@ def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
 
 
 def fit_samples(rows: Rows, count: int) -> str | None:
-    """Name how samples go together: "right", "only 0", "reversed", "all" or None for anything else.
+    """Name how samples go together: "right", "only 0, 1", "reversed", "all" or None for anything else.
 
     >>> fit_samples(frozenset({(1, 1)}), 2), fit_samples(frozenset({(0, 1), (1, 0)}), 2)
     ('only 1', 'reversed')
@@ -405,11 +433,13 @@ class Factors:
     """The factors of the products: one number, or a number for each value of the coordinate on which they depend.
 
     `by` is "" for one factor, "overlap" where the factors average over the products of an image element, the name of a
-    coordinate ("t", "o", "i", "q", "m", "row", "col", "n", with the axis where one axis suffices), or None.
+    coordinate ("t", "o", "i", "q", "m", "row", "col", "n", with the axis where one axis suffices), or None. For None,
+    `values` are the commonest factor and the others, and `odd` tells which products have others.
     """
 
     by: str | None
     values: dict[object, complex]
+    odd: Array | None = None
 
 
 def fit_factors(table: Table) -> Factors:
@@ -442,7 +472,10 @@ def fit_factors(table: Table) -> Factors:
         if np.all(np.abs(first[index] - factor) <= tolerance):
             labels = [tuple(column) if len(column) > 1 else column[0] for column in unique.T.tolist()]
             return Factors(name, {label: _plain(value) for label, value in zip(labels, first, strict=True)})
-    return Factors(None, {})
+    unique, index, counts = np.unique(np.round(factor, 6), return_inverse=True, return_counts=True)
+    common = int(np.argmax(counts))
+    order = [common, *(i for i in range(len(unique)) if i != common)]
+    return Factors(None, dict(enumerate(_plain(unique[i]) for i in order)), index.reshape(-1) != common)
 
 
 def _plain(value: Array) -> complex:
