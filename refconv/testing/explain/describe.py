@@ -16,7 +16,7 @@ from refconv.testing.explain.fit import (
     Factors,
     Layout,
     axes_of,
-    fit_axis,
+    fit_axes,
     fit_channels,
     fit_factors,
     fit_layout,
@@ -85,14 +85,11 @@ class Finding:
             return None
         reads, pairing = separated
         shapes = table.shapes
-        axes = []
-        for a, rows in enumerate(reads):
-            sizes = (
-                shapes["positions"][2 + pairing[0][a]],
-                shapes["weight"][2 + pairing[1][a]],
-                shapes["image"][2 + a],
-            )
-            axes.append(fit_axis(rows, self.asked.lines[a], sizes))
+        sizes = [
+            (shapes["positions"][2 + of_o], shapes["weight"][2 + of_t], shapes["image"][2 + a])
+            for a, (of_o, of_t) in enumerate(zip(*pairing, strict=True))
+        ]
+        axes = fit_axes(reads, self.asked.lines, sizes)
         straight = tuple((a, a) for a in range(len(axes)))
         pairs = tuple(zip(*pairing, strict=True))
         channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
@@ -166,18 +163,24 @@ class Finding:
         }
         for role, letter in (("positions", self.names.letter), ("weight", "t"), ("image", f"{self.names.image} index")):
             titles[role] += [f"{letter} along axis {a}" for a in range(self.table.spatial_dims)]
-        chosen, clauses = np.ones(len(self.right.factor), bool), []
+        clauses: list[tuple[str, Array]] = []
         for role in ("positions", "weight", "image"):
             for axis, title in enumerate(titles[role]):
                 values = np.unique(some.coordinates[role][axis])
                 inside = np.isin(self.right.coordinates[role][axis], values)
-                if (inside | ~chosen).all():
-                    continue
-                chosen &= inside
-                clauses.append(f"{title} = {words.ranges(values.tolist())}")
-        if not clauses or np.count_nonzero(chosen) != len(some.factor):
+                if not inside.all():
+                    clauses.append((f"{title} = {words.ranges(values.tolist())}", inside))
+
+        def count(those: Sequence[tuple[str, Array]]) -> int:
+            return int(np.count_nonzero(np.logical_and.reduce([inside for _, inside in those]))) if those else -1
+
+        for clause in clauses[::-1]:
+            fewer = [other for other in clauses if other is not clause]
+            if count(fewer) == len(some.factor):
+                clauses = fewer
+        if count(clauses) != len(some.factor):
             return None
-        return " and ".join(clauses)
+        return " and ".join(text for text, _ in clauses)
 
     def _factors(self, factors: Factors) -> list[str]:
         """Return by what products are multiplied, other than 1."""

@@ -95,8 +95,19 @@ class Axis:
         return -(self.start + min(0, stride) * (self.sizes[0] - 1) + min(0, dilation) * (self.sizes[1] - 1))
 
 
-def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
+def fit_axes(reads: Sequence[Rows], asked: Sequence[Line], sizes: Sequence[tuple[int, int, int]]) -> list[Axis]:
+    """Describe the rows of every axis, with the same kind of border where one kind fits all."""
+    for kind in BORDERS:
+        axes = [fit_axis(*each, kind) for each in zip(reads, asked, sizes, strict=True)]
+        if {border for axis in axes for border in axis.border} <= {kind, "zeros"}:
+            break
+    return axes
+
+
+def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], border: str = "") -> Axis:
     """Describe the rows (o, t, i) of one axis with `sizes` positions, taps and image elements.
+
+    The kind `border` of BORDERS is preferred where the rows fit several.
 
     Examples
     --------
@@ -124,8 +135,8 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
             rotated,
         )  # fmt: skip
     model = row_set(line_triples(line, *sizes))
-    before, extra_before = _border(line, reads, sizes, lambda i: i < 0)
-    after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2])
+    before, extra_before = _border(line, reads, sizes, lambda i: i < 0, border)
+    after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2], border)
     missing, extra = model - reads, reads - model - extra_before - extra_after
     whole = line != asked
     stride = line[0] if sizes[0] > 1 and not (whole and fixed[0] is not None) else None
@@ -212,13 +223,15 @@ def _modes(reads: Rows) -> list[Line]:
     return [(stride, dilation, max(set(starts), key=starts.count))]
 
 
-def _border(line: Line, reads: Rows, sizes: tuple[int, int, int], outside: Callable[[int], bool]) -> tuple[str, Rows]:
+def _border(
+    line: Line, reads: Rows, sizes: tuple[int, int, int], outside: Callable[[int], bool], preferred: str
+) -> tuple[str, Rows]:
     """Return the kind of border on one side of the image, with its rows."""
     places = [(o, t) for o in range(sizes[0]) for t in range(sizes[1])]
     beyond = [(o, t, line[0] * o + line[1] * t + line[2]) for o, t in places]
     beyond = [place for place in beyond if outside(place[2])]
     seen = {row for row in reads if row[:2] in {place[:2] for place in beyond}}
-    for name, index in BORDERS.items():
+    for name, index in sorted(BORDERS.items(), key=lambda kind: kind[0] != preferred):
         rows = {(o, t, index(i, sizes[2])) for o, t, i in beyond}
         if rows and rows == seen:
             return name, frozenset(rows)

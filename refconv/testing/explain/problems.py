@@ -8,12 +8,11 @@ from refconv.testing.oracles.problems import Problem
 
 LINE = ((5, 2, 3, (5, 2), 7, 0, 2),)
 """Kernel, stride, dilation, padding, positions, elements left over, and output padding, of the axis of a line."""
-AXES = ((3, 2, 3, (3, 6), 5, 0, 1), (2, 7, 5, (5, 2), 3, 2, 4))
+AXES = ((3, 2, 3, (4, 6), 5, 0, 1), (2, 7, 5, (1, 5), 3, 2, 3))
 """The same for each axis of a plane.
 
-On the first axis windows overlap. The numbers are chosen so that common mistakes give different sizes and lines: on the
-second axis, 0, the padding of the first axis, twice the padding, the padding after, the padding less the stride, less
-the output padding, and one more or less than the padding are all different.
+On the first axis windows overlap. The numbers are chosen so that common mistakes give different sizes and lines: no two
+of the causes in :func:`refconv.testing.explain.words.shift_causes` have the same numbers on both axes.
 """
 SQUARE = ((3, 2, 3, (3, 5), 5, 0, 2),)
 """The same for all axes of a function that takes one number for all of them."""
@@ -47,7 +46,7 @@ def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transp
     --------
     >>> problem = standard_problem(2, ("stride", "padding", "dilation", "groups"))
     >>> problem.x_shape, problem.weight_shape, problem.output_shape
-    ((2, 6, 9, 11), (4, 3, 3, 2), (2, 4, 5, 3))
+    ((3, 8, 7, 20), (4, 4, 3, 2), (3, 4, 5, 3))
     """
     equal = "equal_axes" in supports
     table = SQUARE if equal else {1: LINE, 2: AXES}.get(spatial_dims, SPACE)
@@ -61,10 +60,11 @@ def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transp
         stride, dilation = strides[index], dilations[index]
         span = dilation * (kernel - 1) + 1
         pad = (0, 0)
-        if "padding" in supports:  # no window is in the padding alone
-            before, after = min(before, span - 1), min(after, span - 1)
-            pad = (before, after if "asymmetric_padding" in supports else before)
         count = max(2, positions - index) if equal else positions
+        if "padding" in supports:  # no window is in the padding alone, and x has at least as many elements as y
+            most = min(span - 1, ((count - 1) * stride + span - count) // 2)
+            before, after = min(before, most), min(after, most)
+            pad = (before, after if "asymmetric_padding" in supports else before)
         if transposed:
             rests.append(min(extra, max(stride, dilation) - 1) if "output_padding" in supports else 0)
             size.append(count)

@@ -123,12 +123,12 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, cause: s
     if axis.rotated is not None:
         yield _rotated(axis, index, names)
         return
-    if axis.line is None or (axis.missing and axis.extra):
-        yield from _rows(axis, index, due, names)
-        return
     if axis.taps is not None:
         uses = [f"tap {t} as tap {work}" for t, work in enumerate(axis.taps) if t != work]
         yield f"Along axis {index} taps are exchanged: {listed(uses)} should be used."
+        return
+    if axis.line is None or (axis.missing and axis.extra):
+        yield from _rows(axis, index, due, names)
         return
     if axis.line != due:
         shown, wanted, places = list(axis.line), list(due), []
@@ -356,12 +356,12 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
     for q in channels.wrong[:3]:
         due = right[right[:, 0] == q]
         seen = (
-            f"{to}s {listed(channels.reads[q])} and weight row {listed(channels.rows[q])}"
+            f"{to}s {ranges(channels.reads[q])} and weight row {ranges(channels.rows[q])}"
             if q in channels.reads
             else "nothing"
         )
         wanted = (
-            f"{to}s {listed(sorted(set(due[:, 3].tolist())))} and weight row {listed(sorted(set(due[:, 1].tolist())))}"
+            f"{to}s {ranges(sorted(set(due[:, 3].tolist())))} and weight row {ranges(sorted(set(due[:, 1].tolist())))}"
         )
         if seen == wanted:
             yield f"{of.capitalize()} {q} goes with its {to}s and weight columns in another order."
