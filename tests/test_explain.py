@@ -25,7 +25,7 @@ import make_explanations
 sys.path.pop(0)
 
 SUPPORTS = ("bias", "stride", "padding", "dilation", "groups")
-STRIDE, DILATION, PADDING = (2, 7), (3, 5), (4, 1)
+STRIDE, DILATION, PADDING = (2, 8), (3, 6), (4, 1)
 T, L, N = 6, 15, 3  # taps, output positions and samples of the standard problem of two axes
 
 
@@ -169,12 +169,12 @@ ignores_stride = built(read=lambda a, o, t, n, asked: asked(0, t) + o)
 CHANGED = {
     "stride one more along axis 0": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + o * (a == 0)},
-        {"stride": (3, 7), "dilation": DILATION, "padding": PADDING, "is_convolution": True},
+        {"stride": (3, 8), "dilation": DILATION, "padding": PADDING, "is_convolution": True},
         "the stride is 3, not 2",
     ),
     "dilation doubled": (
         {"read": lambda a, o, t, n, asked: 2 * asked(o, t) - asked(o, 0)},
-        {"dilation": (6, 10), "stride": STRIDE},
+        {"dilation": (6, 12), "stride": STRIDE},
         "the dilation is 6, not 3",
     ),
     "half a stride late, or one element, along axis 0": (
@@ -190,17 +190,22 @@ CHANGED = {
     "one element early where the kernel's side is even": (
         {"read": lambda a, o, t, n, asked: asked(o, t) - (a == 1)},
         {"padding": (4, 2)},
-        "Along axis 1 your output reads x[7·o + 5·t − 2]; asked was x[7·o + 5·t − 1]: it starts one element early.",
+        "Along axis 1 your output reads x[8·o + 6·t − 2]; asked was x[8·o + 6·t − 1]: it starts one element early.",
     ),
     "the padding of axis 0 on all axes": (
         {"read": lambda a, o, t, n, asked: asked(o, t) - 3 * (a == 1)},
         {"padding": (4, 4)},
         "this is the padding of axis 0.",
     ),
+    "half a kernel as the padding of axis 0, which is also the padding of axis 1": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) + 3 * (a == 0)},
+        {"padding": (1, 1)},
+        "asked was x[2·o + 3·t − 4]: it starts 3 elements late.",
+    ),
     "no cause that both axes share": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + (3 if a == 0 else -1)},
         {"padding": (1, 2)},
-        "it starts 3 elements late. Along axis 1 your output reads x[7·o + 5·t − 2]; asked was x[7·o + 5·t − 1]: "
+        "it starts 3 elements late. Along axis 1 your output reads x[8·o + 6·t − 2]; asked was x[8·o + 6·t − 1]: "
         "it starts one element early.",
     ),
     "outputs rotated along axis 0": (
@@ -211,7 +216,7 @@ CHANGED = {
     "x rotated along axis 0": (
         {"read": lambda a, o, t, n, asked: (asked(o, t) - 1) % n if a == 0 and 0 <= asked(o, t) < n else asked(o, t)},
         {},
-        "Along axis 0, x[i] is used as x[i + 1] should be, and x[6] is used as x[0] should be: x is rotated.",
+        "Along axis 0, x[i] is used as x[i + 1] should be, and x[7] is used as x[0] should be: x is rotated.",
     ),
     "two outputs exchanged along axis 0": (
         {"read": lambda a, o, t, n, asked: asked(o if a or o < 3 else 7 - o, t)},
@@ -220,7 +225,7 @@ CHANGED = {
     ),
     "outputs in reverse order along axis 1": (
         {"read": lambda a, o, t, n, asked: asked(2 - o, t) if a else asked(o, t)},
-        {"stride": (2, -7), "padding": PADDING},
+        {"stride": (2, -8), "padding": PADDING},
         "positions are in reverse order",
     ),
     "kernel flipped along axis 0": (
@@ -245,7 +250,7 @@ CHANGED = {
     ),
     "strides exchanged": (
         {"read": lambda a, o, t, n, asked: asked(0, t) + o * STRIDE[1 - a]},
-        {"stride": (7, 2)},
+        {"stride": (8, 2)},
         "this is the stride of axis 1",
     ),
     "circular padding": (
@@ -281,7 +286,7 @@ CHANGED = {
     "last column of x never read": (
         {"read": lambda a, o, t, n, asked: None if a and asked(o, t) == n - 2 else asked(o, t)},
         {"dilation": DILATION, "extra": 0},
-        "Along axis 1, element 18 of x is never used.",
+        "Along axis 1, element 21 of x is never used.",
     ),
     "one tap missing": (
         {"factor": lambda o, t, k: t != (1, 1)},
@@ -432,7 +437,7 @@ WRAPPED = {
     "one window more than asked": (
         lambda x, w, b, i: right_y(np.pad(x, [(0, 0), (0, 0), (0, 2), (0, 0)], constant_values=0), w, b, *i),
         {"missing": 0},
-        "All elements that were asked are right; the elements beyond them continue them by the same formula.",
+        "All elements that were asked are right; those beyond follow the same formula.",
     ),
     "no bias in the last row and the last two columns": (
         lambda x, w, b, i: right_y(x, w, None, *i) + np.pad(np.ones((4, 1)), [(0, 1), (0, 2)]) * b.reshape(-1, 1, 1),
@@ -465,12 +470,12 @@ WRAPPED = {
         "Sample 2 of the batch is not used. The bias is missing at 60 of 180 outputs: sample 2.",
     ),
     "x read as (N, H, W, C)": (
-        lambda x, w, b, i: right_y(x.reshape(3, 7, 20, 8).transpose(0, 3, 1, 2), w, b, *i),
+        lambda x, w, b, i: right_y(x.reshape(3, 8, 23, 8).transpose(0, 3, 1, 2), w, b, *i),
         {"layout": {"array": "x", "from": ["N", "C", "D1", "D2"], "to": ["N", "D1", "D2", "C"]}},
         "x is as if reshaped from (N, C, D1, D2) to (N, D1, D2, C)",
     ),
     "x read as (N, C, W, H)": (
-        lambda x, w, b, i: right_y(x.reshape(3, 8, 20, 7).swapaxes(2, 3), w, b, *i),
+        lambda x, w, b, i: right_y(x.reshape(3, 8, 23, 8).swapaxes(2, 3), w, b, *i),
         {"layout": {"array": "x", "from": ["N", "C", "D1", "D2"], "to": ["N", "C", "D2", "D1"]}},
         "(N, C, D2, D1)",
     ),
@@ -569,7 +574,7 @@ GRADIENTS = {
         "grad_x",
         lambda self, g, w, shape, p: np.roll(Conv.grad_x(Conv(), g, w, (*shape[:3], shape[3] + 1), p), 1, 3)[..., :-1],
         {"padding": (4, 0)},
-        "g[o]·w[t] is added to grad_x[7·o + 5·t]; asked was grad_x[7·o + 5·t − 1]: it starts one element late.",
+        "g[o]·w[t] is added to grad_x[8·o + 6·t]; asked was grad_x[8·o + 6·t − 1]: it starts one element late.",
     ),
     "grad_x divided by the batch": (
         "grad_x",
@@ -627,7 +632,8 @@ GRADIENTS = {
         "grad_bias",
         lambda self, g: g[:, :, -1, -1].sum(0),
         {"factor": 1, "samples": "right"},
-        "It does not read 168 of 180 elements of g: all but position 4 along axis 0 and all but position 2 along",
+        "It does not read 168 of 180 elements of g: all but those at position 4 along axis 0 and position 2 along "
+        "axis 1.",
     ),
     "grad_bias negative": ("grad_bias", lambda self, g: -g.sum((0, 2, 3)), {"factor": -1}, "Its sign is wrong"),
     "grad_bias summed over everything": (
@@ -674,9 +680,9 @@ def test_a_transposed_bias_and_its_gradient_name_outputs_without_a_tap_and_outpu
 
     wrong, supports = Wrong(), (*SUPPORTS, "output_padding")
     parts = explain_conv(wrong.forward, wrong.backward, transposed=True, supports=supports).parts
-    assert parts["forward"].text == "The bias is added only at outputs that a tap reaches: 960 of 4032."
+    assert parts["forward"].text == "The bias is added only at outputs that a tap reaches: 960 of 4608."
     assert parts["grad_bias"].text == (
-        "It does not read 1008 of 4032 elements of g: position 7 along axis 0 and the last 3 positions along axis 1, "
+        "It does not read 1080 of 4608 elements of g: position 7 along axis 0 and the last 3 positions along axis 1, "
         "which output_padding adds."
     )
 
@@ -703,8 +709,8 @@ def test_the_causes_of_shifts_differ_on_the_standard_problem():
         asked = Asked(standard_problem(2, (*SUPPORTS, "output_padding", *words), True))
         (b0, a0), (b1, a1) = asked.problem.pairs
         used = {"ignored": (0, 0), "all": (b0 + a0, b1 + a1), "sign": (-b0, -b1), "axis": (b1, b0)}
-        used |= {"extra": (b0 - 1, b1 - 3), "late": (b0 - 1, b1 - 6), "elements": (b0 - 1, b1 - 1)}
-        used |= {"exchanged": (a0, a1)} if words else {}
+        used |= {"extra": (b0 - 1, b1 - 3), "late": (b0 - 1, b1 - 7), "elements": (b0 - 1, b1 - 1)}
+        used |= {"exchanged": (a0, a1)} if words else {"span": (6, 6), "full": (2, 5)}
         for name, befores in used.items():
             causes = []
             for index, before in enumerate(befores):
@@ -757,9 +763,9 @@ def test_buffers_and_caches_that_keep_earlier_calls():
         padded[(slice(None), slice(None), *inside)] = x
         return right_y(padded, w, b, stride, (0, 0), *rest)
 
-    shape, pads = (3, 8, 7, 20), (4, 1)
-    dirty = np.full((3, 8, 15, 22), 3.0)
-    stale_padding(dirty, np.ones((4, 4, 3, 2)), np.zeros(4), (2, 7), (0, 0), (3, 5), 2)
+    shape, pads = (3, 8, 8, 23), (4, 1)
+    dirty = np.full((3, 8, 16, 25), 3.0)
+    stale_padding(dirty, np.ones((4, 4, 3, 2)), np.zeros(4), (2, 8), (0, 0), (3, 6), 2)
     text = forward_of(stale_padding).text
     assert text.endswith("With x all zero, the output depends on earlier calls: the padding keeps values of another x.")
     assert tuple(n + 2 * p for n, p in zip(shape[2:], pads, strict=True)) == dirty.shape[2:]
@@ -847,7 +853,7 @@ def test_exceptions_wrong_types_and_endless_functions_are_findings():
     def raises(x, weight, bias, stride, padding, dilation, groups):
         raise RuntimeError("no kernel today")
 
-    assert "forward raised RuntimeError: no kernel today, for x (3, 8, 7, 20)" in forward_of(raises).text
+    assert "forward raised RuntimeError: no kernel today, for x (3, 8, 8, 23)" in forward_of(raises).text
     nothing = explain_conv(lambda *args: None, lambda *args: None)
     assert nothing.parts["forward"].text == "The output is not an array of numbers but NoneType."
     assert "backward must return (grad_x, grad_weight, grad_bias); it returned NoneType" in nothing.parts["grad_x"].text
@@ -1024,7 +1030,7 @@ def test_json_and_text():
     plain = json.loads(explanation.to_json())
     assert plain["parts"]["forward"]["stride"] == [1, 1]
     assert plain["is_linear"] is True
-    assert plain["problem"]["stride"] == [2, 7]
+    assert plain["problem"]["stride"] == [2, 8]
     assert str(explanation) == explanation.text
     assert explanation.text.startswith(
         "forward: Along axis 0 your output reads x[o + 3·t − 4]; asked was x[2·o + 3·t − 4]"

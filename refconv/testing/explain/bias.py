@@ -145,15 +145,18 @@ def _where(used: Array, session: Session) -> str:
     inside = [np.unique(axis).tolist() for axis in np.nonzero(used)]
     if math.prod(map(len, inside)) != np.count_nonzero(used):
         return ""
-    clauses = []
+    missing = []
     for axis, (values, size) in enumerate(zip(inside, used.shape, strict=True)):
         absent = sorted(set(range(size)) - set(values))
         if absent:
             few = len(absent) <= len(values)
-            clauses.append(f"{'' if few else 'all but '}{_clause(axis, absent if few else values, size)}")
+            missing.append((few, _clause(axis, absent if few else values, size)))
+    if not any(few for few, _ in missing):
+        return f": all but those at {' and '.join(clause for _, clause in missing)}"
+    texts = [clause if few else f"all but {clause}" for few, clause in missing]
     rests = (0, 0, *(session.asked.problem.output_padding or (0,) * (used.ndim - 2)))
     ends = all(values == list(range(size - rest)) for values, size, rest in zip(inside, used.shape, rests, strict=True))
-    return f": {' and '.join(clauses)}{', which output_padding adds' * (ends and any(rests))}"
+    return f": {' and '.join(texts)}{', which output_padding adds' * (ends and any(rests))}"
 
 
 def _clause(axis: int, values: list[int], size: int) -> str:

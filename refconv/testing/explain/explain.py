@@ -81,7 +81,7 @@ def explain_conv(
     ...     windows = np.stack([padded[:, :, o : o + k] for o in range(count)], axis=2)
     ...     return np.einsum("ncot,kct->nko", windows, weight)
     >>> print(explain_conv(forward, spatial_dims=1, supports=("stride", "padding")))
-    forward: Along axis 0 your output reads x[o + t − 3]; asked was x[2·o + t − 3]: the stride is ignored.
+    forward: Along axis 0 your output reads x[o + t − 4]; asked was x[2·o + t − 4]: the stride is ignored.
     """
     transposed = as_bool(transposed, "transposed")
     spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 6)
@@ -247,7 +247,7 @@ def _right_elements(shape: Shape, due: Shape) -> str:
     if shape == due:
         return "All elements that were asked are right."
     if all(n >= m for n, m in zip(shape, due, strict=True)):
-        return "All elements that were asked are right; the elements beyond them continue them by the same formula."
+        return "All elements that were asked are right; those beyond follow the same formula."
     return (
         "The elements that exist are right."
         if all(n <= m for n, m in zip(shape, due, strict=True))

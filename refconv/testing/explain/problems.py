@@ -8,7 +8,7 @@ from refconv.testing.oracles.problems import Problem
 
 LINE = ((5, 2, 3, (5, 2), 7, 0, 2),)
 """Kernel, stride, dilation, padding, positions, elements left over, and output padding, of the axis of a line."""
-AXES = ((3, 2, 3, (4, 6), 5, 0, 1), (2, 7, 5, (1, 5), 3, 2, 3))
+AXES = ((3, 2, 3, (4, 6), 5, 1, 1), (2, 8, 6, (1, 5), 3, 2, 3))
 """The same for each axis of a plane.
 
 On the first axis windows overlap. The numbers are chosen so that common mistakes give different sizes and lines: no two
@@ -46,7 +46,7 @@ def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transp
     --------
     >>> problem = standard_problem(2, ("stride", "padding", "dilation", "groups"))
     >>> problem.x_shape, problem.weight_shape, problem.output_shape
-    ((3, 8, 7, 20), (4, 4, 3, 2), (3, 4, 5, 3))
+    ((3, 8, 8, 23), (4, 4, 3, 2), (3, 4, 5, 3))
     """
     equal = "equal_axes" in supports
     table = SQUARE if equal else {1: LINE, 2: AXES}.get(spatial_dims, SPACE)

@@ -247,7 +247,7 @@ def shift_causes(axis: Axis, index: int, asked: Asked) -> dict[str, str]:
 
     "elements" is the plain shift by one, so that it rules out a cause whose numbers are the same on this problem.
     """
-    stride = asked.problem.stride[index]
+    stride, dilation, taps = asked.problem.stride[index], asked.problem.dilation[index], asked.problem.kernel[index]
     before, after = asked.problem.pairs[index]
     used, late = axis.before, shift(axis, index, asked)
     others = [j for j, pair in enumerate(asked.before) if j != index and pair == used]
@@ -258,11 +258,18 @@ def shift_causes(axis: Axis, index: int, asked: Asked) -> dict[str, str]:
         "all": ("all padding is put before", used == before + after),
         "sign": ("the padding has the wrong sign", used == -before),
         "axis": (f"this is the padding of axis {listed(others)}", bool(others)),
+        "half kernel": ("the padding is k // 2", used == taps // 2),
+        "kernel": ("the padding is k − 1", used == taps - 1),
+        "half span": ("the padding is dilation·(k − 1) // 2", used == dilation * (taps - 1) // 2),
+        "span": ("the padding is dilation·(k − 1)", used == dilation * (taps - 1)),
+        "full": ("the padding is dilation·(k − 1) − padding", used == dilation * (taps - 1) - before),
         "late": ("the first window starts at the last element of a step", late == stride - 1),
         "half": ("it starts half a stride late", 2 * late == stride),
         "extra": ("it is shifted by output_padding, so that the extra elements come first", late == extra),
         "elements": (_elements(late), abs(late) == 1),
     }
+    if dilation == 1:
+        del found["half span"], found["span"]
     return {key: clause for key, (clause, true) in found.items() if true and late}
 
 
@@ -270,7 +277,7 @@ def _number_reason(name: str, seen: int, due: int, others: list[tuple[int, int]]
     if seen == 1:
         return f"the {name} is ignored"
     for j, value in others:
-        if value == seen and abs(seen - due) > 1:  # else one more or less is as likely
+        if value == seen and abs(seen - due) > 1 and seen != 2 * due:  # else one more, or twice, is as likely
             return f"this is the {name} of axis {j}"
     return f"the {name} is {seen}, not {due}"
 
@@ -284,7 +291,8 @@ def _missing(pattern: Pattern, names: Names) -> str:
         "all": "nothing is computed",
         "o": f"nothing is used at {letter} = {values}",
         "t": f"tap{s} t = {values} {are} never used",
-        "i": f"element{s} {values} of {names.image} {are} never used",
+        "i": f"element{s} {values} of {names.image} "
+        + (f"get{'' if s else 's'} no product" if names.image == names.result else f"{are} never used"),
         "overlap": f"of the products that meet in one element of {names.image} only that of the {values} tap is kept",
     }.get(pattern.name) or (
         f"{plural(pattern.count, 'product')} {'is' if pattern.count == 1 else 'are'} missing: "
@@ -605,10 +613,13 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
         return
 
     def outputs(
-        s: Sequence[int] = stride, e: Sequence[int] = dilation, p: Sequence[tuple[int, int]] = pads
+        s: Sequence[int] = stride,
+        e: Sequence[int] = dilation,
+        p: Sequence[tuple[int, int]] = pads,
+        k: Sequence[int] = kernel,
     ) -> list[tuple[int, int]]:
-        axes = zip(size, kernel, s, e, p, strict=True)
-        return [(n + b + a - ej * (k - 1) - 1, sj) for n, k, sj, ej, (b, a) in axes]
+        axes = zip(size, k, s, e, p, strict=True)
+        return [(n + b + a - ej * (kj - 1) - 1, sj) for n, kj, sj, ej, (b, a) in axes]
 
     def floor(pairs: list[tuple[int, int]]) -> tuple[int, ...]:
         return tuple(n // s + 1 for n, s in pairs)
@@ -617,7 +628,9 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
         return
     yield "what ceil in place of floor gives", tuple(-(-n // s) + 1 for n, s in outputs())
     yield "one less than asked on each axis: + 1 is missing", tuple(n // s for n, s in outputs())
+    yield "what adding 1 before the division by the stride gives", tuple((n + 1) // s for n, s in outputs())
     yield "what stride 1 gives", floor(outputs(s=[1] * d))
+    yield "what the padding k // 2 gives", floor(outputs(p=[(k // 2, k // 2) for k in kernel]))
     yield "what no padding gives", floor(outputs(p=[(0, 0)] * d))
     yield "what the padding before alone gives", floor(outputs(p=[(b, 0) for b, _ in pads]))
     yield "what dilation 1 gives", floor(outputs(e=[1] * d))
@@ -630,6 +643,7 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
     if d > 1:
         yield "that of axis 0 on all axes", (problem.output_size[0],) * d
         yield "that of the last axis on all axes", (problem.output_size[-1],) * d
+        yield "what the kernel size of axis 0 on all axes gives", floor(outputs(k=[kernel[0]] * d))
         yield "what the strides in reverse order give", floor(outputs(s=stride[::-1]))
         yield "what the stride of axis 0 on all axes gives", floor(outputs(s=[stride[0]] * d))
         yield "what the paddings in reverse order give", floor(outputs(p=pads[::-1]))
