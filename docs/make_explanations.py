@@ -26,11 +26,15 @@ def problems(mutant: Mutant) -> Iterator[tuple[str, Problem]]:
     standard = standard_problem(2, mutant.supports, mutant.transposed)
     yield "standard", standard
     yield "no padding", dataclasses.replace(standard, padding=((0, 0), (0, 0)))
-    yield "K columns", dataclasses.replace(standard, size=(standard.size[0], standard.size[1] + 5))
+    yield "K columns", dataclasses.replace(standard, size=(standard.size[0], standard.size[1] + standard.stride[1]))
     extra = (0, 0) if mutant.transposed else ()
     wide = Problem(2, 1, 2, (2, 19), (2, 1), (1, 1), (1, 1), ((0, 0), (0, 0)), output_padding=extra)
     yield "wide", dataclasses.replace(wide, transposed=mutant.transposed)
     yield "no remainder", dataclasses.replace(standard, size=(9, 9))
+    if not mutant.transposed and "groups" in mutant.supports:
+        yield "depthwise", dataclasses.replace(standard, c_in=3, c_out=6, groups=3)
+    if "output_padding" in mutant.supports:
+        yield "output padding", dataclasses.replace(standard, output_padding=(standard.stride[0], 0))
 
 
 class Row(NamedTuple):

@@ -25,8 +25,8 @@ import make_explanations
 sys.path.pop(0)
 
 SUPPORTS = ("bias", "stride", "padding", "dilation", "groups")
-STRIDE, DILATION, PADDING = (2, 5), (3, 2), (3, 2)
-T, L, N = 6, 15, 2  # taps, output positions and samples of the standard problem of two axes
+STRIDE, DILATION, PADDING = (2, 8), (3, 6), (4, 1)
+T, L, N = 6, 15, 3  # taps, output positions and samples of the standard problem of two axes
 
 
 def forward_of(function, **options):
@@ -76,7 +76,7 @@ def test_right_convolutions_are_right(d, transposed, more):
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), zip(CORRECT, itertools.cycle(["float16", "float32", "complex64", "int32"]), strict=False)
+    ("name", "dtype"), list(zip(CORRECT, itertools.cycle(["float16", "float32", "complex64", "int32"]), strict=False))
 )
 def test_other_right_convolutions_in_their_dtypes(name, dtype):
     pair = CORRECT[name]
@@ -108,7 +108,7 @@ def test_unclaimed_features_are_not_used(supports):
     assert (stride != {1}) == ("stride" in supports)
     assert (padding != {0}) == ("padding" in supports)
     assert (dilation != {1}) == ("dilation" in supports)
-    assert groups == (3 if "depthwise_only" in supports else 2 if "groups" in supports else 1)
+    assert groups == (4 if "depthwise_only" in supports else 2 if "groups" in supports else 1)
 
 
 def test_standard_problems_tell_mistakes_apart_by_size():
@@ -169,27 +169,63 @@ ignores_stride = built(read=lambda a, o, t, n, asked: asked(0, t) + o)
 CHANGED = {
     "stride one more along axis 0": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + o * (a == 0)},
-        {"stride": (3, 5), "dilation": DILATION, "padding": PADDING, "is_convolution": True},
+        {"stride": (3, 8), "dilation": DILATION, "padding": PADDING, "is_convolution": True},
         "the stride is 3, not 2",
     ),
     "dilation doubled": (
         {"read": lambda a, o, t, n, asked: 2 * asked(o, t) - asked(o, 0)},
-        {"dilation": (6, 4), "stride": STRIDE},
+        {"dilation": (6, 12), "stride": STRIDE},
         "the dilation is 6, not 3",
     ),
-    "half a stride late along axis 0": (
+    "half a stride late, or one element, along axis 0": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + (a == 0)},
-        {"padding": (2, 2), "is_convolution": True},
-        None,
+        {"padding": (3, 1), "is_convolution": True},
+        "Along axis 0 your output reads x[2·o + 3·t − 3]; asked was x[2·o + 3·t − 4]: it starts one element late.",
     ),
     "one element early": (
         {"read": lambda a, o, t, n, asked: asked(o, t) - 1},
-        {"padding": (4, 3), "stride": STRIDE},
-        "it is shifted by −1",
+        {"padding": (5, 2), "stride": STRIDE},
+        "it starts one element early",
+    ),
+    "one element early where the kernel's side is even": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) - (a == 1)},
+        {"padding": (4, 2)},
+        "Along axis 1 your output reads x[8·o + 6·t − 2]; asked was x[8·o + 6·t − 1]: it starts one element early.",
+    ),
+    "the padding of axis 0 on all axes": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) - 3 * (a == 1)},
+        {"padding": (4, 4)},
+        "this is the padding of axis 0.",
+    ),
+    "half a kernel as the padding of axis 0, which is also the padding of axis 1": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) + 3 * (a == 0)},
+        {"padding": (1, 1)},
+        "asked was x[2·o + 3·t − 4]: it starts 3 elements late.",
+    ),
+    "no cause that both axes share": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) + (3 if a == 0 else -1)},
+        {"padding": (1, 2)},
+        "it starts 3 elements late. Along axis 1 your output reads x[8·o + 6·t − 2]; asked was x[8·o + 6·t − 1]: "
+        "it starts one element early.",
+    ),
+    "outputs rotated along axis 0": (
+        {"read": lambda a, o, t, n, asked: asked(o if a else (o - 2) % 5, t)},
+        {},
+        "Along axis 0, y[o] is what y[o − 2] should be, and y[0] is what y[3] should be: y is rotated.",
+    ),
+    "x rotated along axis 0": (
+        {"read": lambda a, o, t, n, asked: (asked(o, t) - 1) % n if a == 0 and 0 <= asked(o, t) < n else asked(o, t)},
+        {},
+        "Along axis 0, x[i] is used as x[i + 1] should be, and x[7] is used as x[0] should be: x is rotated.",
+    ),
+    "two outputs exchanged along axis 0": (
+        {"read": lambda a, o, t, n, asked: asked(o if a or o < 3 else 7 - o, t)},
+        {},
+        "products were not asked: o = 3, t = 0 with x[4]",
     ),
     "outputs in reverse order along axis 1": (
         {"read": lambda a, o, t, n, asked: asked(2 - o, t) if a else asked(o, t)},
-        {"stride": (2, -5), "padding": PADDING},
+        {"stride": (2, -8), "padding": PADDING},
         "positions are in reverse order",
     ),
     "kernel flipped along axis 0": (
@@ -214,7 +250,7 @@ CHANGED = {
     ),
     "strides exchanged": (
         {"read": lambda a, o, t, n, asked: asked(0, t) + o * STRIDE[1 - a]},
-        {"stride": (5, 2)},
+        {"stride": (8, 2)},
         "this is the stride of axis 1",
     ),
     "circular padding": (
@@ -248,9 +284,9 @@ CHANGED = {
         "Along axis 0, nothing is used at o = 4.",
     ),
     "last column of x never read": (
-        {"read": lambda a, o, t, n, asked: None if a and asked(o, t) == n - 1 else asked(o, t)},
+        {"read": lambda a, o, t, n, asked: None if a and asked(o, t) == n - 2 else asked(o, t)},
         {"dilation": DILATION, "extra": 0},
-        "Along axis 1, element 10 of x is never used.",
+        "Along axis 1, element 21 of x is never used.",
     ),
     "one tap missing": (
         {"factor": lambda o, t, k: t != (1, 1)},
@@ -267,6 +303,17 @@ CHANGED = {
         {"factor": None},
         "depends on the position along axis 0: 2 at 0",
     ),
+    "one output doubled": (
+        {"factor": lambda o, t, k: 1 + (o == (2, 1) and k == 3)},
+        {"factor": None, "missing": 0},
+        "Products with output channel = 3 and o along axis 0 = 2 and o along axis 1 = 1 are multiplied by 2; "
+        "the others by 1.",
+    ),
+    "factors without order": (
+        {"factor": lambda o, t, k: 1 + (o[0] + t[0] + k) % 4},
+        {"factor": None, "missing": 0},
+        "products are multiplied by ",
+    ),
     "output channel 1 negative": (
         {"factor": lambda o, t, k: -1 if k == 1 else 1},
         {"factor": None, "missing": 0},
@@ -278,20 +325,23 @@ CHANGED = {
         "1/6, which is 1/T",
     ),
     "divided by taps and channels": (
-        {"factor": lambda o, t, k: 1 / 18},
-        {"factor": pytest.approx(1 / 18)},
+        {"factor": lambda o, t, k: 1 / 24},
+        {"factor": pytest.approx(1 / 24)},
         "1/(T·C/G)",
     ),
     "negative": ({"factor": lambda o, t, k: -1}, {"factor": -1, "is_convolution": True}, "Its sign is wrong"),
     "twice": ({"factor": lambda o, t, k: 2}, {"factor": 2}, "multiplied by 2"),
     "first input channel of each group only": (
         {"channel": lambda k, c, cols, rows, groups: k // rows * cols if c == 0 else None},
-        {"channel_order": "first column", "channels": {0: [0], 1: [0], 2: [3], 3: [3]}},
+        {"channel_order": "first column", "channels": {0: [0], 1: [0], 2: [4], 3: [4]}},
         "Only the first input channel of each group",
     ),
     "next group": (
         {"channel": lambda k, c, cols, rows, groups: (k // rows + 1) % groups * cols + c},
-        {"channel_order": "groups reversed", "channels": {0: [3, 4, 5], 1: [3, 4, 5], 2: [0, 1, 2], 3: [0, 1, 2]}},
+        {
+            "channel_order": "groups reversed",
+            "channels": {q: [4, 5, 6, 7] if q < 2 else [0, 1, 2, 3] for q in range(4)},
+        },
         None,
     ),
     "input channels of a group reversed": (
@@ -303,13 +353,13 @@ CHANGED = {
     "first weight row for all": ({"row": lambda k, rows: 0}, {"channel_order": "first row"}, "Weight row 0 is used"),
     "one output channel with another's weights": (
         {"row": lambda k, rows: 2 if k == 3 else k},
-        {"channel_order": None, "channels": {0: [0, 1, 2], 1: [0, 1, 2], 2: [3, 4, 5], 3: [3, 4, 5]}},
-        "Output channel 3 goes with input channels 3, 4, 5 and weight row 2; asked was",
+        {"channel_order": None, "channels": {q: [0, 1, 2, 3] if q < 2 else [4, 5, 6, 7] for q in range(4)}},
+        "Output channel 3 goes with input channels 4 to 7 and weight row 2; asked was",
     ),
     "input channels rotated by one": (
-        {"channel": lambda k, c, cols, rows, groups: (k // rows * cols + c + 1) % 6},
-        {"channel_order": None, "channels": {0: [1, 2, 3], 1: [1, 2, 3], 2: [0, 4, 5], 3: [0, 4, 5]}},
-        "Output channel 0 goes with input channels 1, 2, 3",
+        {"channel": lambda k, c, cols, rows, groups: (k // rows * cols + c + 1) % 8},
+        {"channel_order": None, "channels": {q: [1, 2, 3, 4] if q < 2 else [0, 5, 6, 7] for q in range(4)}},
+        "Output channel 0 goes with input channels 1 to 4 and",
     ),
 }
 
@@ -349,7 +399,7 @@ def flat_rows(x, weight, bias, integers):
     each, cols = len(weight) // groups, weight.shape[1]
     for o in np.ndindex(*y.shape[2:]):
         for t in np.ndindex(*weight.shape[2:]):
-            at = (o[0] * stride[0] + t[0] * dilation[0]) * x.shape[3] + o[1] * stride[1] + t[1] * dilation[1]
+            at = (o[0] * stride[0] + t[0] * dilation[0]) * x.shape[3] + o[1] * stride[1] + t[1] * dilation[1] + 3
             for k in range(len(weight)):
                 first = k // each * cols
                 out[(slice(None), k, *o)] += flat[:, first : first + cols, at] @ weight[(k, slice(None), *t)]
@@ -357,6 +407,48 @@ def flat_rows(x, weight, bias, integers):
 
 
 WRAPPED = {
+    "the accumulator is kept between output channels": (
+        lambda x, w, b, i: np.cumsum(right_y(x, w, None, *i), 1) + b.reshape(-1, 1, 1),
+        {"missing": 0, "channel_order": "earlier positions"},
+        "y[k] also contains the sums of output channels 0 … k − 1: a cumulative sum over channels.",
+    ),
+    "the accumulator is kept between output channels of a group": (
+        lambda x, w, b, i: (
+            np.cumsum(right_y(x, w, None, *i).reshape(3, 2, 2, 5, 3), 2).reshape(3, 4, 5, 3) + b.reshape(-1, 1, 1)
+        ),
+        {"missing": 0, "channel_order": "earlier positions of the group"},
+        "y[k] also contains the sums of output channels before k in its group",
+    ),
+    "multiplied by the number of groups": (
+        lambda x, w, b, i: right_y(x, i[3] * w, b, *i),
+        {"factor": 2},
+        "Every product is multiplied by 2, which is G (G = 2 groups).",
+    ),
+    "the last sample is that before it": (
+        lambda x, w, b, i: right_y(x[[0, 1, 1]], w, b, *i),
+        {"samples": None},
+        "Samples are mixed: sample 2 of y goes with sample 1 of x; the others are right.",
+    ),
+    "one row of outputs more, with the bias": (
+        lambda x, w, b, i: np.pad(right_y(x, w, None, *i), [(0, 0), (0, 0), (0, 1), (0, 0)]) + b.reshape(-1, 1, 1),
+        {"missing": 0},
+        "Elements beyond those asked add no product. All elements that were asked are right.",
+    ),
+    "one window more than asked": (
+        lambda x, w, b, i: right_y(np.pad(x, [(0, 0), (0, 0), (0, 2), (0, 0)], constant_values=0), w, b, *i),
+        {"missing": 0},
+        "All elements that were asked are right; those beyond follow the same formula.",
+    ),
+    "no bias in the last row and the last two columns": (
+        lambda x, w, b, i: right_y(x, w, None, *i) + np.pad(np.ones((4, 1)), [(0, 1), (0, 2)]) * b.reshape(-1, 1, 1),
+        None,
+        "The bias is missing at 132 of 180 outputs: position 4 along axis 0 and all but position 0 along axis 1.",
+    ),
+    "bias everywhere but at one output": (
+        lambda x, w, b, i: right_y(x, w, b, *i) - b.reshape(-1, 1, 1) * (np.arange(180).reshape(3, 4, 5, 3) == 99),
+        None,
+        ": sample 1, channel 2, position 3 along axis 0, position 0 along axis 1.",
+    ),
     "samples reversed": (
         lambda x, w, b, i: right_y(x, w, b, *i)[::-1].copy(),
         {"samples": "reversed"},
@@ -365,7 +457,7 @@ WRAPPED = {
     "first sample for all": (
         lambda x, w, b, i: np.repeat(right_y(x[:1], w, b, *i), len(x), axis=0),
         {"samples": None},
-        "Samples are mixed: sample 0 of y with sample 0 of x; sample 1 of y with sample 0 of x.",
+        "sample 1 of y goes with sample 0 of x; sample 2 of y goes with sample 0 of x; the others are right.",
     ),
     "summed over the batch": (
         lambda x, w, b, i: right_y(np.repeat(x.sum(0, keepdims=True), len(x), axis=0), w, b, *i),
@@ -374,16 +466,16 @@ WRAPPED = {
     ),
     "last sample not computed": (
         lambda x, w, b, i: np.concatenate([right_y(x[:-1], w, b, *i), 0 * right_y(x[-1:], w, b, *i)]),
-        {"samples": "only 0"},
-        "The bias is added at 60 of 120 outputs only: sample 0.",
+        {"samples": "only 0, 1"},
+        "Sample 2 of the batch is not used. The bias is missing at 60 of 180 outputs: sample 2.",
     ),
     "x read as (N, H, W, C)": (
-        lambda x, w, b, i: right_y(x.reshape(2, 9, 11, 6).transpose(0, 3, 1, 2), w, b, *i),
+        lambda x, w, b, i: right_y(x.reshape(3, 8, 23, 8).transpose(0, 3, 1, 2), w, b, *i),
         {"layout": {"array": "x", "from": ["N", "C", "D1", "D2"], "to": ["N", "D1", "D2", "C"]}},
         "x is as if reshaped from (N, C, D1, D2) to (N, D1, D2, C)",
     ),
     "x read as (N, C, W, H)": (
-        lambda x, w, b, i: right_y(x.reshape(2, 6, 11, 9).swapaxes(2, 3), w, b, *i),
+        lambda x, w, b, i: right_y(x.reshape(3, 8, 23, 8).swapaxes(2, 3), w, b, *i),
         {"layout": {"array": "x", "from": ["N", "C", "D1", "D2"], "to": ["N", "C", "D2", "D1"]}},
         "(N, C, D2, D1)",
     ),
@@ -398,9 +490,9 @@ WRAPPED = {
         "Along axis 0 taps are exchanged: tap 0 as tap 1, tap 1 as tap 2, tap 2 as tap 0 should be used.",
     ),
     "output flat": (
-        lambda x, w, b, i: right_y(x, w, b, *i).reshape(2, 4, 15),
+        lambda x, w, b, i: right_y(x, w, b, *i).reshape(3, 4, 15),
         {"missing": 0, "extra": 0},
-        "The output has shape (2, 4, 15); asked was (2, 4, 5, 3).",
+        "The output has shape (3, 4, 15); asked was (3, 4, 5, 3).",
     ),
     "output (N, W, H, K)": (
         lambda x, w, b, i: right_y(x, w, b, *i).transpose(0, 3, 2, 1),
@@ -410,7 +502,7 @@ WRAPPED = {
     "one row of outputs more": (
         lambda x, w, b, i: np.pad(right_y(x, w, b, *i), [(0, 0), (0, 0), (0, 1), (0, 0)]),
         {"missing": 0},
-        "Elements beyond those asked are zero.",
+        "Elements beyond those asked add no product.",
     ),
     "rows run into one another": (flat_rows, None, "beyond one row comes the next"),
     "bias of the next channel": (
@@ -423,11 +515,11 @@ WRAPPED = {
     "bias at the first row only": (
         lambda x, w, b, i: right_y(x, w, None, *i) + b.reshape(4, 1, 1) * (np.arange(5) == 0).reshape(5, 1),
         {"is_convolution": True},
-        "position 0 along axis 0",
+        "The bias is missing at 144 of 180 outputs: the last 4 positions along axis 0.",
     ),
     "pads with 2": (
         lambda x, w, b, i: right_y(
-            np.pad(x, [(0, 0), (0, 0), (3, 3), (2, 2)], constant_values=2), w, b, i[0], (0, 0), *i[2:]
+            np.pad(x, [(0, 0), (0, 0), (4, 4), (1, 1)], constant_values=2), w, b, i[0], (0, 0), *i[2:]
         ),
         {"is_convolution": False},
         "it pads with 2",
@@ -481,18 +573,18 @@ GRADIENTS = {
     "grad_x starts one element late": (
         "grad_x",
         lambda self, g, w, shape, p: np.roll(Conv.grad_x(Conv(), g, w, (*shape[:3], shape[3] + 1), p), 1, 3)[..., :-1],
-        {"padding": (3, 1)},
-        "g[o]·w[t] is added to grad_x[5·o + 2·t − 1]; asked was grad_x[5·o + 2·t − 2]",
+        {"padding": (4, 0)},
+        "g[o]·w[t] is added to grad_x[8·o + 6·t]; asked was grad_x[8·o + 6·t − 1]: it starts one element late.",
     ),
     "grad_x divided by the batch": (
         "grad_x",
         lambda self, g, w, shape, p: Conv.grad_x(Conv(), g, w, shape, p) / len(g),
-        {"factor": 0.5},
-        "which is 1/N (N = 2 samples)",
+        {"factor": pytest.approx(1 / 3)},
+        "which is 1/N (N = 3 samples).",
     ),
     "grad_x of the first sample only": (
         "grad_x",
-        lambda self, g, w, shape, p: Conv.grad_x(Conv(), g * (np.arange(2) == 0).reshape(2, 1, 1, 1), w, shape, p),
+        lambda self, g, w, shape, p: Conv.grad_x(Conv(), g * (np.arange(3) == 0).reshape(3, 1, 1, 1), w, shape, p),
         {"samples": "only 0"},
         "Only sample 0 of the batch is used.",
     ),
@@ -505,8 +597,8 @@ GRADIENTS = {
     "grad_weight averaged over everything": (
         "grad_weight",
         lambda self, g, x, shape, p: Conv.grad_weight(Conv(), g, x, shape, p) / (N * L),
-        {"factor": pytest.approx(1 / 30)},
-        "1/30, which is 1/(N·L) (N·L = 30 samples and output positions)",
+        {"factor": pytest.approx(1 / 45)},
+        "1/45, which is 1/(N·L) (N·L = 45 samples and output positions)",
     ),
     "grad_weight with kernel axes exchanged": (
         "grad_weight",
@@ -540,14 +632,15 @@ GRADIENTS = {
         "grad_bias",
         lambda self, g: g[:, :, -1, -1].sum(0),
         {"factor": 1, "samples": "right"},
-        "It reads 8 of 120 elements of g: position 4 along axis 0, position 2 along axis 1.",
+        "It does not read 168 of 180 elements of g: all but those at position 4 along axis 0 and position 2 along "
+        "axis 1.",
     ),
     "grad_bias negative": ("grad_bias", lambda self, g: -g.sum((0, 2, 3)), {"factor": -1}, "Its sign is wrong"),
     "grad_bias summed over everything": (
         "grad_bias",
         lambda self, g: np.repeat(g.sum(), 4),
         {"channels": {k: [0, 1, 2, 3] for k in range(4)}},
-        "Channels are mixed: element 0 adds channels 0, 1, 2, 3",
+        "Channels are mixed: element 0 adds channels 0 to 3",
     ),
     "grad_bias along axis 1": (
         "grad_bias",
@@ -575,6 +668,59 @@ def test_new_mistakes_in_the_gradients(name):
     assert said in found.text, found.text
 
 
+def test_a_transposed_bias_and_its_gradient_name_outputs_without_a_tap_and_output_padding():
+    class Wrong(ConvTranspose):
+        def forward(self, x, weight, bias, *integers, output_padding):
+            y = super().forward(x, weight, None, *integers, output_padding=output_padding)
+            one = super().forward(x**0, weight**0, None, *integers, output_padding=output_padding)
+            return y + bias.reshape(-1, 1, 1) * (one > 0)
+
+        def grad_bias(self, g):
+            return g[:, :, :-1, :-3].sum((0, 2, 3))
+
+    wrong, supports = Wrong(), (*SUPPORTS, "output_padding")
+    parts = explain_conv(wrong.forward, wrong.backward, transposed=True, supports=supports).parts
+    assert parts["forward"].text == "The bias is added only at outputs that a tap reaches: 960 of 4608."
+    assert parts["grad_bias"].text == (
+        "It does not read 1080 of 4608 elements of g: position 7 along axis 0 and the last 3 positions along axis 1, "
+        "which output_padding adds."
+    )
+
+
+def test_a_transposed_output_shifted_by_output_padding():
+    def forward(x, weight, bias, *integers, output_padding):
+        y = ConvTranspose().forward(x, weight, None, *integers, output_padding=output_padding)
+        r = output_padding
+        y = np.roll(y, r, (2, 3))
+        y[:, :, : r[0]] = 0
+        y[:, :, :, : r[1]] = 0
+        return y + bias.reshape(-1, 1, 1)
+
+    part = forward_of(forward, transposed=True, supports=(*SUPPORTS, "output_padding"))
+    assert part.text.count("it is shifted by output_padding, so that the extra elements come first") == 2
+
+
+def test_the_causes_of_shifts_differ_on_the_standard_problem():
+    from refconv.testing.explain.fit import fit_axis, line_triples, row_set
+    from refconv.testing.explain.table import Asked
+    from refconv.testing.explain.words import shift_causes
+
+    for words in ((), ("asymmetric_padding",)):
+        asked = Asked(standard_problem(2, (*SUPPORTS, "output_padding", *words), True))
+        (b0, a0), (b1, a1) = asked.problem.pairs
+        used = {"ignored": (0, 0), "all": (b0 + a0, b1 + a1), "sign": (-b0, -b1), "axis": (b1, b0)}
+        used |= {"extra": (b0 - 1, b1 - 3), "late": (b0 - 1, b1 - 7), "elements": (b0 - 1, b1 - 1)}
+        used |= {"exchanged": (a0, a1)} if words else {"span": (6, 6), "full": (2, 5)}
+        for name, befores in used.items():
+            causes = []
+            for index, before in enumerate(befores):
+                stride, dilation, _ = asked.lines[index]
+                sizes = tuple(asked.shapes[role][2 + index] for role in ("positions", "weight", "image"))
+                reads = row_set(line_triples((stride, dilation, -before), *sizes))
+                causes.append(set(shift_causes(fit_axis(reads, asked.lines[index], sizes), index, asked)))
+            assert causes[0] & causes[1] == {name}, (words, name, causes)
+
+
 def test_gradients_must_not_depend_on_the_third_operand():
     class Masked(Conv):
         def grads(self, g, x, weight, p):
@@ -586,8 +732,75 @@ def test_gradients_must_not_depend_on_the_third_operand():
 
     wrong = Masked()
     part = explain_conv(wrong.forward, wrong.backward).parts["grad_x"]
-    assert part.text == "grad_x changes with x, on which it must not depend."
+    assert part.text == "grad_x changes with x: it is zero where x is not positive, and right elsewhere."
     assert part.is_linear is False
+
+
+def test_a_gradient_with_a_multiple_of_the_weight():
+    class Decayed(Conv):
+        def grads(self, g, x, weight, p):
+            return (
+                self.grad_x(g, weight, x.shape, p),
+                (self.scale * self.grad_weight(g, x, weight.shape, p) + 0.01 * weight).astype(g.dtype),
+                self.grad_bias(g),
+            )
+
+    for scale, rest in ((1, "the rest is right"), (2, "the rest is wrong too")):
+        wrong = Decayed()
+        wrong.scale = scale
+        for dtype in ("float64", "float32"):
+            part = explain_conv(wrong.forward, wrong.backward, dtype=dtype).parts["grad_weight"]
+            assert part.text == f"grad_weight changes with the weight: 0.01 times the weight is added; {rest}."
+
+
+def test_buffers_and_caches_that_keep_earlier_calls():
+    buffer, first_weight, total = {}, {}, []
+
+    def stale_padding(x, w, b, stride, padding, *rest):
+        size = (*x.shape[:2], *(n + 2 * p for n, p in zip(x.shape[2:], padding, strict=True)))
+        padded = buffer.setdefault(size, np.zeros(size, x.dtype))
+        inside = tuple(slice(p, p + n) for p, n in zip(padding, x.shape[2:], strict=True))
+        padded[(slice(None), slice(None), *inside)] = x
+        return right_y(padded, w, b, stride, (0, 0), *rest)
+
+    shape, pads = (3, 8, 8, 23), (4, 1)
+    dirty = np.full((3, 8, 16, 25), 3.0)
+    stale_padding(dirty, np.ones((4, 4, 3, 2)), np.zeros(4), (2, 8), (0, 0), (3, 6), 2)
+    text = forward_of(stale_padding).text
+    assert text.endswith("With x all zero, the output depends on earlier calls: the padding keeps values of another x.")
+    assert tuple(n + 2 * p for n, p in zip(shape[2:], pads, strict=True)) == dirty.shape[2:]
+
+    def cached(x, w, b, *integers):
+        return right_y(x, first_weight.setdefault(w.shape, w.copy()), b, *integers)
+
+    assert forward_of(cached).text == (
+        "Calls with three different w gave the same result: it does not read w, or uses one of an earlier call."
+    )
+
+    last = {}
+
+    def late(x, w, b, *integers):
+        before = last.get("x", 0 * x)
+        last["x"] = 0.5 * before + x
+        return right_y(x + (0 if x.any() else before), w, b, *integers)
+
+    assert forward_of(late).text.endswith("after others: it keeps values of earlier calls.")
+
+    def adds(x, w, b, *integers):
+        total.append(right_y(x, w, b, *integers))
+        return sum(total)
+
+    assert forward_of(adds).text.endswith("Each call adds the same amount: it adds to an earlier result.")
+
+    class Added(Conv):
+        def grad_x(self, g, weight, shape, p):
+            total.append(super().grad_x(g, weight, shape, p))
+            return sum(total)
+
+    total.clear()
+    wrong = Added()
+    text = explain_conv(wrong.forward, wrong.backward).parts["grad_x"].text
+    assert text.endswith("The second is twice the first: it adds to an earlier result.")
 
 
 # --- Functions that are not linear, or no functions at all -----------------------------------------------------------
@@ -599,7 +812,7 @@ NONLINEAR = {
         lambda x, w, b, i: right_y(np.maximum(x, 0), w, b, *i),
         "It is not linear in x: where x is zero except x[",
     ),
-    "square": (lambda x, w, b, i: right_y(x * x, w, b, *i), "= 1 and −3 for −1; linear would be 3."),
+    "square": (lambda x, w, b, i: right_y(x * x, w, b, *i), "for −1; linear would be "),
     "relu after": (lambda x, w, b, i: np.maximum(right_y(x, w, b, *i), 0), "It is not linear in x"),
     "weight normalised": (lambda x, w, b, i: right_y(x, w / max(1, np.abs(w).max()), b, *i), "It is not linear in w"),
     "random": (
@@ -640,7 +853,7 @@ def test_exceptions_wrong_types_and_endless_functions_are_findings():
     def raises(x, weight, bias, stride, padding, dilation, groups):
         raise RuntimeError("no kernel today")
 
-    assert "forward raised RuntimeError: no kernel today, for x (2, 6, 9, 11)" in forward_of(raises).text
+    assert "forward raised RuntimeError: no kernel today, for x (3, 8, 8, 23)" in forward_of(raises).text
     nothing = explain_conv(lambda *args: None, lambda *args: None)
     assert nothing.parts["forward"].text == "The output is not an array of numbers but NoneType."
     assert "backward must return (grad_x, grad_weight, grad_bias); it returned NoneType" in nothing.parts["grad_x"].text
@@ -658,11 +871,11 @@ def test_exceptions_wrong_types_and_endless_functions_are_findings():
         return Conv().forward(*args)
 
     assert "too slow to be read out: one call takes 0.02" in forward_of(sleepy, time_limit=0.5).text
-    assert "(2, 4, 0, 3)" in forward_of(lambda *args: np.zeros((2, 4, 0, 3))).text
+    assert "(3, 4, 0, 3)" in forward_of(lambda *args: np.zeros((3, 4, 0, 3))).text
     assert "has shape (7,)" in forward_of(lambda *args: np.zeros(7)).text
-    assert "adds no product" in forward_of(lambda *args: np.zeros((2, 4, 5, 3))).text
+    assert "adds no product" in forward_of(lambda *args: np.zeros((3, 4, 5, 3))).text
     shapes = itertools.count(2)
-    growing = forward_of(lambda *args: np.zeros((2, 4, 5, next(shapes))))
+    growing = forward_of(lambda *args: np.zeros((3, 4, 5, next(shapes))))
     assert "in one call and" in growing.text
 
 
@@ -744,7 +957,11 @@ def test_a_problem_with_nothing_but_padding():
     assert right.parts["forward"].text == "It is right, but on this problem every window is in the padding."
     assert right.parts["forward"].stride is None
     late = explained_on(problem, built_1d(lambda o, t: 2 * o)).parts["forward"]
-    assert late.text.startswith("Along axis 0 your output reads x[0] (only o = 0 is used); asked was x[−1], outside it")
+    assert (
+        late.text
+        == "Along axis 0 your output reads x[0] (only o = 0 is used); asked was x[2·o − 1]: it starts one element late."
+        " Along axis 0, nothing is used at o = 1."
+    )
 
 
 def test_is_right_is_true_on_any_problem():
@@ -813,10 +1030,10 @@ def test_json_and_text():
     plain = json.loads(explanation.to_json())
     assert plain["parts"]["forward"]["stride"] == [1, 1]
     assert plain["is_linear"] is True
-    assert plain["problem"]["stride"] == [2, 5]
+    assert plain["problem"]["stride"] == [2, 8]
     assert str(explanation) == explanation.text
     assert explanation.text.startswith(
-        "forward: Along axis 0 your output reads x[o + 3·t − 3]; asked was x[2·o + 3·t − 3]"
+        "forward: Along axis 0 your output reads x[o + 3·t − 4]; asked was x[2·o + 3·t − 4]"
     )
     for change in (NONLINEAR["square"][0], WRAPPED["conjugates x"][0]):
         json.loads(explain_conv(wrapper(change), dtype="complex128").to_json())

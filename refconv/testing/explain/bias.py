@@ -82,7 +82,7 @@ def _added(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
     elif wrong and (axis := _own_axis(used)) is not None:
         said.append(f"The bias is added along {axis} instead of the channels.")
     elif wrong:
-        shown = [f"channel {c} gets bias {words.listed(s)}" for c, s in list(wrong.items())[:4]]
+        shown = [f"channel {c} gets bias {words.ranges(s)}" for c, s in list(wrong.items())[:4]]
         said.append(f"The bias goes to other channels: {'; '.join(shown)}{'; …' * (len(wrong) > 4)}.")
     total = each.sum(axis=0)
     if len(factors) > 1:
@@ -93,9 +93,7 @@ def _added(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
         said.append(f"The bias is multiplied by {words.factor_names(factors[0], problem)}.")
     reached = used.any(axis=0)
     if len(factors) == 1 and not reached.all():
-        said.append(
-            f"The bias is added at {np.count_nonzero(reached)} of {reached.size} outputs only{_where(reached)}."
-        )
+        said.append(_reached(session, reached))
     return found | {"is_right": not said}, said
 
 
@@ -111,29 +109,64 @@ def _own_axis(used: Array) -> str | None:
 
 def _several(session: Session, seen: Array, factors: list[float]) -> str:
     """Describe factors of the bias that differ between outputs; `seen` belongs to one channel of one sample."""
-    role = "image" if session.asked.problem.transposed else "positions"
-    counts = np.ones((), int)
-    for rows, size in zip(session.asked.spatial(session.asked.shapes), seen.shape, strict=True):
-        reached = np.bincount(rows[:, 2 if role == "image" else 0], minlength=size)[:size]
-        counts = np.multiply.outer(counts, reached)
+    counts = _kernels(session, seen.shape)
     if np.array_equal(seen, counts):
         low, high = counts.min(), counts.max()
         return f"The bias is added once for every kernel that reaches an output: {low} to {high} times, not once."
     return f"The bias is multiplied by numbers from {factors[0]:g} to {factors[-1]:g}, depending on the output."
 
 
-def _where(used: Array) -> str:
-    """Return where an array (sample, channel, positions) is true, if that is a block of indices."""
-    indices = [np.unique(axis).tolist() for axis in np.nonzero(used)]
-    if math.prod(map(len, indices)) != np.count_nonzero(used):
+def _kernels(session: Session, sizes: Sequence[int]) -> Array:
+    """Return for each output of one channel how many (position, tap) pairs it has."""
+    column = 2 if session.asked.problem.transposed else 0
+    counts = np.ones((), int)
+    for rows, size in zip(session.asked.spatial(session.asked.shapes), sizes, strict=True):
+        counts = np.multiply.outer(counts, np.bincount(rows[:, column], minlength=size)[:size])
+    return counts
+
+
+def _reached(session: Session, used: Array) -> str:
+    """Return the sentence on an array (N, K, o1, …) of the outputs to which the bias is added."""
+    missing, size = np.count_nonzero(~used), used.size
+    if np.array_equal(used, np.broadcast_to(_kernels(session, used.shape[2:]) > 0, used.shape)):
+        where = "that a tap reaches" if session.asked.problem.transposed else "whose windows reach x"
+        return f"The bias is added only at outputs {where}: {size - missing} of {size}."
+    return f"The bias is missing at {missing} of {size} outputs{_where(used, session)}."
+
+
+def _where(used: Array, session: Session) -> str:
+    """Return where an array (sample, channel, positions) is false, if that is a block or all but a block."""
+    outside = [np.unique(axis).tolist() for axis in np.nonzero(~used)]
+    if math.prod(map(len, outside)) == np.count_nonzero(~used):
+        clauses = [
+            _clause(axis, values, size) for axis, (values, size) in enumerate(zip(outside, used.shape, strict=True))
+        ]
+        return f": {', '.join(clause for clause in clauses if clause)}" if any(clauses) else ""
+    inside = [np.unique(axis).tolist() for axis in np.nonzero(used)]
+    if math.prod(map(len, inside)) != np.count_nonzero(used):
         return ""
-    clauses = []
-    for axis, (values, size) in enumerate(zip(indices, used.shape, strict=True)):
-        if len(values) < size:
-            name = NAMES[axis] if axis < 2 else "position"
-            along = "" if axis < 2 else f" along axis {axis - 2}"
-            clauses.append(f"{name}{'s' * (len(values) > 1)} {words.listed(values)}{along}")
-    return f": {', '.join(clauses)}"
+    missing = []
+    for axis, (values, size) in enumerate(zip(inside, used.shape, strict=True)):
+        absent = sorted(set(range(size)) - set(values))
+        if absent:
+            few = len(absent) <= len(values)
+            missing.append((few, _clause(axis, absent if few else values, size)))
+    if not any(few for few, _ in missing):
+        return f": all but those at {' and '.join(clause for _, clause in missing)}"
+    texts = [clause if few else f"all but {clause}" for few, clause in missing]
+    rests = (0, 0, *(session.asked.problem.output_padding or (0,) * (used.ndim - 2)))
+    ends = all(values == list(range(size - rest)) for values, size, rest in zip(inside, used.shape, rests, strict=True))
+    return f": {' and '.join(texts)}{', which output_padding adds' * (ends and any(rests))}"
+
+
+def _clause(axis: int, values: list[int], size: int) -> str:
+    """Return indices of one axis of (sample, channel, positions) in words; nothing for all of them."""
+    if len(values) == size:
+        return ""
+    name, along = (NAMES[axis], "") if axis < 2 else ("position", f" along axis {axis - 2}")
+    if len(values) > 1 and values == list(range(size - len(values), size)):
+        return f"the last {len(values)} {name}s{along}"
+    return f"{name}{words.grammar(values)[0]} {words.ranges(values)}{along}"
 
 
 def grad_bias(session: Session) -> Part:
@@ -187,7 +220,7 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
     fields: dict[str, Any] = {
         "channels": channels,
         "factor": factors[0] if len(factors) == 1 else None,
-        "samples": "right" if len(samples) == each.shape[1] else f"only {words.listed(samples.tolist())}",
+        "samples": "right" if len(samples) == each.shape[1] else f"only {', '.join(map(str, samples))}",
     }
     said = []
     if size != problem.c_out or any(read != [e] for e, read in channels.items()):
@@ -201,11 +234,16 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
         ):
             said.append("It keeps the batch axis: there is one sum for each sample.")
         else:
-            shown = [f"element {e} adds channels {words.listed(read) or 'none'}" for e, read in channels.items()]
+            shown = [
+                f"element {e} adds {f'channel{words.grammar(read)[0]} {words.ranges(read)}' if read else 'nothing'}"
+                for e, read in channels.items()
+                if read != [e]
+            ]
             said.append(f"Channels are mixed: {'; '.join(shown[:3])}{'; …' * (len(shown) > 3)}.")
     reached = used.any(axis=0)
     if not reached.all():
-        said.append(f"It reads {np.count_nonzero(reached)} of {reached.size} elements of g{_where(reached)}.")
+        missing = np.count_nonzero(~reached)
+        said.append(f"It does not read {missing} of {reached.size} elements of g{_where(reached, session)}.")
     if len(factors) > 1:
         said.append(f"Elements of g are multiplied by numbers from {factors[0]:g} to {factors[-1]:g}.")
     elif factors[0] == -1:

@@ -13,9 +13,10 @@ import numpy as np
 from refconv.testing.explain import words
 from refconv.testing.explain.fit import (
     Axis,
+    Factors,
     Layout,
     axes_of,
-    fit_axis,
+    fit_axes,
     fit_channels,
     fit_factors,
     fit_layout,
@@ -56,7 +57,7 @@ class Finding:
         }
         same = not found["missing"] and not found["extra"] and not len(unread)
         found["right"] = same and values == [1]
-        said = list(words.factor_sentences(factors, self.names, self.asked.problem))
+        said = self._factors(factors)
         if not len(table.factor) and not len(unread):
             if not len(right.factor):
                 return found | {"right": True, "sentences": []}
@@ -84,14 +85,11 @@ class Finding:
             return None
         reads, pairing = separated
         shapes = table.shapes
-        axes = []
-        for a, rows in enumerate(reads):
-            sizes = (
-                shapes["positions"][2 + pairing[0][a]],
-                shapes["weight"][2 + pairing[1][a]],
-                shapes["image"][2 + a],
-            )
-            axes.append(fit_axis(rows, self.asked.lines[a], sizes))
+        sizes = [
+            (shapes["positions"][2 + of_o], shapes["weight"][2 + of_t], shapes["image"][2 + a])
+            for a, (of_o, of_t) in enumerate(zip(*pairing, strict=True))
+        ]
+        axes = fit_axes(reads, self.asked.lines, sizes)
         straight = tuple((a, a) for a in range(len(axes)))
         pairs = tuple(zip(*pairing, strict=True))
         channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
@@ -100,7 +98,7 @@ class Finding:
             return None
         samples = fit_samples(row_set(table.samples), shapes["positions"][0])
         said = [
-            *words.sample_sentences(samples, sorted(row_set(table.samples)), names),
+            *words.sample_sentences(samples, sorted(row_set(table.samples)), shapes["positions"][0], names),
             *words.channel_sentences(channels, self.asked, names),
             *words.pairing_sentence(pairing, names),
             *words.axes_sentences(axes, self.asked, names),
@@ -150,6 +148,14 @@ class Finding:
         missing, extra = self.right.without(self.table), self.table.without(self.right)
         if len(extra.factor) or len(missing.factor) * 2 > len(self.right.factor):
             return None
+        clauses = self._singled(missing)
+        if clauses is None:
+            return None
+        return [f"{words.plural(len(missing.factor), 'product')} of {len(self.right.factor)} missing, those with "
+                f"{clauses}; the others are right."], {}  # fmt: skip
+
+    def _singled(self, some: Table) -> str | None:
+        """Return the values of coordinates that single out some of the right products, if there are such values."""
         titles = {
             "positions": [f"sample of {self.names.symbols['positions']}", self.names.positions_channel],
             "weight": ["weight row", "weight column"],
@@ -157,19 +163,37 @@ class Finding:
         }
         for role, letter in (("positions", self.names.letter), ("weight", "t"), ("image", f"{self.names.image} index")):
             titles[role] += [f"{letter} along axis {a}" for a in range(self.table.spatial_dims)]
-        chosen, clauses = np.ones(len(self.right.factor), bool), []
+        clauses: list[tuple[str, Array]] = []
         for role in ("positions", "weight", "image"):
             for axis, title in enumerate(titles[role]):
-                values = np.unique(missing.coordinates[role][axis])
+                values = np.unique(some.coordinates[role][axis])
                 inside = np.isin(self.right.coordinates[role][axis], values)
-                if (inside | ~chosen).all():
-                    continue
-                chosen &= inside
-                clauses.append(f"{title} = {words.listed(values.tolist())}")
-        if not len(clauses) or np.count_nonzero(chosen) != len(missing.factor):
+                if not inside.all():
+                    clauses.append((f"{title} = {words.ranges(values.tolist())}", inside))
+
+        def count(those: Sequence[tuple[str, Array]]) -> int:
+            return int(np.count_nonzero(np.logical_and.reduce([inside for _, inside in those]))) if those else -1
+
+        for clause in clauses[::-1]:
+            fewer = [other for other in clauses if other is not clause]
+            if count(fewer) == len(some.factor):
+                clauses = fewer
+        if count(clauses) != len(some.factor):
             return None
-        return [f"{words.plural(len(missing.factor), 'product')} of {len(self.right.factor)} missing, those with "
-                f"{' and '.join(clauses)}; the others are right."], {}  # fmt: skip
+        return " and ".join(text for text, _ in clauses)
+
+    def _factors(self, factors: Factors) -> list[str]:
+        """Return by what products are multiplied, other than 1."""
+        if factors.odd is None:
+            return list(words.factor_sentences(factors, self.names, self.asked.problem))
+        common, *others = (f"{value:.4g}".replace("-", "−") for value in factors.values.values())
+        odd = self.table.only(factors.odd)
+        same = not len(self.right.without(self.table).factor) and not len(self.table.without(self.right).factor)
+        where = self._singled(odd) if same else None
+        if where is None:
+            return [f"{len(odd.factor)} of {len(self.table.factor)} products are multiplied by {words.listed(others)}; "
+                    f"the others by {common}."]  # fmt: skip
+        return [f"Products with {where} are multiplied by {words.listed(others)}; the others by {common}."]
 
 
 def _plain(axis: Axis) -> bool:

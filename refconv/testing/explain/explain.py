@@ -81,7 +81,7 @@ def explain_conv(
     ...     windows = np.stack([padded[:, :, o : o + k] for o in range(count)], axis=2)
     ...     return np.einsum("ncot,kct->nko", windows, weight)
     >>> print(explain_conv(forward, spatial_dims=1, supports=("stride", "padding")))
-    forward: Along axis 0 your output reads x[o + t − 3]; asked was x[2·o + t − 3]: the stride is ignored.
+    forward: Along axis 0 your output reads x[o + t − 4]; asked was x[2·o + t − 4]: the stride is ignored.
     """
     transposed = as_bool(transposed, "transposed")
     spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 6)
@@ -186,13 +186,18 @@ def _bilinear(session: Session, part: str) -> Part:
     found = finding.found(entries.unread)
     wrong = found.pop("sentences")
     if found.pop("right") and said and not wrong:
-        wrong = [
-            "All elements that were asked are right."
-            if table.shapes[out] == asked.shapes[out]
-            else "The elements that exist are right."
-        ]
+        wrong = [_right_elements(table.shapes[out], asked.shapes[out])]
     said += wrong
-    said += constant_sentences(constants, asked, names, shapes)
+    if (
+        len(constants.out)
+        and out == "positions"
+        and not transposed
+        and any(asked.before)
+        and session.stale(operands[a])
+    ):
+        said.append("With x all zero, the output depends on earlier calls: the padding keeps values of another x.")
+    else:
+        said += constant_sentences(constants, asked, names, shapes)
     if dtype.kind == "c":
         said += _conjugates(measure, part, transposed, (shapes[a], shapes[b]), labels[:2], dtype)
     right = not said
@@ -237,15 +242,28 @@ def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
     return [f"{text}."]
 
 
+def _right_elements(shape: Shape, due: Shape) -> str:
+    """Return the sentence on a result of a wrong shape whose elements are right."""
+    if shape == due:
+        return "All elements that were asked are right."
+    if all(n >= m for n, m in zip(shape, due, strict=True)):
+        return "All elements that were asked are right; those beyond follow the same formula."
+    return (
+        "The elements that exist are right."
+        if all(n <= m for n, m in zip(shape, due, strict=True))
+        else ("The elements that exist agree with the formula.")
+    )
+
+
 def _clipped(table: Table, asked: Asked, out: str) -> tuple[Table, list[str]]:
-    """Take elements off a result that is too large, if they are all zero."""
+    """Take elements off a result that is too large, if they add no product."""
     due, shape = asked.shapes[out], table.shapes[out]
     place = table.coordinates[out]
     fits = all(not len(at) or at.max() < n for at, n in zip(place, due, strict=True))
     if shape == due or not fits or any(n < m for n, m in zip(shape, due, strict=True)):
         return table, []
     flat = table.flat | {out: np.ravel_multi_index(tuple(place), due)}
-    return Table(table.shapes | {out: due}, flat, table.factor), ["Elements beyond those asked are zero."]
+    return Table(table.shapes | {out: due}, flat, table.factor), ["Elements beyond those asked add no product."]
 
 
 def _conjugates(

@@ -68,6 +68,8 @@ class Axis:
         Numbers of positions, taps and image elements.
     taps : tuple of int or None
         For each tap, the tap whose work it does, if nothing else is wrong and no line fits.
+    rotated : tuple of (str, int) or None
+        "o" or "i", and by how many places these are rotated, if nothing else is wrong and no line fits.
     """
 
     right: bool
@@ -82,6 +84,7 @@ class Axis:
     reads: Rows
     sizes: tuple[int, int, int]
     taps: tuple[int, ...] | None = None
+    rotated: tuple[str, int] | None = None
 
     @property
     def before(self) -> int | None:
@@ -92,8 +95,19 @@ class Axis:
         return -(self.start + min(0, stride) * (self.sizes[0] - 1) + min(0, dilation) * (self.sizes[1] - 1))
 
 
-def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
+def fit_axes(reads: Sequence[Rows], asked: Sequence[Line], sizes: Sequence[tuple[int, int, int]]) -> list[Axis]:
+    """Describe the rows of every axis, with the same kind of border where one kind fits all."""
+    for kind in BORDERS:
+        axes = [fit_axis(*each, kind) for each in zip(reads, asked, sizes, strict=True)]
+        if {border for axis in axes for border in axis.border} <= {kind, "zeros"}:
+            break
+    return axes
+
+
+def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], border: str = "") -> Axis:
     """Describe the rows (o, t, i) of one axis with `sizes` positions, taps and image elements.
+
+    The kind `border` of BORDERS is preferred where the rows fit several.
 
     Examples
     --------
@@ -103,7 +117,9 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
     """
     right = row_set(line_triples(asked, *sizes))
     line = asked if reads <= right and reads else _solved(reads)
-    taps = None if line is not None else _taps(reads, right, sizes[1])
+    exact = line is not None and _explains(line, reads, sizes)
+    rotated = None if exact or reads == right else _rotated(reads, right, sizes)
+    taps = None if line is not None or rotated else _taps(reads, right, sizes[1])
     if line is None or not _explains(line, reads, sizes):
         candidates = [asked, *_modes(reads)]
         if line is not None:
@@ -115,11 +131,12 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
     fixed = (alone[0], alone[1])
     if line is None:
         return Axis(
-            False, None, None, None, None, fixed, None, _some(reads - right), ("zeros", "zeros"), reads, sizes, taps
-        )
+            False, None, None, None, None, fixed, None, _some(reads - right), ("zeros", "zeros"), reads, sizes, taps,
+            rotated,
+        )  # fmt: skip
     model = row_set(line_triples(line, *sizes))
-    before, extra_before = _border(line, reads, sizes, lambda i: i < 0)
-    after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2])
+    before, extra_before = _border(line, reads, sizes, lambda i: i < 0, border)
+    after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2], border)
     missing, extra = model - reads, reads - model - extra_before - extra_after
     whole = line != asked
     stride = line[0] if sizes[0] > 1 and not (whole and fixed[0] is not None) else None
@@ -138,7 +155,19 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Axis:
         reads,
         sizes,
         taps,
+        rotated,
     )
+
+
+def _rotated(reads: Rows, right: Rows, sizes: tuple[int, int, int]) -> tuple[str, int] | None:
+    """Return the coordinate, and the places by which it is rotated: its value n is used as n − places should be."""
+    for column, name in ((0, "o"), (2, "i")):
+        size = sizes[column]
+        for places in sorted(range(1 - size, size), key=abs):
+            moved = {(*row[:column], (row[column] + places) % size, *row[column + 1 :]) for row in right}
+            if places and moved == reads:
+                return name, places
+    return None
 
 
 def _taps(reads: Rows, right: Rows, count: int) -> tuple[int, ...] | None:
@@ -194,13 +223,15 @@ def _modes(reads: Rows) -> list[Line]:
     return [(stride, dilation, max(set(starts), key=starts.count))]
 
 
-def _border(line: Line, reads: Rows, sizes: tuple[int, int, int], outside: Callable[[int], bool]) -> tuple[str, Rows]:
+def _border(
+    line: Line, reads: Rows, sizes: tuple[int, int, int], outside: Callable[[int], bool], preferred: str
+) -> tuple[str, Rows]:
     """Return the kind of border on one side of the image, with its rows."""
     places = [(o, t) for o in range(sizes[0]) for t in range(sizes[1])]
     beyond = [(o, t, line[0] * o + line[1] * t + line[2]) for o, t in places]
     beyond = [place for place in beyond if outside(place[2])]
     seen = {row for row in reads if row[:2] in {place[:2] for place in beyond}}
-    for name, index in BORDERS.items():
+    for name, index in sorted(BORDERS.items(), key=lambda kind: kind[0] != preferred):
         rows = {(o, t, index(i, sizes[2])) for o, t, i in beyond}
         if rows and rows == seen:
             return name, frozenset(rows)
@@ -332,6 +363,16 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
         yield "last rows", frozenset(row for row in rows() if row[0] % each == each - 1)
         yield "first rows", frozenset(row for row in rows() if row[0] % each == 0)
     if total > 1:
+        for kind, column, whole, block in (("positions", 0, total, each), ("image", 3, groups * cols, cols)):
+            for name, size in ((f"earlier {kind}", whole), (f"earlier {kind} of the group", block)):
+                yield (
+                    name,
+                    frozenset(
+                        (*row[:column], later, *row[column + 1 :])
+                        for row in rows()
+                        for later in range(row[column], (row[column] // size + 1) * size)
+                    ),
+                )
         yield "rows reversed", rows(row=lambda g, j, c: total - 1 - g * each - j)
         yield "first row", rows(row=lambda g, j, c: 0)
 
@@ -378,7 +419,7 @@ def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
 
 
 def fit_samples(rows: Rows, count: int) -> str | None:
-    """Name how samples go together: "right", "only 0", "reversed", "all" or None for anything else.
+    """Name how samples go together: "right", "only 0, 1", "reversed", "all" or None for anything else.
 
     >>> fit_samples(frozenset({(1, 1)}), 2), fit_samples(frozenset({(0, 1), (1, 0)}), 2)
     ('only 1', 'reversed')
@@ -405,11 +446,13 @@ class Factors:
     """The factors of the products: one number, or a number for each value of the coordinate on which they depend.
 
     `by` is "" for one factor, "overlap" where the factors average over the products of an image element, the name of a
-    coordinate ("t", "o", "i", "q", "m", "row", "col", "n", with the axis where one axis suffices), or None.
+    coordinate ("t", "o", "i", "q", "m", "row", "col", "n", with the axis where one axis suffices), or None. For None,
+    `values` are the commonest factor and the others, and `odd` tells which products have others.
     """
 
     by: str | None
     values: dict[object, complex]
+    odd: Array | None = None
 
 
 def fit_factors(table: Table) -> Factors:
@@ -442,7 +485,10 @@ def fit_factors(table: Table) -> Factors:
         if np.all(np.abs(first[index] - factor) <= tolerance):
             labels = [tuple(column) if len(column) > 1 else column[0] for column in unique.T.tolist()]
             return Factors(name, {label: _plain(value) for label, value in zip(labels, first, strict=True)})
-    return Factors(None, {})
+    unique, index, counts = np.unique(np.round(factor, 6), return_inverse=True, return_counts=True)
+    common = int(np.argmax(counts))
+    order = [common, *(i for i in range(len(unique)) if i != common)]
+    return Factors(None, dict(enumerate(_plain(unique[i]) for i in order)), index.reshape(-1) != common)
 
 
 def _plain(value: Array) -> complex:

@@ -6,13 +6,22 @@ from collections.abc import Sequence
 
 from refconv.testing.oracles.problems import Problem
 
-AXES = ((3, 2, 3, (3, 1), 5, 0), (2, 5, 2, (2, 1), 3, 2))
-"""Kernel, stride, dilation, padding, positions, and the elements left over, of each axis of a plane.
+LINE = ((5, 2, 3, (5, 2), 7, 0, 2),)
+"""Kernel, stride, dilation, padding, positions, elements left over, and output padding, of the axis of a line."""
+AXES = ((3, 2, 3, (4, 6), 5, 1, 1), (2, 8, 6, (1, 5), 3, 2, 3))
+"""The same for each axis of a plane.
 
-On the first axis windows overlap. The numbers are chosen so that common mistakes give different sizes and lines: a
-padding differs from the stride less 1, and from the dilation less 1.
+On the first axis windows overlap. The numbers are chosen so that common mistakes give different sizes and lines: no two
+of the causes in :func:`refconv.testing.explain.words.shift_causes` have the same numbers on both axes.
 """
-SPACE = ((3, 2, 3, (3, 1), 4, 0), (2, 3, 2, (1, 0), 2, 2), (1, 2, 1, (0, 0), 2, 1), (1, 1, 1, (0, 0), 2, 0))
+SQUARE = ((3, 2, 3, (3, 5), 5, 0, 2),)
+"""The same for all axes of a function that takes one number for all of them."""
+SPACE = (
+    (3, 2, 3, (3, 5), 4, 0, 1),
+    (2, 3, 4, (1, 3), 2, 2, 2),
+    (1, 2, 1, (0, 0), 2, 1, 1),
+    (1, 1, 1, (0, 0), 2, 0, 0),
+)
 """The same for three axes or more, with fewer elements; the last is repeated."""
 
 
@@ -31,45 +40,43 @@ def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transp
     Returns
     -------
     Problem
-        Two samples, up to six channels, and sizes that differ wherever `supports` allows it.
+        Three samples, up to eight channels, and sizes that differ wherever `supports` allows it.
 
     Examples
     --------
     >>> problem = standard_problem(2, ("stride", "padding", "dilation", "groups"))
     >>> problem.x_shape, problem.weight_shape, problem.output_shape
-    ((2, 6, 9, 11), (4, 3, 3, 2), (2, 4, 5, 3))
+    ((3, 8, 8, 23), (4, 4, 3, 2), (3, 4, 5, 3))
     """
     equal = "equal_axes" in supports
-    table = AXES[:1] if spatial_dims == 1 or equal else AXES if spatial_dims == 2 else SPACE
+    table = SQUARE if equal else {1: LINE, 2: AXES}.get(spatial_dims, SPACE)
     axes = [table[min(a, len(table) - 1)] for a in range(spatial_dims)]
     strides = [axis[1] if "stride" in supports else 1 for axis in axes]
     dilations = [axis[2] if "dilation" in supports else 1 for axis in axes]
     if "stride_or_dilation" in supports and max(strides) > 1:
         dilations = [1] * spatial_dims
     size, pads, rests = [], [], []
-    for index, (kernel, _, _, (before, after), positions, rest) in enumerate(axes):
+    for index, (kernel, _, _, (before, after), positions, left, extra) in enumerate(axes):
         stride, dilation = strides[index], dilations[index]
-        pad = (0, 0)
-        if "padding" in supports:
-            pad = (before, before)
-        if "asymmetric_padding" in supports:
-            pad = (before, after)
-        count = max(2, positions - index) if equal else positions
         span = dilation * (kernel - 1) + 1
+        pad = (0, 0)
+        count = max(2, positions - index) if equal else positions
+        if "padding" in supports:  # no window is in the padding alone, and x has at least as many elements as y
+            most = min(span - 1, ((count - 1) * stride + span - count) // 2)
+            before, after = min(before, most), min(after, most)
+            pad = (before, after if "asymmetric_padding" in supports else before)
         if transposed:
-            rest, count = index + 1, count - (spatial_dims == 2 and index == 0)
-            rests.append(min(rest, max(stride, dilation) - 1) if "output_padding" in supports else 0)
+            rests.append(min(extra, max(stride, dilation) - 1) if "output_padding" in supports else 0)
             size.append(count)
         else:
-            size.append((count - 1) * stride + span + min(rest, stride - 1) - sum(pad))
+            size.append((count - 1) * stride + span + min(left, stride - 1) - sum(pad))
         pads.append(pad)
-    groups = 2 if "groups" in supports else 1
-    c_in, c_out = (2 * groups, 3 * groups) if transposed else (3 * groups, 2 * groups)
+    groups = 4 if "depthwise_only" in supports else 2 if "groups" in supports else 1
+    c_in, c_out = (2 * groups, 4 * groups) if transposed else (4 * groups, 2 * groups)
     if "depthwise_only" in supports:
-        groups = 3
-        c_in, c_out = 3, 6
+        c_in, c_out = groups, 2 * groups
     return Problem(
-        batch=2,
+        batch=3,
         c_in=c_in,
         c_out=c_out,
         size=tuple(size),

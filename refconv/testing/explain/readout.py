@@ -25,10 +25,6 @@ CONSTANT = -1
 """Index into b of a number that is not in b at all: a term that is added where b is zero."""
 
 
-TRIED = 8
-"""Ways to split the operands that are tried on the first elements that read several products."""
-
-
 class Refused(Exception):  # noqa: N818  (not an error of ours)
     """The function cannot be read out; the message is a sentence about it."""
 
@@ -103,7 +99,7 @@ class _Reader:
         ones = np.ones((1, size_a), int), np.ones((1, size_b), int)
         self.codes_a = np.concatenate([ones[0], rng.integers(2, largest, (count, size_a), endpoint=True)])
         self.codes_b = np.concatenate([ones[1], rng.integers(2, largest, (count, size_b), endpoint=True)])
-        self.splits = list(_splits(self.a_shape, self.b_shape))
+        self.axes = list(_splits(self.a_shape, self.b_shape))
 
     def values(self, some: Array, b: Array) -> Array:
         """Return the results for all codes of the elements `some` of a and `b` of b, without what b = 0 gives."""
@@ -165,8 +161,9 @@ class _Reader:
 
     def separate(self, job: Job, level: int, rest: Array) -> None:
         """Read elements of the result again, from halves of a or b."""
-        for index in range(level, len(self.splits)):
-            halves = self.halves(job, self.splits[index])
+        splits = [split for axis in self.axes for split in axis]
+        for index in range(level, len(splits)):
+            halves = self.halves(job, splits[index])
             for half in halves:
                 unread = self.kept(half, rest[np.any(half.values[:, rest] != 0, axis=0)])
                 if len(unread):
@@ -176,14 +173,14 @@ class _Reader:
         self.unread.append(rest)
 
     def prefer(self, job: Job, rest: Array) -> None:
-        """Put the splits first that leave the fewest elements of one job unread."""
-        left = []
-        for split in self.splits[:TRIED]:
-            halves = self.halves(job, split)
-            unread = [len(self.decoded(half, rest[np.any(half.values[:, rest] != 0, axis=0)])[1]) for half in halves]
-            left.append(sum(unread) if halves else 2 * len(rest))
-        order = sorted(range(len(left)), key=left.__getitem__)
-        self.splits = [*(self.splits[index] for index in order), *self.splits[TRIED:]]
+        """Put the axes first that divide the products of the most elements of one job."""
+        whole = []
+        for first, *_ in self.axes:
+            halves = self.halves(job, first)
+            divided = [np.any(half.values[:, rest] != 0, axis=0) for half in halves]
+            whole.append(len(rest) - (np.count_nonzero(divided[0] & divided[1]) if halves else 0))
+        order = sorted(range(len(whole)), key=whole.__getitem__)
+        self.axes = [self.axes[index] for index in order]
 
 
 def code_sizes(dtype: np.dtype[np.generic]) -> tuple[int, int]:
@@ -257,15 +254,17 @@ def read(
     return Entries(out, a, b, factor, np.unique(np.concatenate([empty, *reader.unread])))
 
 
-def _splits(a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> Iterator[tuple[bool, Array]]:
-    """Yield (in a?, chosen elements): b's samples and channels first, because sums over them are common."""
-    for bit in range(8):
-        for in_a, shape in ((False, b_shape), (True, a_shape)):
-            index = np.indices(shape).reshape(len(shape), -1)
-            for axis in range(len(shape)):
-                chosen = index[axis] >> bit & 1 == 1
-                if chosen.any():
-                    yield in_a, chosen
+def _splits(a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> Iterator[list[tuple[bool, Array]]]:
+    """Yield for each axis its halves (in a?, chosen elements), by each bit of the index.
+
+    Samples and channels of b come first, because sums over them are common.
+    """
+    for in_a, shape in ((False, b_shape), (True, a_shape)):
+        index = np.indices(shape).reshape(len(shape), -1)
+        for axis, size in enumerate(shape):
+            halves = [(in_a, index[axis] >> bit & 1 == 1) for bit in range((size - 1).bit_length())]
+            if halves:
+                yield halves
 
 
 def _key(codes: Array) -> Array:
@@ -317,24 +316,71 @@ def linearity(
     """
     rng = np.random.default_rng(5)
     a, b = draw(rng, a_shape, dtype), [draw(rng, b_shape, dtype) for _ in range(2)]
-    first, other, again = measure(a, b[0]), measure(a, b[1]), measure(a, b[0])
+    first, again = measure(a, b[0]), measure(a, b[0])
     if not _same(first, again, dtype):
-        where, one, two = _differ(first, again)
-        text = f"Two calls with the same arguments gave different results: {one} and {two} at {where}."
-        raise Refused(f"{text} It is random, or depends on earlier calls.", False, (b[0], b[0]))
+        raise Refused(
+            unsteady(first, again, lambda: measure(a, b[0]), lambda: measure(2 * a, b[0])), False, (b[0], b[0])
+        )
+    other = measure(a, b[1])
     if first.any() and _same(first, other, dtype) and _same(first, measure(a, 2 * b[0]), dtype):
-        text = f"Calls with three different {names[1]} gave the same result"
-        raise Refused(f"{text}: it does not read {names[1]}, or uses one of an earlier call.", None, (b[0], b[1]))
+        raise Refused(constant(names[1]), None, (b[0], b[1]))
     zero_b = measure(a, 0 * b[0])
+    measure(a, b[1])
+    check_memory(zero_b, measure(a, 0 * b[0]), names[1], names[2])
     check_linear(lambda v: measure(a, v), b[0], b[1], zero_b, (names[1], names[0], names[2]), dtype)
     a2 = draw(rng, a_shape, dtype)
     zero_a = measure(0 * a, b[0])
     if zero_a.any():
+        other = measure(a2, b[0])
+        if _same(zero_a, first, dtype) and _same(zero_a, other, dtype):
+            raise Refused(constant(names[0]), None, (a, 0 * a))
+        check_memory(zero_a, measure(0 * a, b[0]), names[0], names[2])
         where, got, _ = _differ(zero_a, 0 * zero_a)
         raise Refused(f"With {names[0]} all zero, {names[2]} is {got} at {where}: it is not a product of "
                       f"{names[0]} and {names[1]}.", False, (0 * a, b[0]))  # fmt: skip
     check_linear(lambda v: measure(v, b[0]), a, a2, zero_a, (names[0], names[1], names[2]), dtype)
     return bool(zero_b.any())
+
+
+def constant(name: str) -> str:
+    """Return the sentence on an operand that changes nothing."""
+    text = f"Calls with three different {name} gave the same result"
+    return f"{text}: it does not read {name}, or uses one of an earlier call."
+
+
+def check_memory(first: Array, second: Array, name: str, result: str) -> None:
+    """Raise Refused if two results for an operand of zeros differ."""
+    if not np.array_equal(first, second):
+        where, one, two = _differ(first, second)
+        text = f"With {name} all zero, {result} at {where} is {one} after some calls and {two} after others"
+        raise Refused(f"{text}: it keeps values of earlier calls.", False)
+
+
+def unsteady(first: Array, second: Array, again: Callable[[], Array], twice: Callable[[], Array]) -> str:
+    """Describe two different results of the same call.
+
+    Parameters
+    ----------
+    first, second : numpy.ndarray
+        The results of two calls with the same arguments, one after the other.
+    again : callable
+        Makes this call a third time.
+    twice : callable
+        Makes it with an operand twice as large.
+
+    Returns
+    -------
+    str
+        Whether every call adds its result to the earlier ones, or else that the reason is unknown.
+    """
+    where, one, two = _differ(first, second)
+    text = f"Two calls with the same arguments gave different results: {one} and {two} at {where}."
+    if first.shape == second.shape:
+        more, third, fourth = second - first, again(), twice()
+        if np.allclose(third - second, more) and np.allclose(fourth - third, 2 * more):
+            twofold = " The second is twice the first:" if np.allclose(second, 2 * first) else ""
+            return f"{text}{twofold or ' Each call adds the same amount:'} it adds to an earlier result."
+    return f"{text} It is random, or depends on earlier calls."
 
 
 def draw(rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype[np.generic], most: int = 3) -> Array:

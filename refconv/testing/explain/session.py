@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.checker.calls import Caller, Outcome, with_array, with_arrays
-from refconv.testing.explain.readout import Refused, draw
-from refconv.testing.explain.table import PARTS, Asked
+from refconv.testing.explain.readout import Refused, draw, unsteady
+from refconv.testing.explain.table import PARTS, Asked, roles
 from refconv.testing.oracles.definition import Array
 
 GRADIENTS = PARTS[1:]
-UNSTEADY = "Two calls with the same arguments gave different results: it is random, or depends on earlier calls."
 
 
 class Session:
@@ -117,11 +116,56 @@ class Session:
 
     def steady(self, part: str) -> None:
         """Raise Refused if a gradient changes from call to call, or with an operand on which it must not depend."""
-        first = self.gradient(part, self.g, self.x, self.weight)
-        if not np.array_equal(first, self.gradient(part, self.g, self.x, self.weight)):
-            raise Refused(UNSTEADY, False)
-        if part != "grad_weight" and not np.array_equal(first, self.gradient(part, self.g, self.other_x, self.weight)):
-            raise Refused(f"{part} changes with x, on which it must not depend.", False, (self.x, self.other_x))
-        if part != "grad_x" and not np.array_equal(first, self.gradient(part, self.g, self.x, self.other_weight)):
-            pair = (self.weight, self.other_weight)
-            raise Refused(f"{part} changes with the weight, on which it must not depend.", False, pair)
+        first, second = (self.gradient(part, self.g, self.x, self.weight) for _ in range(2))
+        if not np.array_equal(first, second):
+            calls = [
+                lambda factor=factor: self.gradient(part, factor * self.g, self.x, self.weight) for factor in (1, 2)
+            ]
+            raise Refused(unsteady(first, second, *calls), False)
+        others = {"x": (self.other_x, self.weight), "the weight": (self.x, self.other_weight)}
+        for name, (x, weight) in others.items():
+            if part == {"x": "grad_weight", "the weight": "grad_x"}[name]:
+                continue
+            other = self.gradient(part, self.g, x, weight)
+            if not np.array_equal(first, other):
+                pair = (self.x, self.other_x) if name == "x" else (self.weight, self.other_weight)
+                raise Refused(self._changes(part, name, first, other, pair), False, pair)
+
+    def _changes(self, part: str, name: str, first: Array, other: Array, operands: tuple[Array, Array]) -> str:
+        """Describe a gradient that changes with the operand of its own shape, or with the other one."""
+        one, two = (np.asarray(operand, first.dtype) for operand in operands)
+        if first.shape == one.shape and part != "grad_bias":
+            right = self.right(part)
+            if np.array_equal(first, right * (one > 0)) and np.array_equal(other, right * (two > 0)):
+                return f"{part} changes with {name}: it is zero where {name} is not positive, and right elsewhere."
+            step = (one - two).reshape(-1)
+            factor = float(np.vdot(step, (first - other).reshape(-1)).real / np.vdot(step, step).real)
+            rounding = (
+                64 * float(np.finfo(self.dtype.char).eps) * float(np.max(np.abs(right))) if one.dtype.kind == "f" else 0
+            )
+            if np.allclose(first - factor * one, other - factor * two, atol=rounding):
+                same = np.allclose(first - factor * one, right, atol=rounding)
+                rest = "the rest is right" if same else "the rest is wrong too"
+                return f"{part} changes with {name}: {factor:.3g} times {name} is added; {rest}.".replace("-", "−")
+        return f"{part} changes with {name}, on which it must not depend."
+
+    def right(self, part: str) -> Array:
+        """Return the right gradient of x or of the weight for this session's arrays."""
+        out, a, b = roles(part, self.asked.problem.transposed)
+        x, y = ("positions", "image") if self.asked.problem.transposed else ("image", "positions")
+        arrays = {"weight": self.weight, x: self.x, y: self.g}
+        table = self.asked.table(part)
+        products = arrays[a].reshape(-1)[table.flat[a]] * arrays[b].reshape(-1)[table.flat[b]]
+        result: Array = np.zeros(math.prod(table.shapes[out]), products.dtype)
+        np.add.at(result, table.flat[out], products)
+        return result.reshape(table.shapes[out])
+
+    def stale(self, weight: Array) -> bool:
+        """Return whether the output for x = 0 changes after a call with less padding and a larger x."""
+        before = self.y(0 * self.x, weight, self.bias)
+        pads = [(0, 0), (0, 0), *self.asked.problem.pairs]
+        stride, padding, *rest = self.integers
+        none = tuple((0, 0) if isinstance(pad, tuple) else 0 for pad in padding)
+        padded = np.pad(self.x, pads, constant_values=self.dtype.type(5))
+        outcome = self.call(self.forward, padded, weight.copy(), self.bias, stride, none, *rest, **self.options)
+        return not outcome.too_long and not np.array_equal(before, self.y(0 * self.x, weight, self.bias))

@@ -58,6 +58,27 @@ def listed(values: Sequence[object], most: int = 6) -> str:
     return f"{shown}, …" if len(values) > most else shown
 
 
+def ranges(values: Sequence[int]) -> str:
+    """Return increasing numbers, with runs of at least three shortened, so that few are cut off.
+
+    >>> ranges([0, 1, 4]), ranges([1, 2, 3, 4, 6])
+    ('0, 1, 4', '1 to 4, 6')
+    """
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    shown = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else list(map(str, run)) for run in runs]
+    return listed([text for run in shown for text in run])
+
+
+def grammar(values: Sequence[object]) -> tuple[str, str]:
+    """Return the ending of a noun that names these values, and its verb: ("", "is") or ("s", "are")."""
+    return ("", "is") if len(values) == 1 else ("s", "are")
+
+
 def formula(line: Line, letter: str) -> str:
     """Return stride·o + dilation·t + start.
 
@@ -83,26 +104,31 @@ def plural(count: int, noun: str) -> str:
 
 
 def axes_sentences(axes: Sequence[Axis], asked: Asked, names: Names) -> Iterator[str]:
-    """Yield the computation of each axis where it is not right; a cause that all axes share comes first."""
-    pads = [before for before, _ in asked.problem.pairs]
-    clauses = [shift_clauses(axis, a, asked) for a, axis in enumerate(axes)]
-    moved = [c for c, axis, pad in zip(clauses, axes, pads, strict=True) if axis.before not in (None, pad)]
-    common = [key for key in moved[0] if all(key in others for others in moved)] if moved else []
+    """Yield the computation of each axis where it is not right; a shift has a cause if all shifted axes share one."""
+    moved = [(axis, a) for a, axis in enumerate(axes) if shift(axis, a, asked)]
+    causes = [shift_causes(axis, a, asked) for axis, a in moved]
+    common = set.intersection(*map(set, causes)) if causes else set()
+    if "ignored" in common:
+        common.discard("axis")  # that of another axis is 0
+    cause = common.pop() if len(common) == 1 else "elements"
     for a, axis in enumerate(axes):
-        yield from _axis_sentences(axis, a, asked, names, common)
+        yield from _axis_sentences(axis, a, asked, names, cause)
 
 
-def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, common: Sequence[str]) -> Iterator[str]:
+def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, cause: str) -> Iterator[str]:
     """Yield the computation of one axis, where it is not its line."""
     if axis.right:
         return
     due = asked.lines[index]
-    if axis.line is None:
-        yield from _rows(axis, index, due, names)
+    if axis.rotated is not None:
+        yield _rotated(axis, index, names)
         return
     if axis.taps is not None:
         uses = [f"tap {t} as tap {work}" for t, work in enumerate(axis.taps) if t != work]
         yield f"Along axis {index} taps are exchanged: {listed(uses)} should be used."
+        return
+    if axis.line is None or (axis.missing and axis.extra):
+        yield from _rows(axis, index, due, names)
         return
     if axis.line != due:
         shown, wanted, places = list(axis.line), list(due), []
@@ -110,15 +136,18 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, common: 
             value = axis.fixed[column]
             if value is not None:
                 shown[2] += shown[column] * value
-                wanted[2] += wanted[column] * value
-                shown[column] = wanted[column] = 0
-                if axis.sizes[column] > 1:
+                shown[column] = 0
+                asked_for = asked.shapes[("positions", "weight")[column]][2 + index]
+                if max(axis.sizes[column], asked_for) > 1:
                     places.append(f"{letter} = {value}")
+                else:
+                    wanted[2] += wanted[column] * value
+                    wanted[column] = 0
         only = f" (only {' and '.join(places)} {'are' if len(places) > 1 else 'is'} used)" if places else ""
         text = formula((shown[0], shown[1], shown[2]), names.letter)
         right = formula((wanted[0], wanted[1], wanted[2]), names.letter)
-        if text != right:
-            why = "" if axis.extra else listed(list(axis_reasons(axis, index, asked, common)))
+        if any(_at(axis, axis.line) - _at(axis, due)):
+            why = "" if axis.extra else listed(list(axis_reasons(axis, index, asked, cause)))
             outside = not any(wanted[:2]) and not 0 <= wanted[2] < axis.sizes[2]
             yield (
                 f"Along axis {index} {names.reads(text)}{only}; asked was {names.image}[{right}]"
@@ -135,6 +164,27 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, common: 
             f"Along axis {index}, {plural(axis.extra.count, 'product')} more "
             f"{'is' if axis.extra.count == 1 else 'are'} used: {first}{'; …' * (axis.extra.count > 3)}."
         )
+
+
+def _at(axis: Axis, line: Line) -> Array:
+    """Return a line's elements at the positions and taps that are used."""
+    rows = np.array(sorted(axis.reads)).reshape(-1, 3)
+    return rows[:, 0] * line[0] + rows[:, 1] * line[1] + line[2]
+
+
+def _rotated(axis: Axis, index: int, names: Names) -> str:
+    """Return the sentence on positions or elements that are rotated."""
+    assert axis.rotated is not None
+    letter, places = axis.rotated
+    role, size = ("positions", axis.sizes[0]) if letter == "o" else ("image", axis.sizes[2])
+    array, letter = names.symbols[role], names.letter if letter == "o" else "i"
+    verb = "is what" if array == names.result else "is used as"
+    sign = "−" if places > 0 else "+"
+    first, other = (0, -places % size) if places > 0 else (size - 1, (size - 1 - places) % size)
+    return (
+        f"Along axis {index}, {array}[{letter}] {verb} {array}[{letter} {sign} {abs(places)}] should be, and "
+        f"{array}[{first}] {verb} {array}[{other}] should be: {array} is rotated."
+    )
 
 
 def _place(row: tuple[int, ...], names: Names) -> str:
@@ -155,9 +205,9 @@ def _rows(axis: Axis, index: int, due: Line, names: Names) -> Iterator[str]:
     yield f"{text}. Asked was {names.image}[{formula(due, names.letter)}]."
 
 
-def axis_reasons(axis: Axis, index: int, asked: Asked, common: Sequence[str]) -> Iterator[str]:
+def axis_reasons(axis: Axis, index: int, asked: Asked, cause: str) -> Iterator[str]:
     """Yield the differences between an axis' line and the right line, each as a clause."""
-    stride, dilation, start = asked.lines[index]
+    stride, dilation, _ = asked.lines[index]
     others = [(j, line) for j, line in enumerate(asked.lines) if j != index]
     seen, step = axis.stride, axis.dilation
     if seen is not None and step is not None and seen != stride and (seen, abs(step)) == (dilation, stride):
@@ -178,55 +228,72 @@ def axis_reasons(axis: Axis, index: int, asked: Asked, common: Sequence[str]) ->
                 yield f"the dilation is {abs(step)}, one less than {dilation}"
             else:
                 yield _number_reason("dilation", abs(step), dilation, [(j, line[1]) for j, line in others])
-    shift = 0 if axis.before is None else -start - axis.before
-    if shift:
-        clauses = shift_clauses(axis, index, asked)
-        same = [clauses[key] for key in common if key in clauses] or [
-            clause for key, clause in clauses.items() if key != "late"
-        ]
-        yield " or ".join(same[:2]) or f"it is shifted by {'+' if shift > 0 else '−'}{abs(shift)}"
+    if shift(axis, index, asked):
+        yield shift_causes(axis, index, asked).get(cause) or _elements(shift(axis, index, asked))
 
 
-def shift_clauses(axis: Axis, index: int, asked: Asked) -> dict[str, str]:
-    """Return the possible causes of a shifted start, by a name for the same cause on other axes."""
-    stride = asked.problem.stride[index]
+def shift(axis: Axis, index: int, asked: Asked) -> int:
+    """Return by how many elements the first window starts too late; 0 if unknown."""
+    return 0 if axis.before is None else asked.before[index] - axis.before
+
+
+def _elements(late: int) -> str:
+    count = "one element" if abs(late) == 1 else f"{abs(late)} elements"
+    return f"it starts {count} {'late' if late > 0 else 'early'}"
+
+
+def shift_causes(axis: Axis, index: int, asked: Asked) -> dict[str, str]:
+    """Return the possible causes of a shifted start, by a name for the same cause on other axes.
+
+    "elements" is the plain shift by one, so that it rules out a cause whose numbers are the same on this problem.
+    """
+    stride, dilation, taps = asked.problem.stride[index], asked.problem.dilation[index], asked.problem.kernel[index]
     before, after = asked.problem.pairs[index]
-    used = axis.before
-    shift = 0 if used is None else before - used
+    used, late = axis.before, shift(axis, index, asked)
+    others = [j for j, pair in enumerate(asked.before) if j != index and pair == used]
+    extra = (asked.problem.output_padding or (0,) * len(asked.before))[index]
     found = {
         "ignored": ("the padding before is ignored", used == 0),
         "exchanged": ("the padding after is used before", used == after),
         "all": ("all padding is put before", used == before + after),
         "sign": ("the padding has the wrong sign", used == -before),
+        "axis": (f"this is the padding of axis {listed(others)}", bool(others)),
+        "half kernel": ("the padding is k // 2", used == taps // 2),
+        "kernel": ("the padding is k − 1", used == taps - 1),
+        "half span": ("the padding is dilation·(k − 1) // 2", used == dilation * (taps - 1) // 2),
+        "span": ("the padding is dilation·(k − 1)", used == dilation * (taps - 1)),
+        "full": ("the padding is dilation·(k − 1) − padding", used == dilation * (taps - 1) - before),
+        "late": ("the first window starts at the last element of a step", late == stride - 1),
+        "half": ("it starts half a stride late", 2 * late == stride),
+        "extra": ("it is shifted by output_padding, so that the extra elements come first", late == extra),
+        "elements": (_elements(late), abs(late) == 1),
     }
-    for j, pair in enumerate(asked.problem.pairs):
-        found.setdefault("axis", (f"this is the padding of axis {j}", False))
-        if j != index and used == pair[0]:
-            found["axis"] = (f"this is the padding of axis {j}", True)
-    found["late"] = ("the first window starts at the last element of a step", shift == stride - 1)
-    found["half"] = ("it starts half a stride late", 2 * shift == stride)
-    return {key: clause for key, (clause, true) in found.items() if true and shift}
+    if dilation == 1:
+        del found["half span"], found["span"]
+    return {key: clause for key, (clause, true) in found.items() if true and late}
 
 
 def _number_reason(name: str, seen: int, due: int, others: list[tuple[int, int]]) -> str:
     if seen == 1:
         return f"the {name} is ignored"
     for j, value in others:
-        if value == seen:
+        if value == seen and abs(seen - due) > 1 and seen != 2 * due:  # else one more, or twice, is as likely
             return f"this is the {name} of axis {j}"
     return f"the {name} is {seen}, not {due}"
 
 
 def _missing(pattern: Pattern, names: Names) -> str:
-    values = listed(list(pattern.values))
+    numbers = pattern.name in ("o", "t", "i")
+    s, are = grammar(pattern.values)
+    values = ranges(list(pattern.values)) if numbers else listed(list(pattern.values))  # type: ignore[arg-type]
     letter = names.letter
     return {
         "all": "nothing is computed",
         "o": f"nothing is used at {letter} = {values}",
-        "t": f"tap t = {values} is never used",
-        "i": f"element {values} of {names.image} is never used",
-        "overlap": f"of the products that meet in one element of {names.image} only that of the {values} tap is kept"
-        f" ({'first' if values == 'last' else 'last'} window)",
+        "t": f"tap{s} t = {values} {are} never used",
+        "i": f"element{s} {values} of {names.image} "
+        + (f"get{'' if s else 's'} no product" if names.image == names.result else f"{are} never used"),
+        "overlap": f"of the products that meet in one element of {names.image} only that of the {values} tap is kept",
     }.get(pattern.name) or (
         f"{plural(pattern.count, 'product')} {'is' if pattern.count == 1 else 'are'} missing: "
         + "; ".join(_place(row, names) for row in pattern.values)  # type: ignore[arg-type]
@@ -273,6 +340,11 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         "first row of groups": f"All {of}s of a group use the first weight row of the group.",
         "last rows": f"Only the last {of} of each group is used.",
         "first rows": f"Only the first {of} of each group is used.",
+        **{
+            f"earlier {role}{group}": _earlier(role, bool(group), names)
+            for role in ("positions", "image")
+            for group in ("", " of the group")
+        },
         "rows reversed": "The weight rows are taken in reverse order.",
         "first row": "Weight row 0 is used for all.",
     }
@@ -284,19 +356,20 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         yield (
             "No channel is used."
             if channels.missing.name == "all"
-            else f"Nothing is used of {words[channels.missing.name]} {listed(list(channels.missing.values))}."
+            else f"Nothing is used of {words[channels.missing.name]}{'s' * (len(channels.missing.values) > 1)} "
+            f"{ranges(list(channels.missing.values))}."  # type: ignore[arg-type]
         )
         return
     right = asked.channels({**asked.shapes})
     for q in channels.wrong[:3]:
         due = right[right[:, 0] == q]
         seen = (
-            f"{to}s {listed(channels.reads[q])} and weight row {listed(channels.rows[q])}"
+            f"{to}s {ranges(channels.reads[q])} and weight row {ranges(channels.rows[q])}"
             if q in channels.reads
             else "nothing"
         )
         wanted = (
-            f"{to}s {listed(sorted(set(due[:, 3].tolist())))} and weight row {listed(sorted(set(due[:, 1].tolist())))}"
+            f"{to}s {ranges(sorted(set(due[:, 3].tolist())))} and weight row {ranges(sorted(set(due[:, 1].tolist())))}"
         )
         if seen == wanted:
             yield f"{of.capitalize()} {q} goes with its {to}s and weight columns in another order."
@@ -306,15 +379,44 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         yield f"{len(channels.wrong)} of {asked.shapes['positions'][1]} {of}s are wrong."
 
 
-def sample_sentences(samples: str | None, pairs: Sequence[Sequence[int]], names: Names) -> Iterator[str]:
+def _earlier(role: str, group: bool, names: Names) -> str:
+    """Return the sentence on channels that also have the products of the channels before them."""
+    channel = names.positions_channel if role == "positions" else names.image_channel
+    letter = "k" if channel == "output channel" else "c"
+    before = f"{channel}s before {letter} in its group" if group else f"{channel}s 0 … {letter} − 1"
+    if names.symbols[role] == names.result:
+        return f"{names.result}[{letter}] also contains the sums of {before}: a cumulative sum over channels."
+    return f"{channel.capitalize()} {letter} is also used as the {before}."
+
+
+def sample_sentences(samples: str | None, pairs: Sequence[tuple[int, ...]], count: int, names: Names) -> Iterator[str]:
     """Yield how samples go together instead of each with itself."""
     if samples == "right":
         return
+    positions, image = names.symbols["positions"], names.image
+    partners: dict[int, list[int]] = {n: [] for n in range(count)}
+    for a, b in pairs:
+        partners[a].append(b)
     if samples is None:
-        shown = [f"sample {a} of {names.symbols['positions']} with sample {b} of {names.image}" for a, b in pairs]
-        yield f"Samples are mixed: {'; '.join(shown[:4])}{'; …' * (len(shown) > 4)}."
+        wrong = {a: found for a, found in partners.items() if found != [a]}
+        shown = [
+            f"sample {a} of {positions} goes with sample{'s' * (len(found) > 1)} {ranges(found)} of {image}"
+            if found
+            else f"sample {a} of {positions} is not used"
+            for a, found in wrong.items()
+        ]
+        rest = "; the others are right" * (len(wrong) < count)
+        yield f"Samples are mixed: {'; '.join(shown[:4])}{'; …' * (len(shown) > 4)}{rest}."
     elif samples.startswith("only"):
-        yield f"Only sample {samples[5:]} of the batch is used."
+        unused = [a for a, found in partners.items() if not found]
+        kept = [a for a, found in partners.items() if found]
+        fewer = len(unused) < len(kept)
+        s, are = grammar(unused if fewer else kept)
+        yield (
+            f"Sample{s} {ranges(unused)} of the batch {are} not used."
+            if fewer
+            else f"Only sample{s} {ranges(kept)} of the batch {are} used."
+        )
     elif samples == "reversed":
         yield "Samples are in reverse order."
     else:
@@ -346,15 +448,15 @@ def factor_names(value: complex, problem: Problem) -> str:
         (f"T·{per_group}", columns * taps, "taps and channels"),
         ("G", len(problem.lists), "groups"),
     )
+    named = []
     for name, size, counted in sizes:
         ratios = {f"1/({name})" if len(name) > 1 else f"1/{name}": 1 / size}
-        if counted.startswith(("taps", "channels")):
+        if counted.startswith(("taps", "channels", "groups")):
             ratios[name] = size
         for ratio, number in ratios.items():
             if size > 1 and abs(abs(value) / number - 1) < 1e-3:
-                shown = shown.replace("-", "−")
-                return f"{shown}, which is {'−' * (value < 0)}{ratio} ({name} = {size} {counted})"
-    return shown.replace("-", "−")
+                named.append(f"{'−' * (value < 0)}{ratio} ({name} = {size} {counted})")
+    return shown.replace("-", "−") + (f", which is {' or '.join(named)}" if named else "")
 
 
 FACTOR_PLACES = {"n": "sample", "o": "position", "row": "weight row", "col": "weight column", "t": "tap"}
@@ -370,10 +472,8 @@ def factor_sentences(factors: Factors, names: Names, problem: Problem) -> Iterat
                 yield f"Every product is multiplied by {factor_names(value, problem)}."
     elif factors.by == "overlap":
         yield f"Products that meet in one element of {names.image} are averaged instead of added."
-    elif factors.by is None:
-        yield "Products are multiplied by different factors."
     else:
-        name, _, axis = factors.by.partition(" of ")
+        name, _, axis = (factors.by or "").partition(" of ")
         odd = [(key, value) for key, value in factors.values.items() if abs(value - 1) > 1e-3]
         shown = "; ".join(f"{value:.4g} at {key}".replace("-", "−") for key, value in odd[:4])
         where = f" along {axis}" if axis else ""
@@ -450,8 +550,8 @@ def number_sentences(table: Table, right: Table, names: Names, unread: Array) ->
         )
     if len(unread):
         yield (
-            f"{len(unread)} of {elements} of {names.result} add several products for one element of "
-            f"{names.symbols[roles(names.part, names.transposed)[1]]}, which were not separated."
+            f"The products of {len(unread)} of {elements} of {names.result} were not found: "
+            f"there are too many to be told apart in the time."
         )
 
 
@@ -513,10 +613,13 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
         return
 
     def outputs(
-        s: Sequence[int] = stride, e: Sequence[int] = dilation, p: Sequence[tuple[int, int]] = pads
+        s: Sequence[int] = stride,
+        e: Sequence[int] = dilation,
+        p: Sequence[tuple[int, int]] = pads,
+        k: Sequence[int] = kernel,
     ) -> list[tuple[int, int]]:
-        axes = zip(size, kernel, s, e, p, strict=True)
-        return [(n + b + a - ej * (k - 1) - 1, sj) for n, k, sj, ej, (b, a) in axes]
+        axes = zip(size, k, s, e, p, strict=True)
+        return [(n + b + a - ej * (kj - 1) - 1, sj) for n, kj, sj, ej, (b, a) in axes]
 
     def floor(pairs: list[tuple[int, int]]) -> tuple[int, ...]:
         return tuple(n // s + 1 for n, s in pairs)
@@ -525,10 +628,13 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
         return
     yield "what ceil in place of floor gives", tuple(-(-n // s) + 1 for n, s in outputs())
     yield "one less than asked on each axis: + 1 is missing", tuple(n // s for n, s in outputs())
+    yield "what adding 1 before the division by the stride gives", tuple((n + 1) // s for n, s in outputs())
     yield "what stride 1 gives", floor(outputs(s=[1] * d))
+    yield "what the padding k // 2 gives", floor(outputs(p=[(k // 2, k // 2) for k in kernel]))
     yield "what no padding gives", floor(outputs(p=[(0, 0)] * d))
     yield "what the padding before alone gives", floor(outputs(p=[(b, 0) for b, _ in pads]))
     yield "what dilation 1 gives", floor(outputs(e=[1] * d))
+    yield "what stride and dilation exchanged give", floor(outputs(s=dilation, e=stride))
     yield (
         "what the span dilation·k gives",
         tuple((n + 1 - e) // s + 1 for (n, s), e in zip(outputs(), dilation, strict=True)),
@@ -537,6 +643,7 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
     if d > 1:
         yield "that of axis 0 on all axes", (problem.output_size[0],) * d
         yield "that of the last axis on all axes", (problem.output_size[-1],) * d
+        yield "what the kernel size of axis 0 on all axes gives", floor(outputs(k=[kernel[0]] * d))
         yield "what the strides in reverse order give", floor(outputs(s=stride[::-1]))
         yield "what the stride of axis 0 on all axes gives", floor(outputs(s=[stride[0]] * d))
         yield "what the paddings in reverse order give", floor(outputs(p=pads[::-1]))
