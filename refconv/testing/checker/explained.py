@@ -50,7 +50,7 @@ def explained(
     def read(problem: Problem, parts: Sequence[str]) -> None:
         found = explain(call, forward, backward, problem, dtype, supports, parts=parts, seconds=SECONDS / 2)
         for name, part in found.parts.items():
-            if not part.is_right and part.is_linear is not None:
+            if not part.is_right and (part.is_linear is not None or part.inputs):
                 texts[name] = f"Read out on {_shown(problem)}: {part.text}"
 
     wrong = dict.fromkeys(PART_OF[failure.part] for failure in asked)
