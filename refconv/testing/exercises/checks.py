@@ -102,7 +102,7 @@ def check_out_size(out_size: Callable[..., Any], supports: Sequence[str] = AXES)
     >>> verdict.passed, verdict.diagnoses[0].name, verdict.call
     (False, '+1 missing in the output size', 'out_size(1, 1, 1, 0, 1) returned 0, not 1')
     >>> print(check_out_size(lambda n, k, s, p, d: (n + 2 * p - d * (k - 1) - 1) // s + 1))
-    passed: out_size is right in all 760 cases
+    passed: out_size is right in all ... cases
     """
 
     class Own(Conv):
