@@ -449,6 +449,28 @@ WRAPPED = {
         None,
         ": sample 1, channel 2, position 3 along axis 0, position 0 along axis 1.",
     ),
+    "the last output is that of the sample before": (
+        lambda x, w, b, i: (
+            right_y(x, w, b, *i).reshape(-1)[np.where(np.arange(180) == 179, 119, np.arange(180))].reshape(3, 4, 5, 3)
+        ),
+        {"bias": {"factor": 1, "channels": {str(k): [k] for k in range(4)}, "is_right": True}},
+        "1 of 180 elements of y is in the wrong place: y[2,3,4,2] is what y[1,3,4,2] should be.",
+    ),
+    "bias doubled at one output": (
+        lambda x, w, b, i: right_y(x, w, b, *i) + b.reshape(-1, 1, 1) * (np.arange(180).reshape(3, 4, 5, 3) == 99),
+        None,
+        "The bias is multiplied by 2 at 1 of 180 outputs: sample 1, channel 2, position 3 along axis 0, position 0",
+    ),
+    "bias at the first 8 positions only": (
+        lambda x, w, b, i: right_y(x, w, None, *i) + b.reshape(-1, 1, 1) * (np.arange(15).reshape(5, 3) < 8),
+        None,
+        "The bias is missing at 84 of 180 outputs: the last 7 of the 15 positions in memory order.",
+    ),
+    "one output without products": (
+        lambda x, w, b, i: right_y(x, w, None, *i) * (np.arange(180).reshape(3, 4, 5, 3) != 99) + b.reshape(-1, 1, 1),
+        {},
+        "those with sample of y = 1 and output channel = 2 and o along axis 0 = 3 and o along axis 1 = 0; the others",
+    ),
     "samples reversed": (
         lambda x, w, b, i: right_y(x, w, b, *i)[::-1].copy(),
         {"samples": "reversed"},

@@ -52,10 +52,17 @@ def forward_bias(session: Session, element: Array | None) -> tuple[dict[str, Any
     if not each[:, ~_mask(each.shape[1:], inside)].any():
         each = each[(slice(None), *inside)]
     if element is not None and len(element) == each[0].size:
-        moved = np.zeros((len(units), len(element)), each.dtype)
-        moved[:, element] = each.reshape(len(units), -1)
-        each = moved.reshape(each.shape)
+        each = _moved(each, element)
     return _added(session, each)
+
+
+def _moved(each: Array, element: Array) -> Array:
+    """Return what is added, with elements that have the bias of the element they replace as if they were right."""
+    flat = each.reshape(len(each), -1)
+    channels = np.broadcast_to(np.arange(each.shape[2]).reshape(-1, *[1] * (each.ndim - 3)), each.shape[1:]).reshape(-1)
+    units = np.eye(each.shape[2], len(each), dtype=each.dtype)
+    same = (element >= 0) & np.all(flat == units[channels[element]].T, axis=0)
+    return np.where(same, units[channels].T, flat).reshape(each.shape)
 
 
 def _mask(shape: Sequence[int], inside: tuple[slice, ...]) -> Array:
@@ -86,7 +93,7 @@ def _added(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
         said.append(f"The bias goes to other channels: {'; '.join(shown)}{'; …' * (len(wrong) > 4)}.")
     total = each.sum(axis=0)
     if len(factors) > 1:
-        said.append(_several(session, total.real[0, 0], factors))
+        said.append(_several(session, total.real, factors))
     elif factors[0] == -1:
         said.append("The bias is subtracted.")
     elif factors[0] != 1:
@@ -108,11 +115,16 @@ def _own_axis(used: Array) -> str | None:
 
 
 def _several(session: Session, seen: Array, factors: list[float]) -> str:
-    """Describe factors of the bias that differ between outputs; `seen` belongs to one channel of one sample."""
-    counts = _kernels(session, seen.shape)
-    if np.array_equal(seen, counts):
+    """Describe factors of the bias that differ between outputs (N, K, o1, …)."""
+    counts = _kernels(session, seen.shape[2:])
+    if np.array_equal(seen, np.broadcast_to(counts, seen.shape)):
         low, high = counts.min(), counts.max()
         return f"The bias is added once for every kernel that reaches an output: {low} to {high} times, not once."
+    odd = [f"{factor:g}".replace("-", "−") for factor in factors if factor != 1]
+    wrong = np.abs(seen - 1) > 1e-6
+    if len(odd) == 1 and not np.any(seen == 0) and np.count_nonzero(wrong) * 2 < wrong.size:
+        count = np.count_nonzero(wrong)
+        return f"The bias is multiplied by {odd[0]} at {count} of {wrong.size} outputs{_where(~wrong, session)}."
     return f"The bias is multiplied by numbers from {factors[0]:g} to {factors[-1]:g}, depending on the output."
 
 
@@ -144,7 +156,11 @@ def _where(used: Array, session: Session) -> str:
         return f": {', '.join(clause for clause in clauses if clause)}" if any(clauses) else ""
     inside = [np.unique(axis).tolist() for axis in np.nonzero(used)]
     if math.prod(map(len, inside)) != np.count_nonzero(used):
-        return ""
+        flat = used[0, 0].reshape(-1)
+        count = np.count_nonzero(flat)
+        if np.all(used == used[:1, :1]) and flat[:count].all():
+            return f": the last {flat.size - count} of the {flat.size} positions in memory order"
+        return f", the first at {tuple(map(int, np.argwhere(~used)[0]))}"
     missing = []
     for axis, (values, size) in enumerate(zip(inside, used.shape, strict=True)):
         absent = sorted(set(range(size)) - set(values))

@@ -151,8 +151,9 @@ class Finding:
         clauses = self._singled(missing)
         if clauses is None:
             return None
-        return [f"{words.plural(len(missing.factor), 'product')} of {len(self.right.factor)} missing, those with "
-                f"{clauses}; the others are right."], {}  # fmt: skip
+        count, whole = len(missing.factor), len(self.right.factor)
+        text = "is missing, the one" if count == 1 else "are missing, those"
+        return [f"{count} of {whole} products {text} with {clauses}; the others are right."], {}
 
     def _singled(self, some: Table) -> str | None:
         """Return the values of coordinates that single out some of the right products, if there are such values."""
@@ -164,7 +165,7 @@ class Finding:
         for role, letter in (("positions", self.names.letter), ("weight", "t"), ("image", f"{self.names.image} index")):
             titles[role] += [f"{letter} along axis {a}" for a in range(self.table.spatial_dims)]
         clauses: list[tuple[str, Array]] = []
-        for role in ("positions", "weight", "image"):
+        for role in roles(self.part, self.asked.problem.transposed):  # the result's coordinates first
             for axis, title in enumerate(titles[role]):
                 values = np.unique(some.coordinates[role][axis])
                 inside = np.isin(self.right.coordinates[role][axis], values)

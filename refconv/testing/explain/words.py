@@ -522,11 +522,12 @@ def layout_sentence(
         return f"{array} is as if reshaped from ({before}) to ({after}), which moves no element: a transpose is needed."
     wrong = np.flatnonzero((layout.element >= 0) & (layout.element != np.arange(len(layout.element))))
     unused = np.count_nonzero(layout.element < 0)
+    verb = "is what" if array == names.result else "is used as"
     shown = [
-        f"{array}[{_index(e, shape)}] is used as {array}[{_index(layout.element[e], shape)}] should be"
-        for e in wrong[:3]
+        f"{array}[{_index(e, shape)}] {verb} {array}[{_index(layout.element[e], shape)}] should be" for e in wrong[:3]
     ]
-    text = f"{len(wrong)} of {len(layout.element)} elements of {array} are in the wrong place: {'; '.join(shown)}"
+    are = grammar(wrong.tolist())[1]
+    text = f"{len(wrong)} of {len(layout.element)} elements of {array} {are} in the wrong place: {'; '.join(shown)}"
     return text + "; …" * (len(wrong) > 3) + (f". {unused} are not used." if unused else ".")
 
 
