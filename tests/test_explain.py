@@ -223,6 +223,11 @@ CHANGED = {
         {},
         "products were not asked: o = 3, t = 0 with x[4]",
     ),
+    "the first output is that beside it": (
+        {"read": lambda a, o, t, n, asked: asked(1 if a == o == 0 else o, t)},
+        {},
+        "Along axis 0, 2 of 11 products were not asked: o = 0, t = 1 with x[1]; o = 0, t = 2 with x[4]. Missing: o = 0",
+    ),
     "outputs in reverse order along axis 1": (
         {"read": lambda a, o, t, n, asked: asked(2 - o, t) if a else asked(o, t)},
         {"stride": (2, -8), "padding": PADDING},
@@ -449,12 +454,12 @@ WRAPPED = {
         None,
         ": sample 1, channel 2, position 3 along axis 0, position 0 along axis 1.",
     ),
-    "the last output is that of the sample before": (
+    "the last output is that of another channel": (
         lambda x, w, b, i: (
-            right_y(x, w, b, *i).reshape(-1)[np.where(np.arange(180) == 179, 119, np.arange(180))].reshape(3, 4, 5, 3)
+            right_y(x, w, b, *i).reshape(-1)[np.where(np.arange(180) == 179, 134, np.arange(180))].reshape(3, 4, 5, 3)
         ),
         {"bias": {"factor": 1, "channels": {str(k): [k] for k in range(4)}, "is_right": True}},
-        "1 of 180 elements of y is in the wrong place: y[2,3,4,2] is what y[1,3,4,2] should be.",
+        "1 of 180 elements of y is in the wrong place: y[2,3,4,2] is what y[2,0,4,2] should be.",
     ),
     "bias doubled at one output": (
         lambda x, w, b, i: right_y(x, w, b, *i) + b.reshape(-1, 1, 1) * (np.arange(180).reshape(3, 4, 5, 3) == 99),
