@@ -223,7 +223,7 @@ CHANGED = {
         {},
         "products were not asked: o = 3, t = 0 with x[4]",
     ),
-    "the first output is that beside it": (
+    "the first output is that next to it": (
         {"read": lambda a, o, t, n, asked: asked(1 if a == o == 0 else o, t)},
         {},
         "Along axis 0, 2 of 11 products were not asked: o = 0, t = 1 with x[1]; o = 0, t = 2 with x[4]. Missing: o = 0",

@@ -57,7 +57,7 @@ def forward_bias(session: Session, element: Array | None) -> tuple[dict[str, Any
 
 
 def _moved(each: Array, element: Array) -> Array:
-    """Return what is added, with elements that have the bias of the element they replace as if they were right."""
+    """Return the additions; an element with the bias of the element that it replaces counts as right."""
     flat = each.reshape(len(each), -1)
     channels = np.broadcast_to(np.arange(each.shape[2]).reshape(-1, *[1] * (each.ndim - 3)), each.shape[1:]).reshape(-1)
     units = np.eye(each.shape[2], len(each), dtype=each.dtype)
