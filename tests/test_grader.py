@@ -285,16 +285,19 @@ def test_a_submission_may_have_any_name(tmp_path: Path, name: str) -> None:
 
 
 def test_imports_search_the_folder_of_the_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "homework"
+    folder = tmp_path / "homework_of_ada"  # docs/examples, which the suite imports from, has a homework.py
     folder.mkdir()
     (folder / "helper.py").write_text("def same(value): return value")
     file = submission(folder, "return same(right(*a))", "from helper import same")
-    assert grade(f"{file}:forward", settings=SETTINGS).passed
+    graded = grade(f"{file}:forward", settings=SETTINGS)
+    assert graded.passed, graded.text
     (folder / "__init__.py").touch()
     file = submission(folder, "return same(right(*a))", "from .helper import same")
-    assert grade(f"{file}:forward", settings=SETTINGS).passed
+    graded = grade(f"{file}:forward", settings=SETTINGS)
+    assert graded.passed, graded.text
     monkeypatch.chdir(tmp_path)
-    assert grade("homework.mine:forward", settings=SETTINGS).passed
+    graded = grade("homework_of_ada.mine:forward", settings=SETTINGS)
+    assert graded.passed, graded.text
     assert not list(tmp_path.rglob("__pycache__"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_groups_equal_a_dense_convolution_with_a_masked_weight(backend: Backend)
 
 
 def fields(problem: Problem) -> dict[str, Any]:
-    return {name: getattr(problem, name) for name in problem.__slots__}
+    return {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}
 
 
 def test_groups_are_convolutions_side_by_side(backend: Backend) -> None:
