@@ -61,6 +61,8 @@ def test_every_mistake_is_caught_and_named(mutant: Mutant) -> None:
             if record.stopped:
                 break
         report = record.report(wrong.forward, wrong.backward, call, {**settings, "spatial_dims": 2})
+    if report.passed:  # it shows in few problems
+        report = check_conv(wrong.forward, wrong.backward, **settings)
     found, recorded = make_kill_table.judged(mutant, report), row_of(ROWS[mutant.name])
     assert found.checks
     assert found.checks <= recorded.checks, "run python docs/make_kill_table.py"

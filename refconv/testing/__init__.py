@@ -14,7 +14,7 @@ from refconv.testing.checker.cases import Case
 from refconv.testing.checker.check import check_conv
 from refconv.testing.checker.report import CheckReport, Diagnosis, Failure
 from refconv.testing.explain.explain import explain_conv
-from refconv.testing.explain.report import Explanation
+from refconv.testing.explain.report import Explanation, Part
 from refconv.testing.gradcheck import GradcheckResult, gradcheck
 from refconv.testing.oracles.bounds import assert_conv_close, error_bound
 
@@ -25,6 +25,7 @@ __all__ = [
     "Explanation",
     "Failure",
     "GradcheckResult",
+    "Part",
     "assert_conv_close",
     "check_conv",
     "error_bound",

@@ -26,7 +26,7 @@ SPACE = (
 
 
 def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transposed: bool = False) -> Problem:
-    """Return the problem on which :func:`explain_conv` reads a function out.
+    """Return the problem on which :func:`refconv.testing.explain_conv` reads a function out.
 
     Parameters
     ----------
