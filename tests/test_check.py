@@ -630,6 +630,7 @@ def test_the_precision_is_named(name: str, precision: str) -> None:
         ({"cases": True}, TypeError, "cases"),
         ({"seed": -1}, ValueError, "seed"),
         ({"backward": Conv().backward, "backward_needs": (("x",),)}, TypeError, "backward must take .*needs="),
+        ({"backward_needs": (("x",),)}, ValueError, "backward_needs needs a backward function"),
         ({"backward_needs": "x"}, TypeError, "backward_needs must be a sequence of tuples"),
         ({"backward_needs": ("x",)}, TypeError, "backward_needs must be a sequence of tuples"),
         ({"backward_needs": (("y",),)}, ValueError, "may contain only x, weight, bias; got"),

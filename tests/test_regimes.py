@@ -20,10 +20,6 @@ from refconv.testing.regimes import LAYERS, SIZES, SPECIAL, Layer, axes_of, regi
 USUAL = SUPPORTS[:5]
 
 
-def sides(problem: Problem) -> list[int]:
-    return [n for n, *_ in zip(problem.output_size, strict=True)]
-
-
 def each(numbers: Any, value: int) -> bool:
     return set(numbers) == {value}
 

@@ -130,10 +130,11 @@ class Layer:
         """Return whether a problem with the layer's steps has its groups and its output padding as well."""
         if self.groups == 1:
             return set(problem.output_padding) <= {self.output_padding}
-        depth = problem.c_in // _groups(problem)
+        groups: int = problem.n_groups
+        depth = int(problem.c_in) // groups
         if self.groups == "depthwise":
-            return depth == 1 and _groups(problem) > 1
-        return depth > 1 and _groups(problem) == self.groups
+            return depth == 1 and groups > 1
+        return depth > 1 and groups == self.groups
 
 
 def _text(numbers: Numbers) -> str:
@@ -221,8 +222,8 @@ SIZES: Mapping[str, tuple[int, ...]] = {
 
 def sizes_of(problem: Problem) -> dict[str, set[int]]:
     """Return the sizes of a problem under the names of :data:`SIZES`; several where its axes differ."""
-    groups, d = _groups(problem), problem.spatial_dims
-    outputs, depth = problem.output_size, problem.c_in // _groups(problem)
+    groups, d = problem.n_groups, problem.spatial_dims
+    outputs, depth = problem.output_size, problem.c_in // problem.n_groups
     sizes = {
         "batch": {problem.batch or 0},
         "input channels per group": {depth},
@@ -293,11 +294,11 @@ SPECIAL = (
     Special("one row", lambda p, axes: axes[0].length == 1 < axes[-1].length, Axis(positions=2)),
     Special("one column", lambda p, axes: axes[-1].length == 1 < axes[0].length, first=Axis(positions=2)),
     Special("one position", lambda p, axes: all(a.positions == 1 for a in axes)),
-    Special("depthwise", lambda p, axes: p.c_in == _groups(p) == p.c_out > 1, groups=2),
-    Special("depthwise with multiplier", lambda p, axes: p.c_out > p.c_in == _groups(p) > 1, groups=3, c_out=3),
-    Special("groups of one output channel", lambda p, axes: p.c_in > p.c_out == _groups(p) > 1, groups=2, c_in=2),
-    Special("stride and groups", lambda p, axes: _groups(p) > 1 < max(p.stride), Axis(2, 2), groups=2),
-    Special("dilation and groups", lambda p, axes: _groups(p) > 1 < max(p.dilation), Axis(2, 1, 2), groups=2),
+    Special("depthwise", lambda p, axes: p.c_in == p.n_groups == p.c_out > 1, groups=2),
+    Special("depthwise with multiplier", lambda p, axes: p.c_out > p.c_in == p.n_groups > 1, groups=3, c_out=3),
+    Special("groups of one output channel", lambda p, axes: p.c_in > p.c_out == p.n_groups > 1, groups=2, c_in=2),
+    Special("stride and groups", lambda p, axes: p.n_groups > 1 < max(p.stride), Axis(2, 2), groups=2),
+    Special("dilation and groups", lambda p, axes: p.n_groups > 1 < max(p.dilation), Axis(2, 1, 2), groups=2),
     Special("bias", lambda p, axes: p.bias),
     Special("no bias", lambda p, axes: not p.bias),
 )  # fmt: skip
@@ -337,8 +338,3 @@ def regimes_of(problem: Problem) -> list[str]:
         known = layers(problem.spatial_dims, problem.transposed)
         names += [title for layer, title, own in known if own == steps and layer.has(problem)]
     return names
-
-
-def _groups(problem: Problem) -> int:
-    assert isinstance(problem.groups, int)
-    return problem.groups

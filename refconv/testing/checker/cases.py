@@ -120,7 +120,7 @@ def whole_numbers(
 def terms(problem: Problem) -> int:
     """Return the terms of the longest sum in the results of a problem."""
     windows = math.prod(problem.size if problem.transposed else problem.output_size)
-    taps, groups = math.prod(problem.kernel), int(problem.groups)  # type: ignore[arg-type]
+    taps, groups = math.prod(problem.kernel), problem.n_groups
     return max(1, (problem.batch or 1) * windows, max(problem.c_in, problem.c_out) // groups * taps)
 
 
@@ -167,7 +167,7 @@ def make_case(problem: Problem, kind: str, rng: np.random.Generator, dtype: Any,
         stride=problem.stride,
         padding=problem.pairs if pairs else tuple(before for before, _ in problem.pairs),
         dilation=problem.dilation,
-        groups=int(problem.groups),  # type: ignore[arg-type]
+        groups=problem.n_groups,
         output_padding=problem.output_padding if "output_padding" in supports else None,
         kind="real" if kind == "long sum" else kind,
     )

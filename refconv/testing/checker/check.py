@@ -124,6 +124,8 @@ def check_conv(
     subsets = _check_needs(backward_needs)
     if backward is not None:
         _check_callable(backward, "backward", BACKWARD_ARGUMENTS, options + ["needs"] * bool(subsets))
+    elif subsets:
+        raise ValueError(f"backward_needs needs a backward function; got {shown(backward_needs)} and backward=None")
     name = _check_dtype(dtype)
     number, seed = as_int(cases, "cases", 1), as_int(seed, "seed", 0)
     if isinstance(time_limit, bool) or not isinstance(time_limit, int | float) or not time_limit > 0:

@@ -63,14 +63,16 @@ def explained(
             read(max(affordable, key=_variety, default=failure.case.problem), [name])
             texts.setdefault(name, "")
     return [
-        replace(failure, explanation=texts[PART_OF[failure.part]] or None) if failure in asked else failure
+        failure
+        if failure.check in NO_EXPLANATION
+        else replace(failure, explanation=texts[PART_OF[failure.part]] or None)
         for failure in failures
     ]
 
 
 def _variety(problem: Problem) -> tuple[int, int]:
     """Return how many numbers of a problem are above 1; of equally many, the least work is best."""
-    groups = int(problem.groups)  # type: ignore[arg-type]
+    groups = problem.n_groups
     sizes = (problem.batch or 0, problem.c_in // groups, problem.c_out // groups, groups)
     return sum(n > 1 for n in (*sizes, *problem.kernel, *problem.size, *problem.output_size)), -work(problem)
 

@@ -119,7 +119,7 @@ class Domain:
 def work(problem: Problem) -> int:
     """Return the multiply-adds of a problem."""
     windows = problem.size if problem.transposed else problem.output_size
-    depth = problem.c_in // int(problem.groups)  # type: ignore[arg-type]
+    depth = problem.c_in // problem.n_groups
     return max(problem.batch or 0, 1) * problem.c_out * depth * math.prod(problem.kernel) * math.prod(windows)
 
 
@@ -648,8 +648,8 @@ def _real(covered: Sequence[Problem], witnessed: Sequence[Problem], used: Contai
     candidates: list[tuple[Problem, set[str]]] = []
     for more in (
         [replace(p, batch=(p.batch or 0) + 1) for p in covered],
-        [replace(p, c_out=p.c_out + int(p.groups)) for p in witnessed],  # type: ignore[arg-type]
-        [replace(p, c_out=p.c_out + 4 * int(p.groups)) for p in witnessed],  # type: ignore[arg-type]
+        [replace(p, c_out=p.c_out + p.n_groups) for p in witnessed],
+        [replace(p, c_out=p.c_out + 4 * p.n_groups) for p in witnessed],
         [replace(p, batch=(p.batch or 0) + n) for p in witnessed for n in (1, 2)],
     ):
         if left - set().union(*(names for _, names in candidates)):

@@ -21,7 +21,7 @@ PRINTED = 64
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A known mistake whose results are the very same as those observed.
+    """A known mistake whose results are those observed, but for edge cases that its explanation mentions.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Failure:
     message : str
         What was wrong in that case.
     diagnoses : tuple of Diagnosis
-        Known mistakes with the same results in every case that was run, best first; empty if there is none.
+        Known mistakes with the same results in a sample of failing and passing cases, best first; may be empty.
     part : str
         Which result was wrong: "y", "grad_x", "grad_weight" or "grad_bias".
     expected, actual : numpy.ndarray or None
@@ -150,7 +150,7 @@ class CheckReport:
     passed : bool
         Whether no check failed.
     cases_run : int
-        How many cases were run; fewer than asked for only if a function did not return.
+        How many cases were run: those of the plan, unless a function did not return.
     failures : tuple of Failure
         One for each check that failed, ordered by the size of its case, smallest first.
     checks : dict of str to int

@@ -91,6 +91,13 @@ class Problem:
         """Number of spatial axes."""
         return len(self.size)
 
+    @property
+    def n_groups(self) -> int:
+        """Number of groups, which must be given as a number."""
+        if not isinstance(self.groups, int):
+            raise ValueError(f"the groups are lists of channels: {self.groups}")
+        return self.groups
+
     @functools.cached_property
     def pairs(self) -> Pairs:
         """Padding as one (before, after) pair per axis."""
