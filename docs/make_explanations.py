@@ -55,9 +55,7 @@ def row(mutant: Mutant) -> Row:
     for name, problem in problems(mutant):
         wrong = mutant.make()
         with np.errstate(all="ignore"), Caller(2.0) as call:
-            explanation = explain(
-                call, wrong.forward, wrong.backward, problem, mutant.dtype, mutant.supports, seconds=120.0
-            )
+            explanation = explain(call, wrong.forward, wrong.backward, problem, mutant.dtype, mutant.supports)
         parts = [part for part in explanation.parts.values() if not part.is_right]
         text = " ".join(f"**{part.name}**: {part.text}" for part in parts).replace("|", "\\|")
         if mutant.endless or any(map(_found, parts)):

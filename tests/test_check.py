@@ -481,6 +481,20 @@ def flipped() -> Any:
     return check_conv(mistake.forward, mistake.backward)
 
 
+@pytest.mark.parametrize(
+    "name", ["groups ignored: all read the first channels", "grouped weight tiled over all channels"]
+)
+def test_a_report_does_not_depend_on_how_fast_the_machine_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def report() -> str:
+        mistake = BY_NAME[name].make()
+        return check_conv(mistake.forward, mistake.backward, pairs=False, cases=1).to_json()
+
+    usual = report()
+    clock = itertools.count(step=3600.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    assert report() == usual
+
+
 def test_a_report_shows_the_smallest_case() -> None:
     text = str(flipped())
     for part in (

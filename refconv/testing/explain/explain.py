@@ -25,8 +25,8 @@ from refconv.testing.oracles.problems import Problem
 
 LARGEST = 400_000
 """Products of the largest problem that is read out."""
-SEPARATE = 2000
-"""Calls that may be spent on elements which read several products together."""
+CALLS = 4000
+"""For the first round of one part, and as many again for elements that read several products together."""
 
 
 def explain_conv(
@@ -99,7 +99,8 @@ def explain(
     supports: Sequence[str],
     *,
     parts: Sequence[str] = PARTS,
-    seconds: float = 1.0,
+    calls: int = CALLS,
+    seconds: float = math.inf,
 ) -> Explanation:
     """Explain a convolution on one problem.
 
@@ -117,16 +118,20 @@ def explain(
         Decides how padding, output padding and bias are passed.
     parts : sequence of str
         The parts to explain.
+    calls : int
+        For the first round of one part, and as many again for elements that read several products together. A part
+        that would take more says so.
     seconds : float
-        Time for all parts together; parts that would take longer say so.
+        Time for all parts together; parts that would take longer say so. What is found then depends on how fast the
+        calls are.
 
     Returns
     -------
     Explanation
         One :class:`Part` for each part.
     """
-    deadline = time.perf_counter() + seconds
-    session = Session(call, forward, backward, Asked(problem), np.dtype(dtype), supports, deadline)
+    budget = Budget(calls, time.perf_counter() + seconds)
+    session = Session(call, forward, backward, Asked(problem), np.dtype(dtype), supports, budget)
     wanted = [part for part in PARTS if part in parts and (part == "forward" or backward is not None)]
     return Explanation({part: _explained(session, part) for part in wanted}, problem)
 
@@ -136,7 +141,7 @@ def _explained(session: Session, part: str) -> Part:
     session.start()
     try:
         _check_size(session.asked.problem)
-        if time.perf_counter() > session.deadline:
+        if time.perf_counter() > session.budget.deadline:
             raise Refused("There was no time left to read it out.")
         return grad_bias(session) if part == "grad_bias" else _bilinear(session, part)
     except Refused as refused:
@@ -174,7 +179,7 @@ def _bilinear(session: Session, part: str) -> Part:
     labels = (names.symbols[a], names.symbols[b], "the output" if part == "forward" else part)
     affine = linearity(measure, shapes[a], shapes[b], labels, dtype)
     session.affordable(len(filled) * (code_sizes(dtype)[1] + 1))
-    entries = read(measure, shapes[a], shapes[b], filled, dtype, Budget(SEPARATE, session.deadline), affine)
+    entries = read(measure, shapes[a], shapes[b], filled, dtype, session.budget, affine)
     if not agrees(measure, entries, shapes[a], shapes[b], dtype):
         raise Refused(
             "It is not the sum of what single elements give: how an element counts depends on the others.", False

@@ -11,6 +11,7 @@ zero, down to unit impulses, as long as the budget lasts.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,10 +36,13 @@ class Refused(Exception):  # noqa: N818  (not an error of ours)
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of one readout: the calls after the first round, and a time on the clock of `time.perf_counter`."""
+    """Limits of one readout: the calls of the first round, as many again to separate products, and the time.
+
+    `deadline` is on the clock of `time.perf_counter`. Without it, the result does not depend on how fast calls are.
+    """
 
     calls: int
-    deadline: float
+    deadline: float = math.inf
 
     def left(self, used: int) -> bool:
         """Return whether another call is allowed."""
@@ -125,19 +129,17 @@ class _Reader:
             ratios = job.values[1:, where] / factor
         codes = np.where(np.isfinite(ratios), np.rint(ratios.real), -1)
         sure = (factor != 0) & np.all(np.abs(ratios - codes) < 0.25, axis=0)
+        codes_of_b = np.ones((len(codes), 1), int) if job.b is None else self.codes_b[1:, job.b]
+        keys = _key(self.codes_a[1:, job.some, None] * codes_of_b[:, None, :]).reshape(-1)  # of every pair
+        seen, place = np.unique(_key(np.where(sure, codes, -1).astype(np.int64)), return_inverse=True)
+        at = np.minimum(np.searchsorted(seen, keys), len(seen) - 1)
+        same = np.flatnonzero(seen[at] == keys) if len(seen) else at[:0]
+        pair = np.zeros(len(seen), int)
+        pair[at[same]] = same
+        known = sure & (np.bincount(at[same], minlength=len(seen)) == 1)[place]
+        of_a, of_b = np.divmod(pair[place[known]], codes_of_b.shape[1])
         others = np.array([CONSTANT]) if job.b is None else job.b
-        pairs = np.stack([np.repeat(job.some, len(others)), np.tile(others, len(job.some))], axis=1)
-        of_b = 1 if job.b is None else self.codes_b[1:, pairs[:, 1]]
-        keys = _key(self.codes_a[1:, pairs[:, 0]] * of_b)
-        order = np.argsort(keys, kind="stable")
-        keys, pairs = keys[order], pairs[order]
-        seen = _key(np.where(sure, codes, -1).astype(np.int64))
-        at = np.minimum(np.searchsorted(keys, seen), len(keys) - 1)
-        alone = np.ones(len(keys), bool)
-        alone[1:] &= keys[1:] != keys[:-1]
-        alone[:-1] &= keys[:-1] != keys[1:]
-        known = sure & (keys[at] == seen) & alone[at]
-        return (where[known], pairs[at[known], 0], pairs[at[known], 1], factor[known]), where[~known]
+        return (where[known], job.some[of_a], others[of_b], factor[known]), where[~known]
 
     def kept(self, job: Job, where: Array) -> Array:
         """Keep the decoded products, and return the elements of the result still unread."""
@@ -228,7 +230,7 @@ def read(
     Examples
     --------
     >>> entries = read(lambda a, b: a[:, 1:] * b, (1, 2), (1, 1), [np.array([0, 1])], np.dtype("float64"),
-    ...                Budget(0, np.inf), affine=False)
+    ...                Budget(0), affine=False)
     >>> entries.out, entries.a, entries.b, entries.factor
     (array([0]), array([1]), array([0]), array([1.]))
     """
@@ -268,8 +270,8 @@ def _splits(a_shape: tuple[int, ...], b_shape: tuple[int, ...]) -> Iterator[list
 
 
 def _key(codes: Array) -> Array:
-    """Return one number for each column of code products; −1 marks a failure."""
-    key = np.zeros(codes.shape[1], np.int64)
+    """Return one number for the code products along the first axis; −1 marks a failure."""
+    key = np.zeros(codes.shape[1:], np.int64)
     for row in codes:
         key = key * 4096 + row
     return key

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from refconv.testing.checker.calls import Caller, Outcome, with_array, with_arrays
-from refconv.testing.explain.readout import Refused, draw, unsteady
+from refconv.testing.explain.readout import Budget, Refused, draw, unsteady
 from refconv.testing.explain.table import PARTS, Asked, roles
 from refconv.testing.oracles.definition import Array
 
@@ -32,9 +33,9 @@ class Session:
         asked: Asked,
         dtype: np.dtype[Any],
         supports: Sequence[str],
-        deadline: float,
+        budget: Budget,
     ) -> None:
-        self.call, self.asked, self.dtype, self.deadline = call, asked, dtype, deadline
+        self.call, self.asked, self.dtype, self.budget = call, asked, dtype, budget
         self.forward = with_array(forward)
         self.backward = with_arrays(forward if backward is None else backward)
         problem = asked.problem
@@ -78,7 +79,7 @@ class Session:
         problem = self.asked.problem
         where = f"x {problem.x_shape} and weight {problem.weight_shape}"
         if outcome.too_long:
-            self.deadline = 0.0  # a thread that does not return takes no further call
+            self.budget = replace(self.budget, deadline=0.0)  # a thread that does not return takes no further call
             raise Refused(f"{name} did not return in time for {where}.")
         if outcome.error is not None:
             raise Refused(f"{name} raised {outcome.error}, for {where}.")
@@ -109,8 +110,10 @@ class Session:
         return lambda a, b: self.gradient(part, a, b, self.weight)
 
     def affordable(self, calls: int) -> None:
-        """Raise Refused if that number of calls would take longer than is left."""
-        if time.perf_counter() + calls * self.fastest > self.deadline:
+        """Raise Refused if that number of calls is more than may be made, or would take longer than is left."""
+        if calls > self.budget.calls:
+            raise Refused(f"To read it out, {calls} calls are needed; at most {self.budget.calls} were allowed.")
+        if time.perf_counter() + calls * self.fastest > self.budget.deadline:
             seconds = f"{self.fastest:.2g} s"
             raise Refused(f"It is too slow to be read out: one call takes {seconds}, and {calls} calls are needed.")
 

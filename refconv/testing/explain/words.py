@@ -552,7 +552,7 @@ def number_sentences(table: Table, right: Table, names: Names, unread: Array) ->
     if len(unread):
         yield (
             f"The products of {len(unread)} of {elements} of {names.result} were not found: "
-            f"there was no time to separate them."
+            f"they read more than the calls could separate."
         )
 
 
