@@ -31,6 +31,13 @@ from refconv.conv import (
     conv_transpose_backward,
     conv_weight_grad,
 )
+from refconv.derivatives import (
+    ConvDoubleGrads,
+    conv_double_backward,
+    conv_jvp,
+    conv_transpose_double_backward,
+    conv_transpose_jvp,
+)
 from refconv.groups import ChannelGroups, depthwise_groups, lenet5_c3_groups, logarithmic_groups, uniform_groups
 from refconv.im2col import col2im, im2col
 from refconv.settings import set_engine, set_workers, set_workspace
@@ -40,6 +47,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendError",
     "ChannelGroups",
+    "ConvDoubleGrads",
     "ConvGrads",
     "array_namespace",
     "col2im",
@@ -48,13 +56,17 @@ __all__ = [
     "conv2d",
     "conv3d",
     "conv_backward",
+    "conv_double_backward",
     "conv_input_grad",
+    "conv_jvp",
     "conv_output_shape",
     "conv_transpose",
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
     "conv_transpose_backward",
+    "conv_transpose_double_backward",
+    "conv_transpose_jvp",
     "conv_weight_grad",
     "depthwise_groups",
     "im2col",

@@ -167,7 +167,10 @@ def namespace_of(named: Mapping[str, Array]) -> Namespace:
         module = _module_name(array)
         if module is None or (module == "torch" and (array.is_nested or str(array.layout) != "torch.strided")):
             kind = f"{type(array).__module__}.{type(array).__qualname__}".removeprefix("builtins.")
-            raise TypeError(f"{label} must be a dense array of {_or(BACKENDS)}; got {kind}")
+            remedy = (
+                f": write numpy.asarray({label})" if isinstance(array, list | tuple | int | float | complex) else ""
+            )
+            raise TypeError(f"{label} must be a dense array of {_or(BACKENDS)}; got {kind}{remedy}")
         found.setdefault(module, label)
     if not found:
         raise TypeError("array_namespace needs at least one array")
@@ -260,8 +263,29 @@ def check_dtype(name: str, array: Array) -> str:
     """Return the name of an array's data type, or raise TypeError if convolutions do not support it."""
     dtype = dtype_of(array)
     if dtype not in DTYPES:
-        raise TypeError(f"{name} must have one of the data types {', '.join(DTYPES)}; got {dtype}")
+        remedy = f": write {converted(name, array, 'uint8')}" if dtype == "bool" else ""
+        raise TypeError(f"{name} must have one of the data types {', '.join(DTYPES)}; got {dtype}{remedy}")
     return dtype
+
+
+def converted(name: str, array: Array, dtype: str) -> str:
+    """Return the code that converts an array called `name` to a data type, for messages.
+
+    >>> converted("x", np.ones(1), "float32")
+    "x.astype('float32')"
+    """
+    if hasattr(array, "astype"):
+        return f"{name}.astype({dtype!r})"
+    return f"{name}.to(torch.{dtype})" if hasattr(array, "to") else f"xp.astype({name}, xp.{dtype})"
+
+
+def common_dtype(*names: str) -> str:
+    """Return the smallest data type that represents all values of these, as NumPy chooses it.
+
+    >>> common_dtype("int8", "uint8"), common_dtype("float16", "float32")
+    ('int16', 'float32')
+    """
+    return np.result_type(*names).name
 
 
 def accumulating_dtype(xp: Namespace, name: str) -> str:

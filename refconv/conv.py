@@ -17,8 +17,10 @@ from refconv.arrays import (
     Namespace,
     accumulating_dtype,
     check_dtype,
+    common_dtype,
     computing_dtype,
     conj,
+    converted,
     device,
     dtype_kind,
     dtype_name,
@@ -53,6 +55,7 @@ class _Checked(NamedTuple):
     call: Convolution
     dtype: DType
     accumulate: DType
+    converts: bool = False  # whether the result has another data type than the operands
 
 
 # --- From weights to kernels and back -------------------------------------------------------------------------------
@@ -89,20 +92,22 @@ def _from_kernels(c: _Checked, kernels: list[Array]) -> Weight:
 # --- Checking and layout ---------------------------------------------------------------------------------------------
 
 
-def _is_per_group(weight: Weight) -> bool:
+def is_per_group(weight: Weight) -> bool:
     """Return whether a weight is a sequence of arrays; a one-dimensional array is not."""
     return not hasattr(weight, "dtype") and is_sequence(weight)
 
 
-def _check_arrays(**operands: Any) -> tuple[Namespace, str]:
+def check_arrays(**operands: Any) -> tuple[Namespace, str]:
     """Check that all operands are arrays of one module, data type and device; return module and data type."""
     arrays: dict[str, Array] = {}
     for name, operand in operands.items():
-        if name == "weight" and _is_per_group(operand):
+        if name.endswith("weight") and is_per_group(operand):
             if not operand:
-                raise ValueError("weight must have one array for each group; got an empty sequence")
-            arrays |= {f"weight[{g}]": member for g, member in enumerate(operand)}
-        elif operand is not None or name != "bias":
+                raise ValueError(f"{name} must have one array for each group; got an empty sequence")
+            if not isinstance(operand[0], int | float | complex | list | tuple):  # a list of numbers is no array
+                arrays |= {f"{name}[{g}]": member for g, member in enumerate(operand)}
+                continue
+        if operand is not None or name in ("x", "weight", "grad_output"):
             arrays[name] = operand
     xp = namespace_of(arrays)
     first, *others = arrays
@@ -110,7 +115,12 @@ def _check_arrays(**operands: Any) -> tuple[Namespace, str]:
     for name in others:
         other = check_dtype(name, arrays[name])
         if other != dtype:
-            raise TypeError(f"all operands must share one data type, but {first} has {dtype} and {name} has {other}")
+            common = common_dtype(dtype, other)
+            pair = ((first, dtype), (name, other))
+            remedy = " and ".join(converted(n, arrays[n], common) for n, own in pair if own != common)
+            raise TypeError(
+                f"all operands must share one data type, but {first} has {dtype} and {name} has {other}: write {remedy}"
+            )
         if device(arrays[name]) != place:
             raise ValueError(
                 f"all operands must be on one device, but {first} is on {place} and {name} on {device(arrays[name])}"
@@ -118,34 +128,35 @@ def _check_arrays(**operands: Any) -> tuple[Namespace, str]:
     return xp, dtype
 
 
-def _checked(xp: Namespace, call: Convolution, dtype: str, accumulate_dtype: Any) -> _Checked:
-    accumulate = _accumulate_name(xp, accumulate_dtype, dtype)
-    return _Checked(xp, call, get_dtype(xp, dtype), get_dtype(xp, accumulate))
+def _checked(xp: Namespace, call: Convolution, dtype: str, accumulate_dtype: Any, output_dtype: Any = None) -> _Checked:
+    accumulate = accumulating_dtype(xp, dtype)
+    if accumulate_dtype is not None:
+        accumulate = computing_dtype(xp, _dtype_name(accumulate_dtype, "accumulate_dtype", dtype))
+    output = dtype if output_dtype is None else _dtype_name(output_dtype, "output_dtype", dtype)
+    if output != dtype and accumulate_dtype is None:
+        accumulate = computing_dtype(xp, common_dtype(accumulate, output))
+    return _Checked(xp, call, get_dtype(xp, output), get_dtype(xp, accumulate), output != dtype)
 
 
-def _accumulate_name(xp: Namespace, accumulate_dtype: Any, dtype: str) -> str:
-    """Return the name of the data type to accumulate in."""
-    if accumulate_dtype is None:
-        return accumulating_dtype(xp, dtype)
+def _dtype_name(given: Any, argument: str, dtype: str) -> str:
+    """Return the name of the data type to accumulate in, or that of the result."""
     try:
-        name = dtype_name(accumulate_dtype)
+        name = dtype_name(given)
     except (TypeError, ValueError):  # not a data type, or one without a name
         name = ""
     if name not in DTYPES:
-        error = ValueError if isinstance(accumulate_dtype, str) else TypeError
-        raise error(
-            f"accumulate_dtype must be one of {', '.join(DTYPES)}, or such a data type; got {shown(accumulate_dtype)}"
-        )
+        error = ValueError if isinstance(given, str) else TypeError
+        raise error(f"{argument} must be one of {', '.join(DTYPES)}, or such a data type; got {shown(given)}")
     if dtype_kind(name) != dtype_kind(dtype):
         raise TypeError(
-            f"accumulate_dtype must be of the operands' kind: {dtype} is {dtype_kind(dtype)}; got {name}, "
+            f"{argument} must be of the operands' kind: {dtype} is {dtype_kind(dtype)}; got {name}, "
             f"which is {dtype_kind(name)}"
         )
-    return computing_dtype(xp, name)
+    return name
 
 
 def _weight_shape(weight: Weight) -> Any:
-    if _is_per_group(weight):
+    if is_per_group(weight):
         return [tuple(w.shape) for w in weight]
     return tuple(weight.shape)
 
@@ -161,8 +172,16 @@ def _to_first(c: _Checked, array: Array) -> Array:
     return array
 
 
+def _read(c: _Checked, array: Array) -> Array:
+    """View the input as (N, channels, D1, …, Dd). A pass returns the data type that it reads: here that of the sums."""
+    array = _to_first(c, array)
+    return c.xp.astype(array, c.accumulate, copy=False) if c.converts else array
+
+
 def _from_first(c: _Checked, array: Array) -> Array:
     """Return an array (N, channels, D1, …, Dd) in the caller's layout."""
+    if c.converts:
+        array = c.xp.astype(array, c.dtype, copy=False)
     if c.call.channels_last:
         array = c.xp.permute_dims(array, (0, *range(2, array.ndim), 1))
     return array if c.call.batched else array[0, ...]
@@ -172,12 +191,14 @@ def _check_grad(grad_output: Array, call: Convolution) -> None:
     check_shape("grad_output", tuple(grad_output.shape), call.y_shape, "the shape of the output")
 
 
-def _check_needs(needs: Any) -> tuple[str, ...]:
+def check_needs(needs: Any, fields: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the gradients to compute, among `fields`."""
+    *others, last = (f'"{field}"' for field in fields)
     if not isinstance(needs, list | tuple | set | frozenset):
-        raise TypeError(f'needs must be a tuple of names among "x", "weight" and "bias"; got {shown(needs)}')
+        raise TypeError(f"needs must be a tuple of names among {', '.join(others)} and {last}; got {shown(needs)}")
     for name in needs:
-        if not isinstance(name, str) or name not in ConvGrads._fields:
-            raise ValueError(f'needs may contain only "x", "weight" and "bias"; got {shown(name)}')
+        if not isinstance(name, str) or name not in fields:
+            raise ValueError(f"needs may contain only {', '.join(others)} and {last}; got {shown(name)}")
     return tuple(needs)
 
 
@@ -216,6 +237,7 @@ def conv(
     padding_mode: str = "zeros",
     channels_last: bool = False,
     accumulate_dtype: Any = None,
+    output_dtype: Any = None,
 ) -> Array:
     r"""Convolve `x` with `weight` in any number of dimensions, group by group.
 
@@ -236,19 +258,23 @@ def conv(
         Added to each output channel.
     stride, dilation : int or sequence of int
         Step between windows; step between the taps of one window.
-    padding : int, sequence of int, sequence of (before, after), "valid", "same" or "same_lower"
+    padding : int, sequence of int, sequence of (before, after), "valid", "same", "same_lower" or "causal"
         Elements added around the input; negative numbers crop it. "same" gives ceil(n / stride) outputs, also
-        if stride > 1; an odd element goes after the input ("same_lower": before it).
+        if stride > 1; an odd element goes after the input ("same_lower": before it). "causal", for one spatial axis,
+        adds dilation·(k−1) before, so that no output reads a later input.
     groups : int or ChannelGroups
         G equal, contiguous blocks of channels, or any :class:`ChannelGroups`.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
         Values of the added elements: the mode extends the input to infinity, and padding selects a window
-        of it. As in PyTorch, "reflect" needs padding < n and "circular" padding ≤ n.
+        of it, as `numpy.pad` does with "reflect", "edge" and "wrap".
     channels_last : bool
         x and y are (N, D1, …, Dd, C) and (N, o1, …, od, K); the weight keeps its layout.
     accumulate_dtype : dtype or str, optional
         Compute in this data type of the same kind, and round once at the end. Default: the operands' own,
-        except that float16 is computed in float32.
+        except that float16 is computed in float32; or that of the result, if it is wider.
+    output_dtype : dtype or str, optional
+        Data type of the result, of the same kind; by default the operands'. With "int32", products of int8 operands are
+        summed without wrapping.
 
     Returns
     -------
@@ -280,7 +306,7 @@ def conv(
     array([[[-1, -1, -1],
             [30, 50, 70]]])
     """
-    xp, dtype = _check_arrays(x=x, weight=weight, bias=bias)
+    xp, dtype = check_arrays(x=x, weight=weight, bias=bias)
     call = describe(
         tuple(x.shape),
         _weight_shape(weight),
@@ -293,8 +319,8 @@ def conv(
     )
     if bias is not None:
         check_shape("bias", tuple(bias.shape), (call.groups.c_out,), "one element per output channel")
-    c = _checked(xp, call, dtype, accumulate_dtype)
-    return _from_first(c, passes(xp).correlate(call, _to_first(c, x), _to_kernels(c, weight), bias))
+    c = _checked(xp, call, dtype, accumulate_dtype, output_dtype)
+    return _from_first(c, passes(xp).correlate(call, _read(c, x), _to_kernels(c, weight), bias))
 
 
 def conv_backward(
@@ -353,8 +379,8 @@ def conv_backward(
     >>> grads.x, grads.weight, grads.bias
     (array([[[ 1.,  0., -1.]]]), array([[[3., 5.]]]), array([2.]))
     """
-    needs = _check_needs(needs)
-    xp, dtype = _check_arrays(grad_output=grad_output, x=x, weight=weight)
+    needs = check_needs(needs, ConvGrads._fields)
+    xp, dtype = check_arrays(grad_output=grad_output, x=x, weight=weight)
     call = describe(
         tuple(x.shape),
         _weight_shape(weight),
@@ -423,7 +449,7 @@ def conv_input_grad(
     >>> conv_input_grad(np.ones((1, 1, 3)), np.ones((1, 1, 3)), (1, 1, 8), stride=2)
     array([[[1., 1., 2., 1., 2., 1., 1., 0.]]])
     """
-    xp, dtype = _check_arrays(grad_output=grad_output, weight=weight)
+    xp, dtype = check_arrays(grad_output=grad_output, weight=weight)
     call = describe(
         as_shape(input_shape, "input_shape"),
         _weight_shape(weight),
@@ -483,7 +509,7 @@ def conv_weight_grad(
     >>> conv_weight_grad(np.ones((1, 1, 2)), np.array([[[1., 2., 3.]]]), 2)
     array([[[3., 5.]]])
     """
-    xp, dtype = _check_arrays(grad_output=grad_output, x=x)
+    xp, dtype = check_arrays(grad_output=grad_output, x=x)
     d = len(members(kernel_size)) if is_sequence(kernel_size) else x.ndim - 2
     if d < 1 or x.ndim not in (d + 1, d + 2) or grad_output.ndim != x.ndim:
         raise ValueError(
@@ -522,10 +548,12 @@ def conv_transpose(
     stride: Any = 1,
     padding: Any = 0,
     output_padding: Any = 0,
+    output_size: Any = None,
     dilation: Any = 1,
     groups: int | ChannelGroups = 1,
     channels_last: bool = False,
     accumulate_dtype: Any = None,
+    output_dtype: Any = None,
 ) -> Array:
     r"""Convolve `x` with `weight`, transposed: the adjoint of a convolution, used as a layer of its own.
 
@@ -544,13 +572,17 @@ def conv_transpose(
         Added to each output channel.
     stride, dilation : int or sequence of int
         Step between the outputs of neighbouring inputs; step between the kernel's taps.
-    padding : int, sequence of int, or sequence of (before, after)
-        Elements cropped from the output: the padding of the convolution from y to x.
+    padding : int, sequence of int, sequence of (before, after), "valid", "same" or "same_lower"
+        Elements cropped from the output: the padding of the convolution from y to x. "same" gives n·stride outputs,
+        and crops an odd element at the end ("same_lower": at the start).
     output_padding : int or sequence of int
         Elements added at the end of the output, within reach of the kernel; smaller than stride or dilation.
+    output_size : int or sequence of int, optional
+        Size of the output per spatial axis, in place of `output_padding`: one of those that a convolution with this
+        stride and padding maps to the size of x.
     groups : int or ChannelGroups
         Each group reads its ``in_channels`` of x and writes its ``out_channels`` of y.
-    channels_last, accumulate_dtype
+    channels_last, accumulate_dtype, output_dtype
         As for :func:`conv`.
 
     Returns
@@ -574,7 +606,7 @@ def conv_transpose(
     >>> conv_transpose(np.array([[[1, 2]]]), np.array([[[1, 10, 100]]]), stride=2)
     array([[[  1,  10, 102,  20, 200]]])
     """
-    xp, dtype = _check_arrays(x=x, weight=weight, bias=bias)
+    xp, dtype = check_arrays(x=x, weight=weight, bias=bias)
     call = describe(
         tuple(x.shape),
         _weight_shape(weight),
@@ -583,13 +615,14 @@ def conv_transpose(
         dilation=dilation,
         groups=groups,
         output_padding=output_padding,
+        output_size=output_size,
         channels_last=channels_last,
         transposed=True,
     )
     if bias is not None:
         check_shape("bias", tuple(bias.shape), (call.groups.c_out,), "one element per output channel")
-    c = _checked(xp, call, dtype, accumulate_dtype)
-    return _from_first(c, passes(xp).scatter(call, _to_first(c, x), _to_kernels(c, weight), bias))
+    c = _checked(xp, call, dtype, accumulate_dtype, output_dtype)
+    return _from_first(c, passes(xp).scatter(call, _read(c, x), _to_kernels(c, weight), bias))
 
 
 def conv_transpose_backward(
@@ -600,6 +633,7 @@ def conv_transpose_backward(
     stride: Any = 1,
     padding: Any = 0,
     output_padding: Any = 0,
+    output_size: Any = None,
     dilation: Any = 1,
     groups: int | ChannelGroups = 1,
     channels_last: bool = False,
@@ -623,7 +657,7 @@ def conv_transpose_backward(
     ----------
     grad_output : array
         Gradient with respect to the output, of the output's shape.
-    x, weight, stride, padding, output_padding, dilation, groups, channels_last, accumulate_dtype
+    x, weight, stride, padding, output_padding, output_size, dilation, groups, channels_last, accumulate_dtype
         As passed to :func:`conv_transpose`.
     needs : tuple of str
         Gradients to compute, among "x", "weight" and "bias".
@@ -647,8 +681,8 @@ def conv_transpose_backward(
     >>> grads.x, grads.weight, grads.bias
     (array([[[111., 111.]]]), array([[[3., 3., 3.]]]), array([5.]))
     """
-    needs = _check_needs(needs)
-    xp, dtype = _check_arrays(grad_output=grad_output, x=x, weight=weight)
+    needs = check_needs(needs, ConvGrads._fields)
+    xp, dtype = check_arrays(grad_output=grad_output, x=x, weight=weight)
     call = describe(
         tuple(x.shape),
         _weight_shape(weight),
@@ -657,6 +691,7 @@ def conv_transpose_backward(
         dilation=dilation,
         groups=groups,
         output_padding=output_padding,
+        output_size=output_size,
         channels_last=channels_last,
         transposed=True,
     )
@@ -734,7 +769,7 @@ def _of_rank(d: int, general: Callable[..., Array]) -> Callable[..., Array]:
 
     @functools.wraps(general)
     def fixed(x: Array, weight: Weight, bias: Array | None = None, **options: Any) -> Array:
-        members = list(weight) if _is_per_group(weight) else [weight]
+        members = list(weight) if is_per_group(weight) else [weight]
         for member in members:
             shape = getattr(member, "shape", None)
             if isinstance(shape, tuple) and len(shape) != d + 2:

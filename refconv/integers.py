@@ -17,6 +17,7 @@ import numpy as np
 
 Pads = tuple[tuple[int, int], ...]
 """One (before, after) pair per spatial axis."""
+PADDING_WORDS = ("valid", "same", "same_lower", "causal")
 
 
 def as_int(value: Any, name: str, minimum: int | None = None, maximum: int | None = None) -> int:
@@ -104,7 +105,7 @@ def per_axis(value: Any, name: str, d: int, minimum: int | None = None) -> tuple
 def padding_pairs(padding: Any, d: int) -> Pads | str:
     """Return one (before, after) pair per spatial axis from any form of `padding`.
 
-    "same" and "same_lower" are returned as they are, because their amounts depend on sizes and steps.
+    "same", "same_lower" and "causal" are returned as they are, because their amounts depend on sizes and steps.
 
     >>> padding_pairs(1, 2), padding_pairs((1, 2), 2), padding_pairs([(0, 1), (2, 3)], 2)
     (((1, 1), (1, 1)), ((1, 1), (2, 2)), ((0, 1), (2, 3)))
@@ -112,8 +113,13 @@ def padding_pairs(padding: Any, d: int) -> Pads | str:
     (((0, 0),), 'same')
     """
     if isinstance(padding, str):
-        if padding not in ("valid", "same", "same_lower"):
-            raise ValueError(f"padding must be numbers, 'valid', 'same' or 'same_lower'; got {shown(padding)}")
+        if padding not in PADDING_WORDS:
+            like = padding.lower().replace("same_upper", "same")
+            spelling = f": write {like!r}" if like in PADDING_WORDS else ""
+            words = f"{', '.join(map(repr, PADDING_WORDS[:-1]))} or {PADDING_WORDS[-1]!r}"
+            raise ValueError(f"padding must be numbers, {words}; got {shown(padding)}{spelling}")
+        if padding == "causal" and d != 1:
+            raise ValueError(f"padding='causal' is for one spatial axis, that of time; got {d} axes")
         return ((0, 0),) * d if padding == "valid" else padding
     if isinstance(padding, np.ndarray) and padding.ndim == 2:
         padding = tuple(padding)
@@ -122,9 +128,12 @@ def padding_pairs(padding: Any, d: int) -> Pads | str:
         return ((amount, amount),) * d
     values = members(padding)
     if len(values) != d:
+        spelling = ""
+        if len(values) == 2 * d and not any(map(is_sequence, values)):  # all before, then all after, as ONNX has them
+            spelling = f": for pairs write {list(zip(values[:d], values[d:], strict=True))}"
         raise ValueError(
             f"padding must be an integer, one integer or one (before, after) pair per spatial axis ({d}), or a "
-            f"string; got {shown(padding)}"
+            f"string; got {shown(padding)}{spelling}"
         )
     paired = [is_sequence(p) for p in values]
     if any(paired) and not all(paired):

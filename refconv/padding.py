@@ -1,8 +1,8 @@
 """Padding as index algebra: each mode is a list of runs, used in one direction forward and in the other backward.
 
 Along one axis, a padded array reads its input through an index map: padded position p contains input
-position i(p), or zero. Every mode's map consists of a few *runs*. Within a run, i(p) moves by +1 (the interior; a
-wrapped border), −1 (a reflected border) or 0 (a replicated border). Then
+position i(p), or zero. Every mode's map consists of *runs*. Within a run, i(p) moves by +1 (the interior; a
+wrapped border), −1 (a reflected border) or 0 (a replicated border). Borders longer than the input take several. Then
 
     pad:   P[p] = x[i(p)]                       (zero where no run covers p)
     fold:  dx[i] = Σ { dP[p] : i(p) = i }       the adjoint: swap the two sides and sum
@@ -62,14 +62,19 @@ def runs(n: int, before: int, after: int, mode: str) -> tuple[Run, ...]:
 Run(start=6, stop=7, source=2, step=-1))
     """
     end = before + n  # padded position just after the last input element
+    stop = end + after
     found = [Run(before, end, 0, 1)]
-    if mode == "reflect":
-        found += [Run(0, before, before, -1), Run(end, end + after, n - 2, -1)]
-    elif mode == "replicate":
-        found += [Run(0, before, 0, 0), Run(end, end + after, n - 1, 0)]
+    if mode == "replicate" or (mode != "zeros" and n == 1):  # an element alone is all that its mode can show
+        found += [Run(0, before, 0, 0), Run(end, stop, n - 1, 0)]
     elif mode == "circular":
-        found += [Run(0, before, n - before, 1), Run(end, end + after, 0, 1)]
-    return clip(found, 0, end + after)
+        found += [Run(start - n, start, 0, 1) for start in range(before, 0, -n)]
+        found += [Run(start, start + n, 0, 1) for start in range(end, stop, n)]
+    elif mode == "reflect":  # back and forth between the ends, n − 1 steps each
+        length = n - 1
+        lefts, rights = itertools.cycle(((n - 1, -1), (0, 1))), itertools.cycle(((n - 2, -1), (1, 1)))
+        found += [Run(p - length, p, *next(lefts)) for p in range(before, 0, -length)]
+        found += [Run(p, p + length, *next(rights)) for p in range(end, stop, length)]
+    return clip(found, 0, stop)
 
 
 def clip(found: Sequence[Run], start: int, stop: int) -> tuple[Run, ...]:

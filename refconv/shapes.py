@@ -70,7 +70,7 @@ def geometry(
     stride = per_axis(stride, "stride", d, 1)
     dilation = per_axis(dilation, "dilation", d, 1)
     spans = tuple(step * (k - 1) + 1 for step, k in zip(dilation, kernel, strict=True))
-    pads = _pads(padding, size, spans, stride)
+    pads = _pads(padding_pairs(padding, d), size, spans, stride)
     _check_mode(padding_mode, pads, size)
     output = []
     for axis in range(d):
@@ -87,25 +87,47 @@ def geometry(
 
 
 def transposed_geometry(
-    size: Shape, kernel: Shape, *, stride: Any, padding: Any, output_padding: Any, dilation: Any
+    size: Shape, kernel: Shape, *, stride: Any, padding: Any, output_padding: Any, output_size: Any, dilation: Any
 ) -> Geometry:
     """Check the spatial arguments of a transposed convolution; describe it as the convolution whose adjoint it is."""
     d = len(size)
     stride = per_axis(stride, "stride", d, 1)
     dilation = per_axis(dilation, "dilation", d, 1)
     extra = per_axis(output_padding, "output_padding", d, 0)
-    if isinstance(padding, str):
-        raise ValueError(f"padding={shown(padding)} has no meaning for a transposed convolution; give numbers")
-    pads = _pads(padding, size, kernel, stride)
+    wanted = None if output_size is None else per_axis(output_size, "output_size", d, 1)
+    spans = tuple(step * (k - 1) + 1 for step, k in zip(dilation, kernel, strict=True))
+    pads = padding_pairs(padding, d)
+    if pads == "causal":
+        raise ValueError("padding='causal' has no meaning for a transposed convolution; crop the end by [(0, crop)]")
+    if any(extra) and (isinstance(pads, str) or wanted is not None):
+        other = f"padding={pads!r}" if wanted is None else f"output_size={wanted}"
+        raise ValueError(f"output_padding must be 0 with {other}, which chooses the size; got {shown(output_padding)}")
+    if isinstance(pads, str):
+        if wanted is None:
+            wanted = tuple(max(n, 1) * s for n, s in zip(size, stride, strict=True))
+        for axis, (n, m, s) in enumerate(zip(size, wanted, stride, strict=True)):
+            if -(-m // s) != max(n, 1):
+                raise ValueError(
+                    f"padding={pads!r} gives (n−1)·stride + 1 to n·stride outputs, {(n - 1) * s + 1} to {n * s} on "
+                    f"spatial axis {axis} (n={n}, stride={s}); got output_size={m}"
+                )
+        pads = _pads(pads, wanted, spans, stride)  # those of the convolution from y to x
     output = []
     for axis in range(d):
         n, (before, after), s, step = size[axis], pads[axis], stride[axis], dilation[axis]
+        least = (n - 1) * s - before - after + spans[axis]
+        if wanted is not None and not least <= wanted[axis] < least + max(s, step):
+            raise ValueError(
+                f"output_size must be from {least} to {least + max(s, step) - 1} on spatial axis {axis}, since "
+                f"output_padding is smaller than stride or dilation; got {wanted[axis]} (n={n}, stride={s}, "
+                f"padding=({before}, {after}), dilation={step}, k={kernel[axis]})"
+            )
         if extra[axis] >= max(s, step):
             raise ValueError(
                 f"output_padding must be smaller than stride or dilation; got output_padding={extra[axis]}, "
                 f"stride={s}, dilation={step} on spatial axis {axis}"
             )
-        full = (n - 1) * s - before - after + step * (kernel[axis] - 1) + 1 + extra[axis]
+        full = least + extra[axis] if wanted is None else wanted[axis]
         if n < 1 or full < 1:
             raise ValueError(
                 f"the output of a transposed convolution must have an element on every axis: spatial axis {axis} "
@@ -132,16 +154,17 @@ def _geometry(
     )
 
 
-def _pads(padding: Any, size: Shape, spans: Shape, stride: Shape) -> Pads:
-    """Return one (before, after) pair per axis from any form of `padding`."""
-    pads = padding_pairs(padding, len(size))
+def _pads(pads: Pads | str, size: Shape, spans: Shape, stride: Shape) -> Pads:
+    """Return one (before, after) pair per axis; the amounts of "same" and "causal" depend on sizes and steps."""
     if not isinstance(pads, str):
         return pads
+    if pads == "causal":  # an output reads nothing after its own position
+        return ((spans[0] - 1, 0),)
     pairs = []
     for n, span, s in zip(size, spans, stride, strict=True):
         total = max(0, (-(-n // s) - 1) * s + span - n)  # this gives ceil(n / stride) outputs
         small, large = total // 2, total - total // 2
-        pairs.append((small, large) if padding == "same" else (large, small))
+        pairs.append((small, large) if pads == "same" else (large, small))
     return tuple(pairs)
 
 
@@ -150,13 +173,11 @@ def _check_mode(mode: Any, pads: Pads, size: Shape) -> None:
         raise TypeError(f"padding_mode must be a string; got {shown(mode)}")
     if mode not in PADDING_MODES:
         raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {shown(mode)}")
-    # At most one reflection, or one full wrap, as in PyTorch; replication needs an element to repeat.
     for axis, (n, pair) in enumerate(zip(size, pads, strict=True)):
-        limit = {"zeros": None, "reflect": n - 1, "circular": n, "replicate": None if n else 0}[mode]
-        if limit is not None and max(pair) > max(limit, 0):
+        if mode != "zeros" and n == 0 and max(pair) > 0:
             raise ValueError(
-                f"padding_mode={mode!r} allows at most {max(limit, 0)} elements of padding for an input of size {n}; "
-                f"got padding {pair} on spatial axis {axis}"
+                f"padding_mode={mode!r} needs an element to extend; got an input of size 0 and padding {pair} on "
+                f"spatial axis {axis}"
             )
 
 
@@ -281,6 +302,7 @@ def _describe(
     channels_last: Any,
     padding_mode: Any = "zeros",
     output_padding: Any = 0,
+    output_size: Any = None,
     transposed: bool = False,
     x_name: str = "x",
 ) -> Convolution:
@@ -317,8 +339,9 @@ def _describe(
         )
     if transposed:
         geo = transposed_geometry(
-            size, kernel, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation
-        )
+            size, kernel, stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
+            dilation=dilation,
+        )  # fmt: skip
     else:
         geo = geometry(size, kernel, stride=stride, padding=padding, dilation=dilation, padding_mode=padding_mode)
     call = Convolution(
@@ -405,7 +428,10 @@ def _some(shapes: Sequence[Shape]) -> str:
 def _check_memory(call: Convolution) -> None:
     geo = call.geometry
     channels = call.groups.c_out if call.transposed else call.groups.c_in
-    refuse_absurd("the padded input", (call.batch, channels, *(max(p, 0) for p in geo.padded)))
+    refuse_absurd(
+        "the padded input" if any(map(any, geo.pads)) else "the input",
+        (call.batch, channels, *(max(p, 0) for p in geo.padded)),
+    )
     refuse_absurd("the output", call.y_shape)
     for block in call.groups.blocks:
         weight = call.weight_shape(block)

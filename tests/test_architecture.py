@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 INTEGERS = {"integers", "groups", "shapes"}  # they never see an array
 TOOLS = {*INTEGERS, "arrays", "im2col", "padding", "settings"}
-CORE = {*TOOLS, "textbook", "cpu", "engine", "conv", "cost"}
+CORE = {*TOOLS, "textbook", "cpu", "engine", "conv", "derivatives", "cost"}
 MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not listed (cli, tour) may reach all
     "integers": set(),
     "groups": {"integers"},
@@ -27,6 +27,7 @@ MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not
     "cpu": {"cpu", "textbook", *TOOLS},
     "engine": {"cpu", "textbook", *TOOLS},
     "conv": {"engine", "cpu", "textbook", *TOOLS},
+    "derivatives": {"conv", "engine", "cpu", "textbook", *TOOLS},
     "cost": CORE,
     "refconv": CORE,  # __init__.py
     "nn": {"nn", "files", *CORE},

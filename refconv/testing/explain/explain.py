@@ -25,7 +25,7 @@ from refconv.testing.oracles.problems import Problem
 
 LARGEST = 400_000
 """Products of the largest problem that is read out."""
-CALLS = 4000
+CALLS = 10_000
 """For the first round of one part, and as many again for elements that read several products together."""
 
 
