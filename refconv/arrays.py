@@ -167,9 +167,7 @@ def namespace_of(named: Mapping[str, Array]) -> Namespace:
         module = _module_name(array)
         if module is None or (module == "torch" and (array.is_nested or str(array.layout) != "torch.strided")):
             kind = f"{type(array).__module__}.{type(array).__qualname__}".removeprefix("builtins.")
-            remedy = (
-                f": write numpy.asarray({label})" if isinstance(array, list | tuple | int | float | complex) else ""
-            )
+            remedy = f": write numpy.asarray({label})" if isinstance(array, list | tuple) else ""
             raise TypeError(f"{label} must be a dense array of {_or(BACKENDS)}; got {kind}{remedy}")
         found.setdefault(module, label)
     if not found:
@@ -259,11 +257,14 @@ def get_dtype(xp: Namespace, name: str) -> DType:
     return dtype
 
 
-def check_dtype(name: str, array: Array) -> str:
-    """Return the name of an array's data type, or raise TypeError if convolutions do not support it."""
+def check_dtype(name: str, array: Array, like: str = "uint8") -> str:
+    """Return the name of an array's data type, or raise TypeError if convolutions do not support it.
+
+    `like` is a data type for an array of bools.
+    """
     dtype = dtype_of(array)
     if dtype not in DTYPES:
-        remedy = f": write {converted(name, array, 'uint8')}" if dtype == "bool" else ""
+        remedy = f": write {converted(name, array, like)}" if dtype == "bool" else ""
         raise TypeError(f"{name} must have one of the data types {', '.join(DTYPES)}; got {dtype}{remedy}")
     return dtype
 

@@ -24,6 +24,7 @@ from refconv.arrays import (
     device,
     dtype_kind,
     dtype_name,
+    dtype_of,
     elements,
     get_dtype,
     item_bytes,
@@ -111,9 +112,10 @@ def check_arrays(**operands: Any) -> tuple[Namespace, str]:
             arrays[name] = operand
     xp = namespace_of(arrays)
     first, *others = arrays
-    dtype, place = check_dtype(first, arrays[first]), device(arrays[first])
+    like = next(filter(DTYPES.__contains__, map(dtype_of, arrays.values())), "uint8")
+    dtype, place = check_dtype(first, arrays[first], like), device(arrays[first])
     for name in others:
-        other = check_dtype(name, arrays[name])
+        other = check_dtype(name, arrays[name], like)
         if other != dtype:
             common = common_dtype(dtype, other)
             pair = ((first, dtype), (name, other))

@@ -299,11 +299,9 @@ def _jvp(
     for term in others:
         add_to(xp, total, term)
     if dbias is not None:
-        d = (weight[0] if is_per_group(weight) else weight).ndim - 2
-        channel = total.ndim - (1 if options["channels_last"] else d + 1)
-        check_shape(dbias_name, tuple(dbias.shape), (total.shape[channel],), "one element per output channel")
-        shift = xp.reshape(dbias, (-1, *(1,) * (total.ndim - channel - 1)))
-        add_to(xp, total, xp.astype(shift, total.dtype, copy=False))
+        after = _axes_after_channels(weight, options)
+        _check_bias(dbias_name, dbias, total, after)
+        add_to(xp, total, xp.astype(xp.reshape(dbias, (-1, *(1,) * after)), total.dtype, copy=False))
     return xp.astype(total, native_dtype(xp, x), copy=False)
 
 
@@ -324,9 +322,12 @@ def _double_backward(
         raise TypeError(f"grad_grads must be a ConvGrads, or three arrays or None ({names}); got {shown(grad_grads)}")
     direction = {f"grad_grads.{name}": array for name, array in zip(ConvGrads._fields, grad_grads, strict=True)}
     check_arrays(grad_output=grad_output, x=x, weight=weight, **direction)
-    dx, dweight, _ = grad_grads
+    dx, dweight, dbias = grad_grads
     _check_like("grad_grads.x", dx, "x", x)
     _check_like("grad_grads.weight", dweight, "weight", weight)
+    backward(grad_output, x, weight, **options, needs=())  # checks the rest
+    if dbias is not None:
+        _check_bias("grad_grads.bias", dbias, grad_output, _axes_after_channels(weight, options))
     grad_g, grad_x, grad_w = None, None, None
     if "x" in needs:
         grad_x = _zeros(x) if dweight is None else backward(grad_output, x, dweight, **options, needs=("x",)).x
@@ -349,6 +350,14 @@ def _check_like(name: str, array: Any, of: str, point: Any) -> None:
     for g, (one, other) in enumerate(zip(array, point, strict=True) if is_per_group(point) else [(array, point)]):
         index = f"[{g}]" if is_per_group(point) else ""
         check_shape(f"{name}{index}", tuple(one.shape), tuple(other.shape), f"the shape of {of}{index}")
+
+
+def _axes_after_channels(weight: Weight, options: dict[str, Any]) -> int:
+    return 0 if options["channels_last"] else (weight[0] if is_per_group(weight) else weight).ndim - 2
+
+
+def _check_bias(name: str, bias: Array, y: Array, after: int) -> None:
+    check_shape(name, tuple(bias.shape), (y.shape[y.ndim - 1 - after],), "one element per output channel")
 
 
 def _zeros(array: Any) -> Any:

@@ -330,8 +330,9 @@ def _describe(
     batched = len(x_shape) == d + 2
     inner = x_shape[1:] if batched else x_shape
     channels, size = (inner[-1], inner[:-1]) if channels_last else (inner[0], inner[1:])
+    other = _of_other_layout(shapes[0], channels, groups, channels_last, transposed)
     if not isinstance(groups, ChannelGroups):
-        groups = _int_groups(groups, channels, x_name, x_shape, shapes[0], transposed)
+        groups = _int_groups(groups, channels, x_name, x_shape, shapes[0], transposed, other)
     if channels != groups.c_in:
         raise ValueError(
             f"{x_name} must have the C={groups.c_in} input channels of its ChannelGroups; got C={channels} "
@@ -343,7 +344,10 @@ def _describe(
             dilation=dilation,
         )  # fmt: skip
     else:
-        geo = geometry(size, kernel, stride=stride, padding=padding, dilation=dilation, padding_mode=padding_mode)
+        try:
+            geo = geometry(size, kernel, stride=stride, padding=padding, dilation=dilation, padding_mode=padding_mode)
+        except ValueError as error:
+            raise ValueError(f"{error}{other}") from None
     call = Convolution(
         geometry=geo,
         groups=groups,
@@ -375,8 +379,16 @@ def _spatial_dims(weight_shape: Shape) -> int:
     return d
 
 
+def _of_other_layout(weight_shape: Shape, channels: int, groups: Any, channels_last: bool, transposed: bool) -> str:
+    """Return how to transpose a weight that seems to have its channels last, as x has; "" for any other."""
+    if transposed or not channels_last or weight_shape[-2] * getattr(groups, "n", groups) != channels:
+        return ""
+    d = len(weight_shape) - 2
+    return f"; for a weight of shape (k1, …, C/G, K) write weight.transpose{(d + 1, d, *range(d))}"
+
+
 def _int_groups(
-    n: int, channels: int, x_name: str, x_shape: Shape, weight_shape: Shape, transposed: bool
+    n: int, channels: int, x_name: str, x_shape: Shape, weight_shape: Shape, transposed: bool, other: str
 ) -> ChannelGroups:
     """Return contiguous channel groups for ``groups=n`` that fit x and the weight."""
     if channels % n:
@@ -390,12 +402,12 @@ def _int_groups(
         return uniform_groups(channels, weight_shape[1] * n, n)
     if weight_shape[0] % n:
         raise ValueError(
-            f"groups={n} does not divide K={weight_shape[0]} output channels (weight has shape {weight_shape})"
+            f"groups={n} does not divide K={weight_shape[0]} output channels (weight has shape {weight_shape}){other}"
         )
     if weight_shape[1] * n != channels:
         raise ValueError(
             f"weight must have shape (K, C/groups, …) with C/groups = {channels}/{n} = {channels // n} "
-            f"({x_name} has shape {x_shape}); got {weight_shape}"
+            f"({x_name} has shape {x_shape}); got {weight_shape}{other}"
         )
     return uniform_groups(channels, weight_shape[0], n)
 

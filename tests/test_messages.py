@@ -41,7 +41,7 @@ conv(X, W, groups=2, dilation=(2, 7))
 conv(X, W, groups=2, stride=10 ** 30)
     ValueError: stride must fit a signed 64-bit integer; got one of 100 bits
 conv(X, W, groups=2, padding='full')
-    ValueError: padding must be numbers, 'valid', 'same' or 'same_lower'; got 'full'
+    ValueError: padding must be numbers, 'valid', 'same', 'same_lower' or 'causal'; got 'full'
 conv(X, W, groups=2, padding=1.5)
     TypeError: padding must be an integer; got 1.5 of type float
 conv(X, W, groups=2, padding=(1, 2, 3))
@@ -60,12 +60,8 @@ conv(X, W, groups=2, padding_mode=3)
     TypeError: padding_mode must be a string; got 3
 conv(X, W, groups=2, padding_mode='constant')
     ValueError: padding_mode must be one of zeros, reflect, replicate, circular; got 'constant'
-conv(X, W, groups=2, padding=((0, 0), (7, 2)), padding_mode='reflect')
-    ValueError: padding_mode='reflect' allows at most 6 elements of padding for an input of size 7; got padding (7, 2) on spatial axis 1
-conv(X, W, groups=2, padding=((2, 7), (0, 0)), padding_mode='circular')
-    ValueError: padding_mode='circular' allows at most 6 elements of padding for an input of size 6; got padding (2, 7) on spatial axis 0
 conv(X[:, :, :0], W, groups=2, padding=((2, 3), (0, 0)), padding_mode='replicate')
-    ValueError: padding_mode='replicate' allows at most 0 elements of padding for an input of size 0; got padding (2, 3) on spatial axis 0
+    ValueError: padding_mode='replicate' needs an element to extend; got an input of size 0 and padding (2, 3) on spatial axis 0
 conv(X, W, groups=2, channels_last=1)
     TypeError: channels_last must be a bool; got 1
 conv(X, W, groups=0)
@@ -105,9 +101,9 @@ conv(X, W[:5], groups=2)
 conv(X, W, np.zeros(5), groups=2)
     ValueError: bias must have shape (6,), one element per output channel; got (5,)
 conv(X, W.astype('f4'), groups=2)
-    TypeError: all operands must share one data type, but x has float64 and weight has float32
+    TypeError: all operands must share one data type, but x has float64 and weight has float32: write weight.astype('float64')
 conv(X, W, np.zeros(6, 'f4'), groups=2)
-    TypeError: all operands must share one data type, but x has float64 and bias has float32
+    TypeError: all operands must share one data type, but x has float64 and bias has float32: write bias.astype('float64')
 conv(X, W, groups=2, accumulate_dtype='float99')
     ValueError: accumulate_dtype must be one of float16, float32, float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64, or such a data type; got 'float99'
 conv(X, W, groups=2, accumulate_dtype=7)
@@ -176,8 +172,98 @@ conv_weight_grad(G, X, (3, 2), groups=2, channels_last=1)
     TypeError: channels_last must be a bool; got 1
 conv_weight_grad(G, X, (3, 3), groups=2)
     ValueError: grad_output must have shape (2, 6, 4, 5), the shape of the output; got (2, 6, 4, 6)
-conv_transpose(X, WT, groups=2, padding='same')
-    ValueError: padding='same' has no meaning for a transposed convolution; give numbers
+conv_transpose(X, WT, groups=2, padding='causal')
+    ValueError: padding='causal' is for one spatial axis, that of time; got 2 axes
+conv_transpose(X, WT, groups=2, padding='SAME')
+    ValueError: padding must be numbers, 'valid', 'same', 'same_lower' or 'causal'; got 'SAME': write 'same'
+conv_transpose(X, WT, groups=2, padding='same', output_padding=1, stride=2)
+    ValueError: output_padding must be 0 with padding='same', which chooses the size; got 1
+conv_transpose(X, WT, groups=2, padding='same', output_size=(6, 9), stride=(1, 2))
+    ValueError: padding='same' gives (n−1)·stride + 1 to n·stride outputs, 13 to 14 on spatial axis 1 (n=7, stride=2); got output_size=9
+conv_transpose(X, WT, groups=2, output_size=(8, 8), output_padding=(0, 1), stride=2)
+    ValueError: output_padding must be 0 with output_size=(8, 8), which chooses the size; got (0, 1)
+conv_transpose(X, WT, groups=2, output_size=(8, 16), stride=(1, 2))
+    ValueError: output_size must be from 14 to 15 on spatial axis 1, since output_padding is smaller than stride or dilation; got 16 (n=7, stride=2, padding=(0, 0), dilation=1, k=2)
+conv_transpose(X, WT, groups=2, output_size=(8, 0))
+    ValueError: output_size[1] must be at least 1; got 0
+conv_transpose(X, WT, groups=2, output_size=(2, 6, 8, 8))
+    ValueError: output_size must be an integer or one integer per spatial axis (2); got (2, 6, 8, 8)
+conv(X, W, groups=2, padding='SAME')
+    ValueError: padding must be numbers, 'valid', 'same', 'same_lower' or 'causal'; got 'SAME': write 'same'
+conv(X, W, groups=2, padding='Same_Lower')
+    ValueError: padding must be numbers, 'valid', 'same', 'same_lower' or 'causal'; got 'Same_Lower': write 'same_lower'
+conv(X, W, groups=2, padding='SAME_UPPER')
+    ValueError: padding must be numbers, 'valid', 'same', 'same_lower' or 'causal'; got 'SAME_UPPER': write 'same'
+conv(X, W, groups=2, padding='causal')
+    ValueError: padding='causal' is for one spatial axis, that of time; got 2 axes
+conv(X, W, groups=2, padding=[1, 1, 2, 2])
+    ValueError: padding must be an integer, one integer or one (before, after) pair per spatial axis (2), or a string; got [1, 1, 2, 2]: for pairs write [(1, 2), (1, 2)]
+conv(X[..., 0], W[..., 0], groups=2, padding=(8, 0))
+    ValueError: padding must be an integer, one integer or one (before, after) pair per spatial axis (1), or a string; got (8, 0): for pairs write [(8, 0)]
+conv(np.ones((1, 8, 8, 4)), np.ones((3, 3, 4, 16)), channels_last=True)
+    ValueError: weight must have shape (K, C/groups, …) with C/groups = 4/1 = 4 (x has shape (1, 8, 8, 4)); got (3, 3, 4, 16); for a weight of shape (k1, …, C/G, K) write weight.transpose(3, 2, 0, 1)
+conv(np.ones((1, 8, 8, 3)), np.ones((3, 3, 3, 16)), channels_last=True)
+    ValueError: the effective kernel must fit the padded input: spatial axis 1 has input size 8 + padding 0 + 0 = 8, but dilation·(k−1) + 1 = 1·(16−1) + 1 = 16 (kernel_size=(3, 16), dilation=(1, 1)); for a weight of shape (k1, …, C/G, K) write weight.transpose(3, 2, 0, 1)
+conv(np.ones((1, 8, 4)), np.ones((3, 2, 5)), channels_last=True, groups=2)
+    ValueError: groups=2 does not divide K=3 output channels (weight has shape (3, 2, 5)); for a weight of shape (k1, …, C/G, K) write weight.transpose(2, 1, 0)
+conv(X, W, groups=2, output_dtype='int32')
+    TypeError: output_dtype must be of the operands' kind: float64 is real; got int32, which is integer
+conv(X, W, groups=2, output_dtype='wide')
+    ValueError: output_dtype must be one of float16, float32, float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64, or such a data type; got 'wide'
+conv(X, W, groups=2, output_dtype=3)
+    TypeError: output_dtype must be one of float16, float32, float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64, or such a data type; got 3
+conv(X.tolist(), W, groups=2)
+    TypeError: x must be a dense array of numpy, cupy, torch or array_api_strict; got list: write numpy.asarray(x)
+conv(X, W.tolist(), groups=2)
+    TypeError: weight must be a dense array of numpy, cupy, torch or array_api_strict; got list: write numpy.asarray(weight)
+conv(X.astype('i1'), W.astype('u1'), groups=2)
+    TypeError: all operands must share one data type, but x has int8 and weight has uint8: write x.astype('int16') and weight.astype('int16')
+conv(X.astype('f2'), W.astype('f4'), groups=2)
+    TypeError: all operands must share one data type, but x has float16 and weight has float32: write x.astype('float32')
+conv_jvp(X, W, dx=X[:1], groups=2)
+    ValueError: dx must have shape (2, 4, 6, 7), the shape of x; got (1, 4, 6, 7)
+conv_jvp(X, W, dweight=[W], groups=2)
+    ValueError: dweight must be one array, as weight is; got [array([[[[0.,... [0., 0.]]]])]
+conv_jvp(X, W, dbias=np.zeros(5), groups=2)
+    ValueError: dbias must have shape (6,), one element per output channel; got (5,)
+conv_jvp(X, W, dbias=np.zeros((6, 1)), groups=2)
+    ValueError: dbias must have shape (6,), one element per output channel; got (6, 1)
+conv_jvp(X, W, dx=X.astype('f4'), groups=2)
+    TypeError: all operands must share one data type, but x has float64 and dx has float32: write dx.astype('float64')
+conv_jvp(X, W, dx=X.tolist(), groups=2)
+    TypeError: dx must be a dense array of numpy, cupy, torch or array_api_strict; got list: write numpy.asarray(dx)
+conv_jvp(X, W, groups=2, stride=0)
+    ValueError: stride must be at least 1; got 0
+conv_jvp(X, [np.zeros(s) for s in TWO.weight_shapes((3, 2))], dweight=[np.zeros((2, 1, 3, 2))] * 2, groups=TWO)
+    ValueError: dweight[1] must have shape (4, 3, 3, 2), the shape of weight[1]; got (2, 1, 3, 2)
+conv_transpose_jvp(X, WT, dbias=np.zeros(5), groups=2)
+    ValueError: dbias must have shape (6,), one element per output channel; got (5,)
+conv_double_backward((X, W, np.zeros(6)), G[:, :5], X, W, groups=2)
+    ValueError: grad_output must have shape (2, 6, 4, 6), the shape of the output; got (2, 5, 4, 6)
+conv_double_backward((X, W), G, X, W, groups=2)
+    TypeError: grad_grads must be a ConvGrads, or three arrays or None (x, weight, bias); got (array([[[[0.,...., 0., 0.]]]]), array([[[[0.,... [0., 0.]]]]))
+conv_double_backward(X, G, X, W, groups=2)
+    TypeError: grad_grads must be a ConvGrads, or three arrays or None (x, weight, bias); got array([[[[0.,...., 0., 0.]]]])
+conv_double_backward((X[:1], None, None), G, X, W, groups=2)
+    ValueError: grad_grads.x must have shape (2, 4, 6, 7), the shape of x; got (1, 4, 6, 7)
+conv_double_backward((None, W[:1], None), G, X, W, groups=2)
+    ValueError: grad_grads.weight must have shape (6, 2, 3, 2), the shape of weight; got (1, 2, 3, 2)
+conv_double_backward((None, None, np.zeros(5)), G, X, W, groups=2)
+    ValueError: grad_grads.bias must have shape (6,), one element per output channel; got (5,)
+conv_double_backward((None, None, None), G, X, W, groups=2, needs=('x', 'bias'))
+    ValueError: needs may contain only "grad_output", "x" and "weight"; got 'bias'
+conv_double_backward((None, None, None), G, X, W, groups=2, needs='x')
+    TypeError: needs must be a tuple of names among "grad_output", "x" and "weight"; got 'x'
+conv_double_backward((None, None, None), G[:1], X, W, groups=2, needs=('x',))
+    ValueError: grad_output must have shape (2, 6, 4, 6), the shape of the output; got (1, 6, 4, 6)
+conv_double_backward((None, None, np.zeros(5)), G, X, W, groups=2, needs=())
+    ValueError: grad_grads.bias must have shape (6,), one element per output channel; got (5,)
+conv_transpose_double_backward((X, None, X), GT, X, WT, groups=2)
+    ValueError: grad_grads.bias must have shape (6,), one element per output channel; got (2, 4, 6, 7)
+conv(X[:, :, :0], W, groups=2, padding=((1, 0), (0, 0)), padding_mode='reflect')
+    ValueError: padding_mode='reflect' needs an element to extend; got an input of size 0 and padding (1, 0) on spatial axis 0
+conv(X[:, :, :0], W, groups=2, padding=((0, 3), (0, 0)), padding_mode='circular')
+    ValueError: padding_mode='circular' needs an element to extend; got an input of size 0 and padding (0, 3) on spatial axis 0
 conv_transpose(X, WT, groups=2, output_padding=(0, 2), stride=(1, 2))
     ValueError: output_padding must be smaller than stride or dilation; got output_padding=2, stride=2, dilation=1 on spatial axis 1
 conv_transpose(X, WT, groups=2, output_padding=-1)
@@ -225,25 +311,23 @@ conv_transpose3d(X, WT, groups=2)
 conv(X, np.zeros(6))
     ValueError: weight must have at least 3 axes (two for channels, the others for the kernel); got shape (6,)
 conv(X, [np.zeros(shape, 'f4') for shape in TWO.weight_shapes((3, 2))], groups=TWO)
-    TypeError: all operands must share one data type, but x has float64 and weight[0] has float32
+    TypeError: all operands must share one data type, but x has float64 and weight[0] has float32: write weight[0].astype('float64')
 conv(X, [np.zeros((2, 1, 3, 2)), np.zeros((4, 3, 3, 2), 'f4')], groups=TWO)
-    TypeError: all operands must share one data type, but x has float64 and weight[1] has float32
+    TypeError: all operands must share one data type, but x has float64 and weight[1] has float32: write weight[1].astype('float64')
 conv(X.astype(bool), W, groups=2)
-    TypeError: x must have one of the data types float16, float32, float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64; got bool
+    TypeError: x must have one of the data types float16, float32, float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64; got bool: write x.astype('float64')
 conv(X, [np.zeros((2, 1, 3, 2)), np.zeros((4, 3, 3, 2), bool)], groups=TWO)
-    TypeError: weight[1] must have one of the data types float16, float32, float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64; got bool
+    TypeError: weight[1] must have one of the data types float16, float32, float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64; got bool: write weight[1].astype('float64')
 conv_weight_grad(G[:, :5], X, (3, 2), groups=2)
     ValueError: groups=2 does not divide K=5 output channels (weight has shape (5, 2, 3, 2))
 conv_transpose(X, WT, np.zeros(6, 'f4'), groups=2)
-    TypeError: all operands must share one data type, but x has float64 and bias has float32
+    TypeError: all operands must share one data type, but x has float64 and bias has float32: write bias.astype('float64')
 conv_output_shape((1, 1, 3), (6, [2], 3))
     TypeError: weight_shape[1] must be an integer; got [2] of type list
 conv_output_shape((1,) * 64, (1, 1, 1))
     ValueError: input_shape must have 3 axes, or 2 if unbatched, for 1 spatial axes (weight has shape (1, 1, 1)); got 64 axes: shape (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
 
 # operands
-conv(X[:, :, :1], W[:, :, :1], groups=2, padding=((1, 0), (0, 0)), padding_mode='reflect')
-    ValueError: padding_mode='reflect' allows at most 0 elements of padding for an input of size 1; got padding (1, 0) on spatial axis 0
 conv(np.ones((1, 10, 3)), np.ones((10, 1, 1)), groups=ChannelGroups.from_sizes([1, 2, 3, 4], [1, 1, 1, 1]))
     ValueError: weight must be a sequence of 4 arrays, one per group, because the groups' weights differ in shape: (1, 1, 1), (1, 2, 1), (1, 3, 1), (1, 4, 1); got one array of shape (10, 1, 1)
 conv(np.ones((1, 15, 3)), np.ones((15, 1, 1)), groups=ChannelGroups.from_sizes([1, 2, 3, 4, 5], [1] * 5))
@@ -253,7 +337,7 @@ conv_transpose(np.ones((1, 1, 3)), np.ones((1, 4, 2)), stride=2 ** 38, padding=2
 conv_transpose(np.broadcast_to(1.0, (1, 1, 1, 2 ** 20)), np.broadcast_to(1.0, (1, 4, 1, 2 ** 19)))
     ValueError: the columns of one output row would need 2199023255552 elements, more than 2^40; its shape is (4, 1, 524288, 1048576)
 conv_output_shape((2 ** 20, 2 ** 20 + 1), (1, 2 ** 20, 1))
-    ValueError: the padded input would need 1099512676352 elements, more than 2^40; its shape is (1, 1048576, 1048577)
+    ValueError: the input would need 1099512676352 elements, more than 2^40; its shape is (1, 1048576, 1048577)
 
 # groups
 uniform_groups(2 ** 20, 2 ** 20 + 1, 1).connectivity()
@@ -265,7 +349,7 @@ im2col(3, 2)
 col2im(3, (1, 1, 2), 2)
     TypeError: columns must be a dense array of numpy, cupy, torch or array_api_strict; got int
 col2im(np.ones((1, 2, 1), bool), (1, 1, 2), 2)
-    TypeError: columns must have one of the data types float16, float32, float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64; got bool
+    TypeError: columns must have one of the data types float16, float32, float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64; got bool: write columns.astype('uint8')
 im2col(np.ones((2, 5)), (2 ** 20,), padding=2 ** 22)
     ValueError: the columns would need 15393175371776 elements, more than 2^40; its shape is (1, 2, 1048576, 7340038)
 conv(3, W)
@@ -273,7 +357,7 @@ conv(3, W)
 conv(X, 3)
     TypeError: weight must be a dense array of numpy, cupy, torch or array_api_strict; got int
 conv(X, [3], groups=uniform_groups(4, 6, 1))
-    TypeError: weight[0] must be a dense array of numpy, cupy, torch or array_api_strict; got int
+    TypeError: weight must be a dense array of numpy, cupy, torch or array_api_strict; got list: write numpy.asarray(weight)
 
 # settings
 set_workers(0)
@@ -443,7 +527,7 @@ im2col(X, 2, padding=2 ** 40)
 im2col(np.ones((1, 2, 5)), 2 ** 20, padding=2 ** 22)
     ValueError: the columns would need 15393175371776 elements, more than 2^40; its shape is (1, 2, 1048576, 7340038)
 im2col(np.ones((2, 2), bool), 2)
-    TypeError: x must have one of the data types float16, float32, float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64; got bool
+    TypeError: x must have one of the data types float16, float32, float64, complex64, complex128, int8, int16, int32, int64, uint8, uint16, uint32, uint64; got bool: write x.astype('uint8')
 col2im(COLUMNS, (2, 4, 6, 8), (3, 2))
     ValueError: columns must have shape (2, 24, 28), the result of im2col for input_shape=(2, 4, 6, 8); got (2, 24, 24)
 col2im(COLUMNS, (2, 4, 6, -1), (3, 2))
