@@ -89,6 +89,12 @@ X = [1, 2, 3, 4, 5]
         ([1], {"padding": 5, "padding_mode": "circular", "stride": 4}, [1, 5, 4, 3]),
         ([1], {"padding": ((-4, 5),), "padding_mode": "circular"}, [5, 1, 2, 3, 4, 5]),
         ([1], {"padding": ((-1, 7),), "padding_mode": "replicate"}, [2, 3, 4, 5, 5, 5, 5, 5, 5, 5, 5]),
+        ([1], {"padding": ((9, 0),), "padding_mode": "reflect"}, [2, 1, 2, 3, 4, 5, 4, 3, 2, 1, 2, 3, 4, 5]),
+        ([1], {"padding": ((-9, 11),), "padding_mode": "reflect"}, [2, 3, 4, 5, 4, 3, 2]),
+        ([1], {"padding": ((7, 6),), "padding_mode": "circular"}, [4, 5, *[1, 2, 3, 4, 5] * 3, 1]),
+        ([10, 1], {"padding": "causal"}, [1, 12, 23, 34, 45]),
+        ([100, 10, 1], {"padding": "causal", "dilation": 2}, [1, 2, 13, 24, 135]),
+        ([10, 1], {"padding": "causal", "stride": 2, "padding_mode": "replicate"}, [11, 23, 45]),
     ],
 )  # fmt: skip
 def test_by_hand(backend: Backend, weight: Any, options: Any, expected: Any) -> None:
@@ -404,6 +410,65 @@ def test_accumulate_dtype_is_cast_back_once(backend: Backend) -> None:
     backend.assert_equal(y, np.full((1, 1, 1), 2**24, "float32"))  # 2^24 + 1 rounds to even
     y = conv(backend, x, w, np.array([3], "float32"), accumulate_dtype="float64")
     backend.assert_equal(y, np.full((1, 1, 1), 2**24 + 4, "float32"))  # 2^24 + 3 rounds to even
+
+
+@pytest.mark.parametrize(("dtype", "wide"), [("int8", "int32"), ("uint8", "int32"), ("uint8", "uint16"),
+                                             ("float16", "float32"), ("float32", "float64"), ("float64", "float16"),
+                                             ("complex64", "complex128"), ("int32", "int8")])  # fmt: skip
+def test_output_dtype(backend: Backend, dtype: str, wide: str) -> None:
+    """The sums are those of operands in the wider of the two data types, rounded (or wrapped) once to the result's."""
+    if not (backend.supports(dtype) and backend.supports(wide)):
+        pytest.skip(f"{backend.name} has no {dtype} or {wide}")
+    rng = np.random.default_rng(4)
+    for transposed in (False, True) * 4:
+        problem = random_problem(rng, transposed=transposed)
+        operands = integer_arrays(problem, rng, dtype)
+        exact = definition_results(problem, operands.mapped(lambda array: array.astype(np.result_type(dtype, wide)))).y
+        for name in (wide, getattr(backend.xp, wide)):
+            backend.assert_equal(forward(backend, problem, operands, output_dtype=name), exact.astype(wide))
+
+
+def test_wide_sums_of_bytes_do_not_wrap(backend: Backend) -> None:
+    x, w = np.full((1, 600, 1), -128, "int8"), np.full((1, 600, 1), -128, "int8")
+    y = conv(backend, x, w, np.array([7], "int8"), accumulate_dtype="int32", output_dtype="int32")
+    backend.assert_equal(y, np.full((1, 1, 1), 600 * 128 * 128 + 7, "int32"))
+    x, w = np.full((1, 600, 1), 255, "uint8"), np.full((1, 600, 1), 255, "uint8")
+    backend.assert_equal(conv(backend, x, w, output_dtype="int32"), np.full((1, 1, 1), 600 * 255 * 255, "int32"))
+    narrow = conv(backend, x, w, accumulate_dtype="uint8", output_dtype="int32")
+    backend.assert_equal(narrow, np.full((1, 1, 1), 600 * 255 * 255 % 256, "int32"))
+
+
+# --- Padding of any amount ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_any_amount_of_padding(backend: Backend, mode: str) -> None:
+    """The mode extends the input to infinity: padded by NumPy forward, by loops backward, in tiles of any size."""
+    names: Any = {"zeros": "constant", "replicate": "edge", "circular": "wrap", "reflect": "reflect"}
+    rng = np.random.default_rng(5)
+    for size in ((1, 3), (2, 1), (3, 4)):
+        pads = tuple((int(b), int(a)) for b, a in rng.integers(0, 12, (2, 2)))
+        problem = Problem(2, 4, 6, size, (2, 2), (1, 2), (1, 1), pads, 2, padding_mode=mode, bias=False)
+        operands = integer_arrays(problem, rng)
+        expected = definition_results(problem, operands)
+        padded = np.pad(operands.x, [(0, 0), (0, 0), *pads], mode=names[mode])
+        np.testing.assert_array_equal(expected.y, definition_conv(padded, operands.weight, stride=(1, 2), groups=2))
+        for tile in (1, 2**21):
+            with cut_into(tile):
+                assert_results(backend, run(backend, problem, operands), expected)
+
+
+def test_causal_outputs_read_no_later_input(backend: Backend) -> None:
+    x, w = arange((2, 4, 9)), arange((6, 2, 3))
+    steps: dict[str, Any] = {"padding": "causal", "dilation": 2, "groups": 2}
+    y = backend.to_numpy(conv(backend, x, w, **steps))
+    assert y.shape[2] == 9
+    for time in range(1, 9):
+        later = x.copy()
+        later[..., time:] = 0
+        changed = backend.to_numpy(conv(backend, later, w, **steps))
+        np.testing.assert_array_equal(changed[..., :time], y[..., :time])
+        assert np.all(changed[..., time] != y[..., time])
 
 
 # --- Not a number, infinity --------------------------------------------------------------------------------------

@@ -6,14 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import integers, sampled_from
 
 import refconv
 from refconv import ChannelGroups
 from refconv.testing.oracles.definition import (
     definition_bias_grad,
+    definition_conv,
     definition_conv_transpose,
+    definition_input_grad,
     definition_transpose_input_grad,
     definition_transpose_weight_grad,
+    definition_weight_grad,
+    output_sizes,
 )
 from refconv.testing.oracles.problems import Problem, definition_results, integer_arrays, random_problem
 from tests.helpers import Backend, arange, assert_results, cut_into, run
@@ -64,6 +70,16 @@ def test_is_the_input_gradient_of_a_convolution(backend: Backend) -> None:
         ({"stride": 2, "output_padding": 1}, [100, 10, 201, 20, 2, 0]),
         ({"dilation": 3, "output_padding": 2, "padding": 1}, [200, 0, 10, 20, 0, 1, 2, 0]),
         ({"stride": 2, "padding": [2]}, [201]),
+        ({"padding": "valid"}, [100, 210, 21, 2]),
+        ({"stride": 2, "padding": "valid", "output_padding": 1}, [100, 10, 201, 20, 2, 0]),
+        ({"stride": 2, "output_size": 6}, [100, 10, 201, 20, 2, 0]),
+        ({"stride": 2, "padding": 1, "output_size": [3]}, [10, 201, 20]),
+        ({"padding": "same"}, [210, 21]),
+        ({"stride": 2, "padding": "same"}, [100, 10, 201, 20]),  # the odd element is cropped at the end
+        ({"stride": 2, "padding": "same_lower"}, [10, 201, 20, 2]),
+        ({"stride": 4, "padding": "same"}, [100, 10, 1, 0, 200, 20, 2, 0]),
+        ({"dilation": 2, "padding": "same_lower"}, [10, 20]),
+        ({"stride": 2, "padding": "same", "output_size": 3}, [10, 201, 20]),
     ],
 )
 def test_by_hand(backend: Backend, options: Any, expected: Any) -> None:
@@ -125,6 +141,30 @@ def test_has_no_upper_limit_of_spatial_axes(backend: Backend, dims: int) -> None
     backend.assert_equal(
         conv_transpose(backend, x, w, **steps, **extra), definition_conv_transpose(x, w, **steps, **extra)
     )
+
+
+@settings(max_examples=100)
+@given(integers(1, 7), integers(1, 5), integers(1, 4), integers(1, 3), sampled_from(["valid", "same", "same_lower"]))
+def test_a_size_and_a_word_are_those_of_the_convolution_it_transposes(
+    n: int, k: int, s: int, dil: int, word: str
+) -> None:
+    """For every input size that a convolution maps to n: its transpose with output_size, and with none the largest."""
+    steps: dict[str, Any] = {"stride": s, "dilation": dil, "padding": word}
+    sizes = [m for m in range(1, n * s + dil * k + 1) if output_sizes((m,), (k,), **steps) == (n,)]
+    x, w = arange((1, 1, n), "int64"), arange((1, 1, k), "int64", 3)
+    for m in sizes:
+        y = refconv.conv_transpose(x, w, output_size=m, **steps)
+        assert y.shape == (1, 1, m)
+        np.testing.assert_array_equal(y, definition_input_grad(x, w, (1, 1, m), **steps))
+        g = arange((1, 1, m), "int64", 2)
+        grads = refconv.conv_transpose_backward(g, x, w, output_size=(m,), **steps)
+        np.testing.assert_array_equal(grads.x, definition_conv(g, w, **steps))
+        np.testing.assert_array_equal(grads.weight, definition_weight_grad(x, g, (k,), **steps))
+    if word != "valid" and sizes:
+        np.testing.assert_array_equal(
+            refconv.conv_transpose(x, w, **steps), refconv.conv_transpose(x, w, output_size=n * s, **steps)
+        )
+        assert sizes[-1] == n * s
 
 
 # --- Channel groups ----------------------------------------------------------------------------------------------
