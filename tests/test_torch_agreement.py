@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,13 @@ from hypothesis import given
 
 import refconv
 from refconv.testing.oracles.bounds import COMPUTE, exact_and_bounds, real_dtype
-from refconv.testing.oracles.problems import Results
+from refconv.testing.oracles.problems import Results, normal_arrays
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import load, run
 
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to agree with")
 
-from tests.torch_reference import torch_results  # noqa: E402  (it needs PyTorch)
+from tests.torch_reference import leaves, numpy, output, torch_results  # noqa: E402  (they need PyTorch)
 
 
 def parts(array: Any) -> tuple[Any, ...]:
@@ -38,6 +39,48 @@ def test_within_both_bounds_on_real_numbers(name: str, transposed: bool) -> None
             twice = tuple(2 * b for b in parts(bound))  # each of the two is within one bound of the truth
             for m, o, b in zip(parts(mine), parts(other), twice, strict=True):
                 backend.assert_close(m, o, b, operands.x.dtype)
+
+    check()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")  # forward mode imports it
+@pytest.mark.parametrize("transposed", [False, True])
+def test_second_derivatives_and_forward_mode(transposed: bool) -> None:
+    @given(conv_problems(dtypes=("float64", "complex128"), values="normal", transposed=transposed))
+    def check(case: ConvProblem) -> None:
+        problem, operands = case
+        rng = np.random.default_rng(1)
+        direction = normal_arrays(problem, rng, operands.x.dtype)
+        bias = normal_arrays(dataclasses.replace(problem, bias=True), rng, operands.x.dtype).bias
+        direction = direction._replace(bias=bias)
+        x, *weights, b, g = leaves(problem, operands)
+        dx, *dweights, db, _ = leaves(problem, direction)
+        y = output(problem, x, *weights, b)
+        grads = torch.autograd.grad(y, [x, *weights, b], g, create_graph=True)
+        loss = sum(torch.sum(h.conj() * grad).real for h, grad in zip((dx, *dweights, db), grads, strict=True))
+        twice = torch.autograd.grad(loss, [g, x, *weights], allow_unused=True, materialize_grads=True)
+        primals, tangents = (x, *weights, b), (dx, *dweights, db)
+        _, dy = torch.func.jvp(lambda *parts: output(problem, *parts), primals, tangents)
+        prefix = "conv_transpose" if transposed else "conv"
+        jvp = getattr(refconv, f"{prefix}_jvp")(
+            operands.x, operands.weight, dx=direction.x, dweight=direction.weight, dbias=bias, **problem.options()
+        )
+        ours = getattr(refconv, f"{prefix}_double_backward")(
+            (direction.x, direction.weight, bias),
+            operands.grad_output,
+            operands.x,
+            operands.weight,
+            **problem.options(),
+        )
+        due = [
+            problem.from_plain(numpy(dy)),
+            *(problem.from_plain(numpy(t)) for t in twice[:2]),
+            *map(numpy, twice[2:]),
+        ]
+        mine = [jvp, ours.grad_output, ours.x, *parts(ours.weight)]
+        for actual, wanted in zip(mine, due, strict=True):
+            scale = np.max(np.abs(wanted), initial=1)
+            np.testing.assert_allclose(actual, wanted, rtol=1e-9, atol=1e-9 * scale)
 
     check()
 

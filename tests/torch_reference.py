@@ -17,21 +17,33 @@ torch.set_num_threads(1)  # waking threads costs more than these small problems 
 
 def torch_results(problem: Problem, operands: Operands) -> Results:
     """Return the output and the gradients by PyTorch, in the problem's layout."""
-    x, g = (leaf(problem.to_plain(a)) for a in (operands.x, operands.grad_output))
-    weight = leaf(operands.weight)
-    parts = list(weight) if isinstance(weight, tuple) else [weight]
-    bias = leaf(np.zeros(problem.c_out, operands.x.dtype) if operands.bias is None else operands.bias)
-    kind = "conv_transpose" if problem.transposed else "conv"
-    function = getattr(F, f"{kind}{problem.spatial_dims}d")
-    y = (_transposed if problem.transposed else _plain)(problem, function, x, weight)
-    y = y + bias.reshape(-1, *[1] * problem.spatial_dims)
+    x, *parts, bias, g = leaves(problem, operands)
+    y = output(problem, x, *parts, bias)
     grads = [numpy(grad) for grad in torch.autograd.grad(y, [x, *parts, bias], g)]
     return Results(
         y=problem.from_plain(numpy(y)),
         grad_x=problem.from_plain(grads[0]),
-        grad_weight=tuple(grads[1:-1]) if isinstance(weight, tuple) else grads[1],
+        grad_weight=tuple(grads[1:-1]) if isinstance(operands.weight, tuple) else grads[1],
         grad_bias=grads[-1],
     )
+
+
+def leaves(problem: Problem, operands: Operands) -> list[Any]:
+    """Return x, the weights, the bias (zeros for none) and the gradient of the output as leaves, (N, channels, …)."""
+    weight = leaf(operands.weight)
+    bias = np.zeros(problem.c_out, operands.x.dtype) if operands.bias is None else operands.bias
+    x, g = (leaf(problem.to_plain(a)) for a in (operands.x, operands.grad_output))
+    return [x, *(weight if isinstance(weight, tuple) else [weight]), leaf(bias), g]
+
+
+def output(problem: Problem, x: Any, *parts: Any) -> Any:
+    """Return y for x, the weights and the bias, all tensors, (N, K, o1, …, od)."""
+    *weights, bias = parts
+    kind = "conv_transpose" if problem.transposed else "conv"
+    function = getattr(F, f"{kind}{problem.spatial_dims}d")
+    weight = weights[0] if isinstance(problem.groups, int) else tuple(weights)
+    y = (_transposed if problem.transposed else _plain)(problem, function, x, weight)
+    return y + bias.reshape(-1, *[1] * problem.spatial_dims)
 
 
 def leaf(array: Any) -> Any:
@@ -77,6 +89,14 @@ def _transposed(problem: Problem, function: Any, x: Any, weight: Any) -> Any:
 
 def _pad(x: Any, pairs: Sequence[tuple[int, int]], mode: str = "constant") -> Any:
     """Pad by PyTorch, then crop where a number is negative. PyTorch takes the last axis first."""
+    most = {"reflect": [n - 1 for n in x.shape[2:]], "circular": x.shape[2:]}.get(mode)
+    if most and any(max(pair) > n for pair, n in zip(pairs, most, strict=True)):  # more than PyTorch allows
+        for axis, (before, after) in enumerate(pairs, start=2):
+            shown = np.pad(
+                np.arange(x.shape[axis]), (max(before, 0), max(after, 0)), {"circular": "wrap"}.get(mode, mode)
+            )
+            x = x.index_select(axis, torch.from_numpy(shown[max(-before, 0) : len(shown) - max(-after, 0)]))
+        return x
     amounts = [max(amount, 0) for pair in reversed(pairs) for amount in pair]
     x = F.pad(x, amounts, mode=mode)
     crops = (slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(pairs, x.shape[2:], strict=True))
