@@ -122,7 +122,7 @@ def test_adjoint_identities_alone_do_not_see_a_wrong_forward_pass() -> None:
 @pytest.mark.parametrize("implementation", [Conv, ConvTranspose])
 @pytest.mark.parametrize(
     ("dtype", "spatial_dims"),
-    [("float16", 1), ("float32", 3), ("float64", 2), ("complex64", 2), ("int16", 3), ("uint8", 1)],
+    [("float16", 1), ("float32", 3), ("float64", 2), ("complex64", 2), ("int16", 3), ("uint8", 1), ("int64", 2)],
 )
 def test_what_the_mistakes_are_made_from_is_right(dtype: str, spatial_dims: int, implementation: type[Conv]) -> None:
     transposed = implementation is ConvTranspose
@@ -134,6 +134,7 @@ def test_what_the_mistakes_are_made_from_is_right(dtype: str, spatial_dims: int,
     report.raise_if_failed()
     assert report.cases_run == len(plan(spatial_dims, supports, transposed, dtype, 200, 0)) > 500
     skipped = {"real values", "non-finite"} if dtype[0] not in "fc" else {"non-finite"} if dtype[0] == "c" else set()
+    skipped |= {"large numbers"} if dtype != "int64" else set()
     assert set(report.checks) == set(CHECKS) - skipped - {"needs"}
 
 
@@ -619,6 +620,25 @@ def test_the_precision_is_named(name: str, precision: str) -> None:
     half = BY_NAME["float16 sums kept in float16"].make()
     report = check_conv(half.forward, half.backward, dtype="float16")
     assert report.precisions["y"] == "float16 accumulation"
+
+
+def test_no_precision_is_named_where_whole_numbers_are_wrong() -> None:
+    mistake = BY_NAME["weight rows taken taps first"].make()
+    report = check_conv(mistake.forward, Conv().backward)
+    assert [failure.check for failure in report.failures] == ["values"]
+    assert report.checks["real values"]
+    assert set(report.precisions) == {"grad_x", "grad_weight", "grad_bias"}
+
+
+@pytest.mark.parametrize(("dtype", "narrow"), [("int32", "float32"), ("uint32", "float32"), ("int64", "float64")])
+def test_integers_summed_in_floating_point_are_caught(dtype: str, narrow: str) -> None:
+    def forward(x: Any, weight: Any, bias: Any, *integers: Any) -> Any:
+        bias = None if bias is None else bias.astype(narrow)
+        return Conv().forward(x.astype(narrow), weight.astype(narrow), bias, *integers).astype(dtype)
+
+    report = check_conv(forward, dtype=dtype, pairs=False, cases=1)
+    assert [failure.check for failure in report.failures] == ["large numbers"]
+    assert "seem to be in floating point" in report.failures[0].message
 
 
 # --- The arguments ---------------------------------------------------------------------------------------------------

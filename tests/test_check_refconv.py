@@ -52,4 +52,5 @@ def test_refconv_passes_its_own_checker(engine: str, dtype: str, transposed: boo
     assert report.notes == ()
     assert report.cases_run == len(plan(d, WORDS[transposed], transposed, dtype, 40, 0))
     skipped = {"int32": {"real values", "non-finite"}, "complex64": {"non-finite"}}.get(dtype, set())
+    skipped |= {"large numbers"} if dtype != "int32" else set()
     assert set(report.checks) == set(CHECKS) - skipped - (set() if dtype == "float32" else {"needs"})

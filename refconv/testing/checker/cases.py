@@ -152,6 +152,9 @@ def make_case(problem: Problem, kind: str, rng: np.random.Generator, dtype: Any,
     def draw(shape: tuple[int, ...]) -> Array:
         if kind in ("real", "long sum"):
             return real_numbers(rng, shape, dtype, positive=kind == "long sum")
+        if kind == "large":  # odd numbers whose products floating-point numbers of their size cannot hold
+            half = math.isqrt(np.iinfo(dtype).max // (terms(problem) + 1)) // 2
+            return (2 * rng.integers(half // 2, half, shape) + 1).astype(dtype)
         return whole_numbers(rng, shape, dtype, most)
 
     x = draw(problem.x_shape)

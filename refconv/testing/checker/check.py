@@ -15,7 +15,16 @@ from refconv.integers import as_bool, as_int, is_sequence, shown
 from refconv.testing.checker.calls import Caller
 from refconv.testing.checker.cases import Case
 from refconv.testing.checker.diagnose import Run, diagnosed
-from refconv.testing.checker.examine import BACKWARD, CHECKS, PARTS, Complaint, Observation, Prepared, examine
+from refconv.testing.checker.examine import (
+    BACKWARD,
+    CHECKS,
+    PARTS,
+    VALUE_CHECKS,
+    Complaint,
+    Observation,
+    Prepared,
+    examine,
+)
 from refconv.testing.checker.explained import explained
 from refconv.testing.checker.plan import SUPPORTS, plan
 from refconv.testing.checker.report import CheckReport, Failure, ordered
@@ -178,7 +187,8 @@ class Record:
         self.unsupported: Counter[str] = Counter()
         self.runs: list[Run] = []  # the first cases, and of the later ones those that failed
         self.stopped = False
-        self._first: dict[str, Failure] = {}
+        self.inexact: set[str] = set()  # the results that are wrong on whole numbers
+        self._first: dict[tuple[str, str], Failure] = {}
         self._worst: dict[str, str] = {}
         self._order = [name for name, _ in PRECISIONS.get(real_dtype(dtype), ())] + ["none"]
 
@@ -187,8 +197,8 @@ class Record:
         if self.cases < KEPT or (seen.complaints and len(self.runs) < 2 * KEPT):
             self.runs.append((prepared, seen))
         for complaint in seen.complaints:
-            if complaint.check not in self._first:
-                self._first[complaint.check] = self._failure(prepared, complaint)
+            if (complaint.check, complaint.part) not in self._first:
+                self._first[complaint.check, complaint.part] = self._failure(prepared, complaint)
         self.failed.update({complaint.check for complaint in seen.complaints})
         self.made |= seen.made
         self.notes |= dict.fromkeys(seen.notes)
@@ -229,7 +239,7 @@ class Record:
             cases_run=self.cases,
             failures=ordered(failures),
             checks={check: self.failed[check] for check in CHECKS if check in self.made},
-            precisions={part: self._worst[part] for part in PARTS if part in self._worst},
+            precisions={part: self._worst[part] for part in PARTS if part in self._worst and part not in self.inexact},
             notes=tuple(self.notes),
             regimes=self.regimes,
             failed_regimes=dict(self.failed_regimes),
@@ -244,8 +254,14 @@ class Record:
                 self.made.add("call")
                 self.failed["call"] += self.cases
                 message = f"{function} raised NotImplementedError on every problem: nothing was checked"
-                self._first.setdefault("call", Failure("call", self.runs[0][0].case, message, part=part))
-        return [replace(failure, cases=self.failed[check]) for check, failure in self._first.items()]
+                self._first.setdefault(("call", part), Failure("call", self.runs[0][0].case, message, part=part))
+        # Rounding is to blame only where whole numbers come out right.
+        self.inexact = {part for part, check in VALUE_CHECKS.items() if (check, part) in self._first}
+        first: dict[str, Failure] = {}
+        for (check, part), failure in self._first.items():
+            if check != "real values" or part not in self.inexact:
+                first.setdefault(check, replace(failure, cases=self.failed[check]))
+        return list(first.values())
 
 
 # --- The arguments ---------------------------------------------------------------------------------------------------

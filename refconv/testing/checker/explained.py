@@ -23,7 +23,18 @@ CALLS = 400
 WORK_READ = 2000
 """Multiply-adds of the largest failing problem that is read out."""
 
-NO_EXPLANATION = (*TRAIT_CHECKS, "time", "type", "real values", "non-finite", "empty", "repeat", "layout", "needs")
+NO_EXPLANATION = (
+    *TRAIT_CHECKS,
+    "time",
+    "type",
+    "real values",
+    "non-finite",
+    "empty",
+    "repeat",
+    "layout",
+    "needs",
+    "large numbers",
+)
 """Checks of which reading out whole numbers says nothing."""
 
 

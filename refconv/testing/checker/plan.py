@@ -7,7 +7,7 @@ The order is what makes the first failure a minimal one. In turn, and then sorte
 - :func:`witnesses`: a small problem for every regime of :mod:`refconv.testing.regimes`;
 - :func:`pairs`: covering designs, in which every pair of small numbers, of sizes, and of a layer and a size occurs;
 - :func:`mixed_problem`: random problems with many features at once;
-- a few special ones: real-valued, with long sums, empty, not finite, with unusual memory layouts.
+- a few special ones: real-valued, with long sums, empty, not finite, with large integers, with unusual memory layouts.
 """
 
 from __future__ import annotations
@@ -513,7 +513,7 @@ def special(domain: Domain, kind: str, index: int) -> Problem:
     if domain.claims("stride_or_dilation") and dilation > 1:
         stride = 1
     pads = (1, 1) if domain.claims("padding") else (0, 0)
-    c_out = {"repeat": 2, "layout": 3, "empty": 4, "not finite": 5}[kind]
+    c_out = {"repeat": 2, "layout": 3, "empty": 4, "not finite": 5, "large": 6}[kind]
     last = Axis(2 + index % 2, stride, dilation, pads, 3 + index)
     axes = [replace(last, positions=2)] * (domain.d - 1) + [last]
     if not domain.claims("equal_axes"):
@@ -617,6 +617,8 @@ class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
 def _kinds(dtype: np.dtype[Any]) -> list[tuple[str, int]]:
     """Return the special kinds of case that exist for a data type, and how many there are of each."""
     kinds = [("repeat", 4), ("layout", 4), ("empty", 2)]
+    if dtype.kind in "iu" and dtype.itemsize >= 4:  # narrower integers are exact in any floating-point sum
+        kinds.append(("large", 2))
     if dtype.kind in "fc":
         kinds.append(("long sum", 1))
     if dtype.kind == "f":  # of complex products, standards leave open which are NaN

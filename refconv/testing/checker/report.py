@@ -213,9 +213,11 @@ class CheckReport:
                 not self.passed and self.settings["backward"] and (name != "needs" or "backward_needs" in self.settings)
             ):
                 lines.append(f"{'not reached':>18}  {name}: {asserts}")
-        if self.precisions:
-            parts = ", ".join(f"{TITLES[part]}: {precision}" for part, precision in self.precisions.items())
-            lines.append(f"consistent with {self._accumulation()} ({parts})")
+        known = {part: precision for part, precision in self.precisions.items() if precision != "none"}
+        if known:
+            parts = ", ".join(f"{TITLES[part]}: {precision}" for part, precision in known.items())
+            precision = f"{min(known.values())} precision" if len(set(known.values())) == 1 else "several precisions"
+            lines.append(f"consistent with {precision} ({parts})")
         if self.regimes:
             reached = sum(count > 0 for count in self.regimes.values())
             lines.append(f"{reached} regimes of sizes and layers were reached, each by at least one problem")
@@ -228,10 +230,6 @@ class CheckReport:
             )
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
-
-    def _accumulation(self) -> str:
-        found = set(self.precisions.values())
-        return f"{found.pop()} precision" if len(found) == 1 else "several precisions"
 
     def to_json(self) -> str:
         """Return the report as a JSON object."""

@@ -102,6 +102,21 @@ class _(Conv):
         return tuple(grad.copy() for grad in cached)
 
 
+@mistake("memory", "backward uses the x of the last forward call", "Use the x that backward is given.")
+class _(Conv):
+    """The backward pass takes x from the last forward pass, which may have been called with other data since."""
+
+    def __init__(self):
+        self.x = None
+
+    def y(self, x, weight, bias, p):
+        self.x = x.copy()
+        return super().y(x, weight, bias, p)
+
+    def grads(self, g, x, weight, p):
+        return super().grads(g, x if self.x is None or self.x.shape != x.shape else self.x, weight, p)
+
+
 @mistake("memory", "weight gradient accumulates over calls", "Start each call's gradient from zero.")
 class _(Conv):
     """The gradient buffer is not cleared between calls of one shape."""
