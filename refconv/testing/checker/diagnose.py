@@ -40,7 +40,10 @@ FIRST = 3
 EDGES = {"empty": "an empty batch", "non-finite": "NaN and ∞", "real values": "real values"}
 """Checks in which a known mistake may differ and still explain the rest."""
 
-SHOWN_BY = {"memory": {"repeat", "aliasing", "inputs unchanged", "layout"}, "precision": {"real values"}}
+SHOWN_BY = {
+    "memory": {"repeat", "aliasing", "inputs unchanged", "layout"},
+    "precision": {"real values", "large numbers"},
+}
 """Families of mistakes that fail one of these checks in any case."""
 
 
@@ -166,7 +169,7 @@ def _plain(keys: Sequence[tuple[str | None, Any]]) -> list[Any]:
 
 def _precisions(keys: Sequence[tuple[str | None, Any]]) -> list[Any]:
     """Return what rounding is recognised by: of whole numbers too long for a precision, digits depend on the order."""
-    return [key for check, key in keys if check == "real values"]
+    return [key for check, key in keys if check in ("real values", "large numbers")]
 
 
 def _edges_apart(mine: Sequence[tuple[str | None, Any]], theirs: Sequence[tuple[str | None, Any]]) -> set[str]:

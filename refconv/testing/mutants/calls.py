@@ -206,6 +206,14 @@ class _(Conv):
         return np.dtype("float16") if dtype == np.float32 else super().work(dtype)
 
 
+@mistake("precision", "integers summed in floating point", "Sum integers as integers, which wrap.", dtype="int32")
+class _(Conv):
+    """Beyond 2^24, float32 does not have every whole number."""
+
+    def work(self, dtype):
+        return np.dtype("float32") if dtype == np.int32 else super().work(dtype)
+
+
 @mistake("precision", "float64 computed in float32", "Compute in the operands' data type.", dtype="float64")
 class _(Conv):
     """Operands and sums have 24 bits."""
