@@ -13,7 +13,7 @@ import itertools
 import math
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -257,13 +257,14 @@ def get_dtype(xp: Namespace, name: str) -> DType:
     return dtype
 
 
-def check_dtype(name: str, array: Array, like: str = "uint8") -> str:
+def check_dtype(name: str, array: Array, beside: Iterable[Array] = ()) -> str:
     """Return the name of an array's data type, or raise TypeError if convolutions do not support it.
 
-    `like` is a data type for an array of bools.
+    For an array of bools the message names a data type: that of the arrays `beside` it, if they have a supported one.
     """
     dtype = dtype_of(array)
     if dtype not in DTYPES:
+        like = next(filter(DTYPES.__contains__, map(dtype_of, beside)), "uint8")
         remedy = f": write {converted(name, array, like)}" if dtype == "bool" else ""
         raise TypeError(f"{name} must have one of the data types {', '.join(DTYPES)}; got {dtype}{remedy}")
     return dtype

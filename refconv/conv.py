@@ -24,7 +24,6 @@ from refconv.arrays import (
     device,
     dtype_kind,
     dtype_name,
-    dtype_of,
     elements,
     get_dtype,
     item_bytes,
@@ -112,10 +111,9 @@ def check_arrays(**operands: Any) -> tuple[Namespace, str]:
             arrays[name] = operand
     xp = namespace_of(arrays)
     first, *others = arrays
-    like = next(filter(DTYPES.__contains__, map(dtype_of, arrays.values())), "uint8")
-    dtype, place = check_dtype(first, arrays[first], like), device(arrays[first])
+    dtype, place = check_dtype(first, arrays[first], arrays.values()), device(arrays[first])
     for name in others:
-        other = check_dtype(name, arrays[name], like)
+        other = check_dtype(name, arrays[name], arrays.values())
         if other != dtype:
             common = common_dtype(dtype, other)
             pair = ((first, dtype), (name, other))

@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backend",
         metavar="NAME",
-        help="run on one array module only: numpy (writable, read-only, textbook), array_api_strict, torch or cupy "
+        help="run on one array module only: numpy (both engines), array_api_strict, torch or cupy "
         "(default: every one present on this machine)",
     )
 

@@ -53,8 +53,7 @@ PYTEST = ("--rootdir=.", "--backend", "numpy", "-q", "-s", "--assert=plain", "--
 CHILDREN = 2
 # The processor time of a change beyond which it counts as one that never ends; the suite itself takes a third of it.
 CPU_SECONDS = {"quick": 30, "full": 120}
-# The quick pass leaves out what takes long for what it notices, and the same tests on read-only arrays; the full
-# pass leaves out nothing.
+# The quick pass leaves out what takes long for what it notices; the full pass leaves out nothing.
 QUICK_SECONDS = 0.15
 
 
@@ -210,7 +209,7 @@ class Runner:
             print(f"left out: {', '.join(failed)}")
         reached = {}
         for function, tests in seen.items():
-            quick = [(s, test) for s, test in tests if s < QUICK_SECONDS and "readonly" not in test]
+            quick = [(s, test) for s, test in tests if s < QUICK_SECONDS]
             reached[function] = [test for _, test in sorted(quick if quick and self.mode == "quick" else tests)]
         return reached
 
