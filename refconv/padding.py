@@ -20,6 +20,9 @@ from dataclasses import dataclass
 
 from refconv.arrays import Array, DType, Namespace, add_to, device, sum_axis
 
+FEW = 3
+"""Runs of one axis, of which all combinations with those of other axes are formed; axes with more take their turns."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -94,25 +97,51 @@ def pad(xp: Namespace, x: Array, axes: Sequence[Sequence[Run]], size: Sequence[i
 
 def fill(xp: Namespace, padded: Array, x: Array, axes: Sequence[Sequence[Run]]) -> None:
     """Write the elements of padded (…, *size) that come from x (…, D1, …, Dd)."""
+    axes, first = list(axes), x.ndim - len(axes)
+    for axis, found in enumerate(axes):
+        if len(found) > FEW:
+            x, axes[axis] = _extended(xp, x, found, first + axis)
     for combination in itertools.product(*axes):
         part = xp.astype(x[(..., *(run.input for run in combination))], padded.dtype, copy=False)
-        padded[(..., *(run.padded for run in combination))] = _flip(xp, part, combination)
+        padded[(..., *(run.padded for run in combination))] = _flip(xp, part, combination, first)
 
 
 def fold(xp: Namespace, padded: Array, axes: Sequence[Sequence[Run]], size: Sequence[int]) -> Array:
     """Sum (N, C, *padded sizes) onto (N, C, *size): the adjoint of :func:`pad`."""
     if all(len(a) == 1 and a[0].step == 1 and a[0].input == slice(0, s) for a, s in zip(axes, size, strict=True)):
         return padded[(..., *(a[0].padded for a in axes))]
+    axes = list(axes)
+    for axis, found in enumerate(axes):
+        if len(found) > FEW:
+            padded, axes[axis] = _folded(xp, padded, found, axis + 2, size[axis])
     x = xp.zeros((*padded.shape[:2], *size), dtype=padded.dtype, device=device(padded))
     for combination in itertools.product(*axes):
         part = padded[(..., *(run.padded for run in combination))]
         replicated = tuple(axis for axis, run in enumerate(combination, start=2) if run.step == 0)
         if replicated:
             part = sum_axis(xp, part, replicated, keepdims=True)
-        add_to(xp, x, _flip(xp, part, combination), (..., *(run.input for run in combination)))
+        add_to(xp, x, _flip(xp, part, combination, 2), (..., *(run.input for run in combination)))
     return x
 
 
-def _flip(xp: Namespace, array: Array, combination: Sequence[Run]) -> Array:
-    reflected = tuple(axis for axis, run in enumerate(combination, start=array.ndim - len(combination)) if run.step < 0)
+def _extended(xp: Namespace, x: Array, found: Sequence[Run], axis: int) -> tuple[Array, tuple[Run, ...]]:
+    """Return x extended along one axis, by all of its runs, and the run that is left of them."""
+    ordered, others = sorted(found, key=lambda run: run.start), (slice(None),) * axis
+    parts = [_flip(xp, x[(*others, run.input, ...)], (run,), axis) for run in ordered]
+    return xp.concat(parts, axis=axis), (Run(ordered[0].start, ordered[-1].stop, 0, 1),)
+
+
+def _folded(xp: Namespace, padded: Array, found: Sequence[Run], axis: int, n: int) -> tuple[Array, tuple[Run, ...]]:
+    """Return the sum of one axis onto n elements, by all of its runs, and the run that is left of them."""
+    others = (slice(None),) * axis
+    total = xp.zeros((*padded.shape[:axis], n, *padded.shape[axis + 1 :]), dtype=padded.dtype, device=device(padded))
+    for run in found:
+        part = _flip(xp, padded[(*others, run.padded, ...)], (run,), axis)
+        add_to(xp, total, part, (*others, run.input, ...))
+    return total, (Run(0, n, 0, 1),)
+
+
+def _flip(xp: Namespace, array: Array, combination: Sequence[Run], first: int) -> Array:
+    """Reverse the axes, from the axis `first` on, on which runs go backwards."""
+    reflected = tuple(axis for axis, run in enumerate(combination, start=first) if run.step < 0)
     return xp.flip(array, axis=reflected) if reflected else array
