@@ -34,6 +34,7 @@ from refconv.arrays import (
 from refconv.engine import passes, spread_rows
 from refconv.groups import ChannelGroups
 from refconv.integers import as_bool, as_int, is_sequence, members, per_axis, shown
+from refconv.padding import extend, reduce
 from refconv.shapes import Convolution, as_shape, check_shape, describe
 
 Weight = Any
@@ -162,20 +163,38 @@ def _weight_shape(weight: Weight) -> Any:
 
 
 def _to_first(c: _Checked, array: Array) -> Array:
-    """View an array in the caller's layout as (N, channels, D1, …, Dd)."""
+    """View an array in the caller's layout as (N, channels, D1, …, Dd).
+
+    A pass returns the data type that it reads: where the result is to have another, that of the sums.
+    """
     array = plain(array)
     if not c.call.batched:
         array = array[None, ...]
     if c.call.channels_last:
         last = array.ndim - 1
         array = c.xp.permute_dims(array, (0, last, *range(1, last)))
-    return array
-
-
-def _read(c: _Checked, array: Array) -> Array:
-    """View the input as (N, channels, D1, …, Dd). A pass returns the data type that it reads: here that of the sums."""
-    array = _to_first(c, array)
     return c.xp.astype(array, c.accumulate, copy=False) if c.converts else array
+
+
+def _image(c: _Checked, x: Array) -> Array:
+    """Return an image as `call.extended` takes it: extended along its long axes."""
+    x, geo = _to_first(c, x), c.call.geometry
+    for axis in c.call.long_axes:
+        x = extend(c.xp, x, axis + 2, geo.pads[axis], geo.padding_mode)
+    return x
+
+
+def _positions(c: _Checked, grad: Array) -> Array:
+    """Return the positions from which a pass makes an image: in the data type of the sums, if it is to be folded."""
+    return c.xp.astype(grad, c.accumulate, copy=False) if c.call.long_axes else grad
+
+
+def _folded(c: _Checked, image: Array) -> Array:
+    """Return the gradient of an image, given that of the extended image."""
+    geo = c.call.geometry
+    for axis in c.call.long_axes:
+        image = reduce(c.xp, image, axis + 2, geo.size[axis], geo.pads[axis], geo.padding_mode)
+    return c.xp.astype(image, c.dtype, copy=False) if c.call.long_axes else image
 
 
 def _from_first(c: _Checked, array: Array) -> Array:
@@ -320,7 +339,7 @@ def conv(
     if bias is not None:
         check_shape("bias", tuple(bias.shape), (call.groups.c_out,), "one element per output channel")
     c = _checked(xp, call, dtype, accumulate_dtype, output_dtype)
-    return _from_first(c, passes(xp).correlate(call, _read(c, x), _to_kernels(c, weight), bias))
+    return _from_first(c, passes(xp).correlate(call.extended, _image(c, x), _to_kernels(c, weight), bias))
 
 
 def conv_backward(
@@ -395,11 +414,13 @@ def conv_backward(
     c = _checked(xp, call, dtype, accumulate_dtype)
     engine, grad, grad_x, kernels = passes(xp), _to_first(c, grad_output), None, None
     if "x" in needs and "weight" in needs:
-        grad_x, kernels = engine.gradients(call, grad, _conj_kernels(c, weight), _to_first(c, x))
+        image = _image(c, x)
+        grad_x, kernels = engine.gradients(call.extended, _positions(c, grad), _conj_kernels(c, weight), image)
     elif "x" in needs:
-        grad_x = engine.scatter(call, grad, _conj_kernels(c, weight))
+        grad_x = engine.scatter(call.extended, _positions(c, grad), _conj_kernels(c, weight))
     elif "weight" in needs:
-        kernels = engine.outer(call, grad, _to_first(c, x), c.accumulate)
+        kernels = engine.outer(call.extended, grad, _image(c, x), c.accumulate)
+    grad_x = None if grad_x is None else _folded(c, grad_x)
     return _conv_grads(c, grad_x, kernels, _bias_grad(c, grad) if "bias" in needs else None)
 
 
@@ -463,7 +484,8 @@ def conv_input_grad(
     )
     _check_grad(grad_output, call)
     c = _checked(xp, call, dtype, accumulate_dtype)
-    return _from_first(c, passes(xp).scatter(call, _to_first(c, grad_output), _conj_kernels(c, weight)))
+    grad = _positions(c, _to_first(c, grad_output))
+    return _from_first(c, _folded(c, passes(xp).scatter(call.extended, grad, _conj_kernels(c, weight))))
 
 
 def conv_weight_grad(
@@ -537,7 +559,8 @@ def conv_weight_grad(
     )
     _check_grad(grad_output, call)
     c = _checked(xp, call, dtype, accumulate_dtype)
-    return _from_kernels(c, passes(xp).outer(call, _to_first(c, grad_output), _to_first(c, x), c.accumulate))
+    image = _image(c, x)
+    return _from_kernels(c, passes(xp).outer(call.extended, _to_first(c, grad_output), image, c.accumulate))
 
 
 def conv_transpose(
@@ -622,7 +645,7 @@ def conv_transpose(
     if bias is not None:
         check_shape("bias", tuple(bias.shape), (call.groups.c_out,), "one element per output channel")
     c = _checked(xp, call, dtype, accumulate_dtype, output_dtype)
-    return _from_first(c, passes(xp).scatter(call, _read(c, x), _to_kernels(c, weight), bias))
+    return _from_first(c, passes(xp).scatter(call, _to_first(c, x), _to_kernels(c, weight), bias))
 
 
 def conv_transpose_backward(

@@ -1,14 +1,16 @@
 """Padding as index algebra: each mode is a list of runs, used in one direction forward and in the other backward.
 
 Along one axis, a padded array reads its input through an index map: padded position p contains input
-position i(p), or zero. Every mode's map consists of *runs*. Within a run, i(p) moves by +1 (the interior; a
-wrapped border), −1 (a reflected border) or 0 (a replicated border). Borders longer than the input take several. Then
+position i(p), or zero. Every mode's map consists of a few *runs*. Within a run, i(p) moves by +1 (the interior; a
+wrapped border), −1 (a reflected border) or 0 (a replicated border). Then
 
     pad:   P[p] = x[i(p)]                       (zero where no run covers p)
     fold:  dx[i] = Σ { dP[p] : i(p) = i }       the adjoint: swap the two sides and sum
 
 Think of the input as extended to infinity by the mode. Padding selects the window [−before, n + after) of it;
-negative padding therefore crops.
+negative padding therefore crops. Runs hold one reflection or one wrap on each side. Axes with more are *long*: an index
+array extends them before a pass, which then has nothing to pad there, and afterwards they are folded (:func:`extend`,
+:func:`reduce`).
 """
 
 from __future__ import annotations
@@ -19,9 +21,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from refconv.arrays import Array, DType, Namespace, add_to, device, sum_axis
-
-FEW = 3
-"""Runs of one axis, of which all combinations with those of other axes are formed; axes with more take their turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +64,16 @@ def runs(n: int, before: int, after: int, mode: str) -> tuple[Run, ...]:
 Run(start=6, stop=7, source=2, step=-1))
     """
     end = before + n  # padded position just after the last input element
-    stop = end + after
+    if n == 1 and mode != "zeros":  # an element alone is all that its mode can show
+        mode = "replicate"
     found = [Run(before, end, 0, 1)]
-    if mode == "replicate" or (mode != "zeros" and n == 1):  # an element alone is all that its mode can show
-        found += [Run(0, before, 0, 0), Run(end, stop, n - 1, 0)]
+    if mode == "reflect":
+        found += [Run(0, before, before, -1), Run(end, end + after, n - 2, -1)]
+    elif mode == "replicate":
+        found += [Run(0, before, 0, 0), Run(end, end + after, n - 1, 0)]
     elif mode == "circular":
-        found += [Run(start - n, start, 0, 1) for start in range(before, 0, -n)]
-        found += [Run(start, start + n, 0, 1) for start in range(end, stop, n)]
-    elif mode == "reflect":  # back and forth between the ends, n − 1 steps each
-        length = n - 1
-        lefts, rights = itertools.cycle(((n - 1, -1), (0, 1))), itertools.cycle(((n - 2, -1), (1, 1)))
-        found += [Run(p - length, p, *next(lefts)) for p in range(before, 0, -length)]
-        found += [Run(p, p + length, *next(rights)) for p in range(end, stop, length)]
-    return clip(found, 0, stop)
+        found += [Run(0, before, n - before, 1), Run(end, end + after, 0, 1)]
+    return clip(found, 0, end + after)
 
 
 def clip(found: Sequence[Run], start: int, stop: int) -> tuple[Run, ...]:
@@ -97,51 +93,56 @@ def pad(xp: Namespace, x: Array, axes: Sequence[Sequence[Run]], size: Sequence[i
 
 def fill(xp: Namespace, padded: Array, x: Array, axes: Sequence[Sequence[Run]]) -> None:
     """Write the elements of padded (…, *size) that come from x (…, D1, …, Dd)."""
-    axes, first = list(axes), x.ndim - len(axes)
-    for axis, found in enumerate(axes):
-        if len(found) > FEW:
-            x, axes[axis] = _extended(xp, x, found, first + axis)
     for combination in itertools.product(*axes):
         part = xp.astype(x[(..., *(run.input for run in combination))], padded.dtype, copy=False)
-        padded[(..., *(run.padded for run in combination))] = _flip(xp, part, combination, first)
+        padded[(..., *(run.padded for run in combination))] = _flip(xp, part, combination)
 
 
 def fold(xp: Namespace, padded: Array, axes: Sequence[Sequence[Run]], size: Sequence[int]) -> Array:
     """Sum (N, C, *padded sizes) onto (N, C, *size): the adjoint of :func:`pad`."""
     if all(len(a) == 1 and a[0].step == 1 and a[0].input == slice(0, s) for a, s in zip(axes, size, strict=True)):
         return padded[(..., *(a[0].padded for a in axes))]
-    axes = list(axes)
-    for axis, found in enumerate(axes):
-        if len(found) > FEW:
-            padded, axes[axis] = _folded(xp, padded, found, axis + 2, size[axis])
     x = xp.zeros((*padded.shape[:2], *size), dtype=padded.dtype, device=device(padded))
     for combination in itertools.product(*axes):
         part = padded[(..., *(run.padded for run in combination))]
         replicated = tuple(axis for axis, run in enumerate(combination, start=2) if run.step == 0)
         if replicated:
             part = sum_axis(xp, part, replicated, keepdims=True)
-        add_to(xp, x, _flip(xp, part, combination, 2), (..., *(run.input for run in combination)))
+        add_to(xp, x, _flip(xp, part, combination), (..., *(run.input for run in combination)))
     return x
 
 
-def _extended(xp: Namespace, x: Array, found: Sequence[Run], axis: int) -> tuple[Array, tuple[Run, ...]]:
-    """Return x extended along one axis, by all of its runs, and the run that is left of them."""
-    ordered, others = sorted(found, key=lambda run: run.start), (slice(None),) * axis
-    parts = [_flip(xp, x[(*others, run.input, ...)], (run,), axis) for run in ordered]
-    return xp.concat(parts, axis=axis), (Run(ordered[0].start, ordered[-1].stop, 0, 1),)
-
-
-def _folded(xp: Namespace, padded: Array, found: Sequence[Run], axis: int, n: int) -> tuple[Array, tuple[Run, ...]]:
-    """Return the sum of one axis onto n elements, by all of its runs, and the run that is left of them."""
-    others = (slice(None),) * axis
-    total = xp.zeros((*padded.shape[:axis], n, *padded.shape[axis + 1 :]), dtype=padded.dtype, device=device(padded))
-    for run in found:
-        part = _flip(xp, padded[(*others, run.padded, ...)], (run,), axis)
-        add_to(xp, total, part, (*others, run.input, ...))
-    return total, (Run(0, n, 0, 1),)
-
-
-def _flip(xp: Namespace, array: Array, combination: Sequence[Run], first: int) -> Array:
-    """Reverse the axes, from the axis `first` on, on which runs go backwards."""
-    reflected = tuple(axis for axis, run in enumerate(combination, start=first) if run.step < 0)
+def _flip(xp: Namespace, array: Array, combination: Sequence[Run]) -> Array:
+    reflected = tuple(axis for axis, run in enumerate(combination, start=array.ndim - len(combination)) if run.step < 0)
     return xp.flip(array, axis=reflected) if reflected else array
+
+
+# --- More than one reflection or wrap ---
+
+
+def extend(xp: Namespace, x: Array, axis: int, pad: tuple[int, int], mode: str) -> Array:
+    """Return the window [−before, n + after) of an axis that its mode, "reflect" or "circular", extends."""
+    n = x.shape[axis]
+    period = _period(n, mode)
+    shown = xp.remainder(xp.arange(-pad[0], n + pad[1], dtype=xp.int64, device=device(x)), period)
+    return xp.take(x, xp.where(shown < n, shown, period - shown), axis=axis)
+
+
+def reduce(xp: Namespace, extended: Array, axis: int, n: int, pad: tuple[int, int], mode: str) -> Array:
+    """Sum an extended axis onto its n elements: the adjoint of :func:`extend`."""
+    period, shape = _period(n, mode), extended.shape
+    first = -pad[0] % period  # where in a period the axis begins
+    periods = -(-(first + shape[axis]) // period)
+    whole = xp.zeros(
+        (*shape[:axis], periods * period, *shape[axis + 1 :]), dtype=extended.dtype, device=device(extended)
+    )
+    whole[(*(slice(None),) * axis, slice(first, first + shape[axis]), ...)] = extended
+    x = sum_axis(xp, xp.reshape(whole, (*shape[:axis], periods, period, *shape[axis + 1 :])), (axis,))
+    others = (slice(None),) * axis
+    if period > n:  # elements 1 … n−2 are shown once more, on the way back
+        add_to(xp, x, xp.flip(x[(*others, slice(n, period), ...)], axis=axis), (*others, slice(1, n - 1), ...))
+    return x[(*others, slice(0, n), ...)]
+
+
+def _period(n: int, mode: str) -> int:
+    return 2 * (n - 1) if mode == "reflect" else n

@@ -6,6 +6,7 @@ gives the rule, the argument's name and the numbers that broke it.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -181,6 +182,15 @@ def _check_mode(mode: Any, pads: Pads, size: Shape) -> None:
             )
 
 
+def is_long(n: int, before: int, after: int, mode: str) -> bool:
+    """Return whether an axis of n elements needs more than one reflection or wrap on a side.
+
+    >>> is_long(4, 3, 0, "reflect"), is_long(4, 4, 0, "reflect"), is_long(4, 4, 0, "circular")
+    (False, True, False)
+    """
+    return n > 1 and max(before, after) > {"reflect": n - 1, "circular": n}.get(mode, math.inf)
+
+
 @dataclass(frozen=True, slots=True)
 class ListedBlock:
     """A block of equal groups: their number, and their slice of the listed channels on each side."""
@@ -210,6 +220,22 @@ class Convolution:
         """Return the shape of the weight of each group of a block."""
         channels = (block.in_size, block.out_size) if self.transposed else (block.out_size, block.in_size)
         return (*channels, *self.geometry.kernel)
+
+    @functools.cached_property
+    def long_axes(self) -> tuple[int, ...]:
+        """The spatial axes that need more than one reflection or wrap of the image."""
+        geo = self.geometry
+        return tuple(a for a, n in enumerate(geo.size) if is_long(n, *geo.pads[a], geo.padding_mode))
+
+    @functools.cached_property
+    def extended(self) -> Convolution:
+        """The same call, on an image whose long axes are already extended."""
+        if not self.long_axes:
+            return self
+        geo, axes = self.geometry, range(len(self.geometry.size))
+        size = tuple(geo.padded[a] if a in self.long_axes else geo.size[a] for a in axes)
+        pads = tuple((0, 0) if a in self.long_axes else geo.pads[a] for a in axes)
+        return dataclasses.replace(self, geometry=dataclasses.replace(geo, size=size, pads=pads))
 
     @functools.cached_property
     def image_side(self) -> ChannelSide:
