@@ -1,4 +1,4 @@
-"""The examples in docs/examples do what docs/checking.md says of them."""
+"""The examples in docs/examples do what the pages say of them."""
 
 import ctypes
 import difflib
@@ -158,6 +158,36 @@ def test_page_shows_every_wrapper(name):
 
 def test_every_wrapper_is_tested():
     assert {path.stem for path in EXAMPLES.glob("wrap_*.py")} == set(WRAPPERS)
+
+
+# --- Second derivatives ----------------------------------------------------------------------------------------------
+
+TERMS = {  # the first word of a name is the check that must fail; a part of the example, right and wrong
+    "penalty without the direct part": ("return twice.weight + conv_weight_grad(of_a", "return conv_weight_grad(of_a"),
+    "penalty without its factor": ("(2 * grad_x, None", "(grad_x, None"),
+    "penalty without the slope of tanh": (" - 2 * a * grad_a * twice.grad_output", ""),
+    "penalty without the loss": ("of_a = (of_z @ readout.T).reshape(a.shape) - 2", "of_a = -2"),
+    "hessian along the weight": ("dweight=v", "dweight=w"),
+    "hessian of another loss": ("(None, v, None), conv(x, w, **OPTIONS)", "(None, w, None), conv(x, v, **OPTIONS)"),
+}
+
+
+def test_page_shows_the_second_derivatives():
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: no digits to differentiate on")
+    shown = run("second_derivatives")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert f"```text\n{shown.stdout}```" in (ROOT / "docs" / "gradients.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_second_derivative_without_a_term_is_noticed(name):
+    if name.startswith("penalty"):
+        pytest.importorskip("sklearn", reason="scikit-learn is not installed: no digits to differentiate on")
+    right, wrong = TERMS[name]
+    text = source("second_derivatives")
+    assert text.count(right) == 1
+    example = load_text(text.replace(right, wrong), "second_derivatives")
+    assert not getattr(example, f"check_{name.split()[0]}")()
 
 
 # --- The CuPy kernels ------------------------------------------------------------------------------------------------

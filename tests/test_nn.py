@@ -13,6 +13,7 @@ from refconv import ChannelGroups, depthwise_groups, logarithmic_groups, uniform
 from refconv.nn import (
     SGD,
     Conv,
+    ConvTranspose,
     Flatten,
     Linear,
     MaxPool,
@@ -27,6 +28,7 @@ from refconv.nn import (
     load_digits_split,
     residual_network,
 )
+from refconv.testing.oracles.definition import definition_conv, definition_conv_transpose
 from tests.helpers import Backend
 from tests.nn_helpers import apart, check_gradients, integers, rng, with_integers
 
@@ -44,19 +46,71 @@ CONVS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "depthwise": ((2, 3, 7), {"c_out": 6, "kernel_size": (3,), "groups": depthwise_groups(3, 2), "stride": 2}),
     "without bias": ((2, 2, 6), {"c_out": 2, "kernel_size": (3,), "groups": 2, "bias": False}),
     "volume": ((1, 2, 3, 2, 4), {"c_out": 2, "kernel_size": (2, 1, 2), "groups": uniform_groups(2, 2, 2)}),
+    "causal": ((2, 2, 6), {"c_out": 3, "kernel_size": (3,), "dilation": 2, "padding": "causal"}),
+    "reflected far": (
+        (1, 2, 3, 4),
+        {"c_out": 2, "kernel_size": 2, "padding": ((7, 4), (2, 9)), "padding_mode": "reflect"},
+    ),
+    "circular far": ((2, 1, 3), {"c_out": 2, "kernel_size": (2,), "padding": ((8, 5),), "padding_mode": "circular"}),
 }
 
+TRANSPOSED: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "strided": (
+        (2, 4, 3, 4),
+        {"c_out": 6, "kernel_size": (3, 2), "groups": 2, "stride": (2, 3), "padding": (1, 0), "output_padding": (1, 2)},
+    ),
+    "dilated": ((2, 2, 3, 4), {"c_out": 3, "kernel_size": 2, "dilation": (2, 3), "padding": ((0, 1), (2, -1))}),
+    "same": ((1, 2, 4, 3), {"c_out": 2, "kernel_size": (4, 3), "stride": 2, "padding": "same"}),
+    "same_lower": ((1, 2, 4, 3), {"c_out": 2, "kernel_size": (4, 3), "stride": 2, "padding": "same_lower"}),
+    "valid": ((2, 2, 3), {"c_out": 2, "kernel_size": (2,), "stride": 2, "padding": "valid"}),
+    "shared": ((2, 5, 2, 3), {"c_out": 5, "kernel_size": (2, 3), "groups": LENET_LIKE, "stride": 2, "padding": 1}),
+    "logarithmic": ((1, 4, 3, 4), {"c_out": 8, "kernel_size": 3, "groups": logarithmic_groups(4, 8, 3), "padding": 1}),
+    "without bias": ((2, 2, 4), {"c_out": 2, "kernel_size": (3,), "groups": 2, "bias": False}),
+    "volume": ((1, 2, 3, 2, 2), {"c_out": 4, "kernel_size": (2, 1, 2), "groups": uniform_groups(2, 4, 2)}),
+}
 
-@pytest.mark.parametrize("name", CONVS)
-def test_conv_is_differentiated_exactly(backend: Backend, name: str) -> None:
-    shape, options = CONVS[name]
-    layer = Conv(shape[1], rng=rng(), xp=backend.xp, dtype="float64", **options)
-    check_gradients(backend, with_integers(backend, layer), integers(shape))
+AMOUNTS = {  # worked out by hand
+    (Conv, "circular"): ((1, 1), (1, 1)),
+    (Conv, "causal"): ((4, 0),),
+    (ConvTranspose, "same"): ((1, 1), (0, 1)),
+    (ConvTranspose, "same_lower"): ((1, 1), (1, 0)),
+    (ConvTranspose, "valid"): 0,
+}
+
+CASES = {Conv: CONVS, ConvTranspose: TRANSPOSED}
+convolutions = pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in CASES for name in CASES[kind]])
 
 
-def test_conv_has_one_parameter_per_group(backend: Backend) -> None:
-    def parts(groups: Any, bias: bool = True) -> dict[str, tuple[int, ...]]:
-        layer = Conv(8, 16, (3, 2), groups=groups, bias=bias, rng=rng(), xp=backend.xp)
+def with_input(backend: Backend, kind: Any, name: str) -> tuple[Any, Any]:
+    shape, options = CASES[kind][name]
+    layer = kind(shape[1], rng=rng(), xp=backend.xp, dtype="float64", **options)
+    return with_integers(backend, layer), integers(shape)
+
+
+@convolutions
+def test_convolutions_are_their_definition(backend: Backend, kind: Any, name: str) -> None:
+    layer, x = with_input(backend, kind, name)
+    options = {"groups": 1, **CASES[kind][name][1]}
+    steps = {option: options[option] for option in options.keys() - {"c_out", "kernel_size", "bias", "groups"}}
+    steps["padding"] = AMOUNTS.get((kind, name), options.get("padding", 0))
+    weight, groups = tuple(backend.to_numpy(w.value) for w in layer.weights), options["groups"]
+    if isinstance(groups, ChannelGroups):
+        groups = list(zip(groups.in_channels, groups.out_channels, strict=True))
+    else:
+        (weight,) = weight
+    bias = backend.to_numpy(layer.bias.value) if options.get("bias", True) else None
+    definition = definition_conv if kind is Conv else definition_conv_transpose
+    backend.assert_equal(layer.forward(backend.asarray(x)), definition(x, weight, bias, groups=groups, **steps))
+
+
+@convolutions
+def test_convolutions_are_differentiated_exactly(backend: Backend, kind: Any, name: str) -> None:
+    check_gradients(backend, *with_input(backend, kind, name))
+
+
+def test_convolutions_have_one_parameter_per_group(backend: Backend) -> None:
+    def parts(groups: Any, bias: bool = True, kind: Any = Conv) -> dict[str, tuple[int, ...]]:
+        layer = kind(8, 16, (3, 2), groups=groups, bias=bias, rng=rng(), xp=backend.xp)
         for parameter in layer.parameters():
             backend.check(parameter.value)
             assert parameter.grad is None
@@ -69,6 +123,13 @@ def test_conv_has_one_parameter_per_group(backend: Backend) -> None:
         "weight[1]": (4, 2, 3, 2),
         "weight[2]": (4, 2, 3, 2),
     }
+    assert parts(2, kind=ConvTranspose) == {"weight": (8, 8, 3, 2), "bias": (16,)}
+    assert parts(logarithmic_groups(8, 16, 3), kind=ConvTranspose) == {
+        "weight[0]": (4, 8, 3, 2),
+        "weight[1]": (2, 4, 3, 2),
+        "weight[2]": (2, 4, 3, 2),
+        "bias": (16,),
+    }
 
 
 def test_the_initial_weight_is_he_normal_and_the_same_on_every_module(backend: Backend) -> None:
@@ -80,6 +141,30 @@ def test_the_initial_weight_is_he_normal_and_the_same_on_every_module(backend: B
     linear = Linear(200, 300, std=0.01, rng=rng(1), xp=backend.xp)
     assert abs(float(np.std(backend.to_numpy(linear.weight.value))) / 0.01 - 1) < 0.02
     assert not np.any(backend.to_numpy(linear.bias.value))
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((4, 4), 2), ((3, 3), (2, 1)), ((5, 2), (3, 4))])
+@pytest.mark.parametrize("groups", [1, 2, logarithmic_groups(8, 16, 3)], ids=["dense", "two", "logarithmic"])
+def test_the_fan_in_of_a_transposed_convolution_is_the_inputs_of_a_mean_output(
+    backend: Backend, groups: Any, kernel: tuple[int, int], stride: Any
+) -> None:
+    layer = ConvTranspose(8, 16, kernel, groups=groups, stride=stride, rng=rng(5), xp=backend.xp)
+    steps, taps, draw = np.broadcast_to(stride, 2), 1.0, rng(5)
+    for k, s in zip(kernel, steps, strict=True):  # input l writes output l·s + t
+        taps *= np.mean([sum((p - t) % s == 0 for t in range(k)) for p in range(s)])
+    for parameter, channels in zip(layer.weights, {1: [8], 2: [4]}.get(groups, [4, 2, 2]), strict=True):
+        weight = backend.to_numpy(parameter.value)
+        expected = math.sqrt(2 / (channels * taps)) * draw.standard_normal(weight.shape)
+        np.testing.assert_allclose(weight, expected, rtol=1e-6)
+
+
+def test_a_group_may_read_no_channel(backend: Backend) -> None:
+    groups = ChannelGroups([(), (0, 1)], [(0,), (1,)])
+    for kind, shape in ((Conv, (1, 0, 3)), (ConvTranspose, (0, 1, 3))):
+        layer = kind(2, 2, (3,), groups=groups, initial_bias=7, rng=rng(), xp=backend.xp, dtype="float64")
+        assert tuple(layer.weights[0].value.shape) == shape
+        y = backend.to_numpy(layer.forward(backend.asarray(integers((1, 2, 5)))))
+        np.testing.assert_array_equal(y[:, 0], 7)
 
 
 def test_relu(backend: Backend) -> None:
@@ -211,6 +296,24 @@ def test_training_agrees_with_torch(groups: int) -> None:
             np.testing.assert_allclose(parameter.value, leaf.detach().numpy(), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_transposed_convolution_is_that_of_torch(groups: int) -> None:
+    torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
+    steps: dict[str, Any] = {"stride": (2, 3), "padding": (1, 2), "output_padding": (1, 2), "dilation": (3, 1)}
+    layer = ConvTranspose(4, 6, (3, 4), groups=groups, rng=rng(), dtype="float64", **steps)
+    with_integers(Backend("numpy", np, np.ndarray), layer)
+    theirs = torch.nn.ConvTranspose2d(4, 6, (3, 4), groups=groups, dtype=torch.float64, **steps)
+    theirs.load_state_dict({path: torch.tensor(array) for path, array in layer.state().items()})
+    x = torch.tensor(integers((2, 4, 3, 5)), requires_grad=True)
+    y = theirs(x)
+    np.testing.assert_array_equal(layer.forward(x.detach().numpy()), y.detach().numpy())
+    g = integers(tuple(y.shape), 9)
+    y.backward(torch.tensor(g))
+    np.testing.assert_array_equal(layer.backward(g), x.grad.numpy())
+    for parameter in layer.parameters():
+        np.testing.assert_array_equal(parameter.grad, getattr(theirs, parameter.name).grad.numpy())
+
+
 # --- Training ---
 
 
@@ -264,6 +367,35 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (TypeError, "groups", lambda: Conv(4, 4, 3, groups=2.0, rng=rng())),  # type: ignore[arg-type]
     (TypeError, r"rng must be a numpy\.random\.Generator", lambda: Conv(4, 4, 3, rng=0)),  # type: ignore[arg-type]
     (ValueError, "dtype must be", lambda: Conv(4, 4, 3, dtype="int32", rng=rng())),
+    (
+        ValueError,
+        "'causal' is for one spatial axis",
+        lambda: Conv(1, 1, 3, padding="causal", dtype="float64", rng=rng()).forward(x64(1, 1, 4, 4)),
+    ),
+    (
+        ValueError,
+        "'valid', 'same', 'same_lower' or 'causal'; got 'full'",
+        lambda: Conv(1, 1, (3,), padding="full", dtype="float64", rng=rng()).forward(x64(1, 1, 4)),
+    ),
+    (
+        ValueError,
+        "'causal' has no meaning for a transposed convolution",
+        lambda: ConvTranspose(1, 1, (3,), padding="causal", dtype="float64", rng=rng()).forward(x64(1, 1, 4)),
+    ),
+    (
+        ValueError,
+        "output_padding must be smaller than stride or dilation",
+        lambda: ConvTranspose(1, 1, 3, output_padding=1, dtype="float64", rng=rng()).forward(x64(1, 1, 4, 4)),
+    ),
+    (
+        ValueError,
+        r"x must have 4 axes .* ConvTranspose",
+        lambda: ConvTranspose(1, 1, 1, dtype="float64", rng=rng()).forward(x64(1, 2, 2)),
+    ),
+    (ValueError, "groups=3 must divide c_in=4 and c_out=6", lambda: ConvTranspose(4, 6, 3, groups=3, rng=rng())),
+    (ValueError, "stride must be at least 1; got 0", lambda: ConvTranspose(4, 6, 3, stride=0, rng=rng())),
+    (ValueError, r"stride .*\(2\); got \(1,\)", lambda: ConvTranspose(4, 6, 3, stride=(1,), rng=rng())),
+    (RuntimeError, "ConvTranspose.backward needs a forward", lambda: ConvTranspose(1, 1, 1, rng=rng()).backward(0)),
     (ValueError, "std must be", lambda: Linear(4, 4, std=-1.0, rng=rng())),
     (
         ValueError,

@@ -15,6 +15,7 @@ from refconv.nn import (
     BatchNorm,
     ChannelShuffle,
     Conv,
+    ConvTranspose,
     Dropout,
     Flatten,
     Linear,
@@ -210,9 +211,10 @@ def every_layer(backend: Backend) -> Sequential:
         block=Residual(Conv(4, 4, 3, groups=2, padding=1, **where), ChannelShuffle(2), Tanh(slope=0.5)),
         pool=AvgPool(2, 1, padding=1, count_include_pad=False),
         scale=Scale(4, **at),
+        up=ConvTranspose(4, 2, 3, groups=2, stride=2, padding="same", **where),
         rows=Flatten(),
         drop=Dropout(0.25, rng=rng(5)),
-        out=Linear(4 * 4 * 5, 3, **where),
+        out=Linear(2 * 8 * 10, 3, **where),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from refconv import logarithmic_groups
-from refconv.nn import BatchNorm, Conv, Dropout, Layer, Linear, ReLU, Residual, Sequential
+from refconv.nn import BatchNorm, Conv, ConvTranspose, Dropout, Layer, Linear, ReLU, Residual, Sequential
 from tests.helpers import Backend
 from tests.nn_helpers import rng
 
@@ -21,7 +21,7 @@ def nested(backend: Backend, seed: int = 0) -> Sequential:
         ReLU(),
         Residual(BatchNorm(4, **at), inner=Sequential(conv=Conv(4, 4, 1, groups=logarithmic_groups(4, 4, 2), **where))),
         named=Sequential(Dropout(rng=rng(1))),
-        last=Conv(4, 2, 1, bias=False, **where),
+        last=ConvTranspose(4, 2, 1, bias=False, **where),
     )
 
 
@@ -72,7 +72,7 @@ def test_forget_frees_what_every_layer_kept(backend: Backend) -> None:
     assert all(layer._saved is not None for layer in leaves(model))
     model.forget()
     assert all(layer._saved is None for layer in leaves(model))
-    with pytest.raises(RuntimeError, match=r"Conv\.backward needs a forward"):
+    with pytest.raises(RuntimeError, match=r"ConvTranspose\.backward needs a forward"):
         model.backward(y)
 
 
@@ -123,8 +123,8 @@ def test_a_state_that_does_not_fit_changes_nothing(backend: Backend) -> None:
         ),
         ({}, ValueError, "lacks 10 of the model's 10 arrays, first '0.bias'"),
         ({**good, "9.weight": good[path]}, ValueError, "1 arrays unknown to the model, first '9.weight'"),
-        ({**good, path: backend.asarray(np.ones((4, 2, 1, 1)))}, ValueError, r"\['last.weight'\].*\(2, 4, 1, 1\)"),
-        ({**good, path: backend.asarray(np.ones((2, 4, 1, 1), "float32"))}, TypeError, "float64; got float32"),
+        ({**good, path: backend.asarray(np.ones((2, 4, 1, 1)))}, ValueError, r"\['last.weight'\].*\(4, 2, 1, 1\)"),
+        ({**good, path: backend.asarray(np.ones((4, 2, 1, 1), "float32"))}, TypeError, "float64; got float32"),
         ({**good, path: [[1.0]]}, TypeError, r"state\['last.weight'\] must be a dense array"),
     ):
         with pytest.raises(error, match=message):

@@ -17,7 +17,7 @@ from refconv.nn.base import Layer, Parameter, Residual, Sequential
 from refconv.nn.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from refconv.nn.data import DataError, Split, load_dataset, load_digits_split
 from refconv.nn.dropout import Dropout
-from refconv.nn.layers import ChannelShuffle, Conv, Flatten, Linear, ReLU, Scale, Tanh
+from refconv.nn.layers import ChannelShuffle, Conv, ConvTranspose, Flatten, Linear, ReLU, Scale, Tanh
 from refconv.nn.loss import SoftmaxCrossEntropy
 from refconv.nn.malloc import keep_memory
 from refconv.nn.models import alexnet, alexnet_towers, lenet5, residual_network, tower_state
@@ -36,6 +36,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Conv",
+    "ConvTranspose",
     "DataError",
     "Dropout",
     "Flatten",

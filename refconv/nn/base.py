@@ -27,7 +27,6 @@ from refconv.arrays import (
     dtype_kind,
     dtype_name,
     dtype_of,
-    elements,
     get_dtype,
     load_backend,
     namespace_of,
@@ -355,11 +354,11 @@ class Init(Place):
         self._rng = check_rng(rng)
         super().__init__(xp, dtype, device)
 
-    def normal(self, shape: Shape, std: float | None) -> Array:
-        """Return draws from N(0, std²), by default N(0, 2 / fan-in); the fan-in counts all axes but the first."""
+    def normal(self, shape: Shape, std: float | None, fan_in: float) -> Array:
+        """Return draws from N(0, std²), by default N(0, 2 / fan-in), where the fan-in is the inputs per output."""
         refuse_absurd("a parameter", shape)
         if std is None:
-            std = math.sqrt(2 / max(elements(shape[1:]), 1))
+            std = math.sqrt(2 / fan_in) if fan_in else 0.0
         std = as_float(std, "std", 0)
         values = self._rng.normal(0.0, std, shape)
         return self._xp.asarray(values.astype(self._dtype), device=self._device)

@@ -5,7 +5,7 @@ The layers that read windows without weights are in :mod:`refconv.nn.pooling`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from refconv.arrays import (
     masked,
     namespace_of,
 )
-from refconv.conv import conv, conv_backward
+from refconv.conv import ConvGrads, conv, conv_backward, conv_transpose, conv_transpose_backward
 from refconv.groups import ChannelGroups
 from refconv.integers import as_bool, as_float, as_int, is_sequence, per_axis
 from refconv.nn.base import (
@@ -41,7 +41,69 @@ from refconv.nn.product import product
 from refconv.shapes import Shape
 
 
-class Conv(Layer):
+class _Convolution(Layer):
+    """The base of the convolution layers: their parameters, and their passes through the functions of refconv.conv."""
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel_size: int | Sequence[int],
+        groups: int | ChannelGroups,
+        *,
+        transposed: bool,
+        bias: bool,
+        std: float | None,
+        initial_bias: float,
+        draw: Init,
+        **options: Any,
+    ) -> None:
+        c_in, c_out = as_int(c_in, "c_in", 1), as_int(c_out, "c_out", 1)
+        d = len(kernel_size) if is_sequence(kernel_size) else 2  # type: ignore[arg-type]
+        kernel = per_axis(kernel_size, "kernel_size", d, 1)
+        if not kernel:
+            raise ValueError("kernel_size must have at least one spatial axis; got none")
+        taps: float = elements(kernel)
+        if transposed:  # on average, an output reads 1 / stride of the taps
+            taps /= elements(per_axis(options["stride"], "stride", d, 1))
+        bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias")
+        self.weights = [
+            Parameter(name, draw.normal(shape, std, channels * taps))
+            for name, shape, channels in _weights(groups, c_in, c_out, kernel, transposed)
+        ]
+        self.bias = Parameter("bias", draw.full((c_out,), initial_bias)) if bias else None
+        self.groups = groups
+        self.options = options
+
+    @property
+    def _weight(self) -> Any:
+        """The weight in the form that :func:`refconv.conv` takes: one array, or one array per group."""
+        if isinstance(self.groups, ChannelGroups):
+            return [parameter.value for parameter in self.weights]
+        return self.weights[0].value
+
+    def _forward(self, function: Callable[..., Array], x: Array) -> Array:
+        check_batched(self, x, self.weights[0].value.ndim)
+        y = function(x, self._weight, self.bias.value if self.bias else None, groups=self.groups, **self.options)
+        return self._keep(y, x)
+
+    def _backward(self, function: Callable[..., ConvGrads], grad_output: Array) -> Array:
+        (x,) = self._recall(grad_output)
+        needs = ("x", "weight", "bias") if self.bias else ("x", "weight")
+        grads = function(grad_output, x, self._weight, groups=self.groups, needs=needs, **self.options)
+        of_weights = grads.weight if isinstance(grads.weight, tuple) else (grads.weight,)
+        for parameter, grad in zip(self.weights, of_weights, strict=True):
+            parameter.grad = grad
+        if self.bias:
+            self.bias.grad = grads.bias
+        return grads.x
+
+    def parameters(self) -> list[Parameter]:
+        """Return the weight (of each group), then the bias."""
+        return [*self.weights, self.bias] if self.bias else list(self.weights)
+
+
+class Conv(_Convolution):
     r"""Convolution with any channel groups: :func:`refconv.conv` with its own weight and bias.
 
     .. math:: y[n, k, o] = b[k] + \sum_{c \in \mathrm{in}(k)} \sum_t w[k, c, t]\;
@@ -55,12 +117,13 @@ class Conv(Layer):
     c_in, c_out : int
         Input and output channels.
     kernel_size : int or sequence of int
-        One size per spatial axis; an int means two equal axes, as for an image.
+        One size per spatial axis; an int means two equal axes, as for an image. A sequence in time takes ``(k,)``.
     groups : int or ChannelGroups
         With an int, the weight is one parameter of shape (K, C/groups, k1, …, kd). With a
         :class:`~refconv.ChannelGroups` it is one parameter per group, of shapes ``groups.weight_shapes(kernel_size)``.
     stride, padding, dilation, padding_mode
-        As for :func:`refconv.conv`.
+        As for :func:`refconv.conv`: padding may also be "valid", "same", "same_lower" or, for one spatial axis,
+        "causal"; every `padding_mode` takes any amount.
     bias : bool
         Whether to add a bias b, one number per output channel.
     std : float, optional
@@ -95,6 +158,12 @@ class Conv(Layer):
     [(4, 4, 3, 3), (2, 2, 3, 3), (2, 2, 3, 3), (8,)]
     >>> layer.forward(np.ones((1, 8, 5, 6), dtype="float32")).shape
     (1, 8, 5, 6)
+
+    A causal convolution in time, where no output reads a later input:
+
+    >>> layer = Conv(2, 4, (3,), padding="causal", dilation=2, rng=np.random.default_rng(0))
+    >>> layer.forward(np.ones((1, 2, 9), dtype="float32")).shape
+    (1, 4, 9)
     """
 
     def __init__(
@@ -116,48 +185,116 @@ class Conv(Layer):
         dtype: str = "float32",
         device: Any = None,
     ) -> None:
-        c_in, c_out = as_int(c_in, "c_in", 1), as_int(c_out, "c_out", 1)
-        kernel = per_axis(kernel_size, "kernel_size", len(kernel_size) if is_sequence(kernel_size) else 2, 1)  # type: ignore[arg-type]
-        if not kernel:
-            raise ValueError("kernel_size must have at least one spatial axis; got none")
-        draw = Init(rng, xp, dtype, device)
-        bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias")
-        self.weights = [
-            Parameter(name, draw.normal(shape, std))
-            for name, shape in _weight_shapes(groups, c_in, c_out, kernel).items()
-        ]
-        self.bias = Parameter("bias", draw.full((c_out,), initial_bias)) if bias else None
-        self.groups = groups
-        self.options = {"stride": stride, "padding": padding, "dilation": dilation, "padding_mode": padding_mode}
-
-    @property
-    def _weight(self) -> Any:
-        """The weight in the form that :func:`refconv.conv` takes: one array, or one array per group."""
-        if isinstance(self.groups, ChannelGroups):
-            return [parameter.value for parameter in self.weights]
-        return self.weights[0].value
+        super().__init__(
+            c_in,
+            c_out,
+            kernel_size,
+            groups,
+            transposed=False,
+            bias=bias,
+            std=std,
+            initial_bias=initial_bias,
+            draw=Init(rng, xp, dtype, device),
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            padding_mode=padding_mode,
+        )
 
     def forward(self, x: Array) -> Array:
         """Return y = conv(x, weight, bias): (N, C, D1, …, Dd) -> (N, K, o1, …, od)."""
-        check_batched(self, x, self.weights[0].value.ndim)
-        y = conv(x, self._weight, self.bias.value if self.bias else None, groups=self.groups, **self.options)
-        return self._keep(y, x)
+        return self._forward(conv, x)
 
     def backward(self, grad_output: Array) -> Array:
         """Return x̄ and set w̄ and b̄: the three adjoints of :func:`refconv.conv_backward`."""
-        (x,) = self._recall(grad_output)
-        needs = ("x", "weight", "bias") if self.bias else ("x", "weight")
-        grads = conv_backward(grad_output, x, self._weight, groups=self.groups, needs=needs, **self.options)
-        of_weights = grads.weight if isinstance(grads.weight, tuple) else (grads.weight,)
-        for parameter, grad in zip(self.weights, of_weights, strict=True):
-            parameter.grad = grad
-        if self.bias:
-            self.bias.grad = grads.bias
-        return grads.x
+        return self._backward(conv_backward, grad_output)
 
-    def parameters(self) -> list[Parameter]:
-        """Return the weight (of each group), then the bias."""
-        return [*self.weights, self.bias] if self.bias else list(self.weights)
+
+class ConvTranspose(_Convolution):
+    r"""Transposed convolution with any channel groups: :func:`refconv.conv_transpose` with its own weight and bias.
+
+    .. math:: y[n, k, p] = b[k] + \sum_{c, t, l\;:\; l \cdot \mathrm{stride}
+              + t \cdot \mathrm{dilation} = p + \mathrm{before}} w[c, k, t]\; x[n, c, l]
+
+    The weight is initialised as that of :class:`Conv`, w ~ N(0, 2 / fan-in). With a stride, an output reads only some
+    of the kernel's taps, on average k / stride per axis. So the fan-in is the group's input channels times
+    k1·…·kd / (stride1·…·strided).
+
+    Parameters
+    ----------
+    c_in, c_out : int
+        Input and output channels.
+    kernel_size : int or sequence of int
+        As for :class:`Conv`.
+    groups : int or ChannelGroups
+        With an int, the weight is one parameter of shape (C, K/groups, k1, …, kd). With a
+        :class:`~refconv.ChannelGroups` it is one parameter per group, of shapes
+        ``groups.weight_shapes(kernel_size, transposed=True)``.
+    stride, padding, output_padding, dilation
+        As for :func:`refconv.conv_transpose`; padding may also be "valid", "same" or "same_lower".
+    bias, std, initial_bias, rng, xp, dtype, device
+        As for :class:`Conv`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong. Padding, output padding and dilation are checked against the input by ``forward``.
+
+    Examples
+    --------
+    Twice the size of the input, as in a decoder:
+
+    >>> import numpy as np
+    >>> from refconv.nn import ConvTranspose
+    >>> layer = ConvTranspose(8, 4, 4, groups=2, stride=2, padding="same", rng=np.random.default_rng(0))
+    >>> [parameter.value.shape for parameter in layer.parameters()]
+    [(8, 2, 4, 4), (4,)]
+    >>> layer.forward(np.ones((1, 8, 5, 6), dtype="float32")).shape
+    (1, 4, 10, 12)
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel_size: int | Sequence[int],
+        *,
+        groups: int | ChannelGroups = 1,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        dilation: Any = 1,
+        bias: bool = True,
+        std: float | None = None,
+        initial_bias: float = 0.0,
+        rng: np.random.Generator,
+        xp: Namespace | None = None,
+        dtype: str = "float32",
+        device: Any = None,
+    ) -> None:
+        super().__init__(
+            c_in,
+            c_out,
+            kernel_size,
+            groups,
+            transposed=True,
+            bias=bias,
+            std=std,
+            initial_bias=initial_bias,
+            draw=Init(rng, xp, dtype, device),
+            stride=stride,
+            padding=padding,
+            output_padding=output_padding,
+            dilation=dilation,
+        )
+
+    def forward(self, x: Array) -> Array:
+        """Return y = conv_transpose(x, weight, bias): (N, C, D1, …, Dd) -> (N, K, o1, …, od)."""
+        return self._forward(conv_transpose, x)
+
+    def backward(self, grad_output: Array) -> Array:
+        """Return x̄ and set w̄ and b̄: the three adjoints of :func:`refconv.conv_transpose_backward`."""
+        return self._backward(conv_transpose_backward, grad_output)
 
 
 class Linear(Layer):
@@ -211,7 +348,7 @@ class Linear(Layer):
         shape = (as_int(out_features, "out_features", 1), as_int(in_features, "in_features", 1))
         draw = Init(rng, xp, dtype, device)
         bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias")
-        self.weight = Parameter("weight", draw.normal(shape, std))
+        self.weight = Parameter("weight", draw.normal(shape, std, shape[1]))
         self.bias = Parameter("bias", draw.full(shape[:1], initial_bias)) if bias else None
 
     def forward(self, x: Array) -> Array:
@@ -474,19 +611,24 @@ class Flatten(Layer):
         return array_namespace(grad_output).reshape(grad_output, shape, copy=True)
 
 
-def _weight_shapes(groups: int | ChannelGroups, c_in: int, c_out: int, kernel: Shape) -> dict[str, Shape]:
-    """Return the shape of each weight parameter by name."""
+def _weights(
+    groups: int | ChannelGroups, c_in: int, c_out: int, kernel: Shape, transposed: bool
+) -> list[tuple[str, Shape, int]]:
+    """Return the name, the shape and the number of input channels of each weight parameter."""
     if isinstance(groups, ChannelGroups):
         if (groups.c_in, groups.c_out) != (c_in, c_out):
             raise ValueError(
                 f"groups must have c_in={c_in} input and c_out={c_out} output channels; got a ChannelGroups with "
                 f"{groups.c_in} and {groups.c_out}"
             )
-        return {f"weight[{g}]": shape for g, shape in enumerate(groups.weight_shapes(kernel))}
+        shapes = groups.weight_shapes(kernel, transposed=transposed)
+        sizes = zip(shapes, groups.in_sizes, strict=True)
+        return [(f"weight[{g}]", shape, channels) for g, (shape, channels) in enumerate(sizes)]
     n = as_int(groups, "groups", 1)
     if c_in % n or c_out % n:
         raise ValueError(f"groups={n} must divide c_in={c_in} and c_out={c_out}")
-    return {"weight": (c_out, c_in // n, *kernel)}
+    channels = (c_in, c_out // n) if transposed else (c_out, c_in // n)
+    return [("weight", (*channels, *kernel), c_in // n)]
 
 
 def _dealt(x: Array, groups: int) -> Array:
