@@ -35,9 +35,9 @@ RESULTS = COPY / "results.json"
 # The files of refconv/ and the tests that must notice their changes.
 GROUPS = {
     "core": (
-        ["textbook", "im2col", "padding", "conv", "engine", "settings", "shapes", "groups", "integers", "arrays",
+        ["textbook", "im2col", "padding", "conv", "derivatives", "engine", "settings", "shapes", "groups", "integers", "arrays",
          "cpu/*"],
-        ["im2col", "textbook", "conv_*", "definition", "errors", "groups", "properties", "arrays", "cost", "messages",
+        ["im2col", "textbook", "conv_*", "derivatives", "definition", "errors", "groups", "properties", "arrays", "cost", "messages",
          "devices", "integers", "settings", "cpu_*"],
     ),
     "nn": (["nn/*", "nn/models/*", "files"], ["nn*", "models", "training", "checkpoint", "files"]),
