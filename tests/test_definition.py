@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from refconv.testing.oracles.problems import definition_results, inner, integer_arrays, random_problem
+from refconv.testing.oracles.problems import WIDER, definition_results, inner, integer_arrays, random_problem
 from refconv.testing.strategies import ConvProblem, conv_problems
-from tests.helpers import DTYPES, Backend, assert_results, run
+from tests.helpers import DTYPES, Backend, assert_results, forward, run
 
 pytestmark = pytest.mark.parametrize("transposed", [False, True])
 
@@ -32,6 +32,18 @@ def test_equals_the_definition_in_every_dtype(backend: Backend, transposed: bool
         problem = random_problem(rng, transposed=transposed)
         operands = integer_arrays(problem, rng, dtype)
         assert_results(backend, run(backend, problem, operands), definition_results(problem, operands))
+
+
+def test_wide_results_equal_the_definition(backend: Backend, transposed: bool) -> None:
+    """Of int8 over its whole range, int32 has the sums that wrap in int8; float32 those that float16 rounds."""
+
+    @given(conv_problems(dtypes=backend.dtypes(WIDER), transposed=transposed))
+    def check(case: ConvProblem) -> None:
+        wide = WIDER[case.x.dtype.name]
+        y = definition_results(*case, output_dtype=wide).y
+        backend.assert_equal(forward(backend, *case, output_dtype=wide), y)
+
+    check()
 
 
 def test_gradients_are_adjoint(backend: Backend, transposed: bool) -> None:
