@@ -522,6 +522,14 @@ def definition_results(problem: Problem, operands: Operands, output_dtype: Any =
 def inner(a: Any, b: Any) -> Any:
     """Return ⟨a, b⟩ = Σ conj(a)·b of arrays or tuples of them, exact on whole numbers; integers wrap as they do.
 
+    None in a tuple stands for zeros. With it, the adjoint identities of a convolution read, for y = conv(x, w), ẏ its
+    derivative along (ẋ, ẇ, ḃ), (x̄, w̄, b̄) the gradients and (ḡ, x̄̄, w̄̄) those of the backward pass along (ẋ, ẇ, ḃ)::
+
+        inner(g, y) == inner(x̄, x) == inner(w̄, w)
+        inner(g, ẏ) == inner((x̄, w̄, b̄), (ẋ, ẇ, ḃ))
+        inner(g, ḡ) == inner((x̄, w̄, b̄), (ẋ, ẇ, ḃ)), because ḡ = ẏ
+        inner(x̄̄, x) == inner(w̄, ẇ) and inner(w̄̄, w) == inner(x̄, ẋ)
+
     Examples
     --------
     >>> inner((np.array([1.0, 2]), np.array([1j])), (np.array([3.0, 4]), np.array([2.0])))
@@ -530,7 +538,7 @@ def inner(a: Any, b: Any) -> Any:
     np.int8(-56)
     """
     if isinstance(a, tuple):
-        return sum(inner(p, q) for p, q in zip(a, b, strict=True))
+        return sum(inner(p, q) for p, q in zip(a, b, strict=True) if p is not None and q is not None)
     if b.dtype.kind in "iu":
         return np.sum(a.astype(np.int64) * b.astype(np.int64)).astype(b.dtype)
     wide = np.result_type(a, b, np.float64)
