@@ -100,6 +100,19 @@ def test_options_reach_the_checker(capsys: Any) -> None:
     }  # fmt: skip
 
 
+def test_a_wide_output_and_causal_padding_reach_the_checker(capsys: Any) -> None:
+    options = ["--spatial-dims", "1", "--supports", "causal", "--cases", "1"]
+    code, out, _ = run_command(capsys, "check", "mine:forward", *options, "--dtype", "int8", "--output-dtype", "int32")
+    assert code == 1
+    assert out.startswith("FAILED: 1-d convolution in int8 with int32 output, forward only, ")
+    assert "the output must have data type int32; got int8" in out
+    code, out, _ = run_command(
+        capsys, "check", "mine:hangs", *options, "--output-dtype", "float64", "--time-limit", "1"
+    )
+    assert code == 1
+    assert " in float32 with float64 output, " in out
+
+
 def test_functions_are_given_arrays_of_the_backend(capsys: Any) -> None:
     pytest.importorskip("array_api_strict")
     code, out, _ = run_command(capsys, "check", "mine:module_of", "--backend", "array_api_strict", *SHORT)
@@ -144,6 +157,8 @@ def test_a_backward_pass_is_asked_for_some_gradients(capsys: Any) -> None:
             "supports may contain only bias, .*, equal_axes, depthwise_only, stride_or_dilation; got 'speed'",
         ),
         (["mine:forward", "--supports", "output_padding"], "only with transposed"),
+        (["mine:forward", "--spatial-dims", "2", "--supports", "causal"], "causal only with spatial_dims=1"),
+        (["mine:forward", "--output-dtype", "int32"], "of the same kind that holds every float32; got int32"),
         (["mine:forward", "--backward", "mine:backward", "--backward-needs", "x"], r"backward must take .*, needs=\)"),
         (["mine:forward", "--backward-needs", "y"], "backward_needs may contain only x, weight, bias; got "),
         (["mine:forward", "--backward-needs", ""], "backward_needs may contain only x, weight, bias; got "),

@@ -290,7 +290,7 @@ def catches(vector: Vector, mutant: Mutant, call: Caller) -> bool:
     """Tell whether a wrong implementation gives a wrong result, or none, on a problem."""
     p, given = vector.entry.problem, vector.operands.mapped(np.copy)
     implementation = mutant.make()
-    integers = (p.stride, p.pairs, p.dilation, p.groups)
+    integers = (p.stride, p.padding if p.padding == "causal" else p.pairs, p.dilation, p.groups)
     options = {"output_padding": p.output_padding} if p.transposed else {}
     outcome = call(implementation.forward, given.x, given.weight, given.bias, *integers, **options)
     results = [outcome.value]
