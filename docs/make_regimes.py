@@ -121,6 +121,7 @@ def page() -> str:
         "* Only the column *real values* has operands that are not whole numbers. Its few problems reach the regimes",
         "  again.",
         "* *Special* problems have an empty batch, unusual memory layouts, repeated calls, a long sum, or NaN and ∞.",
+        "* With `causal` in `supports`, problems without padding whose kernel has several taps run once more with it.",
         "* `cases` is the number of random problems. They mix features, and about half of them take one number from",
         f"  the sizes below. `spatial_dims=1, supports=(), cases=1` is the shortest check, with {cheapest} problems.",
         "",
