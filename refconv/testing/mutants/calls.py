@@ -375,7 +375,7 @@ class _(Conv):
 class _(Conv):
     """Products and sums of int8 numbers wrap around in int8, and are converted to int32 too late."""
 
-    def sums(self, dtype):
+    def output_work(self, dtype):
         return self.work(dtype)
 
 

@@ -59,7 +59,7 @@ class Conv:
 
     def y(self, x: Array, weight: Array, bias: Any, p: Steps) -> Any:
         """Σ over taps of w[k, c, t] · P[n, c, o·stride + t·dilation]."""
-        work, kernel = self.sums(x.dtype), weight.shape[2:]
+        work, kernel = self.output_work(x.dtype), weight.shape[2:]
         outputs = self.outputs(x.shape[2:], kernel, p)
         padded = enlarged(self.pad(self.operand(x, work), p.padding), reach(outputs, kernel, p))
         y = np.zeros((len(x), len(weight), *outputs), work)
@@ -178,7 +178,7 @@ class Conv:
         """Return an operand in the form in which it is multiplied."""
         return array.astype(work)
 
-    def sums(self, dtype: Any) -> Any:
+    def output_work(self, dtype: Any) -> Any:
         """Return the data type to compute the output in."""
         return self.work(np.dtype(self.output_dtype or dtype))
 
@@ -220,7 +220,7 @@ class ConvTranspose(Conv):
 
     def y(self, x: Array, weight: Array, bias: Any, p: Steps) -> Any:
         """Add x[n, c, l] · w[c, k, t] to full output position l·stride + t·dilation, then crop."""
-        work, kernel = self.sums(x.dtype), weight.shape[2:]
+        work, kernel = self.output_work(x.dtype), weight.shape[2:]
         full = self.full(x.shape[2:], kernel, p)
         y = np.zeros((len(x), weight.shape[1] * p.groups, *full), work)
         weight, values = self.kernel(self.operand(weight, work)), self.operand(x, work)
