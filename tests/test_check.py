@@ -216,7 +216,8 @@ def test_a_function_that_is_always_causal_can_be_checked() -> None:
 def test_a_wide_output_is_checked(dtype: str, transposed: bool) -> None:
     """Right if sums are wide from the first product on; gradients keep the operands' type."""
     right, wide = (ConvTranspose if transposed else Conv)(), WIDER[dtype]
-    options: dict[str, Any] = {"dtype": dtype, "output_dtype": wide, "transposed": transposed, "cases": 20}
+    options: dict[str, Any] = {"dtype": dtype, "output_dtype": wide, "transposed": transposed}
+    options |= {"spatial_dims": 1, "supports": ("bias", "stride", "groups"), "cases": 20, "pairs": False}
     own = check_conv(right.forward, right.backward, **options)
     assert [failure.check for failure in own.failures][:1] == ["dtype"]
     assert f"must have data type {wide}; got {dtype}" in own.failures[0].message
@@ -236,7 +237,7 @@ def test_a_wide_output_is_checked(dtype: str, transposed: bool) -> None:
 
     report = check_conv(widened, right.backward, **options)
     report.raise_if_failed()
-    assert str(report).startswith(f"passed: 2-d {'transposed ' * transposed}convolution in {dtype} with {wide} output,")
+    assert str(report).startswith(f"passed: 1-d {'transposed ' * transposed}convolution in {dtype} with {wide} output,")
     assert report.settings["output_dtype"] == wide
     widths = check_conv(right.forward, right.backward, dtype=dtype, output_dtype=dtype, cases=1).settings
     assert "output_dtype" not in widths
@@ -245,7 +246,7 @@ def test_a_wide_output_is_checked(dtype: str, transposed: bool) -> None:
 def test_a_mistake_beside_a_wide_output_is_named() -> None:
     wrong = BY_NAME["stride ignored in the forward pass"].make()
     wrong.output_dtype = "int32"
-    failure = check_conv(wrong.forward, dtype="int8", output_dtype="int32").failures[0]
+    failure = check_conv(wrong.forward, spatial_dims=1, dtype="int8", output_dtype="int32", cases=1).failures[0]
     assert "stride ignored in the forward pass" in [diagnosis.name for diagnosis in failure.diagnoses]
     recipe = check_conv(Conv().forward, dtype="int8", output_dtype="int32", seed=1, cases=2).failures[0].recipe
     assert recipe == f"plan(2, {SUPPORTS[:5]}, False, 'int8', 2, 1, True, 'int32')[0]"
