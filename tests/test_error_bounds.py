@@ -125,6 +125,7 @@ def test_a_wider_result_is_not_rounded_again_and_a_narrower_one_once(dtype: str,
     bound, own = error_bound(x, weight, output_dtype=result), error_bound(x, weight)
     assert (bound < own).all() == (wide == result)
     if wide == result:
+        np.testing.assert_array_equal(bound, error_bound(x, weight, compute=result))
         with pytest.raises(AssertionError, match=f"beyond its {result} bound .* consistent with {dtype}$"):
             assert_conv_close(actual.astype(dtype).astype(result), x, weight, output_dtype=result)
     else:  # the sums' bound alone is too narrow
