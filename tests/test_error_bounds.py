@@ -357,6 +357,8 @@ X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
         ({"output_size": 7, **UP}, ValueError, r"size that x of size \(4,\) can have; got \(7,\)"),
         ({"output_size": 10, **UP}, ValueError, r"size that x of size \(4,\) can have; got \(10,\)"),
         ({"output_size": 9, "padding": "same", **UP}, ValueError, r"size that x of size \(4,\) can have; got \(9,\)"),
+        ({"output_size": 5, "padding": "same", **UP, "stride": 1, "dilation": 3}, ValueError,
+         r"size that x of size \(4,\) can have; got \(5,\)"),
         ({"output_size": 9, "output_padding": 1, **UP}, ValueError, "must be 0 with output_size; got 1"),
         ({"padding": "same", "output_padding": 1, **UP}, ValueError, "must be 0 with padding='same'"),
         ({"output_dtype": "int32"}, TypeError, "output_dtype must be one of float16, .*; got 'int32'"),
