@@ -33,6 +33,8 @@ def problems(mutant: Mutant) -> Iterator[tuple[str, Problem]]:
     yield "no remainder", dataclasses.replace(standard, size=(9, 9))
     if not mutant.transposed and "groups" in mutant.supports:
         yield "depthwise", dataclasses.replace(standard, c_in=3, c_out=6, groups=3)
+    if "causal" in mutant.supports:
+        yield "causal", standard_problem(1, ("bias", "stride", "dilation", "groups", "causal"))
     if "output_padding" in mutant.supports:
         yield "output padding", dataclasses.replace(standard, output_padding=(standard.stride[0], 0))
 

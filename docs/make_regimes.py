@@ -13,7 +13,6 @@ from refconv.testing.checker.plan import (
     BANDS,
     CHANNELS,
     STEPS,
-    SUPPORTS,
     TAPS,
     WORK,
     Domain,
@@ -28,7 +27,7 @@ PAGE = Path(__file__).with_name("what-is-checked.md")
 
 KINDS = [(d, transposed) for transposed in (False, True) for d in (1, 2, 3)]
 USUAL = ("bias", "stride", "padding", "dilation", "groups")
-EVERY = tuple(word for word in SUPPORTS if word not in ("equal_axes", "depthwise_only", "stride_or_dilation"))
+EVERY = (*USUAL, "asymmetric_padding", "output_padding")
 
 
 SHORT = {"c_in": "input channels per group", "c_out": "output channels per group", "rest": "elements left over"}
@@ -122,6 +121,7 @@ def page() -> str:
         "* Only the column *real values* has operands that are not whole numbers. Its few problems reach the regimes",
         "  again.",
         "* *Special* problems have an empty batch, unusual memory layouts, repeated calls, a long sum, or NaN and ∞.",
+        "* With `causal` in `supports`, problems without padding whose kernel has several taps run once more with it.",
         "* `cases` is the number of random problems. They mix features, and about half of them take one number from",
         f"  the sizes below. `spatial_dims=1, supports=(), cases=1` is the shortest check, with {cheapest} problems.",
         "",

@@ -245,7 +245,8 @@ def _bytes(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
     default="bias,stride,padding,dilation,groups",
     show_default=True,
     metavar="A,B,…",
-    help="Supported arguments; also asymmetric_padding, output_padding with --transposed, and words that narrow these.",
+    help="Supported arguments; also asymmetric_padding, output_padding with --transposed, causal with "
+    "--spatial-dims 1, and words that narrow these.",
 )
 @click.option(
     "--backward-needs",
@@ -254,6 +255,7 @@ def _bytes(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
     help="Also ask the backward pass for these gradients only, by needs=: some of x, weight, bias. May be repeated.",
 )
 @click.option("--dtype", default="float32", show_default=True, metavar="NAME", help="Data type of all arrays.")
+@click.option("--output-dtype", metavar="NAME", help="Data type of the output, if wider: int32 for int8 operands.")
 @click.option("--transposed", is_flag=True, help="The functions are a transposed convolution.")
 @click.option(
     "--cases",
@@ -306,6 +308,7 @@ def check(
     supports: str,
     backward_needs: tuple[str, ...],
     dtype: str,
+    output_dtype: str | None,
     transposed: bool,
     cases: int,
     seed: int,
@@ -351,6 +354,8 @@ def check(
         "spatial_dims": spatial_dims, "supports": _words(supports), "dtype": dtype, "transposed": transposed,
         "cases": cases, "seed": seed,
     }  # fmt: skip
+    if output_dtype is not None:
+        settings["output_dtype"] = output_dtype
     if backward_needs:
         settings["backward_needs"] = tuple(tuple(_words(words)) for words in backward_needs)
     options: dict[str, Any] = {

@@ -21,7 +21,7 @@ from refconv.testing.checker.check import Record
 from refconv.testing.checker.examine import CHECKS, Prepared, examine
 from refconv.testing.checker.plan import SUPPORTS, Domain, plan, systematic
 from refconv.testing.mutants import CATALOGUE, FAMILIES, Conv, ConvTranspose, Mutant
-from refconv.testing.oracles.problems import inner
+from refconv.testing.oracles.problems import WIDER, inner
 from tests.helpers import arange
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
@@ -38,9 +38,12 @@ BY_NAME = {mutant.name: mutant for mutant in CATALOGUE}
 
 
 @functools.cache
-def part_of_plan(transposed: bool, dtype: str, supports: tuple[str, ...]) -> list[Prepared]:
+def part_of_plan(
+    spatial_dims: int, transposed: bool, dtype: str, output_dtype: str | None, supports: tuple[str, ...]
+) -> list[Prepared]:
     """Return the smallest cases, the special ones, and every eighth of the rest."""
-    cases = list(plan(2, [word for word in SUPPORTS if word in supports], transposed, dtype, 1, 0))
+    words = [word for word in SUPPORTS if word in supports]
+    cases = list(plan(spatial_dims, words, transposed, dtype, 1, 0, output_dtype=output_dtype))
     return [
         Prepared(case)
         for number, case in enumerate(cases)
@@ -60,7 +63,7 @@ def test_every_mistake_is_caught_and_named(mutant: Mutant) -> None:
             record.add(prepared, examine(prepared, wrong.forward, wrong.backward, call))
             if record.stopped:
                 break
-        report = record.report(wrong.forward, wrong.backward, call, {**settings, "spatial_dims": 2})
+        report = record.report(wrong.forward, wrong.backward, call, settings)
     if report.passed:  # it shows in few problems
         report = check_conv(wrong.forward, wrong.backward, **settings)
     found, recorded = make_kill_table.judged(mutant, report), row_of(ROWS[mutant.name])
@@ -161,6 +164,93 @@ def test_only_what_is_claimed_is_used(supports: tuple[str, ...]) -> None:
     report.raise_if_failed()
     assert report.cases_run > 400
     assert "grad_x" not in report.checks
+
+
+def test_causal_is_a_word_only_if_claimed_and_never_alone() -> None:
+    seen: dict[tuple[str, ...], set[str]] = {}
+
+    def forward(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+        word = padding if isinstance(padding, str) else "numbers" if any(padding) else "none"
+        seen.setdefault(supports, set()).add(word)
+        if word == "causal":
+            padding = (((weight.shape[2] - 1) * dilation[0], 0),)
+        return Conv().forward(x, weight, bias, stride, padding, dilation, groups)
+
+    for supports in ((), ("causal",), ("padding",), ("padding", "causal", "stride", "dilation", "groups")):
+        report = check_conv(forward, spatial_dims=1, supports=supports, cases=50)
+        report.raise_if_failed()
+        assert ("causal" in supports) == ("causal" in seen[supports])
+        assert ("padding" in supports) == ("numbers" in seen[supports])
+        assert "none" in seen[supports]
+
+
+def test_causal_padding_meets_every_other_feature() -> None:
+    words = (*SUPPORTS[:5], "causal")
+    cases = [c for c in plan(1, words, False, "float32", 100, 0) if c.padding == "causal"]
+    assert {case.kind for case in cases} == {"integers", "repeat", "layout", "empty", "not finite"}
+    for reached in (
+        lambda c: c.groups > 1 and c.stride[0] > 1 and c.dilation[0] > 1,
+        lambda c: c.x_shape[2] < c.dilation[0] * (c.weight_shape[2] - 1),
+        lambda c: (c.x_shape[2] - 1) % c.stride[0],
+        lambda c: c.x_shape[0] > 1 and c.bias is not None,
+    ):
+        assert any(map(reached, cases))
+
+
+def always_causal(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+    """Refuse what is not causal, as a function without the argument does in its wrapper."""
+    if padding != "causal":
+        raise NotImplementedError("causal only")
+    return Conv().forward(x, weight, bias, stride, padding, dilation, groups)
+
+
+def test_a_function_that_is_always_causal_can_be_checked() -> None:
+    report = check_conv(always_causal, spatial_dims=1, supports=("bias", "dilation", "causal"))
+    report.raise_if_failed()
+    assert 0 < report.unsupported["forward"] < report.cases_run - 200
+    failure = check_conv(BY_NAME["causal padding put after"].make().forward, spatial_dims=1, supports=("causal",))
+    assert ", (1,), 'causal', (1,), 1)" in failure.failures[0].snippet()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "float16"])
+def test_a_wide_output_is_checked(dtype: str, transposed: bool) -> None:
+    """Right if sums are wide from the first product on; gradients keep the operands' type."""
+    right, wide = (ConvTranspose if transposed else Conv)(), WIDER[dtype]
+    options: dict[str, Any] = {"dtype": dtype, "output_dtype": wide, "transposed": transposed}
+    options |= {"spatial_dims": 1, "supports": ("bias", "stride", "groups"), "cases": 20, "pairs": False}
+    own = check_conv(right.forward, right.backward, **options)
+    assert [failure.check for failure in own.failures][:1] == ["dtype"]
+    assert f"must have data type {wide}; got {dtype}" in own.failures[0].message
+
+    def late(*given: Any) -> Any:
+        return right.forward(*given).astype(wide)
+
+    failure = check_conv(late, right.backward, **options).failures[0]
+    assert failure.check == ("real values" if dtype == "float16" else "values")
+    if dtype != "float16":
+        assert failure.case.x.size == 1  # the first product shows it
+        assert failure.diagnoses[0].name.endswith("wide output summed in the operands' type")
+
+    def widened(x: Any, weight: Any, bias: Any, *rest: Any) -> Any:
+        x, weight, bias = (None if a is None else a.astype(wide) for a in (x, weight, bias))
+        return right.forward(x, weight, bias, *rest)
+
+    report = check_conv(widened, right.backward, **options)
+    report.raise_if_failed()
+    assert str(report).startswith(f"passed: 1-d {'transposed ' * transposed}convolution in {dtype} with {wide} output,")
+    assert report.settings["output_dtype"] == wide
+    widths = check_conv(right.forward, right.backward, dtype=dtype, output_dtype=dtype, cases=1).settings
+    assert "output_dtype" not in widths
+
+
+def test_a_mistake_beside_a_wide_output_is_named() -> None:
+    wrong = BY_NAME["stride ignored in the forward pass"].make()
+    wrong.output_dtype = "int32"
+    failure = check_conv(wrong.forward, spatial_dims=1, dtype="int8", output_dtype="int32", cases=1).failures[0]
+    assert "stride ignored in the forward pass" in [diagnosis.name for diagnosis in failure.diagnoses]
+    recipe = check_conv(Conv().forward, dtype="int8", output_dtype="int32", seed=1, cases=2).failures[0].recipe
+    assert recipe == f"plan(2, {SUPPORTS[:5]}, False, 'int8', 2, 1, True, 'int32')[0]"
 
 
 # --- The same cases, from the smallest on ----------------------------------------------------------------------------
@@ -659,6 +749,13 @@ def test_integers_summed_in_floating_point_are_caught(dtype: str, narrow: str) -
         ({"dtype": "bool"}, ValueError, "dtype must be one of"),
         ({"dtype": "nonsense"}, TypeError, "dtype must be one of"),
         ({"dtype": None}, ValueError, "dtype must be one of"),
+        ({"supports": ("causal",)}, ValueError, "causal only with spatial_dims=1 and transposed=False"),
+        ({"supports": ("causal",), "spatial_dims": 1, "transposed": True}, ValueError, "causal only with"),
+        ({"output_dtype": "nonsense"}, TypeError, "output_dtype must be one of"),
+        ({"output_dtype": "float16"}, ValueError, "same kind that holds every float32; got float16"),
+        ({"output_dtype": "complex64"}, ValueError, "same kind that holds every float32; got complex64"),
+        ({"dtype": "int8", "output_dtype": "float32"}, ValueError, "same kind that holds every int8; got float32"),
+        ({"dtype": "int8", "output_dtype": "uint32"}, ValueError, "same kind that holds every int8; got uint32"),
         ({"transposed": 1}, TypeError, "transposed"),
         ({"cases": 0}, ValueError, "cases"),
         ({"cases": True}, TypeError, "cases"),

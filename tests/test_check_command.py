@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from refconv.testing.checker.plan import plan
+from refconv.testing.grader.parent import failed_report
 from tests.helpers import run_command
 
 # The shortest check there is: what is checked has tests of its own.
@@ -100,6 +101,18 @@ def test_options_reach_the_checker(capsys: Any) -> None:
     }  # fmt: skip
 
 
+def test_a_wide_output_and_causal_padding_reach_the_checker(capsys: Any) -> None:
+    options = ["--spatial-dims", "1", "--supports", "causal", "--cases", "1"]
+    code, out, _ = run_command(capsys, "check", "mine:forward", *options, "--dtype", "int8", "--output-dtype", "int32")
+    assert code == 1
+    assert out.startswith("FAILED: 1-d convolution in int8 with int32 output, forward only, ")
+    assert "the output must have data type int32; got int8" in out
+    settings = {"spatial_dims": 1, "supports": ["causal"], "dtype": "float16", "output_dtype": "f4"}
+    settings |= {"transposed": False, "cases": 1, "seed": 0}
+    ended = failed_report(settings, 10.0, False, "time", "it did not end")
+    assert str(ended).startswith("FAILED: 1-d convolution in float16 with float32 output, forward only, ")
+
+
 def test_functions_are_given_arrays_of_the_backend(capsys: Any) -> None:
     pytest.importorskip("array_api_strict")
     code, out, _ = run_command(capsys, "check", "mine:module_of", "--backend", "array_api_strict", *SHORT)
@@ -144,6 +157,8 @@ def test_a_backward_pass_is_asked_for_some_gradients(capsys: Any) -> None:
             "supports may contain only bias, .*, equal_axes, depthwise_only, stride_or_dilation; got 'speed'",
         ),
         (["mine:forward", "--supports", "output_padding"], "only with transposed"),
+        (["mine:forward", "--spatial-dims", "2", "--supports", "causal"], "causal only with spatial_dims=1"),
+        (["mine:forward", "--output-dtype", "int32"], "of the same kind that holds every float32; got int32"),
         (["mine:forward", "--backward", "mine:backward", "--backward-needs", "x"], r"backward must take .*, needs=\)"),
         (["mine:forward", "--backward-needs", "y"], "backward_needs may contain only x, weight, bias; got "),
         (["mine:forward", "--backward-needs", ""], "backward_needs may contain only x, weight, bias; got "),

@@ -1,14 +1,25 @@
-"""Convolutions and transposed ones equal the definition bit for bit, and their gradients are adjoint, exactly."""
+"""Convolutions and transposed ones equal the definition bit for bit, and so do their derivatives; all are adjoint."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
-from refconv.testing.oracles.problems import definition_results, inner, integer_arrays, random_problem
+import refconv
+from refconv.testing.oracles.derivatives import definition_double_backward, definition_jvp, polarised
+from refconv.testing.oracles.problems import (
+    WIDER,
+    Operands,
+    definition_results,
+    inner,
+    integer_arrays,
+    random_problem,
+)
 from refconv.testing.strategies import ConvProblem, conv_problems
-from tests.helpers import DTYPES, Backend, assert_results, run
+from tests.helpers import DTYPES, Backend, assert_results, forward, run
 
 pytestmark = pytest.mark.parametrize("transposed", [False, True])
 
@@ -34,6 +45,18 @@ def test_equals_the_definition_in_every_dtype(backend: Backend, transposed: bool
         assert_results(backend, run(backend, problem, operands), definition_results(problem, operands))
 
 
+def test_wide_results_equal_the_definition(backend: Backend, transposed: bool) -> None:
+    """Of int8 over its whole range, int32 has the sums that wrap in int8; float32 those that float16 rounds."""
+
+    @given(conv_problems(dtypes=backend.dtypes(WIDER), transposed=transposed))
+    def check(case: ConvProblem) -> None:
+        wide = WIDER[case.x.dtype.name]
+        y = definition_results(*case, output_dtype=wide).y
+        backend.assert_equal(forward(backend, *case, output_dtype=wide), y)
+
+    check()
+
+
 def test_gradients_are_adjoint(backend: Backend, transposed: bool) -> None:
     """⟨g, conv(x, w)⟩ = ⟨grad_x, x⟩ = ⟨grad_w, w⟩ with conj on the left; the bias sees the sum of g."""
     dtypes = backend.dtypes(("float32", "complex64"))
@@ -47,5 +70,56 @@ def test_gradients_are_adjoint(backend: Backend, transposed: bool) -> None:
         assert inner(grad_w, operands.weight) == product
         ones = np.ones(problem.c_out, grad_b.dtype)
         assert inner(ones, grad_b) == np.sum(operands.grad_output, dtype="complex128")
+
+    check()
+
+
+def jvp(backend: Backend, case: ConvProblem, v: Operands) -> Any:
+    """Return the derivative of the output along x, weight and bias of `v`."""
+    function = refconv.conv_transpose_jvp if case.problem.transposed else refconv.conv_jvp
+    x, weight, dx, dweight, dbias = map(backend.asarray, (case.x, case.weight, v.x, v.weight, v.bias))
+    return function(x, weight, dx=dx, dweight=dweight, dbias=dbias, **case.options)
+
+
+def double_backward(backend: Backend, case: ConvProblem, v: Operands) -> Any:
+    """Return the gradients of ⟨v, backward pass⟩ with respect to grad_output, x and weight."""
+    p = case.problem
+    function = refconv.conv_transpose_double_backward if p.transposed else refconv.conv_double_backward
+    g, x, weight, *grad_grads = map(backend.asarray, (case.grad_output, case.x, case.weight, v.x, v.weight, v.bias))
+    return function(tuple(grad_grads), g, x, weight, **case.options)
+
+
+def test_derivatives_equal_the_definition(backend: Backend, transposed: bool) -> None:
+    dtypes = backend.dtypes(("float32", "complex64", "int16"))
+
+    @settings(max_examples=40)
+    @given(conv_problems(dtypes=dtypes, transposed=transposed))
+    def check(case: ConvProblem) -> None:
+        v = integer_arrays(case.problem, np.random.default_rng(case.x.size), case.x.dtype)
+        backend.assert_equal(jvp(backend, case, v), definition_jvp(*case, v))
+        found, right = double_backward(backend, case, v), definition_double_backward(*case, v)
+        for name in right._fields:
+            backend.assert_equal(getattr(found, name), getattr(right, name))
+
+    check()
+
+
+def test_derivatives_are_adjoint(backend: Backend, transposed: bool) -> None:
+    """The identities of `inner`; and along any direction the double backward is the difference of the backward pass."""
+    dtypes = backend.dtypes(("float32", "complex64"))
+
+    @settings(max_examples=40)
+    @given(conv_problems(dtypes=dtypes, transposed=transposed))
+    def check(case: ConvProblem) -> None:
+        rng = np.random.default_rng(case.x.size)
+        dot, v = (integer_arrays(case.problem, rng, case.x.dtype) for _ in range(2))
+        _, *grads = (backend.to_numpy(a) for a in run(backend, *case))
+        dy, found = backend.to_numpy(jvp(backend, case, dot)), backend.to_numpy(double_backward(backend, case, dot))
+        product = inner(tuple(grads), (dot.x, dot.weight, dot.bias))
+        assert inner(case.grad_output, dy) == inner(case.grad_output, found[0]) == product
+        assert inner(found[1], case.x) == inner(grads[1], dot.weight)
+        assert inner(found[2], case.weight) == inner(grads[0], dot.x)
+        along = inner(found, (v.grad_output, v.x, v.weight))
+        assert np.real(along) == polarised(*case, dot, v)
 
     check()

@@ -114,6 +114,24 @@ def test_a_dropped_tap_is_beyond_the_bound(channels: int) -> None:
     assert caught >= 38
 
 
+@pytest.mark.parametrize(("dtype", "result"), [("float16", "float32"), ("float32", "float64"), ("float64", "float32")])
+def test_a_wider_result_is_not_rounded_again_and_a_narrower_one_once(dtype: str, result: str) -> None:
+    rng = np.random.default_rng(3)
+    x, weight = numbers(rng, (1, 16, 4, 3), "random", dtype), numbers(rng, (2, 16, 3, 3), "random", dtype)
+    wide = np.result_type(dtype, result)
+    products = terms(x.astype(wide), weight.astype(wide))
+    actual = summed(products, "forwards", wide, rng).astype(result)
+    assert_conv_close(actual, x, weight, output_dtype=result)
+    bound, own = error_bound(x, weight, output_dtype=result), error_bound(x, weight)
+    assert (bound < own).all() == (wide == result)
+    if wide == result:
+        np.testing.assert_array_equal(bound, error_bound(x, weight, compute=result))
+        with pytest.raises(AssertionError, match=f"beyond its {result} bound .* consistent with {dtype}$"):
+            assert_conv_close(actual.astype(dtype).astype(result), x, weight, output_dtype=result)
+    else:  # the sums' bound alone is too narrow
+        assert (np.abs(actual - products.astype("longdouble").sum(-1)) > error_bound(x, weight)).any()
+
+
 OPTIONS: dict[str, Any] = {"stride": (2, 1), "padding": ((1, 0), (2, 1)), "dilation": (1, 2)}
 
 
@@ -296,6 +314,7 @@ def test_messages_name_the_precision() -> None:
         assert_conv_close(np.zeros(1), x, weight)
 
 
+UP: dict[str, Any] = {"stride": 2, "transposed": True, "groups": 1, "weight": np.ones((2, 1, 2), "float32")}
 X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
 
 
@@ -333,13 +352,22 @@ X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
         ({"output_padding": 1}, ValueError, "output_padding must be 0 without transposed=True"),
         ({"output_padding": 2, "stride": 2, "transposed": True, "groups": 1, "weight": np.ones((2, 1, 2), "float32")},
          ValueError, "output_padding must be smaller than stride or dilation"),
-        ({"padding": "same", "transposed": True}, ValueError, "no meaning for a transposed convolution"),
+        ({"padding": "causal", "transposed": True}, ValueError, "no meaning for a transposed convolution"),
+        ({"output_size": 3}, ValueError, "output_size needs transposed=True; got 3"),
+        ({"output_size": 7, **UP}, ValueError, r"size that x of size \(4,\) can have; got \(7,\)"),
+        ({"output_size": 10, **UP}, ValueError, r"size that x of size \(4,\) can have; got \(10,\)"),
+        ({"output_size": 9, "padding": "same", **UP}, ValueError, r"size that x of size \(4,\) can have; got \(9,\)"),
+        ({"output_size": 5, "padding": "same", **UP, "stride": 1, "dilation": 3}, ValueError,
+         r"size that x of size \(4,\) can have; got \(5,\)"),
+        ({"output_size": 9, "output_padding": 1, **UP}, ValueError, "must be 0 with output_size; got 1"),
+        ({"padding": "same", "output_padding": 1, **UP}, ValueError, "must be 0 with padding='same'"),
+        ({"output_dtype": "int32"}, TypeError, "output_dtype must be one of float16, .*; got 'int32'"),
+        ({"output_dtype": "wide"}, TypeError, "output_dtype must be one of float16, .*; got 'wide'"),
+        ({"output_dtype": "complex64"}, TypeError, "of the operands' kind, as float32 is; got complex64"),
         ({"padding_mode": 3}, TypeError, "padding_mode must be a string; got 3"),
         ({"padding_mode": "constant"}, ValueError, "must be one of zeros, reflect, replicate, circular; got"),
-        ({"padding_mode": "reflect", "padding": 4}, ValueError,
-         r"'reflect' allows at most 3 elements .* input of size 4; got padding \(4, 4\) on spatial axis 0"),
-        ({"padding_mode": "circular", "padding": ((0, 5),)}, ValueError, "'circular' allows at most 4 elements"),
-        ({"padding_mode": "replicate", "padding": 1, "x": X[..., :0]}, ValueError, "'replicate' allows at most 0"),
+        ({"padding_mode": "replicate", "padding": 1, "x": X[..., :0]}, ValueError,
+         r"'replicate' needs an element to repeat; got an input of size 0 and padding \(1, 1\) on spatial axis 0"),
         ({"padding_mode": "reflect", "padding": 1, "transposed": True, "weight": np.ones((2, 1, 2), "float32")},
          ValueError, "padding_mode must be 'zeros' with transposed=True; got 'reflect'"),
         ({"channels_last": 1}, TypeError, "channels_last must be a bool; got 1"),

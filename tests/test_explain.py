@@ -1103,3 +1103,15 @@ def test_mistakes_that_a_table_of_products_cannot_show_are_of_few_families():
     families = [names[line[2:].partition(" | ")[0]] for line in right]
     assert len(families) < 20
     assert set(families) <= {"memory", "precision", "interface", "layout", "dilation"}
+
+
+def test_causal_padding_is_read_out():
+    """With no other padding claimed, functions are read out with the word; padding put after makes them late."""
+    words = ("bias", "stride", "dilation", "causal")
+    assert standard_problem(1, words).padding == "causal"
+    assert not isinstance(standard_problem(1, (*words, "padding")).padding, str)
+    late = next(mutant for mutant in CATALOGUE if mutant.name == "causal padding put after").make()
+    for implementation, text in ((Conv(), None), (late, "elements late")):
+        part = explain_conv(implementation.forward, spatial_dims=1, supports=words).parts["forward"]
+        assert part.is_right == (text is None)
+        assert text is None or text in part.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import warnings
 import zlib
 from collections.abc import Callable
@@ -85,6 +87,79 @@ def test_convolutions_pass_in_every_argument(values: str, transposed: bool) -> N
             assert result.worst <= 1
 
     check()
+
+
+def double_backward(case: ConvProblem, needs: Any) -> tuple[Function, Function, list[Any]]:
+    """Return a backward pass as a function of g, x and the weights, its own backward pass, and where they are taken."""
+    transposed = case.problem.transposed
+    backward = refconv.conv_transpose_backward if transposed else refconv.conv_backward
+    double = refconv.conv_transpose_double_backward if transposed else refconv.conv_double_backward
+    several = isinstance(case.weight, tuple)
+
+    def function(g: Any, x: Any, *w: Any) -> Any:
+        return backward(g, x, w if several else w[0], needs=needs, **case.options)
+
+    def vjp(grad_grads: Any, g: Any, x: Any, *w: Any) -> Any:
+        assert type(grad_grads).__name__ == "ConvGrads"
+        assert [grad is not None for grad in grad_grads] == [name in needs for name in grad_grads._fields]
+        grads = double(grad_grads, g, x, w if several else w[0], **case.options)
+        return grads.grad_output, grads.x, *(grads.weight if several else [grads.weight])
+
+    return function, vjp, [case.grad_output, case.x, *(case.weight if several else [case.weight])]
+
+
+@pytest.mark.filterwarnings("ignore:inputs.* is constant")
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("values", ["integers", "normal"])
+@pytest.mark.parametrize("needs", [("x", "weight", "bias"), ("x",), ("weight", "bias")], ids=",".join)
+def test_double_backwards_pass_in_every_argument(values: str, transposed: bool, needs: Any) -> None:
+    @settings(max_examples=10)
+    @given(conv_problems(dtypes=("float64", "complex64"), values=values, transposed=transposed))
+    def check(case: ConvProblem) -> None:
+        result = gradcheck(*double_backward(case, needs), max_elements=8)
+        assert set(result.exact) == {values == "integers"}
+        assert result.worst <= 1
+
+    check()
+
+
+def test_members_of_a_tuple_keep_their_types_and_are_judged_each() -> None:
+    """A float32 beside a complex128, nested, with None between; a wrong gradient of the last is seen."""
+    x, y = WHOLE.astype("float32"), WHOLE * (1 + 2j)
+
+    def function(x: Any, y: Any) -> Any:
+        return 3 * x, None, (y.sum(axis=0), x[0, 0])
+
+    def vjp(g: Any, x: Any, y: Any, factor: int = 1) -> Any:
+        of_x, nothing, (of_y, of_first) = g
+        assert (of_x.dtype, of_x.shape, of_y.dtype, of_y.shape) == (x.dtype, x.shape, y.dtype, y.shape[1:])
+        assert nothing is None
+        grad = 3 * of_x
+        grad[0, 0] += factor * of_first
+        return grad, np.broadcast_to(of_y, y.shape).copy()
+
+    assert gradcheck(function, vjp, (x, y)).exact == (True, True)
+    with pytest.raises(AssertionError, match=r"inputs\[0\] is wrong at element \(0, 0\)"):
+        gradcheck(function, lambda *given: vjp(*given, factor=2), (x, y))
+    with pytest.raises(AssertionError, match=r"at least one array; got \(None, None\)"):
+        gradcheck(lambda x: (None, None), lambda g, x: x, (x,))
+    with pytest.raises(AssertionError, match="vjp changes grad_output"):
+        gradcheck(lambda x: (x, 2 * x), lambda g, x: np.add(g[0], g[1], out=g[1]), (x,))
+
+
+def test_a_wrong_double_backward_is_caught() -> None:
+    g, x, w = (whole(shape, "complex128", seed) for seed, shape in enumerate([(2, 2, 3), (2, 4, 5), (2, 2, 3)]))
+    options: dict[str, Any] = {"groups": 2}
+    right = functools.partial(refconv.conv_double_backward, **options)
+    backward = functools.partial(refconv.conv_backward, **options)
+    assert gradcheck(backward, right, (g, x, w)).exact == (True, True, True)
+    for name, mistake in {
+        "inputs[0]": lambda dot, g, x, w: right(dot._replace(bias=None), g, x, w),
+        "inputs[1]": lambda dot, g, x, w: right(dot, g, x, w)._replace(x=right(dot, g.conj(), x, w).x),
+        "inputs[2]": lambda dot, g, x, w: right(dot, g, x, w)._replace(weight=right(dot, g, x, 2 * w).weight * 2),
+    }.items():
+        with pytest.raises(AssertionError, match=f"gradient of {re.escape(name)} is wrong"):
+            gradcheck(backward, mistake, (g, x, w))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])

@@ -42,9 +42,22 @@ def test_by_hand() -> None:
     assert definition_conv(x, w, padding=1, padding_mode="circular").tolist() == [[[512, 123, 234, 345, 451]]]
     assert definition_conv(x, np.array([[[10, 1]]]), padding="same").tolist() == [[[12, 23, 34, 45, 50]]]
     assert definition_conv(x, np.array([[[10, 1]]]), padding="same_lower").tolist() == [[[1, 12, 23, 34, 45]]]
+    assert definition_conv(x, w, padding="causal").tolist() == [[[1, 12, 123, 234, 345]]]
+    assert definition_conv(x, w, padding="causal", stride=2, dilation=2).tolist() == [[[1, 13, 135]]]
+    beyond = definition_conv(x[..., :2], np.array([[[1]]]), padding=3, padding_mode="reflect")
+    assert beyond.tolist() == [[[2, 1, 2, 1, 2, 1, 2, 1]]]
     assert definition_conv_transpose(np.array([[[1, 2]]]), w, stride=2).tolist() == [[[100, 10, 201, 20, 2]]]
     clipped = definition_conv_transpose(np.array([[[1, 2]]]), w, stride=2, padding=1, output_padding=1)
     assert clipped.tolist() == [[[10, 201, 20, 2]]]
+    for word, size, right in (
+        ("valid", None, [100, 10, 201, 20, 2]),
+        ("valid", 6, [100, 10, 201, 20, 2, 0]),
+        ("same", None, [100, 10, 201, 20]),
+        ("same_lower", None, [10, 201, 20, 2]),
+        ("same", 3, [10, 201, 20]),
+    ):
+        y = definition_conv_transpose(np.array([[[1, 2]]]), w, stride=2, padding=word, output_size=size)
+        assert y.tolist() == [[right]]
 
 
 def test_by_hand_groups() -> None:
@@ -133,8 +146,14 @@ def test_gradients_are_adjoint_to_the_forward(transposed: bool) -> None:
 def test_integers_wrap_and_float16_rounds_once() -> None:
     big = np.full((1, 2, 1), 100, np.int8)
     assert definition_conv(big, np.ones((1, 2, 1), np.int8)).tolist() == [[[200 - 256]]]
+    assert definition_conv(big, np.ones((1, 2, 1), np.int8), output_dtype="int32").tolist() == [[[200]]]
+    assert definition_conv_transpose(big, big.reshape(2, 1, 1), output_dtype="int32").tolist() == [[[20000]]]
+    assert definition_conv(np.full((1, 1, 1), 2**40), np.full((1, 1, 1), 3), output_dtype="int16").tolist() == [[[0]]]
     ones = np.ones((1, 4096, 1), np.float16)
     assert definition_conv(ones, ones).tolist() == [[[4096.0]]]
+    ones = np.ones((1, 4097, 1), np.float16)
+    assert definition_conv(ones, ones).tolist() == [[[4096.0]]]
+    assert definition_conv(ones, ones, output_dtype="float32").tolist() == [[[4097.0]]]
 
 
 def test_padded_zeros_are_multiplied() -> None:

@@ -88,9 +88,20 @@ NOT_TRANSPOSED: dict[str, Predicate] = {
     "all of the input padded by reflection": lambda p: (
         p.padding_mode == "reflect" and any(max(pair) == n - 1 > 0 for pair, n in zip(p.pairs, p.size, strict=True))
     ),
+    "several reflections": lambda p: (
+        p.padding_mode == "reflect" and any(max(pair) > n - 1 > 0 for pair, n in zip(p.pairs, p.size, strict=True))
+    ),
+    "a single element reflected": lambda p: (
+        p.padding_mode == "reflect" and any(max(pair) > 0 and n == 1 for pair, n in zip(p.pairs, p.size, strict=True))
+    ),
     "a whole turn of circular padding": lambda p: (
         p.padding_mode == "circular" and any(max(pair) == n for pair, n in zip(p.pairs, p.size, strict=True))
     ),
+    "more than a turn of circular padding": lambda p: (
+        p.padding_mode == "circular" and any(max(pair) > n > 1 for pair, n in zip(p.pairs, p.size, strict=True))
+    ),
+    "causal padding, dilated": lambda p: p.padding == "causal" and p.dilation[0] > 1 < p.kernel[0],
+    "causal padding, strided": lambda p: p.padding == "causal" and p.stride[0] > 1 < p.kernel[0],
     "outputs made of padding only": lambda p: (
         p.padding_mode == "zeros" and any(max(pair) >= span for pair, span in zip(p.pairs, spans(p), strict=True))
     ),
@@ -101,6 +112,14 @@ TRANSPOSED: dict[str, Predicate] = {
     ),
     "output padding where real values land": lambda p: any(
         0 < extra <= after for extra, (_, after) in zip(p.output_padding, p.pairs, strict=True)
+    ),
+    "same padding that crops an odd element": lambda p: p.padding in ("same", "same_lower") and asymmetric(p),
+    "same padding shorter than n·stride": lambda p: (
+        p.padding in ("same", "same_lower")
+        and any(m < n * s for m, n, s in zip(p.output_size, p.size, p.stride, strict=True))
+    ),
+    "an output size for numbers": lambda p: (
+        p.wanted_size != () and not isinstance(p.padding, str) and max(p.stride) > 1
     ),
     "several outputs per group": lambda p: (
         isinstance(p.groups, int) and p.groups > 1 and p.c_out > p.groups and p.c_in > p.groups
@@ -168,7 +187,8 @@ def test_reaches_the_interesting_problems() -> None:
     padded = [p for p in seen if any(max(pair) > 0 for pair in p.pairs)]
     assert {(p.padding_mode, p.spatial_dims) for p in padded} == set(itertools.product(PADDING_MODES, (1, 2, 3)))
     forms = {(p.padding_mode, p.padding) for p in padded if isinstance(p.padding, str)}
-    assert forms == set(itertools.product(PADDING_MODES, ("same", "same_lower")))
+    assert forms >= set(itertools.product(PADDING_MODES, ("same", "same_lower")))
+    assert {form for _, form in forms} == {"same", "same_lower", "causal"}
 
 
 def test_reaches_the_interesting_transposed_problems() -> None:
@@ -204,13 +224,14 @@ def test_problems_are_valid(plain: Problem, transposed: Problem) -> None:
         written = sorted(k for _, outs in p.lists for k in outs)
         assert written == list(range(p.c_out))
         assert all(ins and len(set(ins)) == len(ins) and set(ins) <= set(range(p.c_in)) for ins, _ in p.lists)
-        limit = {"reflect": -1, "circular": 0}.get(p.padding_mode)
-        if limit is not None:
-            assert all(max(pair) <= n + limit for pair, n in zip(p.pairs, p.size, strict=True))
+        assert p.padding != "causal" or (p.spatial_dims, p.transposed) == (1, False)
     assert all(
         extra < max(s, d)
         for extra, s, d in zip(transposed.output_padding, transposed.stride, transposed.dilation, strict=True)
     )
+    if transposed.padding in ("same", "same_lower") and not transposed.wanted_size:
+        sizes = zip(transposed.size, transposed.stride, strict=True)
+        assert transposed.output_size == tuple(n * s for n, s in sizes)
 
 
 EMPTY: dict[str, Predicate] = {
@@ -244,6 +265,8 @@ def test_chooses_only_what_is_asked_for() -> None:
     assert {p.spatial_dims for p in seen} == {2}
     assert all(p.groups == p.c_in and p.padding_mode == "reflect" for p in seen)
     assert {p.padding if isinstance(p.padding, str) else "pairs" for p in seen} == {"pairs", "same"}
+    seen = drawn(spatial_dims=(1,), padding_forms=("causal",))
+    assert {p.padding for p in seen} == {"causal"}
     seen = drawn(layouts=False, crops=False)
     assert not any(p.batch is None or p.channels_last or min(min(pair) for pair in p.pairs) < 0 for p in seen)
 
@@ -285,6 +308,7 @@ def test_options_are_those_of_the_convolutions(plain: ConvProblem, transposed: C
         ({"groupings": "one"}, TypeError, "groupings must be a sequence of strings"),
         ({"groupings": ("two",)}, ValueError, "groupings must hold one or more of one, uniform, .*; got"),
         ({"padding_forms": ()}, ValueError, "padding_forms must hold one or more of pairs"),
+        ({"padding_forms": ("causal",)}, ValueError, "padding_forms=.* needs spatial_dims=1"),
         ({"padding_modes": (3,)}, ValueError, "padding_modes must hold one or more of zeros"),
         ({"dtypes": "float8"}, ValueError, "dtypes must hold one or more of float16"),
         ({"values": "uniform"}, ValueError, "values must be 'integers' or 'normal'"),
@@ -327,7 +351,8 @@ def test_seeds_reach_the_same_cases() -> None:
     assert missed(INTERESTING | NOT_TRANSPOSED, seen) == []
     form = [p.padding if isinstance(p.padding, str) else "pairs" for p in seen]
     reached = {(p.padding_mode, f, p.spatial_dims) for p, f in zip(seen, form, strict=True)}
-    assert reached == set(itertools.product(PADDING_MODES, PADDING_FORMS, (1, 2, 3)))
+    causal = set(itertools.product(PADDING_MODES, ["causal"], (1,)))
+    assert reached == set(itertools.product(PADDING_MODES, PADDING_FORMS[:-1], (1, 2, 3))) | causal
     seen = [random_problem(rng, transposed=True) for _ in range(400)]
     assert missed(INTERESTING | TRANSPOSED, seen) == []
     assert max(map(elements, seen)) < 20_000

@@ -19,7 +19,9 @@ import pytest
 import refconv
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
 from refconv.testing.oracles.bounds import COMPUTE, exact_and_bounds
+from refconv.testing.oracles.derivatives import definition_double_backward, definition_jvp
 from refconv.testing.oracles.problems import definition_results
+from refconv.testing.regimes import axes_of
 from refconv.testing.vectors import VectorsError, write_vectors
 from refconv.testing.vectors import write as vectors
 from refconv.testing.vectors.entries import NOTES, RESULTS, Entry, entries
@@ -28,7 +30,7 @@ from tests.helpers import run_command
 
 pytest.importorskip("safetensors", reason="needs the extra refconv[vectors]")
 
-ARRAYS = "75ac6aa7"  # of all .npy files, by name; a change needs another GENERATOR_VERSION
+ARRAYS = "8602a875"  # of all .npy files, by name; a change needs another GENERATOR_VERSION
 BY_ID = {entry.id: entry for entry in entries()}
 FINITE = [entry for entry in entries() if not entry.spots]
 SPOTS = [entry for entry in entries() if entry.spots]
@@ -73,7 +75,7 @@ def test_every_kind_of_problem_is_there(manifest: dict[str, Any]) -> None:
             assert {(operation, 2, dtype, "exact"), (operation, 2, dtype, "bounded")} <= kinds
         assert {flag for p in problems if p["operation"] == operation for flag in p["flags"]} >= {
             "groups", "depthwise", "asymmetric_padding", "empty", "non_finite", "no_bias", "unequal_channels", "stride",
-            "dilation", "large",
+            "dilation", "large", "same", "wide_output", "derivatives",
         }  # fmt: skip
     assert any({"stride", "dilation", "groups", "asymmetric_padding"} <= set(p["flags"]) for p in problems)
     assert {flag for p in problems for flag in p["flags"]} == set(NOTES) == set(manifest["notes"])
@@ -94,13 +96,35 @@ def test_expected_results_agree_with_the_definition(entry: Entry) -> None:
     _, bounds = exact_and_bounds(entry.problem, wide, COMPUTE["float64"])
     for part, by_loops in definition_results(entry.problem, wide)._asdict().items():
         expected = getattr(vector.expected, part)
-        if entry.kind == "exact":
-            assert expected.dtype == entry.dtype
+        if part not in entry.parts:
+            assert expected is None
+        elif entry.kind == "exact":
+            assert expected.dtype == (entry.output_dtype or entry.dtype)
             np.testing.assert_array_equal(expected.astype(np.float64), by_loops)
             assert not np.signbit(expected[expected == 0]).any()
         else:
             assert expected.dtype == np.float64
             assert (np.abs(expected - by_loops) <= getattr(bounds, part)).all()
+
+
+@pytest.mark.parametrize("entry", [e for e in entries() if e.derivatives], ids=lambda entry: entry.id)
+def test_derivatives_agree_with_the_definition(entry: Entry) -> None:
+    vector = make_vector(entry)
+    assert vector.direction is not None
+    given = entry.problem, vector.operands, vector.direction
+    for found, right in zip(vector.derivatives.values(), definition_double_backward(*given), strict=True):
+        np.testing.assert_array_equal(found, right, strict=True)
+    np.testing.assert_array_equal(vector.derivatives["dy"], definition_jvp(*given))
+    assert not vector.is_right("dy", vector.derivatives["dy"] + 1)
+
+
+@pytest.mark.parametrize("name", ["conv2d-wide", "conv1d-wide-everything", "convtranspose1d-wide-everything"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_wide_outputs_are_beyond_the_operands_range(name: str, dtype: str) -> None:
+    vector = make_vector(BY_ID[f"{name}-{dtype}"])
+    assert np.mean(vector.expected.y != vector.expected.y.astype(dtype)) > 0.9
+    assert not vector.is_right("y", vector.expected.y.astype(dtype))
+    assert len(np.unique(vector.operands.x)) == vector.operands.x.size
 
 
 @pytest.mark.parametrize("entry", SPOTS, ids=lambda entry: entry.id)
@@ -126,16 +150,20 @@ def test_real_results_are_rounded_once(dtype: str) -> None:
         assert vector.expected.grad_weight[k, c, u, v] == float(exact)
 
 
-@pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.id)
+ZEROS = [entry for entry in entries() if entry.problem.padding_mode == "zeros"]
+
+
+@pytest.mark.parametrize("entry", ZEROS, ids=lambda entry: entry.id)
 def test_a_right_implementation_passes(entry: Entry) -> None:
     vector, p = make_vector(entry), entry.problem
     x, weight, bias, g = vector.operands
     plain: Any = ConvTranspose() if p.transposed else Conv()
+    plain.output_dtype = entry.output_dtype
     integers = (p.stride, p.pairs, p.dilation, p.groups)
-    extra = {"output_padding": p.output_padding} if p.transposed else {}
+    extra = {"output_padding": tuple(axis.rest for axis in axes_of(p))} if p.transposed else {}
     with np.errstate(invalid="ignore"):
         assert vector.is_right("y", plain.forward(x, weight, bias, *integers, **extra))
-    if not entry.spots:
+    if len(entry.parts) > 1:
         for part, grad in zip(RESULTS[1:], plain.backward(g, x, weight, *integers, **extra), strict=True):
             assert vector.is_right(part, grad), part
 
@@ -164,7 +192,8 @@ def test_one_wrong_element_is_wrong() -> None:
             if entry.kind == "exact" and expected.size:
                 changed = expected.copy()
                 last = expected.reshape(-1)[-1]
-                changed.reshape(-1)[-1] = np.nextafter(last, np.inf, dtype=last.dtype) if np.isfinite(last) else 1
+                near = last + 1 if last.dtype.kind == "i" else np.nextafter(last, np.inf, dtype=last.dtype)
+                changed.reshape(-1)[-1] = near if np.isfinite(last) else 1
                 assert vector.is_right(part, expected)
                 assert not vector.is_right(part, changed)
 
@@ -186,22 +215,25 @@ def test_files_are_what_the_manifest_says(folder: Path, manifest: dict[str, Any]
             for name, array in problem[part].items()
         }
         assert set(tensors) == set(listed)
-        results = ["y"] if "non_finite" in problem["flags"] else list(RESULTS)
-        assert list(problem["expected"]) == results
+        results = ["y"] if {"non_finite", "wide_output"} & set(problem["flags"]) else list(RESULTS)
+        derivatives = list(vectors.DERIVATIVES) if "derivatives" in problem["flags"] else []
+        assert list(problem["expected"]) == results + derivatives
         assert list(problem["bounds"]) == (results if problem["kind"] == "bounded" else [])
+        assert ("dx" in problem["operands"]) == bool(derivatives)
         assert ("bias" in problem["operands"]) == problem["has_bias"]
         for name, array in listed.items():
             data = files[array["file"]]
             read = np.load(folder / array["file"], allow_pickle=False)
             assert data[:8] == b"\x93NUMPY\x01\x00"
             assert b"'fortran_order': False" in data[:128]
-            assert read.dtype.byteorder in "=<"
+            assert read.dtype.byteorder in "=<|"  # bytes have no order
             assert (read.dtype.name, list(read.shape)) == (array["dtype"], array["shape"])
             assert hashlib.sha256(data).hexdigest() == array["sha256"]
             assert tensors[name].tobytes() == read.tobytes()
             assert tensors[name].shape == read.shape
             wide = name.startswith("bound") or (name.startswith("expected") and problem["kind"] == "bounded")
-            assert array["dtype"] == ("float64" if wide else problem["dtype"])
+            own = problem["output_dtype"] if name == "expected_y" else problem["dtype"]
+            assert array["dtype"] == ("float64" if wide else own)
             named.add(array["file"])
         for name, shape in (("x", "x_shape"), ("weight", "weight_shape")):
             assert listed[name]["shape"] == problem[shape]
@@ -217,19 +249,34 @@ def test_the_files_alone_are_enough(folder: Path, manifest: dict[str, Any]) -> N
             for part in ("operands", "expected", "bounds")
         )
         options = {name: problem[name] for name in ("stride", "padding", "dilation", "groups")}
-        forward, backward = refconv.conv, refconv.conv_backward
-        if problem["operation"] == "conv_transpose":
-            forward, backward = refconv.conv_transpose, refconv.conv_transpose_backward
-            options["output_padding"] = problem["output_padding"]
+        transposed = problem["operation"] == "conv_transpose"
+        name = "output_padding" if transposed else "padding_mode"
+        options[name] = problem[name]
+        forward, backward, jvp, double = (
+            getattr(refconv, problem["operation"] + part) for part in ("", "_backward", "_jvp", "_double_backward")
+        )
         with np.errstate(invalid="ignore"):
-            results = {"y": forward(given["x"], given["weight"], given.get("bias"), **options)}
+            operands, output_dtype = (given["x"], given["weight"], given.get("bias")), problem["output_dtype"]
+            results = {"y": forward(*operands, output_dtype=output_dtype, **options)}
+            if problem["padding_word"]:
+                size = {"output_size": problem["output_shape"][2:]} if transposed else {}
+                word = {**options, "padding": problem["padding_word"], "output_padding": 0, **size}
+                word.pop("output_padding" if not transposed else "padding_mode", None)
+                np.testing.assert_array_equal(forward(*operands, **word), results["y"])
         if "grad_output" in given:
             results |= zip(
                 RESULTS[1:], backward(given["grad_output"], given["x"], given["weight"], **options), strict=True
             )
+        if "dx" in given:
+            along = given["dx"], given["dweight"], given.get("dbias")
+            tangent = dict(zip(("dx", "dweight", "dbias"), along, strict=True))
+            results["dy"] = jvp(given["x"], given["weight"], **tangent, **options)
+            doubled = double(along, given["grad_output"], given["x"], given["weight"], **options)
+            np.testing.assert_array_equal(doubled.grad_output, results["dy"])
+            results |= {"double_grad_x": doubled.x, "double_grad_weight": doubled.weight}
         assert results.keys() == expected.keys()
         for name, result in results.items():
-            assert result.dtype == problem["dtype"]
+            assert result.dtype == (problem["output_dtype"] if name == "y" else problem["dtype"])
             assert result.shape == expected[name].shape
             if problem["kind"] == "bounded":
                 assert (np.abs(result - expected[name]) <= bounds[name]).all()
@@ -238,12 +285,16 @@ def test_the_files_alone_are_enough(folder: Path, manifest: dict[str, Any]) -> N
 
 
 def test_the_arrays_are_those_of_this_version(folder: Path) -> None:
-    digest = hashlib.sha256()
+    digest, earlier = hashlib.sha256(), hashlib.sha256()
+    of_format_1 = {entry.id for entry in entries()[:135]}
     for name, data in sorted(tree(folder).items()):
         if name.endswith(".npy"):
             digest.update(name.encode() + b"\0" + data)
-    assert vectors.GENERATOR_VERSION == "1.0.0"
+            if name.split("/")[1] in of_format_1:
+                earlier.update(name.encode() + b"\0" + data)
+    assert vectors.GENERATOR_VERSION == "2.0.0"
     assert digest.hexdigest()[:8] == ARRAYS, "arrays have changed: raise GENERATOR_VERSION"
+    assert earlier.hexdigest()[:8] == "75ac6aa7", "problems of format 1 have kept their arrays"
 
 
 def test_two_runs_are_the_same_to_the_byte(folder: Path, tmp_path: Path) -> None:
@@ -281,6 +332,19 @@ def test_earlier_vectors_are_replaced(tmp_path: Path) -> None:
     assert tree(tmp_path / "empty") == tree(manifest.parent)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "empty"]
     assert (manifest.parent.stat().st_mode & 0o777) == (tmp_path / "a").stat().st_mode & 0o777
+
+
+@pytest.mark.usefixtures("few")
+def test_vectors_of_format_1_are_replaced_and_can_be_read(tmp_path: Path) -> None:
+    """What format 2 adds to a problem has a default, with which a reader of 2 reads a problem of 1."""
+    path = write_vectors(tmp_path / "out")
+    manifest = json.loads(path.read_text("utf-8")) | {"format_version": 1}
+    assert manifest["format"] == "refconv test vectors"
+    for problem in manifest["problems"]:
+        assert (problem.pop("padding_mode"), problem.pop("padding_word")) == ("zeros", None)
+        assert problem.pop("output_dtype") == problem["dtype"]
+    path.write_text(json.dumps(manifest), "utf-8")
+    assert json.loads(write_vectors(tmp_path / "out").read_text("utf-8"))["format_version"] == 2
 
 
 @pytest.mark.usefixtures("few")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from refconv.testing.oracles.problems import Operands, Problem, Results
+from refconv.testing.regimes import axes_of
 
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
 F: Any = torch.nn.functional
@@ -78,26 +79,23 @@ def _plain(problem: Problem, function: Any, x: Any, weight: Any) -> Any:
 
 def _transposed(problem: Problem, function: Any, x: Any, weight: Any) -> Any:
     steps = {"stride": problem.stride, "dilation": problem.dilation}
+    extra = [axis.rest for axis in axes_of(problem)]
     pads = [before for before, after in problem.pairs if before == after >= 0]
     if len(pads) == problem.spatial_dims:  # PyTorch's own padding
-        more = {"padding": pads, "output_padding": problem.output_padding, **steps}
+        more = {"padding": pads, "output_padding": extra, **steps}
         return _grouped(problem, x, weight, lambda x, w, n: function(x, w, groups=n, **more))
     full = _grouped(problem, x, weight, lambda x, w, n: function(x, w, groups=n, **steps))
-    extra = zip(problem.pairs, problem.output_padding, strict=True)
-    return _pad(full, [(-before, more - after) for (before, after), more in extra])
+    return _pad(full, [(-before, more - after) for (before, after), more in zip(problem.pairs, extra, strict=True)])
 
 
 def _pad(x: Any, pairs: Sequence[tuple[int, int]], mode: str = "constant") -> Any:
-    """Pad by PyTorch, then crop where a number is negative. PyTorch takes the last axis first."""
-    most = {"reflect": [n - 1 for n in x.shape[2:]], "circular": x.shape[2:]}.get(mode)
-    if most and any(max(pair) > n for pair, n in zip(pairs, most, strict=True)):  # more than PyTorch allows
-        for axis, (before, after) in enumerate(pairs, start=2):
-            shown = np.pad(
-                np.arange(x.shape[axis]), (max(before, 0), max(after, 0)), {"circular": "wrap"}.get(mode, mode)
-            )
-            x = x.index_select(axis, torch.from_numpy(shown[max(-before, 0) : len(shown) - max(-after, 0)]))
-        return x
-    amounts = [max(amount, 0) for pair in reversed(pairs) for amount in pair]
-    x = F.pad(x, amounts, mode=mode)
+    """Pad, then crop where a number is negative. Other modes index, because PyTorch limits how much they pad."""
+    widths = [(max(before, 0), max(after, 0)) for before, after in pairs]
+    if mode == "constant":  # PyTorch takes the last axis first
+        x = F.pad(x, [amount for pair in reversed(widths) for amount in pair])
+    else:
+        kind: Any = {"replicate": "edge", "circular": "wrap"}.get(mode, mode)
+        for axis, width in enumerate(widths, start=2):
+            x = x.index_select(axis, torch.from_numpy(np.pad(np.arange(x.shape[axis]), width, mode=kind)))
     crops = (slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(pairs, x.shape[2:], strict=True))
     return x[(..., *crops)]

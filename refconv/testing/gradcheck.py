@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -84,11 +84,12 @@ def gradcheck(
     ----------
     function : callable
         ``function(*inputs) -> array``: an array of NumPy, CuPy, PyTorch or array_api_strict, or anything that
-        ``numpy.asarray`` understands. A function that refuses float64 copies of its inputs with a TypeError or a
-        RuntimeError is judged in the type that was given.
+        ``numpy.asarray`` understands; or a tuple of these, of None and of such tuples. A function that refuses float64
+        copies of its inputs with a TypeError or a RuntimeError is judged in the type that was given.
     vjp : callable
         ``vjp(grad_output, *inputs) -> gradients``, one per input, of the input's shape and data type; None where
-        a gradient is not to be checked. For a single input it may return the gradient itself.
+        a gradient is not to be checked. For a single input it may return the gradient itself. Where `function` returns
+        a tuple, `grad_output` is one of the same type and form.
     inputs : sequence of array
         Floating-point arrays, real or complex, with finite values; the function must be smooth around them. If they
         are CuPy's, PyTorch's or array_api_strict's, both functions receive such arrays, `grad_output` included, on the
@@ -142,6 +143,13 @@ def gradcheck(
         ...
     AssertionError: the gradient of inputs[1] is wrong at element (1,): expected 13.0, got 18.0 (exact comparison;
     wrong at 2 of 2 elements checked)
+
+    A double backward is the vjp of a backward pass, which returns a tuple:
+
+    >>> from refconv import conv_backward, conv_double_backward
+    >>> g, x, w = np.array([[[2.0, 1.0]]]), np.array([[[3.0, 1.0, 4.0]]]), np.array([[[5.0, -1.0]]])
+    >>> gradcheck(conv_backward, conv_double_backward, (g, x, w)).exact
+    (True, True, True)
 
     A backward pass that adds to its buffer is right once:
 
@@ -254,7 +262,7 @@ class _Run:
         """Return f with input j replaced, in float64 or complex128; NaN where f refuses it."""
         arrays = [x if i == j else a for i, a in enumerate(self.inputs)]
         try:
-            y = _array(self.pair.function(*self.pair.make(arrays)), "function")
+            y = _result(self.pair.function(*self.pair.make(arrays)))
         except (ValueError, ArithmeticError):  # a step has left the domain
             return np.full(self.y.shape, np.nan)
         _check_shape(self.y.shape, y.shape)
@@ -283,6 +291,43 @@ def _array(value: Any, name: str) -> Array:
     return array
 
 
+def _leaves(value: Any) -> list[Any]:
+    """Return the members of a tuple, of the tuples in it too, that are not None; of anything else, itself."""
+    if isinstance(value, tuple):
+        return [leaf for member in value for leaf in _leaves(member)]
+    return [] if value is None else [value]
+
+
+def _replaced(value: Any, leaves: Iterator[Any]) -> Any:
+    """Return a value with others, taken in turn, in place of its leaves."""
+    if isinstance(value, tuple):
+        members = [_replaced(member, leaves) for member in value]
+        return type(value)(*members) if hasattr(value, "_fields") else tuple(members)
+    return None if value is None else next(leaves)
+
+
+def _result(returned: Any) -> Array:
+    """Return what a function returned as one array; the members of a tuple are joined, flat."""
+    if not isinstance(returned, tuple):
+        return _array(returned, "function")
+    arrays = [_array(leaf, "function").ravel() for leaf in _leaves(returned)]
+    if not arrays:
+        raise AssertionError(f"function must return at least one array; got {shown(returned)}")
+    return np.concatenate(arrays)
+
+
+def _split(joined: Array, returned: Any) -> list[Array]:
+    """Return an array like :func:`_result` in parts of the shapes and data types of what was returned."""
+    if not isinstance(returned, tuple):
+        return [joined]
+    leaves = [_numpy(leaf) for leaf in _leaves(returned)]
+    parts = np.split(joined, np.cumsum([leaf.size for leaf in leaves])[:-1])
+    return [
+        (part if leaf.dtype.kind == "c" else part.real).reshape(leaf.shape).astype(leaf.dtype)
+        for part, leaf in zip(parts, leaves, strict=True)
+    ]
+
+
 def _wide(array: Array) -> Array:
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
@@ -298,7 +343,7 @@ def _evaluate(pair: _Pair, arrays: tuple[Array, ...], gradient: np.random.Genera
     names = [f"inputs[{j}]" for j in range(len(arrays))]
     inputs = pair.make(arrays)
     returned = pair.function(*inputs)
-    y, kind = _array(returned, "function"), pair.kind_of_gradient(returned)
+    y = _result(returned)
     _unchanged("function", arrays, inputs, names)
     if not np.isfinite(y).all():
         raise AssertionError(f"function must be finite at its inputs; its result holds {_first_not_finite(y)}")
@@ -307,9 +352,10 @@ def _evaluate(pair: _Pair, arrays: tuple[Array, ...], gradient: np.random.Genera
     else:
         _check_shape(gradient.shape, y.shape)
         grad_output = gradient.astype(y.dtype)
-    given, inputs = kind.make(grad_output), pair.make(arrays)
-    gradients = _gradients(pair.vjp(given, *inputs), arrays)
-    _unchanged("vjp", (grad_output, *arrays), (given, *inputs), ["grad_output", *names])
+    parts, inputs = _split(grad_output, returned), pair.make(arrays)
+    given = [pair.kind_of_gradient(leaf).make(part) for leaf, part in zip(_leaves(returned), parts, strict=True)]
+    gradients = _gradients(pair.vjp(_replaced(returned, iter(given)), *inputs), arrays)
+    _unchanged("vjp", (*parts, *arrays), (*given, *inputs), [*["grad_output"] * len(parts), *names])
     return _Run(pair, arrays, y, grad_output, gradients)
 
 

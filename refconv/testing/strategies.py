@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refconv.integers import as_bool, as_int, is_sequence, shown
+from refconv.testing.oracles.bounds import FLOATS
 from refconv.testing.oracles.definition import Array, Weight
 from refconv.testing.oracles.problems import (
     GROUPINGS,
@@ -33,7 +34,6 @@ except ImportError as error:
         "refconv.testing.strategies needs Hypothesis; install it with pip install 'refconv[testing]'"
     ) from error
 
-FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
 DTYPES = (*FLOATS, "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
@@ -109,6 +109,8 @@ def problems(
         "layouts": as_bool(layouts, "layouts"),
         "crops": as_bool(crops, "crops"),
     }
+    if choices["padding_forms"] == ("causal",) and (transposed or set(choices["spatial_dims"]) != {1}):
+        raise ValueError("padding_forms=('causal',) needs spatial_dims=1 and transposed=False")
     return _problems(choices, as_bool(empty, "empty"))
 
 
@@ -135,14 +137,15 @@ def conv_problems(
     spatial_dims : int or sequence of int
         Number of spatial axes, or numbers to choose from.
     transposed : bool
-        Whether the convolutions are transposed. They have an output padding, and pad with pairs of zeros only.
+        Whether the convolutions are transposed. They pad with zeros only, never "causal", and have an output padding
+        or an output size.
     groupings : sequence of str
         Kinds of groups: "one"; "uniform", equal blocks; "depthwise"; "unequal", blocks of different sizes; "lists", any
         lists of channels, shared and unread ones included. The last two make a `ChannelGroups`.
     padding_forms : sequence of str
-        "pairs", one (before, after) per axis, "valid", "same", "same_lower".
+        "pairs", one (before, after) per axis, "valid", "same", "same_lower", and for one axis "causal".
     padding_modes : sequence of str
-        "zeros", "reflect", "replicate", "circular".
+        "zeros", "reflect", "replicate", "circular"; also with more padding than the input has elements.
     layouts : bool
         Whether to draw unbatched and channels-last arrays too.
     crops : bool

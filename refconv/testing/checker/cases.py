@@ -22,13 +22,16 @@ class Case:
     x, weight, bias, grad_output : numpy.ndarray
         The operands; bias may be None.
     stride, padding, dilation : tuple
-        One int per spatial axis; padding holds (before, after) pairs if "asymmetric_padding" is claimed.
+        One int per spatial axis; padding holds (before, after) pairs if "asymmetric_padding" is claimed, and is the
+        word "causal" in some problems if that is.
     groups : int
         Number of groups.
     output_padding : tuple of int or None
         For a transposed convolution that claims it.
     kind : str
         Why the case is there: "integers", "real", "not finite", "layout", "empty" or "repeat".
+    output_dtype : str or None
+        Data type of the output, if not the operands'.
     """
 
     problem: Problem
@@ -37,11 +40,12 @@ class Case:
     bias: Array | None
     grad_output: Array
     stride: tuple[int, ...]
-    padding: tuple[Any, ...]
+    padding: tuple[Any, ...] | str
     dilation: tuple[int, ...]
     groups: int
     output_padding: tuple[int, ...] | None
     kind: str
+    output_dtype: str | None = None
 
     @property
     def x_shape(self) -> tuple[int, ...]:
@@ -67,6 +71,11 @@ class Case:
     def options(self) -> dict[str, Any]:
         """Keyword arguments of a call."""
         return {} if self.output_padding is None else {"output_padding": self.output_padding}
+
+    def dtype_of(self, part: str) -> np.dtype[Any]:
+        """Return the data type that a result must have: gradients always have the operands'."""
+        own: np.dtype[Any] = self.x.dtype
+        return own if self.output_dtype is None or part != "y" else np.dtype(self.output_dtype)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -103,7 +112,8 @@ def whole_numbers(
     """
     dtype = np.dtype(dtype)
     count = math.prod(shape)
-    pool = np.array([v for v in range(-most, most + 1) if v])
+    # One more positive number than negative ones, lest every whole round have the sum 0.
+    pool = np.array([v for v in range(-most + (most > 1), most + 1) if v])
     if positive or dtype.kind == "u":
         pool = np.arange(1, (most if positive else 2 * most) + 1)
 
@@ -145,9 +155,31 @@ def real_numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, p
     return values
 
 
-def make_case(problem: Problem, kind: str, rng: np.random.Generator, dtype: Any, supports: Sequence[str]) -> Case:
+def passed_padding(problem: Problem, supports: Sequence[str]) -> tuple[Any, ...] | str:
+    """Return the padding as a function that supports this is called with it: a word, pairs or numbers.
+
+    >>> problem = Problem(1, 1, 1, (3,), (2,), (1,), (1,), ((1, 1),))
+    >>> passed_padding(problem, ("padding",)), passed_padding(problem, ("asymmetric_padding",))
+    ((1,), ((1, 1),))
+    """
+    if isinstance(problem.padding, str):
+        return problem.padding
+    return problem.pairs if "asymmetric_padding" in supports else tuple(before for before, _ in problem.pairs)
+
+
+def make_case(
+    problem: Problem,
+    kind: str,
+    rng: np.random.Generator,
+    dtype: Any,
+    supports: Sequence[str],
+    output_dtype: str | None = None,
+) -> Case:
     """Fill a problem with arrays."""
-    most = largest(problem, dtype)
+    most, step = largest(problem, dtype), 1
+    if output_dtype is not None and np.dtype(dtype).kind in "iu":
+        # No product fits the operands' own type. An odd factor loses nothing of gradients that wrap around there.
+        step = 2 * math.isqrt(np.iinfo(dtype).max) + 1
 
     def draw(shape: tuple[int, ...]) -> Array:
         if kind in ("real", "long sum"):
@@ -155,12 +187,11 @@ def make_case(problem: Problem, kind: str, rng: np.random.Generator, dtype: Any,
         if kind == "large":  # odd numbers whose products floating-point numbers of their size cannot hold
             half = math.isqrt(np.iinfo(dtype).max // (terms(problem) + 1)) // 2
             return (2 * rng.integers(half // 2, half, shape) + 1).astype(dtype)
-        return whole_numbers(rng, shape, dtype, most)
+        return whole_numbers(rng, shape, dtype, most) * np.dtype(dtype).type(step)
 
     x = draw(problem.x_shape)
     if kind == "not finite":  # one element each, so that no ∞ meets another
         x.reshape(-1)[int(rng.integers(x.size))] = (np.nan, np.inf, -np.inf)[int(rng.integers(3))]
-    pairs = "asymmetric_padding" in supports
     return Case(
         problem=problem,
         x=x,
@@ -168,9 +199,10 @@ def make_case(problem: Problem, kind: str, rng: np.random.Generator, dtype: Any,
         bias=draw((problem.c_out,)) if problem.bias else None,
         grad_output=draw(problem.output_shape),
         stride=problem.stride,
-        padding=problem.pairs if pairs else tuple(before for before, _ in problem.pairs),
+        padding=passed_padding(problem, supports),
         dilation=problem.dilation,
         groups=problem.n_groups,
         output_padding=problem.output_padding if "output_padding" in supports else None,
         kind="real" if kind == "long sum" else kind,
+        output_dtype=output_dtype,
     )

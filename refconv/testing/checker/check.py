@@ -49,6 +49,7 @@ def check_conv(
     spatial_dims: int = 2,
     supports: Sequence[str] = ("bias", "stride", "padding", "dilation", "groups"),
     dtype: Any = "float32",
+    output_dtype: Any = None,
     transposed: bool = False,
     cases: int = 200,
     seed: int = 0,
@@ -83,9 +84,13 @@ def check_conv(
         "asymmetric_padding" (padding is then a tuple of (before, after) pairs) and, if transposed, "output_padding"
         (then passed as a keyword argument). What is not claimed is not used. Three more words narrow the problems
         down: "equal_axes" (kernel, stride, padding and dilation are the same along all axes), "depthwise_only" (as many
-        groups as input channels) and "stride_or_dilation" (one of them is 1).
+        groups as input channels) and "stride_or_dilation" (one of them is 1). With "causal", for one spatial axis,
+        padding is in some problems the word "causal" in place of a tuple: dilation·(k−1) zeros before, none after.
     dtype : dtype or str
         Data type of all operands, which the results must have too.
+    output_dtype : dtype or str, optional
+        A wider data type of the same kind that the output must have, as "int32" for int8 operands; gradients keep the
+        operands'. Then the products of whole numbers do not fit the operands' type, so that sums that wrap show.
     transposed : bool
         Whether it is a transposed convolution, whose weight is (C, K/G, k1, …, kd).
     cases : int
@@ -127,7 +132,7 @@ def check_conv(
     """
     transposed = as_bool(transposed, "transposed")
     spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 6)
-    words = _check_supports(supports, transposed)
+    words = _check_supports(supports, spatial_dims, transposed)
     options = ["output_padding"] if "output_padding" in words else []
     _check_callable(forward, "forward", FORWARD_ARGUMENTS, options)
     subsets = _check_needs(backward_needs)
@@ -135,7 +140,8 @@ def check_conv(
         _check_callable(backward, "backward", BACKWARD_ARGUMENTS, options + ["needs"] * bool(subsets))
     elif subsets:
         raise ValueError(f"backward_needs needs a backward function; got {shown(backward_needs)} and backward=None")
-    name = _check_dtype(dtype)
+    name = _check_dtype(dtype, "dtype")
+    wide = None if output_dtype is None else _check_wider(output_dtype, name)
     number, seed = as_int(cases, "cases", 1), as_int(seed, "seed", 0)
     if isinstance(time_limit, bool) or not isinstance(time_limit, int | float) or not time_limit > 0:
         raise ValueError(f"time_limit must be a positive number of seconds; got {shown(time_limit)}")
@@ -143,14 +149,17 @@ def check_conv(
         "spatial_dims": spatial_dims, "supports": list(words), "dtype": name, "transposed": transposed,
         "cases": number, "seed": seed, "backward": backward is not None,
     }  # fmt: skip
-    if not pairs:
+    if wide is not None:
+        settings["output_dtype"] = wide
+    if not as_bool(pairs, "pairs"):
         settings["pairs"] = False
     if subsets:
         settings["backward_needs"] = [list(subset) for subset in subsets]
-    arguments = (spatial_dims, words, transposed, name, number, seed, *([] if as_bool(pairs, "pairs") else [False]))
+    last = [bool(pairs), wide] if wide is not None else [] if pairs else [False]  # a recipe shows no defaults
+    arguments = (spatial_dims, words, transposed, name, number, seed, *last)
     total, cases_in_order = _planned(*arguments)
     with np.errstate(all="ignore"), Caller(time_limit) as call:
-        record = Record(f"plan{arguments}", name)
+        record = Record(f"plan{arguments}", name, wide or name)
         for index, prepared in enumerate(cases_in_order):
             if progress is not None:
                 progress(index, total, prepared.case)
@@ -176,7 +185,7 @@ def _usual_plan(*arguments: Any) -> list[Prepared] | plan:
 class Record:
     """What was seen so far: in bounded memory, however many cases are run."""
 
-    def __init__(self, planned: str, dtype: str) -> None:
+    def __init__(self, planned: str, *dtypes: str) -> None:
         self.planned = planned
         self.cases = 0
         self.made: set[str] = set()
@@ -190,7 +199,8 @@ class Record:
         self.inexact: set[str] = set()  # the results that are wrong on whole numbers
         self._first: dict[tuple[str, str], Failure] = {}
         self._worst: dict[str, str] = {}
-        self._order = [name for name, _ in PRECISIONS.get(real_dtype(dtype), ())] + ["none"]
+        known = [name for dtype in dtypes for name, _ in PRECISIONS.get(real_dtype(dtype), ())]
+        self._order = [*dict.fromkeys(known), "none"]
 
     def add(self, prepared: Prepared, seen: Observation) -> None:
         """Add one case."""
@@ -282,7 +292,7 @@ def _check_callable(function: Any, name: str, arguments: Sequence[str], options:
         raise TypeError(f"{name} must take ({listed}); {called}{signature} does not: {error}") from None
 
 
-def _check_supports(supports: Any, transposed: bool) -> tuple[str, ...]:
+def _check_supports(supports: Any, spatial_dims: int, transposed: bool) -> tuple[str, ...]:
     if not is_sequence(supports) and not isinstance(supports, set | frozenset):
         raise TypeError(f"supports must be a sequence of words; got {shown(supports)}")
     for word in supports:
@@ -290,6 +300,8 @@ def _check_supports(supports: Any, transposed: bool) -> tuple[str, ...]:
             raise ValueError(f"supports may contain only {', '.join(SUPPORTS)}; got {shown(word)}")
     if "output_padding" in supports and not transposed:
         raise ValueError("supports may contain output_padding only with transposed=True")
+    if "causal" in supports and (spatial_dims != 1 or transposed):
+        raise ValueError("supports may contain causal only with spatial_dims=1 and transposed=False")
     return tuple(word for word in SUPPORTS if word in supports)
 
 
@@ -305,14 +317,22 @@ def _check_needs(needs: Any) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(word for word in known if word in subset) for subset in needs)
 
 
-def _check_dtype(dtype: Any) -> str:
+def _check_dtype(dtype: Any, argument: str) -> str:
     try:
         name: str = np.dtype(dtype).name
     except TypeError:
-        raise TypeError(f"dtype must be one of {', '.join(DTYPES)}; got {shown(dtype)}") from None
+        raise TypeError(f"{argument} must be one of {', '.join(DTYPES)}; got {shown(dtype)}") from None
     if name not in DTYPES or dtype is None:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {shown(dtype)}")
+        raise ValueError(f"{argument} must be one of {', '.join(DTYPES)}; got {shown(dtype)}")
     return name
+
+
+def _check_wider(output_dtype: Any, dtype: str) -> str | None:
+    name = _check_dtype(output_dtype, "output_dtype")
+    kinds = [np.dtype(n).kind.replace("u", "i") for n in (dtype, name)]
+    if kinds[0] != kinds[1] or not np.can_cast(dtype, name):
+        raise ValueError(f"output_dtype must be a data type of the same kind that holds every {dtype}; got {name}")
+    return None if name == dtype else name
 
 
 __all__ = ["Case", "check_conv"]

@@ -8,7 +8,7 @@ difference.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
@@ -135,13 +135,14 @@ def _sample(runs: Sequence[Run], failing: Mapping[Aspect, list[Run]]) -> list[Ru
 
 
 def _agreements(
-    mutant: Mutant, runs: Iterable[Run], needed: set[Aspect], others: set[Aspect], backward: bool, call: Caller
+    mutant: Mutant, runs: Sequence[Run], needed: set[Aspect], others: set[Aspect], backward: bool, call: Caller
 ) -> dict[Aspect, _Agreement]:
     """Return the aspects in which a mistake never contradicts what was seen, but for edge cases.
 
     The `others` matter only as long as one of those `needed` is left.
     """
     implementation, agreed = mutant.make(), {aspect: _Agreement() for aspect in needed | others}
+    implementation.output_dtype = next((prepared.case.output_dtype for prepared, _ in runs), None)
     comparable = _precisions if mutant.family == "precision" else _plain
     for prepared, seen in runs:
         own = examine(prepared, implementation.forward, implementation.backward if backward else None, call)

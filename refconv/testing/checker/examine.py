@@ -36,7 +36,7 @@ CHECKS = {
     "time": "returns in time",
     "type": "returns arrays of numbers, the backward pass three of them",
     "shape": "every result has the right shape",
-    "dtype": "every result has the operands' data type",
+    "dtype": "every result has the right data type",
     "values": "the output is exact on whole numbers",
     "grad_x": "the gradient of x is exact on whole numbers",
     "grad_weight": "the gradient of the weight is exact on whole numbers",
@@ -109,7 +109,7 @@ class Prepared:
 
     @functools.cached_property
     def expected(self) -> Results:
-        """Output and gradients in the case's data type."""
+        """Output and gradients, in the data types that they must have."""
         return _expected(self.case)
 
     @functools.cached_property
@@ -165,8 +165,8 @@ def _expected(case: Case) -> Results:
     if case.kind == "not finite":
         return _expected_not_finite(case)
     operands = case.operands.mapped(lambda a: a.astype(wide))
-    results: tuple[Array, ...] = exact_results(case.problem, operands)
-    return Results(*(a.astype(dtype) for a in results))
+    results = exact_results(case.problem, operands)._asdict()
+    return Results(*(a.astype(case.dtype_of(part)) for part, a in results.items()))
 
 
 def _expected_not_finite(case: Case) -> Results:
@@ -180,7 +180,7 @@ def _expected_not_finite(case: Case) -> Results:
     read = exact_results(case.problem, operands._replace(x=bad.astype(np.float64), bias=None), ("y",)).y
     with np.errstate(invalid="ignore"):
         y = np.where(read != 0, np.sign(read) * value, y)
-    return Results(y.astype(case.x.dtype), None, None, None)
+    return Results(y.astype(case.dtype_of("y")), None, None, None)
 
 
 Function = Callable[..., Any]
@@ -404,7 +404,7 @@ def _examine_part(
         return
     shared = [label for label, a in given.items() if a is not None and a.size and np.may_share_memory(array, a)]
     kept.append((array, array.copy(), part))
-    exact_shape, dtype = _shape_of(run.case, part), run.case.x.dtype
+    exact_shape, dtype = _shape_of(run.case, part), run.case.dtype_of(part)
     seen.keys["traits", part].append((run.check, (array.dtype.str, tuple(shared))))
     if array.shape != exact_shape:  # what a result of the wrong size is filled with differs by chance
         seen.keys["values", part].append((run.check, array.shape))
@@ -470,7 +470,7 @@ def _exact(seen: Observation, run: Run, part: str, actual: Array) -> None:
 
 
 def _real(seen: Observation, run: Run, part: str, actual: Array) -> None:
-    name = real_dtype(run.case.x.dtype)
+    name = real_dtype(run.case.dtype_of(part))
     seen.made.add("real values")
     scale = run.prepared.scales[part]
     precision = precision_of(actual, scale, name)

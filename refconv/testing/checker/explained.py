@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from refconv.testing.checker.calls import Caller
+from refconv.testing.checker.cases import passed_padding
 from refconv.testing.checker.diagnose import Run
 from refconv.testing.checker.examine import TRAIT_CHECKS
 from refconv.testing.checker.plan import work
@@ -97,7 +98,7 @@ def _variety(problem: Problem) -> tuple[int, int]:
 
 def _shown(problem: Problem) -> str:
     equal = all(before == after for before, after in problem.pairs)
-    padding = tuple(before for before, _ in problem.pairs) if equal else problem.pairs
+    padding = passed_padding(problem, () if equal else ("asymmetric_padding",))
     steps = f"stride={problem.stride} padding={padding} dilation={problem.dilation} groups={problem.groups}"
     extra = f" output_padding={problem.output_padding}" if any(problem.output_padding) else ""
     return f"x{problem.x_shape} weight{problem.weight_shape} {steps}{extra}"

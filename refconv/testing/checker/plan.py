@@ -25,7 +25,7 @@ from refconv.testing.oracles.problems import Problem
 from refconv.testing.regimes import SIZES, SPECIAL, Axis, Layer, Special, axes_of, layers, regimes_of
 
 SUPPORTS = (
-    "bias", "stride", "padding", "dilation", "groups", "asymmetric_padding", "output_padding",
+    "bias", "stride", "padding", "dilation", "groups", "asymmetric_padding", "output_padding", "causal",
     "equal_axes", "depthwise_only", "stride_or_dilation",
 )  # fmt: skip
 """What an implementation may claim; the last three narrow the problems down."""
@@ -56,13 +56,15 @@ class Domain:
         """Return whether a problem uses nothing that is not claimed."""
         steps = problem.kernel, problem.stride, problem.dilation, problem.pairs, problem.output_padding
         strided, dilated = max(problem.stride) > 1, max(problem.dilation) > 1
-        padded = any(map(any, problem.pairs))
+        causal = problem.padding == "causal"
+        padded = any(map(any, problem.pairs)) and not causal
         return (
             (self.claims("bias") or not problem.bias)
             and (self.claims("stride") or not strided)
             and (self.claims("dilation") or not dilated)
             and (self.claims("padding", "asymmetric_padding") or not padded)
-            and (self.claims("asymmetric_padding") or all(before == after for before, after in problem.pairs))
+            and (self.claims("asymmetric_padding") or causal or all(before == after for before, after in problem.pairs))
+            and (self.claims("causal") or not causal)
             and (self.claims("groups", "depthwise_only") or problem.groups == 1)
             and (self.claims("output_padding") or not any(problem.output_padding))
             and not (self.claims("equal_axes") and any(len(set(numbers)) > 1 for numbers in steps))
@@ -177,6 +179,15 @@ def systematic(domain: Domain) -> tuple[list[Problem], list[Problem]]:
                     across.add(problem)
                 found.setdefault(problem, replace(problem, bias=bias and i % 2 == 0))
     return [p for key, p in found.items() if key not in across], [p for key, p in found.items() if key in across]
+
+
+def causal(domain: Domain, problems: Iterable[Problem]) -> list[Problem]:
+    """Return the problems without padding once more with causal padding, where the domain has it."""
+    if not domain.claims("causal"):
+        return []
+    bare = (p for p in problems if p.kernel[0] > 1 and not any(map(any, p.pairs)))
+    found = [replace(problem, padding="causal") for problem in bare]
+    return [problem for problem in found if work(problem) <= 2 * WORK]
 
 
 # --- A problem for every regime --------------------------------------------------------------------------------------
@@ -481,7 +492,7 @@ def _drawn(rng: np.random.Generator, domain: Domain, most: int) -> Problem | Non
         axes = [a if a.valid(domain.transposed) or a.length < 1 else replace(a, rest=0) for a in axes]
     else:
         axes = [axis() for _ in range(domain.d)]
-    return domain.problem(
+    problem = domain.problem(
         axes,
         batch=number("batch", 1, 3),
         c_in=1 if domain.claims("depthwise_only") else number("c_in", 1, 3),
@@ -489,6 +500,9 @@ def _drawn(rng: np.random.Generator, domain: Domain, most: int) -> Problem | Non
         groups=number("groups", 1, 3) if domain.claims("groups", "depthwise_only") else 1,
         bias=domain.claims("bias") and integer(0, 2) > 0,
     )
+    if problem is not None and domain.claims("causal") and integer(0, 1):
+        problem = replace(problem, padding="causal")
+    return problem
 
 
 _STEPS = ("kernel", "stride", "dilation", "padding")
@@ -526,9 +540,10 @@ def special(domain: Domain, kind: str, index: int) -> Problem:
         axes[0] = replace(axes[0], positions=1)
     if kind == "empty":
         batch = 0
-    return _asserted(
+    problem = _asserted(
         domain.problem(axes, batch=batch, c_in=c_in, c_out=c_out, groups=groups, bias=domain.claims("bias"))
     )
+    return replace(problem, padding="causal") if domain.claims("causal") and index % 2 else problem
 
 
 def _asserted(problem: Problem | None) -> Problem:
@@ -556,9 +571,10 @@ class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
         cases: int,
         seed: int,
         with_pairs: bool = True,
+        output_dtype: str | None = None,
     ) -> None:
         self.domain = Domain(spatial_dims, tuple(supports), transposed)
-        self.dtype, self.seed = np.dtype(dtype), seed
+        self.dtype, self.output_dtype, self.seed = np.dtype(dtype), output_dtype, seed
         used: dict[Problem, tuple[Problem, str]] = {}
 
         def add(problems: Iterable[Problem], kind: str) -> None:
@@ -570,7 +586,8 @@ class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
             add((special(self.domain, kind, index) for index in range(count)), kind)
         (near, across), alone = systematic(self.domain), witnesses(self.domain)
         covered = pairs(self.domain) if with_pairs else []
-        add((*near, *across, *alone, *covered), "integers")
+        planned = (*near, *across, *alone, *covered)
+        add((*planned, *causal(self.domain, planned)), "integers")
         if self.dtype.kind in "fc":
             add(_real(covered[::2], alone, used), "real")
         first = min(cases, TOGETHER)
@@ -611,7 +628,7 @@ class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
     def _case(self, number: int, problem: Problem, kind: str) -> Case:
         # A generator for each, so that a case stays the same whatever precedes it.
         rng = np.random.default_rng([self.seed, number])
-        return make_case(problem, kind, rng, self.dtype, self.domain.words)
+        return make_case(problem, kind, rng, self.dtype, self.domain.words, self.output_dtype)
 
 
 def _kinds(dtype: np.dtype[Any]) -> list[tuple[str, int]]:

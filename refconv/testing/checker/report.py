@@ -194,9 +194,10 @@ class CheckReport:
 
     def __str__(self) -> str:
         kind = f"{self.settings['spatial_dims']}-d {'transposed ' if self.settings['transposed'] else ''}convolution"
+        wide = f" with {self.settings['output_dtype']} output" if self.settings.get("output_dtype") else ""
         what = "forward and backward" if self.settings["backward"] else "forward only"
         head = (
-            f"{'passed' if self.passed else 'FAILED'}: {kind} in {self.settings['dtype']}, {what}, "
+            f"{'passed' if self.passed else 'FAILED'}: {kind} in {self.settings['dtype']}{wide}, {what}, "
             f"{self.cases_run} cases, seed {self.settings['seed']}"
         )
         lines = [head]

@@ -71,6 +71,7 @@ def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transp
         else:
             size.append((count - 1) * stride + span + min(left, stride - 1) - sum(pad))
         pads.append(pad)
+    causal = "causal" in supports and not {"padding", "asymmetric_padding"} & set(supports)
     groups = 4 if "depthwise_only" in supports else 2 if "groups" in supports else 1
     c_in, c_out = (2 * groups, 4 * groups) if transposed else (4 * groups, 2 * groups)
     if "depthwise_only" in supports:
@@ -83,7 +84,7 @@ def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transp
         kernel=tuple(axis[0] for axis in axes),
         stride=tuple(strides),
         dilation=tuple(dilations),
-        padding=tuple(pads),
+        padding="causal" if causal else tuple(pads),
         groups=groups,
         output_padding=tuple(rests) if transposed else (),
         transposed=transposed,

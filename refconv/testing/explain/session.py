@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.checker.calls import Caller, Outcome, with_array, with_arrays
+from refconv.testing.checker.cases import passed_padding
 from refconv.testing.explain.readout import Budget, Refused, draw, unsteady
 from refconv.testing.explain.table import PARTS, Asked, roles
 from refconv.testing.oracles.definition import Array
@@ -39,9 +40,7 @@ class Session:
         self.forward = with_array(forward)
         self.backward = with_arrays(forward if backward is None else backward)
         problem = asked.problem
-        pairs = problem.pairs
-        padding: tuple[Any, ...] = pairs if "asymmetric_padding" in supports else tuple(b for b, _ in pairs)
-        self.integers = (problem.stride, padding, problem.dilation, asked.groups)
+        self.integers = (problem.stride, passed_padding(problem, supports), problem.dilation, asked.groups)
         self.options = {"output_padding": problem.output_padding} if "output_padding" in supports else {}
         rng = np.random.default_rng(3)
         shapes = problem.x_shape, problem.weight_shape, problem.output_shape

@@ -127,7 +127,7 @@ def grade(
     forward, backward : str
         ``MODULE:FUNCTION`` or ``FILE.py:FUNCTION``.
     settings : mapping
-        Arguments of :func:`check_conv`: spatial_dims, supports, dtype, transposed, cases and seed.
+        Arguments of :func:`check_conv`: spatial_dims, supports, dtype, output_dtype, transposed, cases and seed.
     limits : Limits
         Time and memory.
     backend : str
@@ -212,6 +212,8 @@ def failed_report(
         "dtype": np.dtype(settings["dtype"]).name, "transposed": settings["transposed"],
         "cases": settings["cases"], "seed": settings["seed"], "backward": backward,
     }  # fmt: skip
+    if settings.get("output_dtype"):
+        shown["output_dtype"] = np.dtype(settings["output_dtype"]).name
     if settings.get("backward_needs"):
         names = tuple(name.removeprefix("grad_") for name in BACKWARD)
         shown["backward_needs"] = [[name for name in names if name in subset] for subset in settings["backward_needs"]]

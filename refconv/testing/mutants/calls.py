@@ -387,6 +387,21 @@ class _(Conv):
         return np.zeros_like(x) if len(x) == 0 else super().y(x, weight, bias, p)
 
 
+@mistake(
+    "interface",
+    "wide output summed in the operands' type",
+    "Convert the operands to the output's data type before they are multiplied.",
+    dtype="int8",
+    output_dtype="int32",
+    both=True,
+)
+class _(Conv):
+    """Products and sums of int8 numbers wrap around in int8, and are converted to int32 too late."""
+
+    def output_work(self, dtype):
+        return self.work(dtype)
+
+
 @mistake("interface", "returns float64", "Return the operands' data type.")
 class _(Conv):
     """A Python float or a default allocation has widened the result."""

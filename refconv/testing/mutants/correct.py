@@ -35,25 +35,31 @@ def steps(stride: Any, padding: Any, dilation: Any, groups: int, output_padding:
 
 
 class Conv:
-    """A correct convolution: for each kernel tap, one strided slice of the padded input."""
+    """A correct convolution: for each kernel tap, one strided slice of the padded input.
+
+    The output has the operands' data type, or `output_dtype`.
+    """
+
+    output_dtype: Any = None
 
     # --- The checked functions ---
 
     def forward(self, x: Array, weight: Array, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
         """Return y."""
-        return self.y(x, weight, bias, steps(stride, padding, dilation, groups))
+        return self.y(x, weight, bias, steps(stride, self.amounts(padding, weight, dilation), dilation, groups))
 
     def backward(
         self, grad_output: Array, x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, groups: int
     ) -> Any:
         """Return (grad_x, grad_weight, grad_bias)."""
-        return self.grads(grad_output, x, weight, steps(stride, padding, dilation, groups))
+        amounts = self.amounts(padding, weight, dilation)
+        return self.grads(grad_output, x, weight, steps(stride, amounts, dilation, groups))
 
     # --- The passes ---
 
     def y(self, x: Array, weight: Array, bias: Any, p: Steps) -> Any:
         """Σ over taps of w[k, c, t] · P[n, c, o·stride + t·dilation]."""
-        work, kernel = self.work(x.dtype), weight.shape[2:]
+        work, kernel = self.output_work(x.dtype), weight.shape[2:]
         outputs = self.outputs(x.shape[2:], kernel, p)
         padded = enlarged(self.pad(self.operand(x, work), p.padding), reach(outputs, kernel, p))
         y = np.zeros((len(x), len(weight), *outputs), work)
@@ -62,7 +68,7 @@ class Conv:
             window = padded[self.forward_taps(t, outputs, p)]
             for ins, outs, rows in self.channels(p.groups, x.shape[1], len(weight)):
                 y[:, outs] += np.einsum("kc,nc...->nk...", weight[rows][(..., *t)], window[:, ins], dtype=work)
-        return self.add_bias(y, bias, kernel).astype(x.dtype)
+        return self.add_bias(y, bias, kernel).astype(self.output_dtype or x.dtype)
 
     def grads(self, g: Array, x: Array, weight: Array, p: Steps) -> Any:
         """Return all three gradients."""
@@ -127,6 +133,14 @@ class Conv:
 
     # --- Padding and its adjoint ---
 
+    def amounts(self, padding: Any, weight: Array, dilation: Any) -> Any:
+        """Return the padding as numbers."""
+        return [self.causal(weight.shape[2], dilation[0])] if isinstance(padding, str) else padding
+
+    def causal(self, k: int, d: int) -> tuple[int, int]:
+        """Return (before, after) of causal padding."""
+        return d * (k - 1), 0
+
     def pad(self, x: Array, padding: Pairs) -> Array:
         """Put zeros around x."""
         return np.pad(x, [(0, 0), (0, 0), *padding])
@@ -163,6 +177,10 @@ class Conv:
     def operand(self, array: Array, work: Any) -> Array:
         """Return an operand in the form in which it is multiplied."""
         return array.astype(work)
+
+    def output_work(self, dtype: Any) -> Any:
+        """Return the data type to compute the output in."""
+        return self.work(np.dtype(self.output_dtype or dtype))
 
     def work(self, dtype: Any) -> Any:
         """Return the data type to compute in."""
@@ -202,7 +220,7 @@ class ConvTranspose(Conv):
 
     def y(self, x: Array, weight: Array, bias: Any, p: Steps) -> Any:
         """Add x[n, c, l] · w[c, k, t] to full output position l·stride + t·dilation, then crop."""
-        work, kernel = self.work(x.dtype), weight.shape[2:]
+        work, kernel = self.output_work(x.dtype), weight.shape[2:]
         full = self.full(x.shape[2:], kernel, p)
         y = np.zeros((len(x), weight.shape[1] * p.groups, *full), work)
         weight, values = self.kernel(self.operand(weight, work)), self.operand(x, work)
@@ -212,7 +230,7 @@ class ConvTranspose(Conv):
                 part = np.einsum("ck,nc...->nk...", weight[rows][(..., *t)], values[:, ins], dtype=work)
                 self.add(y, (slice(None), outs, *where[1:]), part)
         sizes = [n - b - a for n, (b, a) in zip(full, p.padding, strict=True)]
-        return self.add_bias(self.unpad(y, sizes, p.padding), bias, kernel).astype(x.dtype)
+        return self.add_bias(self.unpad(y, sizes, p.padding), bias, kernel).astype(self.output_dtype or x.dtype)
 
     def grad_x(self, g: Array, weight: Array, shape: Any, p: Steps) -> Any:
         """Σ over taps of conj(w[c, k, t]) · G[n, k, l·stride + t·dilation], G being g before the crop."""

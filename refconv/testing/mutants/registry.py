@@ -29,8 +29,8 @@ class Mutant:
         calls them.
     transposed : bool
         Whether it is a transposed convolution.
-    dtype : str
-        Data type in which the mistake shows.
+    dtype, output_dtype : str
+        Data type in which the mistake shows, and that of the output if it is another.
     supports : tuple of str
         The words that :func:`~refconv.testing.check_conv` needs as `supports` to catch it.
     endless : bool
@@ -46,10 +46,19 @@ class Mutant:
     dtype: str = "float32"
     supports: tuple[str, ...] = ("bias", "stride", "padding", "dilation", "groups")
     endless: bool = False
+    output_dtype: str | None = None
+
+    @property
+    def spatial_dims(self) -> int:
+        """Number of spatial axes with which the mistake is looked for: two, unless it is about one."""
+        return 1 if "causal" in self.supports else 2
 
     def settings(self) -> dict[str, Any]:
         """Return the keyword arguments with which :func:`~refconv.testing.check_conv` catches it."""
-        return {"transposed": self.transposed, "dtype": self.dtype, "supports": self.supports}
+        return {
+            "spatial_dims": self.spatial_dims, "transposed": self.transposed, "dtype": self.dtype,
+            "output_dtype": self.output_dtype, "supports": self.supports,
+        }  # fmt: skip
 
 
 FAMILIES = (
@@ -68,6 +77,7 @@ def mistake(
     hint: str,
     *,
     dtype: str = "float32",
+    output_dtype: str | None = None,
     supports: str = "",
     endless: bool = False,
     both: bool = False,
@@ -84,9 +94,10 @@ def mistake(
         explanation = " ".join((cls.__doc__ or "").split())
         words = ("bias", "stride", "padding", "dilation", "groups", *([supports] if supports else []))
         transposed = issubclass(cls, ConvTranspose)
-        ENTERED.append(Mutant(called, family, explanation, hint, cls, transposed, dtype, words, endless))
+        ENTERED.append(Mutant(called, family, explanation, hint, cls, transposed, dtype, words, endless, output_dtype))
 
     def register(cls: type[Conv]) -> type[Conv]:
+        cls.output_dtype = output_dtype
         enter(cls, name)
         if both:
             enter(type("_", (cls, ConvTranspose), {"__doc__": cls.__doc__}), f"transposed: {name}")

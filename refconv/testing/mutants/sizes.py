@@ -393,6 +393,50 @@ class _(ConvTranspose):
         return super().y(self.pad(x, p.padding), weight, bias, p._replace(padding=[(0, 0)] * len(p.padding)))
 
 
+@mistake(
+    "padding",
+    "causal padding split between the ends",
+    "Pad dilation·(k − 1) before and nothing after; what keeps the size at both ends is 'same'.",
+    supports="causal",
+)
+class _(Conv):
+    """Half of the zeros are put after the input, so that outputs read later inputs."""
+
+    def causal(self, k, d):
+        before, _ = super().causal(k, d)
+        return before // 2, before - before // 2
+
+
+@mistake("padding", "causal padding put after", "Pad before the input.", supports="causal")
+class _(Conv):
+    """All zeros are put after the input, so that each output reads the inputs that follow it."""
+
+    def causal(self, k, d):
+        return super().causal(k, d)[::-1]
+
+
+@mistake(
+    "padding",
+    "causal padding at both ends",
+    "Pad before only, or drop the last dilation·(k − 1) outputs.",
+    supports="causal",
+)
+class _(Conv):
+    """A library's padding=dilation·(k − 1) pads both ends, and the outputs after the input's end are kept."""
+
+    def causal(self, k, d):
+        before, _ = super().causal(k, d)
+        return before, before
+
+
+@mistake("padding", "causal padding without dilation", "Pad dilation·(k − 1).", supports="causal")
+class _(Conv):
+    """k − 1 zeros are put before the input, whatever the dilation."""
+
+    def causal(self, k, d):
+        return super().causal(k, 1)
+
+
 @mistake("padding", "transposed: padding enlarges the output", "Padding of a transposed convolution is cropped away.")
 class _(ConvTranspose):
     """Zeros are put around the output instead of cropping it."""

@@ -2,5 +2,6 @@
 
 ``problems`` describes a convolution and draws random ones. ``definition`` computes it, and its gradients, in plain
 loops, and once more with SciPy; ``trilinear`` computes the same as one trilinear form, fast enough for hundreds of
-problems a second. ``bounds`` derives how far rounding may move a right result.
+problems a second. ``derivatives`` adds forward mode and double backward. ``bounds`` derives how far rounding may move
+a right result.
 """

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from refconv.integers import as_bool, as_int, is_sequence, padding_pairs, per_ax
 from refconv.testing.oracles.definition import Array, Weight
 from refconv.testing.oracles.problems import PADDING_MODES, Lists, Operands, Problem, Results
 from refconv.testing.oracles.trilinear import exact_results
+from refconv.testing.regimes import axes_of
 
 OF = {"forward": "y", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
 """Names of the four results, and the fields of :class:`~refconv.testing.oracles.problems.Results` they stand in."""
@@ -73,6 +74,9 @@ PRECISIONS: dict[str, tuple[tuple[str, Arithmetic], ...]] = {
     "float16": (("float16", COMPUTE["float16"]), ("float16 accumulation", HALF_SUMS)),
 }
 """For operands of a data type: the precisions that a result may be consistent with, in the order of trial."""
+
+FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
+"""Data types of operands and results."""
 
 _REAL = {"complex64": "float32", "complex128": "float64"}
 
@@ -189,7 +193,9 @@ def error_bound(
     groups: int | ChannelGroups = 1,
     padding_mode: str = "zeros",
     output_padding: Any = 0,
+    output_size: Any = None,
     channels_last: bool = False,
+    output_dtype: Any = None,
     transposed: bool = False,
 ) -> Any:
     r"""Return, per element, how far any correct direct computation of a convolution may be off.
@@ -218,9 +224,11 @@ def error_bound(
     compute : {"float64", "float32", "tf32", "bfloat16", "float16"}, optional
         "float64", "float32": products and sums in this precision. "tf32", "bfloat16": operands rounded to 10 and 7
         mantissa bits, products exact, sums in float32. "float16": operands as given, sums in float32, one rounding
-        to float16 at the end. By default the operands' own data type.
-    stride, padding, dilation, groups, padding_mode, output_padding, channels_last
+        to float16 at the end. By default the operands' own data type, or that of the result if it is wider.
+    stride, padding, dilation, groups, padding_mode, output_padding, output_size, channels_last
         As for :func:`refconv.conv` and :func:`refconv.conv_transpose`.
+    output_dtype : dtype or str, optional
+        Data type of the result; by default the operands'. Into a wider one, sums are not rounded again.
     transposed : bool
         Whether the convolution is a transposed one.
 
@@ -233,8 +241,7 @@ def error_bound(
     Raises
     ------
     TypeError, ValueError
-        If an argument breaks a rule: shapes that do not fit, a number that is not finite, an unknown name, or a
-        `padding_mode` with more padding than it allows.
+        If an argument breaks a rule: shapes that do not fit, a number that is not finite, or an unknown name.
 
     References
     ----------
@@ -257,12 +264,18 @@ def error_bound(
     ...           for mode in ("zeros", "replicate")]
     >>> [np.round(bound.ravel() / 2**-24).tolist() for bound in bounds]
     [[1.0, 4.0, 4.0], [4.0, 4.0, 4.0]]
+
+    Products of float16 operands are exact in float32, and a float16 result is a rounded one:
+
+    >>> x, w = np.ones((1, 1, 1), "float16"), np.ones((1, 1, 1), "float16")
+    >>> [float(np.round(error_bound(x, w, output_dtype=dtype).item() / 2**-24)) for dtype in (None, "float32")]
+    [8194.0, 1.0]
     """
     problem, operands, several = _describe(
         x, weight, bias, of, grad_output, stride, padding, dilation, groups,
-        padding_mode, output_padding, channels_last, transposed,
+        padding_mode, output_padding, output_size, channels_last, transposed,
     )  # fmt: skip
-    arithmetic = _arithmetic(compute, operands.x.dtype)
+    arithmetic, _ = _arithmetic(compute, operands.x.dtype, output_dtype)
     with np.errstate(all="ignore"):  # numbers near the end of float64 have an infinite bound
         scales = _scales_of_result(problem, operands, of, several)
         bounds = tuple(np.nan_to_num(scale.bound(arithmetic), nan=np.inf, posinf=np.inf) for scale in scales)
@@ -284,7 +297,9 @@ def assert_conv_close(
     groups: int | ChannelGroups = 1,
     padding_mode: str = "zeros",
     output_padding: Any = 0,
+    output_size: Any = None,
     channels_last: bool = False,
+    output_dtype: Any = None,
     transposed: bool = False,
 ) -> None:
     """Assert that a convolution's result is within :func:`error_bound` of the exact one, element by element.
@@ -298,7 +313,7 @@ def assert_conv_close(
         gradient is a sequence of arrays where `weight` is one.
     x, weight, bias, of, grad_output, compute, stride, padding, dilation, groups, padding_mode, output_padding
         As for :func:`error_bound`.
-    channels_last, transposed
+    output_size, channels_last, output_dtype, transposed
         As for :func:`error_bound`.
 
     Raises
@@ -323,10 +338,10 @@ def assert_conv_close(
     """
     problem, operands, several = _describe(
         x, weight, bias, of, grad_output, stride, padding, dilation, groups,
-        padding_mode, output_padding, channels_last, transposed,
+        padding_mode, output_padding, output_size, channels_last, transposed,
     )  # fmt: skip
-    name = compute or real_dtype(operands.x.dtype)
-    arithmetic = _arithmetic(compute, operands.x.dtype)
+    arithmetic, name = _arithmetic(compute, operands.x.dtype, output_dtype)
+    digits = real_dtype(operands.x.dtype if output_dtype is None else output_dtype)
     with np.errstate(all="ignore"):
         scales = _scales_of_result(problem, operands, of, several)
     if not all(np.isfinite(scale.exact).all() for scale in scales):
@@ -337,7 +352,7 @@ def assert_conv_close(
     if len(results) != len(scales):
         raise AssertionError(f"{of} must be {len(scales)} arrays, one per group; got {len(results)}")
     for g, (scale, result) in enumerate(zip(scales, results, strict=True)):
-        complaint = judge(_array(result, "actual"), scale, arithmetic, name, real_dtype(operands.x.dtype))
+        complaint = judge(_array(result, "actual"), scale, arithmetic, name, digits)
         if complaint:
             raise AssertionError(f"{of}{f'[{g}]' if several else ''} {complaint}")
 
@@ -400,14 +415,35 @@ def _scales_of_result(problem: Problem, operands: Operands, of: str, several: bo
     return scales if several or len(scales) == 1 else [Scale.joined(scales)]
 
 
-def _arithmetic(compute: Any, dtype: np.dtype[Any]) -> Arithmetic:
+def _arithmetic(compute: Any, dtype: np.dtype[Any], output_dtype: Any) -> tuple[Arithmetic, str]:
+    """Return how a result is computed, and the name of its `compute`."""
+    result = None if output_dtype is None else np.dtype(_output_dtype(output_dtype, dtype))
     if compute is None:
-        compute = real_dtype(dtype)
+        compute = real_dtype(dtype if result is None else np.result_type(dtype, result))
     if not isinstance(compute, str):
         raise TypeError(f"compute must be a string; got {shown(compute)}")
     if compute not in COMPUTE:
         raise ValueError(f"compute must be one of {', '.join(COMPUTE)}; got {shown(compute)}")
-    return COMPUTE[compute]
+    arithmetic = COMPUTE[compute]
+    if result is None:
+        return arithmetic, compute
+    info = np.finfo(result)
+    unit, step = float(info.eps) / 2, float(info.smallest_subnormal) / 2
+    rounds = unit > arithmetic.sums
+    return replace(arithmetic, result=unit if rounds else 0, step=step if rounds else 0), compute
+
+
+def _output_dtype(output_dtype: Any, dtype: np.dtype[Any]) -> str:
+    """Return the name of the result's data type, which must be of the operands' kind, real or complex."""
+    try:
+        name: str = np.dtype(output_dtype).name
+    except TypeError:
+        name = ""
+    if name not in FLOATS:
+        raise TypeError(f"output_dtype must be one of {', '.join(FLOATS)}; got {shown(output_dtype)}")
+    if np.dtype(name).kind != dtype.kind:
+        raise TypeError(f"output_dtype must be of the operands' kind, as {dtype} is; got {name}")
+    return name
 
 
 def _describe(
@@ -422,6 +458,7 @@ def _describe(
     groups: Any,
     padding_mode: Any,
     output_padding: Any,
+    output_size: Any,
     channels_last: Any,
     transposed: Any,
 ) -> tuple[Problem, Operands, bool]:
@@ -460,6 +497,7 @@ def _describe(
         groups=lists,
         padding_mode=padding_mode,
         output_padding=_output_padding(output_padding, strides, dilations, transposed),
+        wanted_size=_wanted_size(output_size, output_padding, d, transposed),
         transposed=transposed,
         channels_last=channels_last,
         bias=bias is not None,
@@ -469,7 +507,7 @@ def _describe(
     shapes: Any = given.shape if isinstance(given, np.ndarray) else tuple(w.shape for w in given)
     if shapes != expected:
         raise ValueError(f"weight must have shape {expected} (x has shape {x.shape}); got {shapes}")
-    _check_padding_fits(problem)
+    _check_sizes(problem)
     if min(problem.output_size) < 1:
         raise ValueError(f"the output must have an element on every axis; its size would be {problem.output_size}")
     if math.prod(problem.output_shape) > MOST:
@@ -497,7 +535,7 @@ def _check_values(named: Sequence[tuple[str, Array | None]]) -> None:
             raise TypeError(f"operands must be all real or all complex; got x of {x.dtype}, {name} of {array.dtype}")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} must be finite: a bound is about finite results")
-    if x.dtype.name not in ("float16", "float32", "float64", "complex64", "complex128"):
+    if x.dtype.name not in FLOATS:
         raise TypeError(f"x must be float16, float32, float64, complex64 or complex128; got {x.dtype}")
 
 
@@ -510,21 +548,39 @@ def _padding(padding: Any, mode: Any, d: int, transposed: bool) -> Any:
     if transposed and mode != "zeros":
         raise ValueError(f"padding_mode must be 'zeros' with transposed=True; got {mode!r}")
     pads = padding_pairs(padding, d)
-    if transposed and isinstance(padding, str):
-        raise ValueError(f"padding={padding!r} has no meaning for a transposed convolution; give numbers")
+    if transposed and pads == "causal":
+        raise ValueError("padding='causal' has no meaning for a transposed convolution; give numbers")
     return pads
 
 
-def _check_padding_fits(problem: Problem) -> None:
-    """Check that the padding needs at most one reflection or one full wrap, and an element to repeat."""
-    mode = problem.padding_mode
-    for axis, (n, pair) in enumerate(zip(problem.size, problem.pairs, strict=True)):
-        most = {"reflect": max(n - 1, 0), "circular": n, "replicate": math.inf if n else 0}.get(mode, math.inf)
-        if max(pair) > most:
+def _wanted_size(value: Any, output_padding: Any, d: int, transposed: bool) -> tuple[int, ...]:
+    """Check `output_size`; return it as Problem takes it."""
+    if value is None:
+        return ()
+    if not transposed:
+        raise ValueError(f"output_size needs transposed=True; got {shown(value)}")
+    if any(per_axis(output_padding, "output_padding", d)):
+        raise ValueError(f"output_padding must be 0 with output_size; got {shown(output_padding)}")
+    return per_axis(value, "output_size", d, 1)
+
+
+def _check_sizes(problem: Problem) -> None:
+    """Check that a padded axis has an element to repeat, and that a convolution maps a wanted size to that of x."""
+    p = problem
+    for axis, (n, pair) in enumerate(zip(p.size, p.pairs, strict=True)):
+        if p.padding_mode != "zeros" and n == 0 and max(pair) > 0:
             raise ValueError(
-                f"padding_mode={mode!r} allows at most {most} elements of padding for an input of size {n}; "
-                f"got padding {pair} on spatial axis {axis}"
+                f"padding_mode={p.padding_mode!r} needs an element to repeat; got an input of size 0 and padding "
+                f"{pair} on spatial axis {axis}"
             )
+    if any(p.output_padding) and isinstance(p.padding, str):
+        raise ValueError(f"output_padding must be 0 with padding={p.padding!r}; got {p.output_padding}")
+    same = isinstance(p.padding, str)  # it reaches n by rounding up
+    steps = zip(axes_of(p), p.output_size, p.stride, p.size, strict=True)
+    if p.wanted_size and any(
+        not axis.valid(transposed=True) or axis.rest < 0 or (same and -(-m // s) != n) for axis, m, s, n in steps
+    ):
+        raise ValueError(f"output_size must be a size that x of size {p.size} can have; got {p.wanted_size}")
 
 
 def _output_padding(value: Any, stride: Sequence[int], dilation: Sequence[int], transposed: bool) -> tuple[int, ...]:

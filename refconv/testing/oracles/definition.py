@@ -16,7 +16,8 @@ and, because E copies every element of x to some positions, the adjoints are the
     grad_bias[k]    = Σ_{n, o}                                  g[n, k, o]
 
 Floating-point data is summed in float64 (or wider, if it is given wider) and rounded once to the operands'
-data type, so that integer-valued data gives exact results; integers wrap around.
+data type, or to `output_dtype`, so that integer-valued data gives exact results. Integers are summed in 64 bits and
+wrap around to the result's data type.
 """
 
 from __future__ import annotations
@@ -63,12 +64,17 @@ def paddings(
 
     >>> paddings("same", (7,), (4,), (2,), (1,)), paddings("same_lower", (7,), (4,), (2,), (1,))
     (((1, 2),), ((2, 1),))
+    >>> paddings("causal", (7,), (4,), (2,), (3,))
+    ((9, 0),)
     """
     pads = padding_pairs(padding, len(size))
     if not isinstance(pads, str):
         return pads
     pairs = []
     for n, k, s, dil in zip(size, kernel, stride, dilation, strict=True):
+        if pads == "causal":  # the last tap of each window lies on the output's own position
+            pairs.append((dil * (k - 1), 0))
+            continue
         wanted = len(range(0, n, s))  # ceil(n / stride) windows, the last of which starts at (wanted − 1)·stride
         total = max(0, (wanted - 1) * s + dil * (k - 1) + 1 - n)
         less, more = total // 2, total - total // 2
@@ -125,17 +131,27 @@ def transposed_output_sizes(
     stride: PerAxis = 1,
     padding: Padding = 0,
     output_padding: PerAxis = 0,
+    output_size: PerAxis | None = None,
     dilation: PerAxis = 1,
 ) -> Index:
     """Return the spatial output sizes of a transposed convolution.
+
+    They are the image's, which a convolution with the same padding maps to `size`. "same" and "same_lower" choose
+    n·stride of the sizes that it maps to n; its pads on that image are the crop.
 
     >>> transposed_output_sizes((3,), (3,), stride=2)
     (7,)
     >>> transposed_output_sizes((3,), (3,), stride=2, output_padding=1)
     (8,)
+    >>> transposed_output_sizes((3,), (3,), stride=2, padding="same")
+    (6,)
     """
     d = len(size)
+    if output_size is not None:
+        return per_axis(output_size, "output_size", d)
     strides, dilations = per_axis(stride, "stride", d), per_axis(dilation, "dilation", d)
+    if padding in ("same", "same_lower"):
+        return tuple(n * s for n, s in zip(size, strides, strict=True))
     extras = per_axis(output_padding, "output_padding", d)
     pads = paddings(padding, size, kernel, strides, dilations)
     axes = zip(size, pads, kernel, strides, dilations, extras, strict=True)
@@ -170,7 +186,7 @@ def _writes(
 ) -> Iterator[tuple[Index, Index, Index]]:
     """Yield (input position l, kernel tap t, output position p that they are added to)."""
     strides, dilations = per_axis(stride, "stride", len(size)), per_axis(dilation, "dilation", len(size))
-    pads = paddings(padding, size, kernel, strides, dilations)
+    pads = paddings(padding, outputs, kernel, strides, dilations)
     for i in np.ndindex(*size):
         for t in np.ndindex(*kernel):
             axes = zip(i, t, strides, dilations, pads, strict=True)
@@ -202,7 +218,7 @@ def _per_group(weight: Weight, first_sizes: Sequence[int]) -> list[Array]:
 
 
 def _working(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return dtype if dtype.kind in "iu" else np.result_type(dtype, np.float64)
+    return np.dtype(np.int64) if dtype.kind in "iu" else np.result_type(dtype, np.float64)
 
 
 def _round(result: Array, dtype: np.dtype[Any]) -> Array:
@@ -227,6 +243,7 @@ def definition_conv(
     dilation: PerAxis = 1,
     groups: Groups = 1,
     padding_mode: str = "zeros",
+    output_dtype: Any = None,
 ) -> Array:
     """Convolve (cross-correlate) by the definition.
 
@@ -238,7 +255,7 @@ def definition_conv(
         (K, C/G, k1, …, kd), or for each group an array (its outputs, its inputs, k1, …, kd).
     bias : numpy.ndarray, optional
         (K,).
-    stride, padding, dilation, padding_mode
+    stride, padding, dilation, padding_mode, output_dtype
         As in :func:`refconv.conv`.
     groups : int or sequence of pairs
         A number of equal groups, or a list of (input channels, output channels) for each group.
@@ -265,7 +282,7 @@ def definition_conv(
             for o, t, i in triples:
                 shown = _shown(x, ins, i).astype(work)
                 y[:, outs, *o] += shown @ w[..., *t].astype(work).T
-        return _round(_with_bias(y, bias), x.dtype)
+        return _round(_with_bias(y, bias), np.dtype(output_dtype or x.dtype))
 
 
 def definition_input_grad(
@@ -361,8 +378,10 @@ def definition_conv_transpose(
     stride: PerAxis = 1,
     padding: Padding = 0,
     output_padding: PerAxis = 0,
+    output_size: PerAxis | None = None,
     dilation: PerAxis = 1,
     groups: Groups = 1,
+    output_dtype: Any = None,
 ) -> Array:
     """Convolve transposed, by the definition.
 
@@ -376,7 +395,7 @@ def definition_conv_transpose(
         (C, K/G, k1, …, kd), or for each group an array (its inputs, its outputs, k1, …, kd).
     bias : numpy.ndarray, optional
         (K,).
-    stride, padding, output_padding, dilation
+    stride, padding, output_padding, output_size, dilation, output_dtype
         As in :func:`refconv.conv_transpose`.
     groups : int or sequence of pairs
         A number of equal groups, or a list of (input channels, output channels) for each group.
@@ -396,15 +415,16 @@ def definition_conv_transpose(
     lists = channel_lists(groups, x.shape[1], c_out)
     parts = _per_group(weight, [len(ins) for ins, _ in lists])
     outputs = transposed_output_sizes(
-        x.shape[2:], kernel, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation
-    )
+        x.shape[2:], kernel, stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
+        dilation=dilation,
+    )  # fmt: skip
     y: Array = np.zeros((len(x), c_out, *outputs), work)
     triples = list(_writes(x.shape[2:], kernel, outputs, stride, padding, dilation))
     with np.errstate(invalid="ignore", over="ignore"):
         for (ins, outs), w in zip(lists, parts, strict=True):
             for i, t, p in triples:
                 y[:, outs, *p] += x[:, ins, *i].astype(work) @ w[..., *t].astype(work)
-        return _round(_with_bias(y, bias), x.dtype)
+        return _round(_with_bias(y, bias), np.dtype(output_dtype or x.dtype))
 
 
 def definition_transpose_input_grad(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +44,9 @@ Lists = tuple[tuple[Shape, Shape], ...]
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 GROUPINGS = ("one", "uniform", "depthwise", "unequal", "lists")
-PADDING_FORMS = ("pairs", "valid", "same", "same_lower")
+PADDING_FORMS = ("pairs", "valid", "same", "same_lower", "causal")
+WIDER = {"int8": "int32", "uint8": "int32", "float16": "float32"}
+"""For narrow operands, the data type of results as quantised and half-precision kernels return them."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,15 @@ class Problem:
     size, kernel, stride, dilation : tuple of int
         One number per spatial axis.
     padding : tuple of (before, after) or str
-        One pair per spatial axis, or "valid", "same", "same_lower".
+        One pair per spatial axis, or one of the words of :data:`PADDING_FORMS`.
     groups : int or tuple of (input channels, output channels)
         A number of equal contiguous groups, or for each group the channels it reads and writes.
     padding_mode : str
         One of :data:`PADDING_MODES`.
     output_padding : tuple of int
         One number per spatial axis; used if `transposed`.
+    wanted_size : tuple of int
+        For a transposed convolution, the argument ``output_size``, which replaces `output_padding`.
     transposed, channels_last, bias : bool
         Whether the convolution is transposed, channels come last in x and y, and there is a bias.
     """
@@ -82,6 +86,7 @@ class Problem:
     groups: int | Lists = 1
     padding_mode: str = "zeros"
     output_padding: Shape = ()
+    wanted_size: Shape = ()
     transposed: bool = False
     channels_last: bool = False
     bias: bool = True
@@ -101,7 +106,8 @@ class Problem:
     @functools.cached_property
     def pairs(self) -> Pairs:
         """Padding as one (before, after) pair per axis."""
-        return paddings(self.padding, self.size, self.kernel, self.stride, self.dilation)
+        image = self.output_size if self.transposed else self.size
+        return paddings(self.padding, image, self.kernel, self.stride, self.dilation)
 
     @functools.cached_property
     def lists(self) -> list[tuple[list[int], list[int]]]:
@@ -135,6 +141,7 @@ class Problem:
             stride=self.stride,
             padding=self.padding,
             output_padding=self.output_padding,
+            output_size=self.wanted_size or None,
             dilation=self.dilation,
         )
 
@@ -179,6 +186,8 @@ class Problem:
             "groups": groups,
             "channels_last": self.channels_last,
         }
+        if self.transposed and self.wanted_size:
+            return options | {"output_size": self.wanted_size}
         if self.transposed:
             return options | {"output_padding": self.output_padding}
         return options | {"padding_mode": self.padding_mode}
@@ -228,7 +237,8 @@ def draw_problem(
     spatial_dims : sequence of int
         Numbers of axes to choose from.
     transposed : bool
-        Whether the convolution is transposed (then padding is always numbers and zeros).
+        Whether the convolution is transposed (then it is padded with zeros, never "causal", and its output may be
+        given by ``output_size``).
     groupings, padding_forms, padding_modes : sequence of str
         What to choose from, of :data:`GROUPINGS`, :data:`PADDING_FORMS` and :data:`PADDING_MODES`.
     layouts : bool
@@ -245,7 +255,7 @@ def draw_problem(
     --------
     >>> draw_problem(lambda low, high: low)
     Problem(batch=1, c_in=1, c_out=1, size=(1,), kernel=(1,), stride=(1,), dilation=(1,), padding=((0, 0),), \
-groups=1, padding_mode='zeros', output_padding=(), transposed=False, channels_last=False, bias=False)
+groups=1, padding_mode='zeros', output_padding=(), wanted_size=(), transposed=False, channels_last=False, bias=False)
     """
 
     def pick(choices: Sequence[Any]) -> Any:
@@ -259,17 +269,18 @@ groups=1, padding_mode='zeros', output_padding=(), transposed=False, channels_la
     fitting = [grouping for grouping in groupings if all(grouping in FITTING.get(name, groupings) for name in large)]
     c_in, c_out, groups = _draw_groups(integer, pick(fitting or groupings), large)
     mode = "zeros" if transposed else pick(padding_modes)
-    form = "pairs" if transposed or (known and "pairs" in padding_forms) else pick(padding_forms)
+    forms = [form for form in padding_forms if form != "causal" or (d == 1 and not transposed)]
+    form = "pairs" if known and "pairs" in forms else pick(forms)
     ways = [_draw_steps(integer, d, form, crops, large if j == d - 1 else {}) for j in range(d)]
     if steps is not None:
         ways = [(k, s, dilation, (pad, pad)) for k, s, pad, dilation in zip(*steps, strict=True)]
     axes = [
-        _draw_axis(integer, d, mode, form, transposed, way, large.get("positions") if j == d - 1 else None)
+        _draw_axis(integer, d, form, transposed, way, large.get("positions") if j == d - 1 else None)
         for j, way in enumerate(ways)
     ]
     size, kernel, stride, dilation, pads, extra = zip(*axes, strict=True)
     batch: int | None = large.get("batch", integer(1, 3))
-    return Problem(
+    problem = Problem(
         batch=None if layouts and integer(0, 5) == 5 else batch,
         c_in=c_in,
         c_out=c_out,
@@ -285,6 +296,12 @@ groups=1, padding_mode='zeros', output_padding=(), transposed=False, channels_la
         channels_last=layouts and integer(0, 3) == 3,
         bias=integer(0, 2) > 0,
     )
+    if not transposed or integer(0, 3) < 3:
+        return problem
+    wanted = problem.output_size  # with numbers for the padding, any output_padding reaches it
+    if form.startswith("same"):
+        wanted = tuple(n - integer(0, s - 1) for n, s in zip(wanted, stride, strict=True))
+    return replace(problem, output_padding=(0,) * d, wanted_size=wanted)
 
 
 UNUSUAL = tuple(
@@ -353,7 +370,7 @@ def _draw_steps(integer: Integer, d: int, form: str, crops: bool, large: Mapping
 
 
 def _draw_axis(
-    integer: Integer, d: int, mode: str, form: str, transposed: bool, steps: Steps, positions: int | None
+    integer: Integer, d: int, form: str, transposed: bool, steps: Steps, positions: int | None
 ) -> tuple[int, int, int, int, tuple[int, int], int]:
     """Draw (size, kernel, stride, dilation, (before, after), output padding) of one axis."""
     k, s, dil, (before, after) = steps
@@ -363,29 +380,20 @@ def _draw_axis(
     span, extra = dil * (k - 1) + 1, 0
     if transposed:
         n, extra = between + 1, integer(0, max(s, dil) - 1)
+        if form.startswith("same"):  # it chooses the size; a draw less would pass for simpler
+            return n, k, s, dil, (0, 0), 0
         while between * s + span + extra - before - after < 1:  # leaves an output
             before, after = max(before - 1, min(before, 0)), max(after - 1, min(after, 0))
-    elif form.startswith("same"):
+    elif form.startswith("same") or form == "causal":
         n = between * s + 1 + integer(0, s - 1)
     else:  # the input size that gives these outputs, and a remainder that stride leaves over
         n = max(1, between * s + span + integer(0, s - 1) - before - after)
-    while not _allowed(n, _pair(form, (before, after), n, k, s, dil), mode):
-        n += 1
     return n, k, s, dil, (before, after), extra
 
 
 def _draw_padding(integer: Integer, crops: bool) -> int:
     amount = integer(0, 3)
     return -1 if crops and amount == 3 and integer(0, 1) else amount
-
-
-def _pair(form: str, pair: tuple[int, int], n: int, k: int, s: int, dil: int) -> tuple[int, int]:
-    return pair if form == "pairs" else paddings(form, (n,), (k,), (s,), (dil,))[0]
-
-
-def _allowed(n: int, pair: tuple[int, int], mode: str) -> bool:
-    """Reflect pads less than the input, circular no more than it (as PyTorch)."""
-    return max(pair) < n if mode == "reflect" else max(pair) <= n if mode == "circular" else True
 
 
 def random_problem(rng: np.random.Generator, **choices: Any) -> Problem:
@@ -482,8 +490,8 @@ def _operands(problem: Problem, draw: Callable[[Shape], Array]) -> Operands:
     )
 
 
-def definition_results(problem: Problem, operands: Operands) -> Results:
-    """Return output and gradients by definition, in the problem's layout.
+def definition_results(problem: Problem, operands: Operands, output_dtype: Any = None) -> Results:
+    """Return output and gradients by definition, in the problem's layout; the output in `output_dtype` if given.
 
     Examples
     --------
@@ -499,13 +507,13 @@ def definition_results(problem: Problem, operands: Operands) -> Results:
         "stride": problem.stride, "padding": problem.padding, "dilation": problem.dilation, "groups": groups,
     }  # fmt: skip
     if problem.transposed:
-        extra = problem.output_padding
-        y = definition_conv_transpose(x, weight, operands.bias, output_padding=extra, **common)
+        extra: dict[str, Any] = {"output_padding": problem.output_padding, "output_size": problem.wanted_size or None}
+        y = definition_conv_transpose(x, weight, operands.bias, output_dtype=output_dtype, **extra, **common)
         grad_x = definition_transpose_input_grad(g, weight, x.shape, **common)
         grad_weight = definition_transpose_weight_grad(g, x, kernel, **common)
     else:
         common["padding_mode"] = problem.padding_mode
-        y = definition_conv(x, weight, operands.bias, **common)
+        y = definition_conv(x, weight, operands.bias, output_dtype=output_dtype, **common)
         grad_x = definition_input_grad(g, weight, x.shape, **common)
         grad_weight = definition_weight_grad(g, x, kernel, **common)
     return Results(problem.from_plain(y), problem.from_plain(grad_x), grad_weight, definition_bias_grad(g))
@@ -513,6 +521,14 @@ def definition_results(problem: Problem, operands: Operands) -> Results:
 
 def inner(a: Any, b: Any) -> Any:
     """Return ⟨a, b⟩ = Σ conj(a)·b of arrays or tuples of them, exact on whole numbers; integers wrap as they do.
+
+    None in a tuple stands for zeros. With it, the adjoint identities of a convolution read, for y = conv(x, w), ẏ its
+    derivative along (ẋ, ẇ, ḃ), (x̄, w̄, b̄) the gradients and (ḡ, x̄̄, w̄̄) those of the backward pass along (ẋ, ẇ, ḃ)::
+
+        inner(g, y) == inner(x̄, x) == inner(w̄, w)
+        inner(g, ẏ) == inner((x̄, w̄, b̄), (ẋ, ẇ, ḃ))
+        inner(g, ḡ) == inner((x̄, w̄, b̄), (ẋ, ẇ, ḃ)), because ḡ = ẏ
+        inner(x̄̄, x) == inner(w̄, ẇ) and inner(w̄̄, w) == inner(x̄, ẋ)
 
     Examples
     --------
@@ -522,7 +538,7 @@ def inner(a: Any, b: Any) -> Any:
     np.int8(-56)
     """
     if isinstance(a, tuple):
-        return sum(inner(p, q) for p, q in zip(a, b, strict=True))
+        return sum(inner(p, q) for p, q in zip(a, b, strict=True) if p is not None and q is not None)
     if b.dtype.kind in "iu":
         return np.sum(a.astype(np.int64) * b.astype(np.int64)).astype(b.dtype)
     wide = np.result_type(a, b, np.float64)

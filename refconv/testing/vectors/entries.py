@@ -9,6 +9,7 @@ from typing import Any
 
 from refconv.integers import padding_pairs, per_axis
 from refconv.testing.oracles.problems import Problem, Results
+from refconv.testing.regimes import axes_of
 
 RESULTS = Results._fields
 
@@ -28,6 +29,13 @@ NOTES: dict[str, dict[str, Any]] = {
     "unequal_axes": {"description": "The axes differ in size, kernel, stride, padding or dilation.", "seen_in": []},
     "padding": {"description": "Zeros around the input; for a transposed convolution, a crop.", "seen_in": []},
     "asymmetric_padding": {"description": "Padding before and after differ.", "seen_in": []},
+    "causal": {"description": "Padding by the word causal: no output reads a later input.", "seen_in": []},
+    "same": {"description": "Padding by the word same or same_lower.", "seen_in": []},
+    "padding_mode": {"description": "Padding repeats elements of x, which sum their gradients.", "seen_in": []},
+    "padding_beyond": {
+        "description": "More padding than x has elements: its mode extends it to infinity.",
+        "seen_in": [],
+    },
     "output_padding": {
         "description": "A longer output, where kernels still write: it is not a row of zeros.",
         "seen_in": ["tvm#19524"],
@@ -48,6 +56,11 @@ NOTES: dict[str, dict[str, Any]] = {
     },
     "large": {"description": "Larger than a usual tile of a kernel, and no multiple of it.", "seen_in": []},
     "long_sum": {"description": "At least 256 terms in one sum: narrow accumulators show.", "seen_in": []},
+    "wide_output": {
+        "description": "The output has a wider type than the operands: sums neither wrap nor are rounded. Output only.",
+        "seen_in": [],
+    },
+    "derivatives": {"description": "With the forward-mode derivative and the double backward.", "seen_in": []},
     "real": {"description": "Real values, compared within bounds: narrow operands show.", "seen_in": []},
 }
 """What the flags of a problem mean, and issues where such problems were got wrong."""
@@ -57,7 +70,8 @@ NOTES: dict[str, dict[str, Any]] = {
 class Entry:
     """A problem of the collection: why it is there, and what its arrays are filled with.
 
-    ``fill`` is "whole", "ones", "real" (−2 … 2), "positive" (1 … 2), "constant" or "cancelling"; ``spots`` puts
+    With ``derivatives`` it has a direction and the derivatives along it. ``fill`` is "whole", "ones", "bytes" (of int8
+    and uint8 the whole range), "real" (−2 … 2), "positive" (1 … 2), "constant" or "cancelling"; ``spots`` puts
     values that are not finite into x.
     """
 
@@ -67,6 +81,8 @@ class Entry:
     dtype: str = "float32"
     fill: str = "whole"
     spots: tuple[tuple[tuple[int, ...], float], ...] = ()
+    output_dtype: str | None = None
+    derivatives: bool = False
 
     @property
     def id(self) -> str:
@@ -77,12 +93,12 @@ class Entry:
     @property
     def kind(self) -> str:
         """How results are compared."""
-        return "exact" if self.fill in ("whole", "ones") else "bounded"
+        return "exact" if self.fill in ("whole", "ones", "bytes") else "bounded"
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Names of the results."""
-        return RESULTS[:1] if self.spots else RESULTS
+        return RESULTS[:1] if self.spots or self.output_dtype else RESULTS
 
 
 def _p(
@@ -116,6 +132,7 @@ def entries() -> list[Entry]:
     ['conv1d-smallest-float32', 'conv1d-two-taps-float32']
     """
     found = [*_conv1d(), *_conv2d(), *_conv3d(), *_transposed(), *_dtypes(), *_bounded(), *_non_finite()]
+    found += [*_modes(), *_words(), *_wide(), *_derivatives()]
     assert len({entry.id for entry in found}) == len(found)
     return found
 
@@ -451,6 +468,75 @@ def _non_finite() -> Iterator[Entry]:
         yield Entry("inf", f"∞ in {dtype}.", _p((5,), (2,), 2, 2, dilation=2), dtype, spots=(((0, 1, 2), inf),))
 
 
+def _modes() -> Iterator[Entry]:
+    """Yield padding that repeats elements, little of it and more than the input has."""
+    for mode, end in (("reflect", "the edge once"), ("replicate", "the edge alone"), ("circular", "the other end")):
+        given: dict[str, Any] = {"padding_mode": mode}
+        yield Entry(mode, f"The border shows {end}.", _p((3, 4), (2, 2), 2, 3, 2, padding=((1, 2), (0, 1)), **given))
+        yield Entry(
+            f"{mode}-beyond", "More padding than the input has elements, on both sides.",
+            _p((3,), (2,), 2, 3, 2, padding=((8, 5),), **given)
+        )  # fmt: skip
+        yield Entry(
+            f"{mode}-one", "A single element is all that the border can show.", _p((1,), (2,), padding=2, **given)
+        )
+        yield Entry(
+            f"{mode}-everything", "Padding beyond the input, with groups, stride and dilation.",
+            _p((2, 5), (3, 2), 4, 6, 2, groups=2, stride=(2, 3), dilation=(1, 2), padding=((4, 3), (6, 7)), **given)
+        )  # fmt: skip
+
+
+def _words() -> Iterator[Entry]:
+    """Yield padding by a word, and sizes that are asked of a transposed convolution."""
+    yield Entry("causal", "Two zeros before, none after.", _p((4,), (3,), padding="causal"))
+    yield Entry(
+        "causal-long", "The kernel spans more than the input.", _p((2,), (3,), 1, 2, padding="causal", dilation=4)
+    )
+    yield Entry(
+        "causal-everything", "Causal, with groups, stride and dilation.",
+        _p((8,), (3,), 4, 6, 2, groups=2, stride=2, dilation=2, padding="causal")
+    )  # fmt: skip
+    for word, end in (("same", "end"), ("same_lower", "start")):
+        name = word.replace("_", "-")
+        yield Entry(
+            name, f"Outputs as many as inputs divided by the stride; the odd zero is at the {end}.",
+            _p((5, 7), (4, 3), 2, 3, 1, stride=(1, 2), padding=word)
+        )  # fmt: skip
+        yield Entry(
+            name, f"Outputs as many as inputs times the stride; the odd element is cropped at the {end}.",
+            _p((3, 2), (3, 4), 2, 3, 2, stride=2, padding=word, transposed=True)
+        )  # fmt: skip
+        yield Entry(
+            f"{name}-shorter", "One output less than inputs times the stride: the size is given as well.",
+            _p((3,), (3,), 2, 3, 1, stride=2, padding=word, wanted_size=(5,), transposed=True)
+        )  # fmt: skip
+
+
+def _wide() -> Iterator[Entry]:
+    """Yield outputs of a wider type than the operands."""
+    plain, grouped = _p((4, 5), (3, 2), 2, 3, 2), _p((7,), (3,), 4, 6, 2, groups=2, stride=2, padding=((2, 1),))
+    upwards = _p((3,), (3,), 4, 6, 2, groups=2, stride=2, padding=1, output_padding=1, transposed=True)
+    for dtype in ("int8", "uint8"):
+        for name, problem in (("wide", plain), ("wide-everything", grouped), ("wide-everything", upwards)):
+            yield Entry(name, f"{dtype} operands, int32 sums.", problem, dtype, "bytes", output_dtype="int32")
+    yield Entry(
+        "wide", "4,096 ones and a bias: float32 has the sum and each number on the way, float16 rounds to 4,096.",
+        _p((1,), (1,), 4096, 1), "float16", "ones", output_dtype="float32"
+    )  # fmt: skip
+
+
+def _derivatives() -> Iterator[Entry]:
+    """Yield problems with the derivatives of their passes."""
+    grouped = _p((5, 4), (2, 3), 4, 6, 2, groups=2, stride=(2, 1), dilation=(1, 2), padding=((1, 0), (2, 1)))
+    reflected = _p((3,), (2,), 2, 3, 2, padding=((4, 2),), padding_mode="reflect", bias=False)
+    upwards = _p((3, 2), (2, 3), 4, 6, 1, groups=2, stride=(2, 1), padding=(0, 1), transposed=True)
+    named = (("smallest", _p((1,), (1,))), ("everything", grouped), ("reflect", reflected), ("everything", upwards))
+    for name, problem in named:
+        yield Entry(
+            f"derivatives-{name}", "The derivative along a direction, and twice backward.", problem, derivatives=True
+        )
+
+
 def flags_of(entry: Entry) -> list[str]:
     """Return what is special about a problem, read from its numbers."""
     p = entry.problem
@@ -464,7 +550,11 @@ def flags_of(entry: Entry) -> list[str]:
         "unequal_axes": len(set(axes)) > 1,
         "padding": any(map(any, p.pairs)),
         "asymmetric_padding": any(b != a for b, a in p.pairs),
-        "output_padding": any(p.output_padding),
+        "causal": p.padding == "causal",
+        "same": p.padding in ("same", "same_lower"),
+        "padding_mode": p.padding_mode != "zeros",
+        "padding_beyond": p.padding_mode != "zeros" and any(max(pair) > n for n, *_, pair in axes),
+        "output_padding": any(axis.rest for axis in axes_of(p)) if p.transposed else False,
         "groups": p.groups != 1,
         "depthwise": p.groups == p.c_in > 1,
         "unequal_channels": p.c_in != p.c_out,
@@ -475,6 +565,8 @@ def flags_of(entry: Entry) -> list[str]:
         "non_finite": bool(entry.spots),
         "large": p.output_size[-1] > 16,
         "long_sum": terms >= 256,
+        "wide_output": entry.output_dtype is not None,
+        "derivatives": entry.derivatives,
         "real": entry.kind == "bounded",
     }
     assert true.keys() == NOTES.keys()

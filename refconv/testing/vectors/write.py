@@ -19,7 +19,7 @@ import math
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,20 @@ from refconv.testing.checker.calls import Caller, as_numpy
 from refconv.testing.mutants import CATALOGUE, Mutant
 from refconv.testing.oracles.bounds import error_bound
 from refconv.testing.oracles.definition import Array
+from refconv.testing.oracles.derivatives import definition_double_backward
 from refconv.testing.oracles.problems import Operands, Problem, Results
 from refconv.testing.oracles.trilinear import exact_results
+from refconv.testing.regimes import axes_of
 from refconv.testing.vectors.entries import NOTES, RESULTS, Entry, entries, flags_of
 
-FORMAT, FORMAT_VERSION = "refconv test vectors", 1
+FORMAT, FORMAT_VERSION = "refconv test vectors", 2
 """What a manifest begins with. The version changes when a reader must."""
-GENERATOR_VERSION = "1.0.0"
+GENERATOR_VERSION = "2.0.0"
 """Changes with any byte of the arrays: last number for mended ones, middle for more, first for another format."""
 MANIFEST = "manifest.json"
-OPERANDS = ("x", "weight", "bias", "grad_output")
+OPERANDS = ("x", "weight", "bias", "grad_output", "dx", "dweight", "dbias")
+DERIVATIVES = ("dy", "double_grad_x", "double_grad_weight")
+"""Further results of a problem with a direction (dx, dweight, dbias)."""
 BOUND_OF = {"y": "forward", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
 
 NOT_IN_VALUES = {
@@ -63,7 +67,8 @@ NOT_IN_VALUES = {
 
 ALGORITHM = {
     "conv": "y[n,k,o] = bias[k] + sum over c of the group of k and taps t of "
-    "weight[k,c,t] * x[n,c,o*stride + t*dilation - before], where x is 0 outside. The kernel is not flipped.",
+    "weight[k,c,t] * x[n,c,o*stride + t*dilation - before], where x is extended by padding_mode. The kernel is not "
+    "flipped.",
     "conv_transpose": "y[n,k,i] = bias[k] + sum over c of the group of k, taps t and positions l with "
     "l*stride + t*dilation - before = i of weight[c,k,t] * x[n,c,l].",
     "sizes": "conv: floor((n + before + after - dilation*(k-1) - 1)/stride) + 1. conv_transpose: "
@@ -71,6 +76,11 @@ ALGORITHM = {
     "layout": "x and y are (N, C, D1, ..., Dd). weight is (K, C/groups, k1, ..., kd); of conv_transpose "
     "(C, K/groups, k1, ..., kd). Groups are contiguous blocks of channels, in order.",
     "gradients": "of sum(grad_output * y) with respect to x, weight and bias.",
+    "padding_mode": "x outside 0 ... n-1. zeros: 0. replicate: the nearest element. reflect: back and forth between "
+    "the ends, period 2*(n-1). circular: period n.",
+    "derivatives": "dy: the derivative of y along (dx, dweight, dbias). With s = sum(dx * grad_x) + sum(dweight * "
+    "grad_weight) + sum(dbias * grad_bias), the gradients of s with respect to grad_output, x and weight are dy, "
+    "double_grad_x and double_grad_weight.",
     "exact": "Whole numbers: every sum, in any order, is exact in the problem's data type (float16: in float32). "
     "Results must be equal as numbers; NaN equals NaN, and the sign of 0 is not compared.",
     "bounded": "Results must satisfy |result - expected| <= bound, element by element, computed in float64. "
@@ -114,13 +124,14 @@ _BITS = {"float16": 11, "float32": 24, "float64": 41}
 """Significant bits that are drawn: all, but of float64 only so many that results can be summed without an error."""
 
 
-def _operands(entry: Entry, seed: int) -> Operands:
-    """Return the arrays of a problem in its data type."""
-    draws, bits = _Draws(seed, entry.id), _BITS[entry.dtype]
+def _operands(entry: Entry, seed: int) -> tuple[Operands, Operands | None]:
+    """Return the arrays of a problem in its data type, and a direction if it has derivatives."""
+    draws, bits = _Draws(seed, entry.id), _BITS.get(entry.dtype, 0)
     most = 2 if entry.dtype == "float16" else 4  # sums must stay below 2^11 there
     fills: dict[str, Callable[[tuple[int, ...]], Array]] = {
         "whole": lambda shape: draws.whole(shape, most),
         "ones": np.ones,
+        "bytes": lambda shape: draws.whole(shape, 127) % 256 if entry.dtype == "uint8" else draws.whole(shape, 127),
         "real": lambda shape: draws.real(shape, bits),
         "positive": lambda shape: draws.positive(shape, bits),
         "constant": lambda shape: np.broadcast_to(draws.positive((1,), bits), shape).copy(),
@@ -136,7 +147,8 @@ def _operands(entry: Entry, seed: int) -> Operands:
         weight = np.abs(weight[:, :1]) * np.ones(p.weight_shape)
     for index, value in entry.spots:
         x[index] = value
-    return Operands(*(None if a is None else a.astype(entry.dtype) for a in (x, weight, bias, grad_output)))
+    operands = Operands(x, weight, bias, grad_output).mapped(lambda a: a.astype(entry.dtype))
+    return operands, operands.mapped(lambda a: draw(a.shape).astype(entry.dtype)) if entry.derivatives else None
 
 
 # --- Right results ---------------------------------------------------------------------------------------------------
@@ -151,11 +163,21 @@ def _exact(entry: Entry, operands: Operands) -> Results:
     if entry.spots:
         return Results(_not_finite(entry.problem, operands).astype(entry.dtype), None, None, None)
     # If the sums of absolute values are exact, so is every partial sum, in any order.
-    largest = exact_results(entry.problem, _widened(operands, np.abs))
-    limit = 2 ** (12 if entry.fill == "ones" else 11 if entry.dtype == "float16" else 24)
-    assert all(float(np.max(a, initial=0)) <= limit for a in largest), entry.id
-    results: Any = exact_results(entry.problem, _widened(operands))
-    return Results(*((a + 0.0).astype(entry.dtype) for a in results))  # + 0.0 makes 0 of −0
+    largest = exact_results(entry.problem, _widened(operands, np.abs), entry.parts)
+    dtype = entry.output_dtype or entry.dtype
+    limit = 2 ** (31 if dtype == "int32" else 24 if dtype != "float16" else 12 if entry.fill == "ones" else 11)
+    assert all(float(np.max(a, initial=0)) <= limit for a in largest if a is not None), entry.id
+    results: Any = exact_results(entry.problem, _widened(operands), entry.parts)
+    return Results(*(None if a is None else (a + 0.0).astype(dtype) for a in results))  # + 0.0 makes 0 of −0
+
+
+def _along(entry: Entry, operands: Operands, direction: Operands) -> dict[str, Array]:
+    """Return the derivatives along a direction, by names of :data:`DERIVATIVES`, in the problem's data type."""
+    given = _widened(operands), _widened(direction)
+    sizes = definition_double_backward(entry.problem, *(a.mapped(np.abs) for a in given))
+    assert all(float(np.max(a)) <= 2**24 for a in sizes), entry.id
+    arrays = definition_double_backward(entry.problem, *given)
+    return {name: (a + 0.0).astype(entry.dtype) for name, a in zip(DERIVATIVES, arrays, strict=True)}
 
 
 def _not_finite(problem: Problem, operands: Operands) -> Array:
@@ -237,16 +259,21 @@ def _rounded_up(bounds: Array, bits: int = 20) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Vector:
-    """A problem with its arrays and right results; `bounds` if it is compared within bounds."""
+    """A problem with its arrays and right results; `bounds` if it is compared within bounds.
+
+    `derivatives` are the further results along `direction`.
+    """
 
     entry: Entry
     operands: Operands
     expected: Results
     bounds: Results | None
+    direction: Operands | None = None
+    derivatives: dict[str, Array] = field(default_factory=dict)
 
     def is_right(self, part: str, actual: Any) -> bool:
         """Tell whether a result has the right shape and values."""
-        array, expected = as_numpy(actual), getattr(self.expected, part)
+        array, expected = as_numpy(actual), (self.expected._asdict() | self.derivatives)[part]
         if array is None or array.shape != expected.shape:
             return False
         if self.bounds is None:
@@ -256,9 +283,11 @@ class Vector:
     def arrays(self) -> dict[str, Array]:
         """Return all arrays, by the names of their files."""
         named: dict[str, Array | None] = self.operands._asdict()
-        if self.entry.spots:
+        if len(self.entry.parts) == 1:
             named["grad_output"] = None
-        named |= {f"expected_{part}": a for part, a in self.expected._asdict().items()}
+        if self.direction is not None:
+            named |= {"dx": self.direction.x, "dweight": self.direction.weight, "dbias": self.direction.bias}
+        named |= {f"expected_{part}": a for part, a in (self.expected._asdict() | self.derivatives).items()}
         if self.bounds is not None:
             named |= {f"bound_{part}": a for part, a in self.bounds._asdict().items()}
         return {name: _plain(a) for name, a in named.items() if a is not None}
@@ -276,7 +305,10 @@ def make_vector(entry: Entry, seed: int = 0) -> Vector:
     >>> bool(vector.expected.y == vector.operands.x * vector.operands.weight + vector.operands.bias)
     True
     """
-    operands = _operands(entry, seed)
+    operands, direction = _operands(entry, seed)
+    if direction is not None:
+        along = _along(entry, operands, direction)
+        return Vector(entry, operands, _exact(entry, operands), None, direction, along)
     if entry.kind == "exact":
         return Vector(entry, operands, _exact(entry, operands), None)
     expected = _rounded_once(entry.problem, operands)
@@ -290,8 +322,9 @@ def catches(vector: Vector, mutant: Mutant, call: Caller) -> bool:
     """Tell whether a wrong implementation gives a wrong result, or none, on a problem."""
     p, given = vector.entry.problem, vector.operands.mapped(np.copy)
     implementation = mutant.make()
-    integers = (p.stride, p.pairs, p.dilation, p.groups)
-    options = {"output_padding": p.output_padding} if p.transposed else {}
+    implementation.output_dtype = vector.entry.output_dtype
+    integers = (p.stride, p.padding if p.padding == "causal" else p.pairs, p.dilation, p.groups)
+    options = {"output_padding": _extra(p)} if p.transposed else {}
     outcome = call(implementation.forward, given.x, given.weight, given.bias, *integers, **options)
     results = [outcome.value]
     if len(vector.entry.parts) > 1 and outcome.error is None and vector.is_right("y", outcome.value):
@@ -305,8 +338,18 @@ def catches(vector: Vector, mutant: Mutant, call: Caller) -> bool:
     return not all(vector.is_right(part, value) for part, value in zip(RESULTS, results, strict=False))
 
 
+def _extra(problem: Problem) -> tuple[int, ...]:
+    """Return the output padding of a transposed problem, also where its output's size is given in another way."""
+    return tuple(axis.rest for axis in axes_of(problem))
+
+
 def caught(vector: Vector, call: Caller) -> list[str]:
-    """Return the names of the catalogued mistakes that a problem catches, in the catalogue's order."""
+    """Return the names of the catalogued mistakes that a problem catches, in the catalogue's order.
+
+    None where padding repeats elements: the catalogue pads with zeros.
+    """
+    if vector.entry.problem.padding_mode != "zeros":
+        return []
     fitting = (m for m in CATALOGUE if m.transposed == vector.entry.problem.transposed and not m.endless)
     return [mutant.name for mutant in fitting if catches(vector, mutant, call)]
 
@@ -450,7 +493,7 @@ def _write_problem(tree: Path, vector: Vector, mistakes: list[str], save: Callab
     (tree / tensors).write_bytes(save(arrays, metadata={"problem": entry.id}))
 
     def named(prefix: str) -> dict[str, Any]:
-        return {part: described[prefix + part] for part in RESULTS if prefix + part in described}
+        return {part: described[prefix + part] for part in (*RESULTS, *DERIVATIVES) if prefix + part in described}
 
     return {
         "id": entry.id,
@@ -460,14 +503,17 @@ def _write_problem(tree: Path, vector: Vector, mistakes: list[str], save: Callab
         "operation": "conv_transpose" if p.transposed else "conv",
         "spatial_dims": p.spatial_dims,
         "dtype": entry.dtype,
+        "output_dtype": entry.output_dtype or entry.dtype,
         "x_shape": p.x_shape,
         "weight_shape": p.weight_shape,
         "output_shape": p.output_shape,
         "stride": p.stride,
         "padding": p.pairs,
+        "padding_word": p.padding if isinstance(p.padding, str) else None,
+        "padding_mode": p.padding_mode,
         "dilation": p.dilation,
         "groups": p.groups,
-        "output_padding": p.output_padding or (0,) * p.spatial_dims,
+        "output_padding": _extra(p) if p.transposed else (0,) * p.spatial_dims,
         "has_bias": p.bias,
         "catches": mistakes,
         "operands": {name: described[name] for name in OPERANDS if name in described},
