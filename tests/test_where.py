@@ -6,13 +6,16 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
+from refconv.testing import check_conv
 from refconv.testing.checker.conditions import Condition, conditions
 from refconv.testing.checker.plan import plan
 from refconv.testing.checker.where import described, where
+from refconv.testing.mutants import Conv
 from refconv.testing.oracles.problems import Problem
 
 SUPPORTS = ("bias", "stride", "padding", "dilation", "groups")
@@ -154,3 +157,21 @@ def test_fewer_than_three_problems_say_nothing() -> None:
     failing, passing = split(HIDDEN["unequal strides"])
     assert where(failing[:2], passing) is where(failing, passing[:2]) is None
     assert where(failing[:3], passing[:3]) is not None
+
+
+def test_a_message_says_which_elements_are_wrong() -> None:
+    def message(wrong: Callable[..., None], size: int) -> str:
+        def forward(x: Any, weight: Any, bias: Any, *options: Any) -> Any:
+            y = Conv().forward(x, weight, bias, *options)
+            if y.size >= size:
+                wrong(y.reshape(-1))
+            return y
+
+        return check_conv(forward, spatial_dims=1, supports=(), cases=1).failures[0].message.split(":")[0]
+
+    def spoil(elements: slice) -> Callable[..., None]:
+        return lambda flat: flat.__setitem__(elements, flat[elements] + 1)
+
+    assert message(spoil(slice(None)), 1) == "the output is wrong at its only element"
+    assert message(spoil(slice(None)), 2) == "the output is wrong at all 2 elements, first at (0, 0, 0)"
+    assert message(spoil(slice(1)), 2) == "the output is wrong at 1 of 2 elements, at (0, 0, 0)"

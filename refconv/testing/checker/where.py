@@ -173,9 +173,10 @@ def _on_one_axis(terms: Sequence[Condition], f: int) -> list[Condition]:
             both: Array = axes & term.axes
             holds: Array = both.any(1)
             for i in np.flatnonzero(holds[:, :f].all(1)):
-                if (count := int(holds[i].sum())) < min(term.met, single[i].met):
-                    words = (*term.words, *single[i].words)
-                    made = Condition(words, term.place, term.bits + single[i].bits, holds[i], count, both[i])
+                one, count = single[i], int(holds[i].sum())
+                if term.met - count > one.share * (term.met - f) and one.met - count > term.share * (one.met - f):
+                    words = (*term.words, *one.words)
+                    made = Condition(words, term.place, term.bits + one.bits, holds[i], count, both[i])
                     new.setdefault(frozenset(words), made)
         last = sorted(new.values(), key=lambda term: term.bits + ways[term.met - f])[:KEPT]
         found += last
