@@ -57,11 +57,11 @@ def where(failing: Sequence[Problem], passing: Sequence[Problem]) -> str | None:
 
     Examples
     --------
-    >>> problems = [Problem(n, 1, 1, (4,), (2,), (1,), (1,), ((0, 0),)) for n in range(1, 17)]
+    >>> problems = [Problem(n, 1, 1, (4,), (2,), (1,), (1,), ((0, 0),)) for n in range(1, 65)]
     >>> where(problems[3:], problems[:3])
-    'all 13 problems with batch at least 4 fail, and no other'
-    >>> where(problems[2::2], problems[:1] + problems[1::2])
-    'all 7 problems with batch at least 3 and an odd batch fail, and no other'
+    'all 61 problems with batch at least 4 fail, and no other'
+    >>> where(problems[16::2], problems[:16] + problems[17::2])
+    'all 24 problems with an odd batch and batch at least 17 fail, and no other'
     """
     if min(len(failing), len(passing)) < FEWEST:
         return None
