@@ -99,11 +99,15 @@ def diagnosed(failures: Sequence[Failure], runs: Sequence[Run], transposed: bool
 
 
 def _where(failure: Failure, runs: Sequence[Run]) -> str | None:
-    regular = [run for run in runs if run[0].case.kind == "integers"]
-    failed = [any(c.check == failure.check for c in seen.complaints) for _, seen in regular]
-    passed = [not any(c.part == failure.part for c in seen.complaints) for _, seen in regular]
-    problems = [prepared.case.problem for prepared, _ in regular]
-    return where(list(compress(problems, failed)), list(compress(problems, passed)))
+    """Return where a check fails: among whole numbers, or among real values if only these fail it."""
+    for kind in ("integers", "real"):
+        regular = [run for run in runs if run[0].case.kind == kind]
+        problems = [prepared.case.problem for prepared, _ in regular]
+        failed = [any(c.check == failure.check for c in seen.complaints) for _, seen in regular]
+        passed = [not any(c.part == failure.part for c in seen.complaints) for _, seen in regular]
+        if any(failed):
+            return where(list(compress(problems, failed)), list(compress(problems, passed)))
+    return None
 
 
 def _first(failing: Mapping[Aspect, Sequence[Run]]) -> list[Run]:

@@ -457,10 +457,10 @@ def _exact(seen: Observation, run: Run, part: str, actual: Array) -> None:
         return
     wrong = np.argwhere(~same)
     where = tuple(int(i) for i in wrong[0])
-    message = (
-        f"{TITLES[part]} is wrong at {len(wrong)} of {same.size} elements, first at {where}: "
-        f"expected {expected[where]}, got {actual[where]}"
-    )
+    n, size = len(wrong), same.size
+    many = f"all {size} elements" if n == size else f"{n} of {size} elements"
+    place = f"{many}, {'first ' * (n > 1)}at {where}" if size > 1 else "its only element"
+    message = f"{TITLES[part]} is wrong at {place}: expected {expected[where]}, got {actual[where]}"
     if run.case.kind == "not finite" and not np.isfinite(run.case.x).all():
         bad = tuple(int(i) for i in np.argwhere(~np.isfinite(run.case.x))[0])
         message += f"; x is {run.case.x[bad]} at {bad}"

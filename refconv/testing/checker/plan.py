@@ -274,8 +274,14 @@ def _of_layer(domain: Domain, layer: Layer, steps: tuple[tuple[int, ...], ...]) 
 
 # --- Pairs -----------------------------------------------------------------------------------------------------------
 
-BANDS = ((1,), (2,), (3, 4), (5, 7, 8), (9, 15, 16), (17, 31, 32, 33))
-"""Sizes that pairs do not tell apart; their rows take each in turn."""
+BANDS = ((1,), (2,), (3, 4), (5, 6, 7, 8), (9, 10, 12, 15, 16), (17, 20, 24, 31, 32, 33))
+"""Sizes that pairs do not tell apart; their rows take each in turn.
+
+Multiples of 2, 4, 8 and 16, and other numbers, on both sides of these: a tail of a tile is a remainder, not a size.
+"""
+
+TAILS = (18, 20, 24, 48)
+"""Sizes above 16 that are multiples of 2, 4, 8 and 16 and of no greater power of two but these."""
 
 STEPS: dict[str, tuple[int, ...]] = {
     "kernel": (1, 2, 3, 4, 5),
@@ -302,7 +308,7 @@ def pairs(domain: Domain) -> list[Problem]:
 
     Of sizes, pairs of bands: the values of a band take turns. Pairs that alone are more than :data:`WORK` are left out.
     """
-    return [*_pairs_of_steps(domain), *_pairs_of_sizes(domain), *_channels(domain)]
+    return [*_pairs_of_steps(domain), *_pairs_of_sizes(domain), *_channels(domain), *_tails(domain), *_near(domain)]
 
 
 def _channels(domain: Domain) -> list[Problem]:
@@ -315,6 +321,28 @@ def _channels(domain: Domain) -> list[Problem]:
         )
         found += [next((problem for problem in ways if problem is not None), None)]
     return [problem for problem in found if problem is not None and work(problem) <= WORK]
+
+
+def _tails(domain: Domain) -> list[Problem]:
+    """Return problems in which every size takes each of :data:`TAILS`; two sizes at a time, to save problems."""
+    found = []
+    for one, other in zip(SIZE_FACTORS[::2], SIZE_FACTORS[1::2], strict=True):
+        for turn, size in enumerate(TAILS):
+            sizes: dict[str, Any] = {one: size, other: TAILS[turn - 1]}
+            axes = [Axis()] * domain.d
+            axes[0] = Axis(positions=sizes.pop("rows", 1))
+            axes[-1] = Axis(positions=sizes.pop("columns", 1))
+            found.append(domain.problem(axes, **sizes))
+    return [problem for problem in found if problem is not None]
+
+
+NEAR = (Axis(2, pads=(1, 1)), Axis(4, pads=(1, 1)), Axis(5, pads=(1, 1)), Axis(3, pads=(2, 2)), Axis(3, 1, 2, (1, 1)))
+"""Steps that differ in one number from those of the commonest layer, for which fast paths are written."""
+
+
+def _near(domain: Domain) -> list[Problem]:
+    found = [domain.problem([replace(axis, positions=3)] * domain.d) for axis in NEAR]
+    return [problem for problem in found if problem is not None]
 
 
 def _pairs_of_steps(domain: Domain) -> list[Problem]:
@@ -381,7 +409,8 @@ def _pairs_of_sizes(domain: Domain) -> list[Problem]:
     found = []
     for number, row in enumerate(_covering(levels, work_of)):
         layer = row.pop("layer")
-        sizes = {name: band[number % len(band)] for name, band in row.items()}
+        turns = enumerate(row.items(), number)
+        sizes = {name: band[turn % len(band)] for turn, (name, band) in turns}
         if math.prod(layer[0]) * math.prod(sizes.values()) > WORK:
             sizes = {name: band[0] for name, band in row.items()}
         axes = _axes_of_layer(layer, sizes.pop("rows"), sizes.pop("columns"))

@@ -60,7 +60,7 @@ class Failure:
     explanation : str or None
         What the function computes instead, as :func:`refconv.testing.explain_conv` reads it out.
     where : str or None
-        The sizes of the problems that fail, where these can be told from the passing ones.
+        The sizes of the problems that fail, if at least three do and three pass.
     """
 
     check: str
