@@ -12,6 +12,7 @@ import pytest
 from refconv.testing import explain_conv
 from refconv.testing.checker.calls import Caller
 from refconv.testing.checker.cases import make_case
+from refconv.testing.checker.plan import SUPPORTS as ALL_WORDS
 from refconv.testing.checker.plan import Domain, systematic
 from refconv.testing.explain import explain, readout, standard_problem
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
@@ -109,6 +110,14 @@ def test_unclaimed_features_are_not_used(supports):
     assert (padding != {0}) == ("padding" in supports)
     assert (dilation != {1}) == ("dilation" in supports)
     assert groups == (4 if "depthwise_only" in supports else 2 if "groups" in supports else 1)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_standard_problems_use_only_what_is_claimed(transposed):
+    words = [word for word in ALL_WORDS if transposed or word != "output_padding"]
+    for d, count in itertools.product((1, 2, 3), range(len(words) + 1)):
+        for claimed in itertools.combinations(words, count):
+            assert Domain(d, claimed, transposed).contains(standard_problem(d, claimed, transposed)), (d, claimed)
 
 
 def test_standard_problems_tell_mistakes_apart_by_size():
