@@ -49,9 +49,9 @@ grading: .venv/.dev ## let nbgrader itself make and grade the assignments (some 
 	$(PIP_INSTALL) -e '.[grading]'
 	$(BIN)/python -m pytest -n 0 tests/test_nbgrader.py
 
-mutation: .venv/.dev ## mutate the core, or GROUP=nn or data, and count what the tests do not notice (over an hour)
+mutation: .venv/.dev ## mutate the core (GROUP=nn, data, checker), count what no test notices (hours; SAMPLE=300: a sample)
 	$(PIP_INSTALL) -e '.[mutation]'
-	$(BIN)/python -m tests.mutation prepare $(GROUP)
+	$(BIN)/python -m tests.mutation prepare $(GROUP) $(if $(SAMPLE),--sample $(SAMPLE))
 	$(BIN)/python -m tests.mutation quick
 	$(BIN)/python -m tests.mutation full
 	$(BIN)/python -m tests.mutation results survived

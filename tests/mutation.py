@@ -1,23 +1,26 @@
 """Mutation testing, fast: every small change that mutmut knows, against the tests, in two passes.
 
     python -m tests.mutation prepare [GROUP]      write a group's changed files, the package and the tests to mutants/
+                                                  (--sample N: try N of the changes, drawn from all files)
     python -m tests.mutation quick [NAME ...]     few examples of each property: notices most changes quickly
-    python -m tests.mutation full [NAME ...]      the survivors again, with the examples and tests of the suite
+    python -m tests.mutation full [NAME ...]      the survivors again, with the suite's examples and slower tests
     python -m tests.mutation results [STATUS]     counts of each file, and the changes of one status, with their lines
 
-``make mutation GROUP=nn`` runs all four; GROUPS lists the groups, of which core is the default. NAME is a changed
-function or a pattern, such as ``refconv.conv.x_conv__mutmut_3`` or ``refconv.textbook.*``; without one, quick takes
-what was not tried and full what survived. mutmut makes the changes, and the environment variable MUTANT_UNDER_TEST
-chooses among them, so that pytest collects the tests only once: each change then costs one fork, and the tests that
-reach the changed function, fastest first, until one fails.
+``make mutation GROUP=nn SAMPLE=300`` runs all four; GROUPS lists the groups, of which core is the default. NAME is a
+changed function or a pattern, such as ``refconv.conv.x_conv__mutmut_3`` or ``refconv.textbook.*``; without one, quick
+takes what was not tried and full what survived. mutmut makes the changes, and the environment variable
+MUTANT_UNDER_TEST chooses among them, so that pytest collects the tests only once: each change then costs one fork, and
+the tests that reach the changed function, fastest first, until one fails.
 """
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
+import itertools
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -35,13 +38,14 @@ RESULTS = COPY / "results.json"
 # The files of refconv/ and the tests that must notice their changes.
 GROUPS = {
     "core": (
-        ["textbook", "im2col", "padding", "conv", "derivatives", "engine", "settings", "shapes", "groups", "integers", "arrays",
-         "cpu/*"],
-        ["im2col", "textbook", "conv_*", "derivatives", "definition", "errors", "groups", "properties", "arrays", "cost", "messages",
-         "devices", "integers", "settings", "cpu_*"],
+        ["textbook", "im2col", "padding", "conv", "derivatives", "engine", "settings", "shapes", "groups", "integers",
+         "arrays", "cpu/*"],
+        ["im2col", "textbook", "conv_*", "derivatives", "definition", "errors", "groups", "properties", "arrays",
+         "cost", "messages", "devices", "integers", "settings", "cpu_*"],
     ),
     "nn": (["nn/*", "nn/models/*", "files"], ["nn*", "models", "training", "checkpoint", "files"]),
     "data": (["nn/data/*"], ["data"]),
+    "checker": (["testing/regimes", "testing/checker/*", "testing/explain/*"], ["check", "explain", "regimes"]),
 }  # fmt: skip
 # They measure the source itself, which mutmut makes longer, or run a copy of it where mutmut finds no configuration.
 LEFT_OUT = tuple(f"tests/test_textbook.py::test_{name}" for name in (
@@ -50,14 +54,21 @@ LEFT_OUT = tuple(f"tests/test_textbook.py::test_{name}" for name in (
 PYTEST = ("--rootdir=.", "--backend", "numpy", "-q", "-s", "--assert=plain", "--tb=native",
           "-p", "no:cacheprovider", "-p", "no:xdist",
           *(f"--deselect={test}" for test in LEFT_OUT))  # fmt: skip
+# Tests with a case, of seconds, for every mistake of the catalogue: every tenth case is run.
+THINNED = ("test_every_mistake_is_caught_and_named", "test_catalogued_mistakes_are_explained_as_the_page_says")
 CHILDREN = 2
-# The processor time of a change beyond which it counts as one that never ends; the suite itself takes a third of it.
-CPU_SECONDS = {"quick": 30, "full": 120}
-# The quick pass leaves out what takes long for what it notices; the full pass leaves out nothing.
+# Seconds are of processor time. The quick pass leaves out tests that take longer than this, for what they notice,
+# unless no other test reaches a function.
 QUICK_SECONDS = 0.15
+# Tests that take longer are left out of a pass, and their number is printed.
+TEST_SECONDS = {"quick": 0.5, "full": 10}
+# The tests of one change, fastest first, take this long without it; what would take longer is left out.
+CHANGE_SECONDS = {"quick": 10, "full": 40}
+# A change that takes so many times the processor time of its tests counts as one that never ends.
+NO_END = 3
 
 
-def prepare(group: str) -> None:
+def prepare(group: str, sample: int | None) -> None:
     """Write the package, with every change of a group, and what the tests need to mutants/."""
     from mutmut.mutation.file_mutation import mutate_file_contents
 
@@ -71,8 +82,13 @@ def prepare(group: str) -> None:
         changed = mutate_file_contents(str(path), (ROOT / path).read_text(encoding="utf-8"))
         (COPY / path).write_text(changed.code, encoding="utf-8")
         names += [f"{'.'.join(path.with_suffix('').parts)}.{name}" for name in changed.mutant_names]
+    count, drawn = len(names), ""
+    if sample is not None and sample < count:  # one of each of `sample` equal stretches, the same in every run
+        draw, ends = random.Random(0), [count * i // sample for i in range(sample + 1)]
+        names = [names[draw.randrange(start, stop)] for start, stop in itertools.pairwise(ends)]
+        drawn = f"a random sample of {sample} of "
     save({name: {"status": "not tried"} for name in names})
-    print(f"{len(names)} changes of {len(files_of(group))} files")
+    print(f"{drawn}{count} changes of {len(files_of(group))} files")
 
 
 def files_of(group: str) -> list[Path]:
@@ -86,6 +102,7 @@ def refresh() -> None:
     skip = shutil.ignore_patterns("__pycache__")
     shutil.rmtree(COPY / "tests", ignore_errors=True)
     shutil.copytree(ROOT / "tests", COPY / "tests", ignore=skip)
+    shutil.copytree(ROOT / "docs", COPY / "docs", ignore=skip, dirs_exist_ok=True)
     shutil.copy(ROOT / "pyproject.toml", COPY)
 
 
@@ -122,7 +139,9 @@ class Runner:
         assert Path(refconv.__file__).is_relative_to(COPY), refconv.__file__
         assert not session.testsfailed, "the tests could not be collected"
         started = time.monotonic()
-        self.items = {item.nodeid: item for item in session.items}
+        thinned = [item for item in session.items if getattr(item, "originalname", "") in THINNED]
+        left_out = {item for place, item in enumerate(thinned) if place % 10}
+        self.items = {item.nodeid: item for item in session.items if item not in left_out}
         self.reached = self.survey()
         print(f"{self.mode}: {len(self.items)} tests, {len(self.names)} changes", flush=True)
         running: dict[int, tuple[str, int, float]] = {}
@@ -187,30 +206,40 @@ class Runner:
 
             seen: dict[str, list[tuple[float, str]]] = {}
             failed: list[str] = []
+            slow: list[str] = []
             for test, item in self.items.items():
                 state()._stats.clear()
-                begin = time.monotonic()
+                begin = time.process_time()  # the same however busy the machine is
                 if fails(item, None):
                     failed.append(test)
                     continue
-                seconds = time.monotonic() - begin
+                seconds = time.process_time() - begin
+                if seconds > TEST_SECONDS[self.mode]:
+                    slow.append(test)
+                    continue
                 for function in list(state()._stats):
                     seen.setdefault(function, []).append((seconds, test))
             with os.fdopen(write, "w") as out:
-                json.dump([seen, failed], out)
+                json.dump([seen, failed, slow], out)
             os._exit(0)
         os.close(write)
         with os.fdopen(read) as told:
-            seen, failed = json.load(told)
+            seen, failed, slow = json.load(told)
         os.waitpid(pid, 0)
         if failed and self.mode == "full":
             pytest.exit(f"{', '.join(failed)} fails on the unchanged package", 1)
         if failed:  # a property that needs more examples to be seen at all
             print(f"left out: {', '.join(failed)}")
-        reached = {}
+        print(f"left out, since they take longer than {TEST_SECONDS[self.mode]} s: {len(slow)} tests")
+        reached, cut = {}, 0
         for function, tests in seen.items():
             quick = [(s, test) for s, test in tests if s < QUICK_SECONDS]
-            reached[function] = [test for _, test in sorted(quick if quick and self.mode == "quick" else tests)]
+            ranked = sorted(quick if quick and self.mode == "quick" else tests)
+            ends = itertools.accumulate(seconds for seconds, _ in ranked)
+            within = sum(end <= CHANGE_SECONDS[self.mode] for end in ends)
+            reached[function] = [test for _, test in ranked[:within]]
+            cut += within < len(ranked)
+        print(f"{cut} of {len(reached)} functions with the fastest tests only, {CHANGE_SECONDS[self.mode]} s of them")
         return reached
 
     def fork(self, name: str, items: list[pytest.Item]) -> tuple[int, int]:
@@ -224,7 +253,7 @@ class Runner:
         try:
             os.close(read)
             silence()
-            limit = CPU_SECONDS[self.mode]
+            limit = NO_END * CHANGE_SECONDS[self.mode]
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
             resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -325,9 +354,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("what", choices=("prepare", "quick", "full", "results"))
     parser.add_argument("rest", nargs="*")
+    parser.add_argument("--sample", type=int, metavar="N", help="prepare: N changes, drawn from all files")
     told = parser.parse_args()
     if told.what == "prepare":
-        prepare(told.rest[0] if told.rest else "core")
+        prepare(told.rest[0] if told.rest else "core", told.sample)
     elif told.what == "results":
         report(told.rest[0] if told.rest else None)
     else:

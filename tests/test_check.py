@@ -22,6 +22,7 @@ from refconv.testing.checker.examine import CHECKS, Prepared, examine
 from refconv.testing.checker.plan import SUPPORTS, Domain, plan, systematic
 from refconv.testing.mutants import CATALOGUE, FAMILIES, Conv, ConvTranspose, Mutant
 from refconv.testing.oracles.problems import WIDER, inner
+from refconv.testing.oracles.trilinear import exact_results
 from tests.helpers import arange
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
@@ -253,6 +254,14 @@ def test_a_mistake_beside_a_wide_output_is_named() -> None:
     assert recipe == f"plan(2, {SUPPORTS[:5]}, False, 'int8', 2, 1, True, 'int32')[0]"
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_whole_numbers_in_float16_are_exact_in_any_order_of_summation(transposed: bool) -> None:
+    for case in plan(2, FEATURES if transposed else FEATURES[:6], transposed, "float16", 1, 0):
+        if case.kind == "integers":
+            largest_sums = exact_results(case.problem, case.operands.mapped(lambda a: abs(a.astype("float64"))))
+            assert max(sums.max() for sums in largest_sums if sums is not None) <= 2048, case
+
+
 # --- The same cases, from the smallest on ----------------------------------------------------------------------------
 
 
@@ -374,6 +383,16 @@ def test_a_function_that_misbehaves_is_a_failure(result: Any, check: str, messag
         report.raise_if_failed()
     assert "no known mistake matches" in str(report)
     json.loads(report.to_json())
+
+
+def test_an_error_is_one_line_and_the_place_that_raised_it() -> None:
+    def fail(message: str) -> None:
+        raise ValueError(message)
+
+    with Caller(60.0) as call:
+        outcome = call(lambda: fail("first\nsecond"))
+    assert outcome.error == "ValueError: first …"
+    assert outcome.where == f"{__file__}:{fail.__code__.co_firstlineno + 1} in fail"
 
 
 def test_an_interruption_stops_the_check() -> None:
@@ -627,6 +646,19 @@ def test_json_holds_the_whole_report() -> None:
     assert json.loads(report.to_json(), parse_constant=pytest.fail)["failures"][0]["check"] == "non-finite"
 
 
+def test_json_has_every_field_of_a_report_its_failures_and_their_cases() -> None:
+    report = check_conv(lambda x, *rest: -Conv().forward(x, *rest), spatial_dims=1, cases=1, pairs=False)
+    found, failure = json.loads(report.to_json()), report.failures[0]
+    assert found.keys() == {field.name for field in dataclasses.fields(report)}
+    named = {field.name for field in dataclasses.fields(failure)} - {"recipe"}
+    assert found["failures"][0].keys() == named | {"reproduce"}
+    case = found["failures"][0]["case"]
+    assert case.keys() == {field.name for field in dataclasses.fields(failure.case)} - {"problem"}
+    assert [case[name] for name in ("stride", "padding", "dilation", "groups")] == [
+        list(n) if isinstance(n, tuple) else n for n in failure.case.integers
+    ]
+
+
 def test_two_mistakes_at_once_are_both_named() -> None:
     bias, weight = (
         BY_NAME[name].make() for name in ("bias gradient averaged over the batch", "weight gradient flipped")
@@ -762,7 +794,7 @@ def test_integers_summed_in_floating_point_are_caught(dtype: str, narrow: str) -
         ({"seed": -1}, ValueError, "seed"),
         ({"backward": Conv().backward, "backward_needs": (("x",),)}, TypeError, "backward must take .*needs="),
         ({"backward_needs": (("x",),)}, ValueError, "backward_needs needs a backward function"),
-        ({"backward_needs": "x"}, TypeError, "backward_needs must be a sequence of tuples"),
+        ({"backward_needs": "x"}, TypeError, "backward_needs must be a sequence of tuples.* got 'x'"),
         ({"backward_needs": ("x",)}, TypeError, "backward_needs must be a sequence of tuples"),
         ({"backward_needs": (("y",),)}, ValueError, "may contain only x, weight, bias; got"),
         ({"backward_needs": ((),)}, ValueError, "may contain only"),

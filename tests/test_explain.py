@@ -1,5 +1,6 @@
 """What a convolution computes is read out and said rightly: right ones, catalogued mistakes, and new ones."""
 
+import dataclasses
 import itertools
 import json
 import sys
@@ -12,8 +13,10 @@ import pytest
 from refconv.testing import explain_conv
 from refconv.testing.checker.calls import Caller
 from refconv.testing.checker.cases import make_case
+from refconv.testing.checker.plan import SUPPORTS as ALL_WORDS
 from refconv.testing.checker.plan import Domain, systematic
 from refconv.testing.explain import explain, readout, standard_problem
+from refconv.testing.explain.words import listed, size_rules
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
 from refconv.testing.oracles.trilinear import exact_results
@@ -111,13 +114,46 @@ def test_unclaimed_features_are_not_used(supports):
     assert groups == (4 if "depthwise_only" in supports else 2 if "groups" in supports else 1)
 
 
-def test_standard_problems_tell_mistakes_apart_by_size():
-    from refconv.testing.explain.words import size_rules
+@pytest.mark.parametrize("transposed", [False, True])
+def test_standard_problems_use_only_what_is_claimed(transposed):
+    words = [word for word in ALL_WORDS if transposed or word != "output_padding"]
+    for d, count in itertools.product((1, 2, 3), range(len(words) + 1)):
+        for claimed in itertools.combinations(words, count):
+            assert Domain(d, claimed, transposed).contains(standard_problem(d, claimed, transposed)), (d, claimed)
 
+
+def test_standard_problems_tell_mistakes_apart_by_size():
     for transposed, part in ((False, "forward"), (True, "forward"), (False, "grad_x")):
         problem = standard_problem(2, SUPPORTS, transposed)
         sizes = [tuple(size) for _, size in size_rules(problem, part)][:7]
         assert len(set(sizes)) == len(sizes)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_a_rule_for_sizes_is_true_of_a_convolution_with_those_numbers(d):
+    p = standard_problem(d, (*SUPPORTS, "asymmetric_padding"))
+    changes = {
+        "what stride 1 gives": {"stride": (1,) * d},
+        "what dilation 1 gives": {"dilation": (1,) * d},
+        "what stride and dilation exchanged give": {"stride": p.dilation, "dilation": p.stride},
+        "what no padding gives": {"padding": ((0, 0),) * d},
+        "what the padding before alone gives": {"padding": tuple((before, 0) for before, _ in p.pairs)},
+        "what the padding k // 2 gives": {"padding": tuple((k // 2, k // 2) for k in p.kernel)},
+    }
+    for name, numbers in {"stride": p.stride, "padding": p.pairs, "dilation": p.dilation}.items() if d > 1 else ():
+        changes[f"what the {name}s in reverse order give"] = {name: numbers[::-1]}
+        changes[f"what the {name} of axis 0 on all axes gives"] = {name: numbers[:1] * d}
+    rules = dict(size_rules(p, "forward"))
+    assert {name: rules[name] for name in changes} == {
+        name: dataclasses.replace(p, **change).output_size for name, change in changes.items()
+    }
+    if d > 1:
+        assert rules["that of axis 0 on all axes"] == p.output_size[:1] * d
+        assert rules["that of the last axis on all axes"] == p.output_size[-1:] * d
+
+
+def test_only_a_list_that_is_cut_ends_in_an_ellipsis():
+    assert [listed(range(n), 3) for n in (2, 3, 4)] == ["0, 1", "0, 1, 2", "0, 1, 2, …"]
 
 
 # --- New mistakes in the forward pass --------------------------------------------------------------------------------
@@ -693,6 +729,19 @@ def test_new_mistakes_in_the_gradients(name):
     for field, value in facts.items():
         assert getattr(found, field) == value, (field, found)
     assert said in found.text, found.text
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("part", "operand"), [("grad_x", "w"), ("grad_weight", "x")])
+def test_a_gradient_that_does_not_conjugate_says_so(part, operand, transposed):
+    right = (ConvTranspose if transposed else Conv)()
+
+    def backward(g, x, w, *integers):
+        return right.backward(g, x.conj() if operand == "x" else x, w.conj() if operand == "w" else w, *integers)
+
+    parts = explain_conv(right.forward, backward, transposed=transposed, dtype="complex128").parts
+    assert parts[part].text == f"It does not conjugate {operand}."
+    assert [name for name in parts if not parts[name].is_right] == [part]
 
 
 def test_a_transposed_bias_and_its_gradient_name_outputs_without_a_tap_and_output_padding():

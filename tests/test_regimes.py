@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,18 @@ import pytest
 
 from refconv.testing import check_conv
 from refconv.testing.checker.cases import Case
-from refconv.testing.checker.plan import STEPS, SUPPORTS, WORK, Domain, pairs, plan, systematic, witnesses, work
+from refconv.testing.checker.plan import (
+    STEPS,
+    SUPPORTS,
+    WORK,
+    Domain,
+    mixed_problem,
+    pairs,
+    plan,
+    systematic,
+    witnesses,
+    work,
+)
 from refconv.testing.mutants import Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
 from refconv.testing.regimes import LAYERS, SIZES, SPECIAL, Layer, axes_of, regimes_of, sizes_of
@@ -200,6 +212,16 @@ def test_no_possible_regime_is_empty(supports: tuple[str, ...], transposed: bool
         assert {name for name in missing if d < 4 or "kernel" not in name} == set()
 
 
+def test_the_name_of_a_layer_says_what_is_not_plain() -> None:
+    for layer in LAYERS:
+        numbers = layer.title().rpartition(": ")[2].split(", ")
+        usual = {"stride": 1, "padding": 0, "dilation": 1, "output padding": 0}
+        said = {name for name in usual if any(number.startswith(f"{name} ") for number in numbers)}
+        assert said == {name for name in usual if getattr(layer, name.replace(" ", "_")) != usual[name]}
+        groups = {1: None, "depthwise": "depthwise"}.get(layer.groups, f"{layer.groups} groups")
+        assert (numbers[-1] if "group" in numbers[-1] or numbers[-1] == "depthwise" else None) == groups
+
+
 def test_each_relation_has_a_small_problem_that_shows_it() -> None:
     asked = [Domain(d, SUPPORTS[:7], transposed) for d in (1, 2, 3) for transposed in (False, True)]
     found = {s.name for domain in asked for p in witnesses(domain) for s in SPECIAL if s.test(p, axes_of(p))}
@@ -280,11 +302,67 @@ def test_what_is_never_supported_does_not_pass() -> None:
         raise NotImplementedError
 
     (failure,) = check_conv(nothing, cases=1).failures
-    assert failure.check == "call"
+    assert (failure.check, failure.part) == ("call", "y")
     assert "on every problem" in failure.message
     (failure,) = check_conv(Conv().forward, nothing, cases=1).failures
     assert (failure.check, failure.part) == ("call", "grad_x")
     assert "backward raised NotImplementedError on every problem" in failure.message
+
+
+# --- What is claimed -------------------------------------------------------------------------------------------------
+
+PLAIN = Problem(1, 2, 2, (6, 6), (2, 2), (1, 1), (1, 1), ((0, 0), (0, 0)), bias=False)
+CLAIMED: dict[str, dict[str, Any]] = {
+    "bias": {"bias": True},
+    "stride": {"stride": (1, 2)},
+    "padding": {"padding": ((1, 1), (0, 0))},
+    "dilation": {"dilation": (2, 1)},
+    "groups": {"groups": 2},
+    "asymmetric_padding": {"padding": ((0, 0), (0, 1))},
+}
+REFUSED: dict[str, list[dict[str, Any]]] = {
+    "equal_axes": [CLAIMED["stride"], CLAIMED["padding"], CLAIMED["dilation"], {"kernel": (2, 1)}],
+    "depthwise_only": [{}, {"c_in": 4, "groups": 2}],
+    "stride_or_dilation": [CLAIMED["stride"] | CLAIMED["dilation"]],
+}
+
+
+@pytest.mark.parametrize("word", CLAIMED)
+def test_a_problem_is_asked_only_if_its_feature_is_claimed(word: str) -> None:
+    problem = replace(PLAIN, **CLAIMED[word])
+    assert Domain(2, (word,), False).contains(problem)
+    others = set(CLAIMED) - {word} - ({"asymmetric_padding"} if word == "padding" else set())
+    assert not Domain(2, tuple(others), False).contains(problem)
+
+
+@pytest.mark.parametrize("word", REFUSED)
+def test_narrower_words_leave_out_problems(word: str) -> None:
+    for change in REFUSED[word]:
+        problem = replace(PLAIN, **change)
+        assert Domain(2, tuple(CLAIMED), False).contains(problem)
+        assert not Domain(2, (*CLAIMED, word), False).contains(problem)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_random_problems_use_all_that_is_claimed(words: tuple[str, ...], transposed: bool) -> None:
+    rng, domain = np.random.default_rng(0), Domain(2, words, transposed)
+    problems = [mixed_problem(rng, domain, 3) for _ in range(200)]
+    padded = {"padding", "asymmetric_padding"} & set(words)
+    for expected, seen in (
+        ("bias" in words, lambda p: p.bias),
+        ("stride" in words, lambda p: max(p.stride) > 1),
+        ("dilation" in words, lambda p: max(p.dilation) > 1),
+        (bool({"groups", "depthwise_only"} & set(words)), lambda p: p.groups > 1),
+        (bool(padded), lambda p: any(before for before, _ in p.pairs)),
+        (bool(padded), lambda p: any(after for _, after in p.pairs)),
+        ("asymmetric_padding" in words, lambda p: any(before > after for before, after in p.pairs)),
+        ("asymmetric_padding" in words, lambda p: any(before < after for before, after in p.pairs)),
+        (True, lambda p: p.batch > 3),  # a size beyond the usual ones
+        ("equal_axes" not in words, lambda p: len(set(p.kernel)) > 1),
+        (True, lambda p: len(set(p.size)) > 1),
+    ):
+        assert any(map(seen, problems)) == expected
 
 
 # --- Narrow domains --------------------------------------------------------------------------------------------------

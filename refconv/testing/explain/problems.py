@@ -62,7 +62,8 @@ def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transp
         pad = (0, 0)
         count = max(2, positions - index) if equal else positions
         if "padding" in supports:  # no window is in the padding alone, and x has at least as many elements as y
-            most = min(span - 1, ((count - 1) * stride + span - count) // 2)
+            fewest = max(2, positions - spatial_dims + 1) if equal else count  # equal axes share the smallest padding
+            most = min(span - 1, ((fewest - 1) * stride + span - fewest) // 2)
             before, after = min(before, most), min(after, most)
             pad = (before, after if "asymmetric_padding" in supports else before)
         if transposed:
