@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,11 @@ from refconv.testing.checker.calls import Caller
 from refconv.testing.checker.cases import make_case
 from refconv.testing.checker.plan import Domain, systematic
 from refconv.testing.explain import explain, readout, standard_problem
+from refconv.testing.explain.fit import fit_axes, row_set
+from refconv.testing.explain.problems import another
+from refconv.testing.explain.session import Second
+from refconv.testing.explain.table import ROLES, Asked, line_triples
+from refconv.testing.explain.words import Names, axes_sentences, multiplied, shift_causes
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
 from refconv.testing.oracles.trilinear import exact_results
@@ -26,7 +32,7 @@ sys.path.pop(0)
 
 SUPPORTS = ("bias", "stride", "padding", "dilation", "groups")
 STRIDE, DILATION, PADDING = (2, 8), (3, 6), (4, 1)
-T, L, N = 6, 15, 3  # taps, output positions and samples of the standard problem of two axes
+T, L = 6, 15  # taps and output positions of the standard problem of two axes
 
 
 def forward_of(function, **options):
@@ -131,6 +137,7 @@ def built(
     factor=lambda o, t, k: 1,
     border=lambda i, n: None,
     outputs=None,
+    scale=lambda w: 1,
 ):
     """A convolution made of exchangeable pieces: which element and channel are read, with which weight row."""
 
@@ -150,6 +157,7 @@ def built(
                     def asked(oa, ta, a=a):
                         return stride[a] * oa + dilation[a] * ta - padding[a]
 
+                    asked.stride, asked.taps, asked.padding = stride, weight.shape[2 + a], padding
                     i = read(a, o[a], t[a], n, asked)
                     place.append(i if i is None or 0 <= i < n else border(i, n))
                 if None in place:
@@ -159,6 +167,7 @@ def built(
                     if source is not None:
                         value = x[(slice(None), source, *place)] * weight[(row(k, rows), c, *t)]
                         y[(slice(None), k, *o)] += (value * factor(o, t, k)).astype(x.dtype)
+        y *= np.asarray(scale(weight), y.dtype)
         return y if bias is None else y + bias.reshape(-1, *[1] * len(sizes))
 
     return forward
@@ -193,7 +202,7 @@ CHANGED = {
         "Along axis 1 your output reads x[8·o + 6·t − 2]; asked was x[8·o + 6·t − 1]: it starts one element early.",
     ),
     "the padding of axis 0 on all axes": (
-        {"read": lambda a, o, t, n, asked: asked(o, t) - 3 * (a == 1)},
+        {"read": lambda a, o, t, n, asked: asked(o, t) + asked.padding[a] - asked.padding[0]},
         {"padding": (4, 4)},
         "this is the padding of axis 0.",
     ),
@@ -234,14 +243,14 @@ CHANGED = {
         "positions are in reverse order",
     ),
     "kernel flipped along axis 0": (
-        {"read": lambda a, o, t, n, asked: asked(o, 2 - t) if a == 0 else asked(o, t)},
+        {"read": lambda a, o, t, n, asked: asked(o, asked.taps - 1 - t) if a == 0 else asked(o, t)},
         {"flipped": (True, False), "dilation": DILATION, "padding": PADDING, "is_convolution": True},
         "the kernel is flipped",
     ),
     "flipped and stride ignored along axis 1": (
-        {"read": lambda a, o, t, n, asked: asked(0, 1 - t) + o if a else asked(o, t)},
+        {"read": lambda a, o, t, n, asked: asked(0, asked.taps - 1 - t) + o if a else asked(o, t)},
         {"flipped": (False, True), "stride": (2, 1), "padding": PADDING},
-        "the stride is ignored, the kernel is flipped",
+        "the kernel is flipped, the stride is ignored",
     ),
     "all taps read one element along axis 1": (
         {"read": lambda a, o, t, n, asked: asked(o, 0) if a else asked(o, t)},
@@ -254,7 +263,7 @@ CHANGED = {
         "the stride is 0",
     ),
     "strides exchanged": (
-        {"read": lambda a, o, t, n, asked: asked(0, t) + o * STRIDE[1 - a]},
+        {"read": lambda a, o, t, n, asked: asked(0, t) + o * asked.stride[1 - a]},
         {"stride": (8, 2)},
         "this is the stride of axis 1",
     ),
@@ -325,17 +334,17 @@ CHANGED = {
         "depends on the output channel: −1 at 1",
     ),
     "divided by the number of taps": (
-        {"factor": lambda o, t, k: 1 / T},
+        {"scale": lambda w: 1 / w[0, 0].size},
         {"factor": pytest.approx(1 / T), "stride": STRIDE, "is_convolution": True},
         "1/6, which is 1/T",
     ),
     "divided by taps and channels": (
-        {"factor": lambda o, t, k: 1 / 24},
+        {"scale": lambda w: 1 / w[0].size},
         {"factor": pytest.approx(1 / 24)},
         "1/(T·C/G)",
     ),
     "negative": ({"factor": lambda o, t, k: -1}, {"factor": -1, "is_convolution": True}, "Its sign is wrong"),
-    "twice": ({"factor": lambda o, t, k: 2}, {"factor": 2}, "multiplied by 2"),
+    "twice": ({"factor": lambda o, t, k: 2}, {"factor": 2}, "Every product is added twice."),
     "first input channel of each group only": (
         {"channel": lambda k, c, cols, rows, groups: k // rows * cols if c == 0 else None},
         {"channel_order": "first column", "channels": {0: [0], 1: [0], 2: [4], 3: [4]}},
@@ -344,7 +353,7 @@ CHANGED = {
     "next group": (
         {"channel": lambda k, c, cols, rows, groups: (k // rows + 1) % groups * cols + c},
         {
-            "channel_order": "groups reversed",
+            "channel_order": "next group",
             "channels": {q: [4, 5, 6, 7] if q < 2 else [0, 1, 2, 3] for q in range(4)},
         },
         None,
@@ -354,7 +363,7 @@ CHANGED = {
         {"channel_order": "columns reversed", "stride": STRIDE, "is_convolution": True},
         "in reverse order",
     ),
-    "weight rows reversed": ({"row": lambda k, rows: 3 - k}, {"channel_order": "rows reversed"}, "weight rows"),
+    "weight rows reversed": ({"row": lambda k, rows: -1 - k}, {"channel_order": "rows reversed"}, "weight rows"),
     "first weight row for all": ({"row": lambda k, rows: 0}, {"channel_order": "first row"}, "Weight row 0 is used"),
     "one output channel with another's weights": (
         {"row": lambda k, rows: 2 if k == 3 else k},
@@ -393,6 +402,10 @@ def wrapper(change):
     return forward
 
 
+def cumulative(y, groups):
+    return np.cumsum(y.reshape(len(y), groups, -1, *y.shape[2:]), 2).reshape(y.shape)
+
+
 def flat_rows(x, weight, bias, integers):
     """Reads with a flat index, so that windows run into the next row; the padding of the last axis is missing."""
     stride, padding, dilation, groups = integers
@@ -418,9 +431,7 @@ WRAPPED = {
         "y[k] also contains the sums of output channels 0 … k − 1: a cumulative sum over channels.",
     ),
     "the accumulator is kept between output channels of a group": (
-        lambda x, w, b, i: (
-            np.cumsum(right_y(x, w, None, *i).reshape(3, 2, 2, 5, 3), 2).reshape(3, 4, 5, 3) + b.reshape(-1, 1, 1)
-        ),
+        lambda x, w, b, i: cumulative(right_y(x, w, None, *i), i[3]) + b.reshape(-1, 1, 1),
         {"missing": 0, "channel_order": "earlier positions of the group"},
         "y[k] also contains the sums of output channels before k in its group",
     ),
@@ -507,7 +518,7 @@ WRAPPED = {
         "(N, C, D2, D1)",
     ),
     "weight flattened in Fortran order": (
-        lambda x, w, b, i: right_y(x, w.reshape(4, -1).reshape(w.shape, order="F"), b, *i),
+        lambda x, w, b, i: right_y(x, w.reshape(len(w), -1).reshape(w.shape, order="F"), b, *i),
         {"layout": {"array": "w", "from": ["K", "C/G", "k1", "k2"], "to": ["K", "k2", "k1", "C/G"]}},
         "w is as if reshaped",
     ),
@@ -538,7 +549,7 @@ WRAPPED = {
         "channel 0 gets bias 1",
     ),
     "bias subtracted": (lambda x, w, b, i: right_y(x, w, -b, *i), None, "The bias is subtracted."),
-    "bias twice": (lambda x, w, b, i: right_y(x, w, 2 * b, *i), None, "The bias is multiplied by 2"),
+    "bias twice": (lambda x, w, b, i: right_y(x, w, 2 * b, *i), None, "The bias is added twice."),
     "bias at the first row only": (
         lambda x, w, b, i: right_y(x, w, None, *i) + b.reshape(4, 1, 1) * (np.arange(5) == 0).reshape(5, 1),
         {"is_convolution": True},
@@ -623,7 +634,7 @@ GRADIENTS = {
     ),
     "grad_weight averaged over everything": (
         "grad_weight",
-        lambda self, g, x, shape, p: Conv.grad_weight(Conv(), g, x, shape, p) / (N * L),
+        lambda self, g, x, shape, p: Conv.grad_weight(Conv(), g, x, shape, p) / (g.size / g.shape[1]),
         {"factor": pytest.approx(1 / 45)},
         "1/45, which is 1/(N·L) (N·L = 45 samples and output positions)",
     ),
@@ -727,25 +738,61 @@ def test_a_transposed_output_shifted_by_output_padding():
     assert part.text.count("it is shifted by output_padding, so that the extra elements come first") == 2
 
 
-def test_the_causes_of_shifts_differ_on_the_standard_problem():
-    from refconv.testing.explain.fit import fit_axis, line_triples, row_set
-    from refconv.testing.explain.table import Asked
-    from refconv.testing.explain.words import shift_causes
+def shifted(late, transposed=False, supports=SUPPORTS):
+    """Return the sentences on windows that start late(asked, axis) late, on the standard problem and another."""
+    first = Asked(standard_problem(2, supports, transposed))
+    both = first, Asked(another(first.problem))
+    lates = [[late(asked, axis) for axis in range(2)] for asked in both]
+    numbers = [(s, d, -i - late) for (s, d, i), late in zip(both[1].lines, lates[1], strict=True)]
+    sizes = [tuple(first.shapes[role][2 + axis] for role in ROLES) for axis in range(2)]
+    reads = [
+        row_set(line_triples((s, d, i + late), *size))
+        for (s, d, i), late, size in zip(first.lines, lates[0], sizes, strict=True)
+    ]
+    axes = fit_axes(reads, first.lines, sizes)
+    second = Second(both[1], {"numbers": numbers})
+    return " ".join(axes_sentences(axes, first, Names("forward", transposed), lambda: second))
 
-    for words in ((), ("asymmetric_padding",)):
-        asked = Asked(standard_problem(2, (*SUPPORTS, "output_padding", *words), True))
-        (b0, a0), (b1, a1) = asked.problem.pairs
-        used = {"ignored": (0, 0), "all": (b0 + a0, b1 + a1), "sign": (-b0, -b1), "axis": (b1, b0)}
-        used |= {"extra": (b0 - 1, b1 - 3), "late": (b0 - 1, b1 - 7), "elements": (b0 - 1, b1 - 1)}
-        used |= {"exchanged": (a0, a1)} if words else {"span": (6, 6), "full": (2, 5)}
-        for name, befores in used.items():
-            causes = []
-            for index, before in enumerate(befores):
-                stride, dilation, _ = asked.lines[index]
-                sizes = tuple(asked.shapes[role][2 + index] for role in ("positions", "weight", "image"))
-                reads = row_set(line_triples((stride, dilation, -before), *sizes))
-                causes.append(set(shift_causes(fit_axis(reads, asked.lines[index], sizes), index, asked)))
-            assert causes[0] & causes[1] == {name}, (words, name, causes)
+
+def causes(asked, axis):
+    """Return for every cause by how many elements it makes the first window late."""
+    stride, dilation, start = asked.lines[axis]
+    found = {}
+    for late in range(-30, 30):
+        for name, clause in shift_causes((stride, dilation, -start - late), axis, asked).items():
+            if not name.startswith("by"):
+                found[name] = late, clause
+    return found
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("more", [(), ("asymmetric_padding",), ("output_padding",)])
+def test_a_shift_has_its_own_cause_or_none(transposed, more):
+    named = []
+    supports = (*SUPPORTS, *(word for word in more if transposed or word != "output_padding"))
+    clauses = causes(Asked(standard_problem(2, supports, transposed)), 0)
+    for name, (_, clause) in clauses.items():
+        text = shifted(lambda asked, axis, name=name: causes(asked, axis).get(name, (0, ""))[0], transposed, supports)
+        others = [other for _, other in clauses.values() if other != clause and f": {other}." in text]
+        assert not others, (name, text)
+        if clause in text:
+            named.append(name)
+    assert {"ignored", "all", "sign", "axis", "half kernel", "kernel", "span", "full", "centre", "late"} <= {*named}
+
+
+def test_a_cause_that_only_the_numbers_of_one_problem_suggest_is_not_named():
+    for late in range(-4, 5):
+        for axes in ((0,), (1,), (0, 1)):
+            text = shifted(lambda asked, axis, late=late, axes=axes: late * (axis in axes))
+            count = len(re.findall(r": it starts (?:one|\d) elements? (?:late|early)\.", text))
+            assert count == (len(axes) if late else 0), text
+    problem = standard_problem(2, SUPPORTS)
+    second = Second(Asked(another(problem)), {})
+    for number in range(2, 400):
+        for factor in (number, 1 / number, -number, -1 / number):
+            text = multiplied(factor, problem, second, factor)
+            assert "which is" not in text
+            assert (text == "added twice") == (factor == 2)
 
 
 def test_gradients_must_not_depend_on_the_third_operand():
@@ -964,7 +1011,7 @@ def test_a_single_product():
     right = explained_on(problem, Conv().forward, Conv().backward)
     assert all(part.is_right for part in right.parts.values()), right.text
     twice = explained_on(problem, lambda x, w, *rest: 2 * x * w).parts["forward"]
-    assert (twice.text, twice.factor, twice.stride) == ("Every product is multiplied by 2.", 2, (None,))
+    assert (twice.text, twice.factor, twice.stride) == ("Every product is added twice.", 2, (None,))
     nothing = explained_on(problem, lambda x, w, *rest: 0 * x * w).parts["forward"]
     assert nothing.text == "The result is zero: it adds no product."
 

@@ -48,20 +48,24 @@ def explained(
     problem = asked[0].case.problem
     standard = standard_problem(problem.spatial_dims, supports, problem.transposed)
 
-    def read(problem: Problem, parts: Sequence[str]) -> None:
-        found = explain(call, forward, backward, problem, dtype, supports, parts=parts, calls=CALLS)
-        for name, part in found.parts.items():
+    def read(problem: Problem, name: str, failed: Sequence[Problem]) -> None:
+        others = [other for other in failed if other.batch and _is_small(other, name) and other != problem]
+        second = max(others, key=lambda other: _unlike(other, problem), default=None)
+        found = explain(
+            call, forward, backward, problem, dtype, supports, parts=[name], calls=CALLS, second=second or problem
+        )
+        for part in found.parts.values():
             if not part.is_right and (part.is_linear is not None or part.inputs):
                 texts[name] = f"Read out on {_shown(problem)}: {part.text}"
 
-    wrong = dict.fromkeys(PART_OF[failure.part] for failure in asked)
-    read(standard, list(wrong))
     for failure in asked:
         name = PART_OF[failure.part]
         if name not in texts:
             failed = [p.case.problem for p, seen in runs if any(c.check == failure.check for c in seen.complaints)]
+            read(standard, name, failed)
+        if name not in texts:
             affordable = [problem for problem in failed if problem.batch and _is_small(problem, name)]
-            read(max(affordable, key=_variety, default=failure.case.problem), [name])
+            read(max(affordable, key=_variety, default=failure.case.problem), name, failed)
             texts.setdefault(name, "")
     return [
         failure
@@ -82,6 +86,18 @@ def _variety(problem: Problem) -> tuple[int, int]:
     groups = problem.n_groups
     sizes = (problem.batch or 0, problem.c_in // groups, problem.c_out // groups, groups)
     return sum(n > 1 for n in (*sizes, *problem.kernel, *problem.size, *problem.output_size)), -work(problem)
+
+
+def _unlike(problem: Problem, first: Problem) -> tuple[int, int]:
+    """Return how many numbers above 1 a problem has that are not those of the first."""
+    numbers = zip(_numbers(problem), _numbers(first), strict=True)
+    return sum(n > 1 and n != m for n, m in numbers), -work(problem)
+
+
+def _numbers(problem: Problem) -> list[int]:
+    steps = (*problem.kernel, *problem.stride, *problem.dilation, *(sum(pair) for pair in problem.pairs))
+    channels = (problem.n_groups, problem.c_in // problem.n_groups, problem.c_out // problem.n_groups)
+    return [problem.batch or 1, *channels, *steps, *problem.size, *problem.output_size]
 
 
 def _shown(problem: Problem) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +15,19 @@ from refconv.testing.explain.fit import (
     Axis,
     Factors,
     Layout,
+    Rows,
     axes_of,
     fit_axes,
     fit_channels,
     fit_factors,
-    fit_layout,
+    fit_layouts,
     fit_samples,
     flat_line,
     is_product,
     row_set,
 )
 from refconv.testing.explain.readout import Entries
+from refconv.testing.explain.session import Second
 from refconv.testing.explain.table import Asked, Shape, Table, roles
 from refconv.testing.oracles.definition import Array
 
@@ -41,6 +43,7 @@ class Finding:
     names: words.Names
     table: Table
     right: Table
+    second: Callable[[], Second | None] = lambda: None
 
     def found(self, unread: Array) -> dict[str, Any]:
         """Return the fields of a :class:`Part`, with "sentences" and "right"."""
@@ -90,9 +93,15 @@ class Finding:
             for a, (of_o, of_t) in enumerate(zip(*pairing, strict=True))
         ]
         axes = fit_axes(reads, self.asked.lines, sizes)
+        if any(border != "zeros" for axis in axes for border in axis.border):
+            axes = self._same_borders(axes, reads, sizes)
         straight = tuple((a, a) for a in range(len(axes)))
         pairs = tuple(zip(*pairing, strict=True))
         channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
+        orders = channels.orders
+        if orders and orders[0] != "right":
+            again = self._seen("orders") or ()
+            channels = dataclasses.replace(channels, orders=tuple(order for order in orders if order in again))
         odd = pairs != straight or (channels.name is None and channels.missing is None)
         if odd and self.layout is not None and self.layout.order is not None:
             return None
@@ -101,19 +110,43 @@ class Finding:
             *words.sample_sentences(samples, sorted(row_set(table.samples)), shapes["positions"][0], names),
             *words.channel_sentences(channels, self.asked, names),
             *words.pairing_sentence(pairing, names),
-            *words.axes_sentences(axes, self.asked, names),
+            *words.axes_sentences(axes, self.asked, names, self.second),
         ]
-        fields: dict[str, Any] = {"axes": pairs, "channel_order": channels.name, "samples": samples}
+        fields: dict[str, Any] = {"axes": pairs, "channel_order": channels.name, "samples": samples, "orders": orders}
         if all(axis.line is not None for axis in axes):
             fields |= _numbers_of(axes)
+            if pairs == straight:
+                fields["numbers"] = [(axis.stride, axis.dilation, axis.before) for axis in axes]
         plain = all(_plain(axis) for axis in axes) and pairs == straight
         fields["is_convolution"] = plain and samples == "right" and channels.name is not None
         return said, fields
 
+    def _seen(self, fact: str) -> Any:
+        """Return what was found on the second problem, if there is one."""
+        second = self.second()
+        return second.facts.get(fact) if second else None
+
+    def _same_borders(self, axes: list[Axis], reads: list[Rows], sizes: list[tuple[int, int, int]]) -> list[Axis]:
+        """Describe the axes with the kind of border that shows on the second problem too, or with none."""
+        again = {border for pair in self._seen("border") or () for border in pair} - {"zeros"}
+        for kind in again:
+            axes = fit_axes(reads, self.asked.lines, sizes, kind)
+            if {border for axis in axes for border in axis.border} <= {kind, "zeros"}:
+                return axes
+        return axes
+
     @functools.cached_property
     def layout(self) -> Layout | None:
         """The array with elements out of place, if that is the only mistake."""
-        return fit_layout(self.table, self.right, self.asked.groups) if self.table.keys.size else None
+        if not self.table.keys.size:
+            return None
+        layouts = fit_layouts(self.table, self.right, self.asked.groups)
+        first = next(layouts, None)
+        if first is None or first.order is None or self.second() is None:
+            return first
+        again = self._seen("layout")
+        named = (layout for layout in (first, *layouts) if again and again.is_order_of(layout))
+        return next(named, dataclasses.replace(first, order=None))
 
     def _layout(self) -> Described | None:
         layout = self.layout
@@ -186,7 +219,7 @@ class Finding:
     def _factors(self, factors: Factors) -> list[str]:
         """Return by what products are multiplied, other than 1."""
         if factors.odd is None:
-            return list(words.factor_sentences(factors, self.names, self.asked.problem))
+            return list(words.factor_sentences(factors, self.names, self.asked.problem, self.second))
         common, *others = (f"{value:.4g}".replace("-", "−") for value in factors.values.values())
         odd = self.table.only(factors.odd)
         same = not len(self.right.without(self.table).factor) and not len(self.table.without(self.right).factor)

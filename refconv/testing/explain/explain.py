@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
@@ -15,10 +16,10 @@ from refconv.testing.checker.calls import Caller
 from refconv.testing.explain import words
 from refconv.testing.explain.bias import forward_bias, grad_bias
 from refconv.testing.explain.describe import Finding, constant_sentences, right_sentence
-from refconv.testing.explain.problems import standard_problem
+from refconv.testing.explain.problems import another, standard_problem
 from refconv.testing.explain.readout import Budget, Measure, Refused, agrees, code_sizes, draw, linearity, read
 from refconv.testing.explain.report import Explanation, Part
-from refconv.testing.explain.session import Session
+from refconv.testing.explain.session import Second, Session
 from refconv.testing.explain.table import PARTS, Asked, Shape, Table, classes, roles, table_of
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
@@ -101,6 +102,7 @@ def explain(
     parts: Sequence[str] = PARTS,
     calls: int = CALLS,
     seconds: float = math.inf,
+    second: Problem | None = None,
 ) -> Explanation:
     """Explain a convolution on one problem.
 
@@ -124,6 +126,9 @@ def explain(
     seconds : float
         Time for all parts together; parts that would take longer say so. What is found then depends on how fast the
         calls are.
+    second : Problem, optional
+        A problem on which the same should be wrong: a cause is named only if it shows there too. By default the same
+        problem with other numbers.
 
     Returns
     -------
@@ -131,7 +136,20 @@ def explain(
         One :class:`Part` for each part.
     """
     budget = Budget(calls, time.perf_counter() + seconds)
-    session = Session(call, forward, backward, Asked(problem), np.dtype(dtype), supports, budget)
+
+    def session_on(asked: Asked, *more: Any) -> Session:
+        return Session(call, forward, backward, asked, np.dtype(dtype), supports, budget, *more)
+
+    @functools.cache
+    def on_second(part: str) -> Second | None:
+        asked = Asked(another(problem) if second is None else second)
+        if min(asked.problem.output_size) < 1:
+            return None
+        session = session_on(asked)
+        found = _explained(session, part)
+        return Second(asked, session.facts | {"factor": found.factor, "bias": found.bias})
+
+    session = session_on(Asked(problem), on_second)
     wanted = [part for part in PARTS if part in parts and (part == "forward" or backward is not None)]
     return Explanation({part: _explained(session, part) for part in wanted}, problem)
 
@@ -187,8 +205,12 @@ def _bilinear(session: Session, part: str) -> Part:
     table, constants = table_of(part, transposed, entries, shapes)
     table, clipped = _clipped(table, asked, out)
     said += clipped
-    finding = Finding(asked, part, names, table, asked.table(part, table.shapes[out]))
+    right = asked.table(part, table.shapes[out])
+    finding = Finding(asked, part, names, table, right, functools.partial(session.second, part))
     found = finding.found(entries.unread)
+    session.facts |= {key: found.pop(key, None) for key in ("numbers", "orders")} | {
+        "layout": None if found["right"] else finding.layout
+    }
     wrong = found.pop("sentences")
     if found.pop("right") and said and not wrong:
         wrong = [_right_elements(table.shapes[out], asked.shapes[out])]
@@ -205,15 +227,15 @@ def _bilinear(session: Session, part: str) -> Part:
         said += constant_sentences(constants, asked, names, shapes)
     if dtype.kind == "c":
         said += _conjugates(measure, part, transposed, (shapes[a], shapes[b]), labels[:2], dtype)
-    right = not said
+    is_right = not said
     if part == "forward" and session.bias is not None:
         layout = finding.layout if "layout" in found else None
         found["bias"], more = forward_bias(session, layout.element if layout and layout.role == out else None)
         said += more
-        right = right and found["bias"]["is_right"]
+        is_right = is_right and found["bias"]["is_right"]
     found["is_convolution"] = bool(found["is_convolution"] and not len(constants.out))
-    text = right_sentence(names, asked) if right else " ".join(said)
-    return Part(part, text, right, True, shape=shapes[out], **found)
+    text = right_sentence(names, asked) if is_right else " ".join(said)
+    return Part(part, text, is_right, True, shape=shapes[out], **found)
 
 
 def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
@@ -221,7 +243,7 @@ def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
     problem = session.asked.problem
     role = roles(names.part, names.transposed)[0]
     due = session.asked.shapes[role]
-    session.shape = shape
+    session.shape = session.facts["shape"] = shape
     if shape == due:
         return []
     result = "The output" if names.part == "forward" else names.part
@@ -241,10 +263,18 @@ def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
     if 0 in shape:
         raise Refused(f"{text}. It has no elements.")
     if shape[:2] == due[:2]:
-        same = [name for name, size in words.size_rules(problem, names.part) if tuple(size) == shape[2:]]
+        same = _rules(problem, names.part, shape)
+        second = session.second(names.part) if same else None
+        again = _rules(second.asked.problem, names.part, second.facts.get("shape", ())) if second else []
+        same = [name for name in same if name in again]
         if same:
             return [f"{text}. {words.sizes(shape[2:])} is {' or '.join(same[:2])}."]
     return [f"{text}."]
+
+
+def _rules(problem: Problem, part: str, shape: Shape) -> list[str]:
+    """Return the rules that give a result this size."""
+    return [name for name, size in words.size_rules(problem, part) if tuple(size) == shape[2:]]
 
 
 def _right_elements(shape: Shape, due: Shape) -> str:

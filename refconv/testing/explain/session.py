@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,23 @@ from refconv.testing.oracles.definition import Array
 GRADIENTS = PARTS[1:]
 
 
+@dataclass(frozen=True)
+class Second:
+    """What was found on a second problem, with other numbers: a cause is named only if it shows there too.
+
+    `facts` has what was found out there, by the names of a :class:`Part`'s fields, and "numbers", "orders", "layout".
+    """
+
+    asked: Asked
+    facts: dict[str, Any]
+
+
 class Session:
     """The functions, the problem, and whole numbers for its arrays.
 
     `shape` is that of the part's results, once known: of the arrays returned, with their axes in the order `order` or
-    reshaped to `fold` if these are set. `fastest` is the shortest call so far, in seconds.
+    reshaped to `fold` if these are set. `fastest` is the shortest call so far, in seconds. `facts` are found on the
+    way. `second` returns what is found of a part on a second problem, if there is one.
     """
 
     def __init__(
@@ -34,8 +46,9 @@ class Session:
         dtype: np.dtype[Any],
         supports: Sequence[str],
         budget: Budget,
+        second: Callable[[str], Second | None] = lambda part: None,
     ) -> None:
-        self.call, self.asked, self.dtype, self.budget = call, asked, dtype, budget
+        self.call, self.asked, self.dtype, self.budget, self.second = call, asked, dtype, budget, second
         self.forward = with_array(forward)
         self.backward = with_arrays(forward if backward is None else backward)
         problem = asked.problem
@@ -56,6 +69,7 @@ class Session:
         self.shape: tuple[int, ...] | None = None
         self.order: tuple[int, ...] | None = None
         self.fold: tuple[int, ...] | None = None
+        self.facts: dict[str, Any] = {}
 
     def y(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """Call forward with copies."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from refconv.testing.explain.fit import Axis, Channels, Factors, Layout, Line, Pattern, row_set
+from refconv.testing.explain.problems import remainders
+from refconv.testing.explain.session import Second
 from refconv.testing.explain.table import ROLES, Asked, Table, line_triples, roles
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
@@ -19,6 +21,15 @@ SYMBOLS = {
     ("grad_weight", False): ("g", "grad_weight", "x"), ("grad_weight", True): ("x", "grad_weight", "g"),
 }  # fmt: skip
 """Names of the arrays in the roles positions, weight and image."""
+
+
+BORDER_WORDS = {
+    "wraps around to the other end": ("wraps around to the other end", "the other end"),
+    "repeats the edge element": ("repeats the edge element", "the edge element"),
+    "reflects, without the edge element": ("reflects, without the edge element", "its reflection, without the edge"),
+    "reflects, edge element included": ("reflects, edge element included", "its reflection, edge included"),
+}
+"""What an image has beyond its edge; and to which element a gradient adds what belongs there."""
 
 
 class Names:
@@ -103,19 +114,42 @@ def plural(count: int, noun: str) -> str:
 # --- Axes ------------------------------------------------------------------------------------------------------------
 
 
-def axes_sentences(axes: Sequence[Axis], asked: Asked, names: Names) -> Iterator[str]:
-    """Yield the computation of each axis where it is not right; a shift has a cause if all shifted axes share one."""
-    moved = [(axis, a) for a, axis in enumerate(axes) if shift(axis, a, asked)]
-    causes = [shift_causes(axis, a, asked) for axis, a in moved]
-    common = set.intersection(*map(set, causes)) if causes else set()
-    if "ignored" in common:
-        common.discard("axis")  # that of another axis is 0
-    cause = common.pop() if len(common) == 1 else "elements"
+Numbers = tuple[int | None, int | None, int | None]
+"""Stride, dilation (negative for a flipped kernel) and padding before of an axis, where these are known."""
+
+
+def axes_sentences(
+    axes: Sequence[Axis], asked: Asked, names: Names, second: Callable[[], Second | None]
+) -> Iterator[str]:
+    """Yield the computation of each axis where it is not right.
+
+    A cause is named if it also holds on the second problem; that of a shift if all shifted axes share it.
+    """
+    numbers = [(axis.stride, axis.dilation, axis.before) for axis in axes]
+    wrong = [a for a, axis in enumerate(axes) if axis.line not in (asked.lines[a], None)]
+    other = second() if wrong else None
+    again = other.facts.get("numbers") if other else None
+    if other and again and again == [(s, d, -p) for s, d, p in other.asked.lines]:
+        again = None  # it is right there
+    reasons = {}
+    for a in wrong:
+        first = axis_reasons(numbers[a], a, asked)
+        known = axis_reasons(again[a], a, other.asked) if other and again else {}
+        reasons[a] = {key: clause for key, clause in first.items() if key in known}
+    moved = [a for a in wrong if shift(numbers[a], a, asked)]
+    common = set.intersection(*({key for key in reasons[a] if key[0] == "shift"} for a in moved)) if moved else set()
+    if ("shift", "ignored") in common:
+        common.discard(("shift", "axis"))  # that of another axis is 0
     for a, axis in enumerate(axes):
-        yield from _axis_sentences(axis, a, asked, names, cause)
+        due = asked.lines[a]
+        why = list(_number_clauses(numbers[a], due, reasons[a])) if a in reasons else []
+        if a in moved:
+            late = shift(numbers[a], a, asked)
+            why.append(reasons[a][next(iter(common))] if len(common) == 1 else _elements(late))
+        yield from _axis_sentences(axis, a, asked, names, why)
 
 
-def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, cause: str) -> Iterator[str]:
+def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, reasons: Sequence[str]) -> Iterator[str]:
     """Yield the computation of one axis, where it is not its line."""
     if axis.right:
         return
@@ -147,15 +181,13 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, cause: s
         text = formula((shown[0], shown[1], shown[2]), names.letter)
         right = formula((wanted[0], wanted[1], wanted[2]), names.letter)
         if any(_at(axis, axis.line) - _at(axis, due)):
-            why = "" if axis.extra else listed(list(axis_reasons(axis, index, asked, cause)))
+            why = "" if axis.extra else listed(reasons)
             outside = not any(wanted[:2]) and not 0 <= wanted[2] < axis.sizes[2]
             yield (
                 f"Along axis {index} {names.reads(text)}{only}; asked was {names.image}[{right}]"
                 f"{', outside it' if outside else ''}{': ' if why else ''}{why}."
             )
-    for side, border in zip(("before its first", "beyond its last"), axis.border, strict=True):
-        if border != "zeros":
-            yield f"Along axis {index}, {side} element, {names.image} {border}; asked was zero there."
+    yield from _border(axis, index, names)
     if axis.missing:
         yield f"Along axis {index}, {_missing(axis.missing, names)}."
     if axis.extra:
@@ -164,6 +196,30 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, cause: s
             f"Along axis {index}, {plural(axis.extra.count, 'product')} more "
             f"{'is' if axis.extra.count == 1 else 'are'} used: {first}{'; …' * (axis.extra.count > 3)}."
         )
+
+
+def _border(axis: Axis, index: int, names: Names) -> Iterator[str]:
+    """Yield the sentence on elements beyond the image that are not zero."""
+    kinds = dict(zip(("before its first", "beyond its last"), axis.border, strict=True))
+    wrong = {side: border for side, border in kinds.items() if border != "zeros"}
+    if not wrong:
+        return
+    assert axis.line is not None
+    places = [axis.line[0] * o + axis.line[1] * t + axis.line[2] for o, t in np.ndindex(*axis.sizes[:2])]
+    beyond = {"before its first": min(places) < 0, "beyond its last": max(places) >= axis.sizes[2]}
+    unseen = [side for side in kinds if side not in wrong and not beyond[side]]
+    rest = f" (nothing is read {unseen[0]} element on this problem)" if unseen else ""
+    if names.result == names.image:
+        gets = {border: text for border, (_, text) in BORDER_WORDS.items()}
+    else:
+        gets = {border: text for border, (text, _) in BORDER_WORDS.items()}
+    both = len(wrong) == 2 and len(set(wrong.values())) == 1
+    where = ["on both sides of " + names.image] if both else [f"{side} element" for side in wrong]
+    for side, border in zip(where, wrong.values(), strict=False):
+        if names.result == names.image:
+            yield f"Along axis {index}, what falls {side}{rest} is added to {gets[border]}; it should be dropped."
+        else:
+            yield f"Along axis {index}, {side}{rest}, {names.image} {gets[border]}; it should be zero there."
 
 
 def _at(axis: Axis, line: Line) -> Array:
@@ -205,36 +261,46 @@ def _rows(axis: Axis, index: int, due: Line, names: Names) -> Iterator[str]:
     yield f"{text}. Asked was {names.image}[{formula(due, names.letter)}]."
 
 
-def axis_reasons(axis: Axis, index: int, asked: Asked, cause: str) -> Iterator[str]:
-    """Yield the differences between an axis' line and the right line, each as a clause."""
-    stride, dilation, _ = asked.lines[index]
-    others = [(j, line) for j, line in enumerate(asked.lines) if j != index]
-    seen, step = axis.stride, axis.dilation
-    if seen is not None and step is not None and seen != stride and (seen, abs(step)) == (dilation, stride):
-        yield "stride and dilation are exchanged"
-        seen, step = stride, int(math.copysign(dilation, step))
-    if seen is not None and seen != stride:
-        if seen < 0:
-            yield "positions are in reverse order"
-        if abs(seen) != stride:
-            yield _number_reason("stride", abs(seen), stride, [(j, line[0]) for j, line in others])
-    if step is not None:
-        if step < 0:
-            yield "the kernel is flipped"
-        if step == 0:
-            yield "the dilation is 0, so that all taps meet in one element"
-        elif abs(step) != dilation:
-            if abs(step) == dilation - 1 and abs(step) > 1:
-                yield f"the dilation is {abs(step)}, one less than {dilation}"
-            else:
-                yield _number_reason("dilation", abs(step), dilation, [(j, line[1]) for j, line in others])
-    if shift(axis, index, asked):
-        yield shift_causes(axis, index, asked).get(cause) or _elements(shift(axis, index, asked))
+def axis_reasons(numbers: Numbers, index: int, asked: Asked) -> dict[tuple[str, str], str]:
+    """Return all possible causes of the numbers of an axis as clauses, by (what, cause)."""
+    due = asked.lines[index]
+    found = {}
+    stride, step, _ = numbers
+    if None not in (stride, step) and stride != due[0] and (stride, abs(step or 0)) == (due[1], due[0]):
+        found["line", "exchanged"] = "stride and dilation are exchanged"
+    if stride is not None and stride < 0:
+        found["line", "reversed"] = "positions are in reverse order"
+    if step is not None and step < 0:
+        found["line", "flipped"] = "the kernel is flipped"
+    for column, name in enumerate(("stride", "dilation")):
+        value = numbers[column]
+        if value is None or abs(value) == due[column]:
+            continue
+        if abs(value) == 1:
+            found[name, "ignored"] = f"the {name} is ignored"
+        for j, line in enumerate(asked.lines):
+            if j != index and line[column] == abs(value):
+                found[name, f"axis {j}"] = f"this is the {name} of axis {j}"
+    return found | {("shift", key): clause for key, clause in shift_causes(numbers, index, asked).items()}
 
 
-def shift(axis: Axis, index: int, asked: Asked) -> int:
+def _number_clauses(numbers: Numbers, due: Line, reasons: Mapping[tuple[str, str], str]) -> Iterator[str]:
+    """Yield the differences of an axis' stride and dilation, by their confirmed causes or else as numbers."""
+    yield from (clause for (what, _), clause in reasons.items() if what == "line")
+    if ("line", "exchanged") in reasons:
+        return
+    if numbers[1] == 0:
+        yield "the dilation is 0, so that all taps meet in one element"
+    for column, name in enumerate(("stride", "dilation")):
+        value = numbers[column]
+        if value is not None and abs(value) != due[column] and (name, value) != ("dilation", 0):
+            known = (clause for (what, _), clause in reasons.items() if what == name)
+            yield next(known, f"the {name} is {abs(value)}, not {due[column]}")
+
+
+def shift(numbers: Numbers, index: int, asked: Asked) -> int:
     """Return by how many elements the first window starts too late; 0 if unknown."""
-    return 0 if axis.before is None else asked.before[index] - axis.before
+    return 0 if numbers[2] is None else asked.before[index] - numbers[2]
 
 
 def _elements(late: int) -> str:
@@ -242,16 +308,22 @@ def _elements(late: int) -> str:
     return f"it starts {count} {'late' if late > 0 else 'early'}"
 
 
-def shift_causes(axis: Axis, index: int, asked: Asked) -> dict[str, str]:
-    """Return the possible causes of a shifted start, by a name for the same cause on other axes.
+def shift_causes(numbers: Numbers, index: int, asked: Asked) -> dict[str, str]:
+    """Return the possible causes of the padding before, by a name for the same cause on other axes and problems.
 
-    "elements" is the plain shift by one, so that it rules out a cause whose numbers are the same on this problem.
+    "by n" is the plain shift, so that it rules out a cause whose numbers are the same.
     """
-    stride, dilation, taps = asked.problem.stride[index], asked.problem.dilation[index], asked.problem.kernel[index]
-    before, after = asked.problem.pairs[index]
-    used, late = axis.before, shift(axis, index, asked)
+    used = numbers[2]
+    if used is None:
+        return {}
+    problem = asked.problem
+    stride, dilation, taps = problem.stride[index], problem.dilation[index], problem.kernel[index]
+    before, after = problem.pairs[index]
+    span, late, rest = dilation * (taps - 1), before - used, remainders(problem)[index]
     others = [j for j, pair in enumerate(asked.before) if j != index and pair == used]
-    extra = (asked.problem.output_padding or (0,) * len(asked.before))[index]
+    extra = (problem.output_padding or (0,) * len(asked.before))[index]
+    whole = problem.size[index]
+    same = max(0, (-(-whole // stride) - 1) * stride + span + 1 - whole)
     found = {
         "ignored": ("the padding before is ignored", used == 0),
         "exchanged": ("the padding after is used before", used == after),
@@ -260,26 +332,32 @@ def shift_causes(axis: Axis, index: int, asked: Asked) -> dict[str, str]:
         "axis": (f"this is the padding of axis {listed(others)}", bool(others)),
         "half kernel": ("the padding is k // 2", used == taps // 2),
         "kernel": ("the padding is k − 1", used == taps - 1),
-        "half span": ("the padding is dilation·(k − 1) // 2", used == dilation * (taps - 1) // 2),
-        "span": ("the padding is dilation·(k − 1)", used == dilation * (taps - 1)),
-        "full": ("the padding is dilation·(k − 1) − padding", used == dilation * (taps - 1) - before),
+        "half span": ("the padding is dilation·(k − 1) // 2", used == span // 2),
+        "span": ("the padding is dilation·(k − 1)", used == span),
+        "full": ("the padding is dilation·(k − 1) − padding", used == span - before),
+        "same": ("this is the padding before of TensorFlow's SAME, which depends on the size", used == same // 2),
+        "same lower": ("this is the padding before of SAME_LOWER, which depends on the size", used == same - same // 2),
+        "centre": ("the kernel is dilated about its centre: it starts (k // 2)·(dilation − 1) early",
+                   -late == taps // 2 * (dilation - 1)),
+        "undilated": ("it starts (k − 1)·(dilation − 1) early", -late == (taps - 1) * (dilation - 1)),
+        "crop": ("it starts (k − 1)·(dilation − 1) late", late == (taps - 1) * (dilation - 1)),
+        "even": ("it starts one late where k is even", late == (taps % 2 == 0)),
+        "even early": ("it starts one early where k is even", -late == (taps % 2 == 0)),
         "late": ("the first window starts at the last element of a step", late == stride - 1),
-        "half": ("it starts half a stride late", 2 * late == stride),
+        "early": ("it starts stride − 1 early", -late == stride - 1),
+        "half": ("it starts half a stride late", late == stride // 2),
+        "rest": ("it starts late by the remainder: what the stride leaves over", late == rest),
+        "rest early": ("it starts early by the remainder: what the stride leaves over", -late == rest),
+        "half rest": ("it starts late by half of what the stride leaves over", late == rest // 2),
+        "rest taps": ("it is shifted by the remainder // dilation taps: what the stride leaves over",
+                      late == rest // dilation * dilation),
         "extra": ("it is shifted by output_padding, so that the extra elements come first", late == extra),
-        "elements": (_elements(late), abs(late) == 1),
-    }
+        f"by {late}": (_elements(late), True),
+    }  # fmt: skip
     if dilation == 1:
-        del found["half span"], found["span"]
-    return {key: clause for key, (clause, true) in found.items() if true and late}
-
-
-def _number_reason(name: str, seen: int, due: int, others: list[tuple[int, int]]) -> str:
-    if seen == 1:
-        return f"the {name} is ignored"
-    for j, value in others:
-        if value == seen and abs(seen - due) > 1 and seen != 2 * due:  # else one more, or twice, is as likely
-            return f"this is the {name} of axis {j}"
-    return f"the {name} is {seen}, not {due}"
+        for key in ("half span", "span", "centre", "undilated", "crop", "rest taps"):
+            del found[key]
+    return {key: clause for key, (clause, true) in found.items() if true}
 
 
 def _missing(pattern: Pattern, names: Names) -> str:
@@ -426,16 +504,29 @@ def sample_sentences(samples: str | None, pairs: Sequence[tuple[int, ...]], coun
 # --- Factors ---------------------------------------------------------------------------------------------------------
 
 
-def factor_names(value: complex, problem: Problem) -> str:
-    """Return the factor, with the ratio that it equals on this problem.
+def multiplied(value: complex, problem: Problem, second: Second | None = None, again: complex | None = None) -> str:
+    """Return "is …" for a factor, with the ratio that it equals on this problem and, as `again`, on the second one.
 
-    >>> factor_names(0.5, Problem(2, 1, 1, (3,), (1,), (1,), (1,), ((0, 0),), bias=False))
-    '1/2, which is 1/N (N = 2 samples)'
+    >>> problem = Problem(3, 1, 1, (4,), (1,), (1,), (1,), ((0, 0),), bias=False)
+    >>> other = Second(Asked(Problem(2, 1, 1, (3,), (1,), (1,), (1,), ((0, 0),), bias=False)), {})
+    >>> multiplied(1 / 3, problem), multiplied(1 / 3, problem, other, 0.5), multiplied(2, problem, other, 2)
+    ('multiplied by 1/3', 'multiplied by 1/3, which is 1/N (N = 3 samples)', 'added twice')
     """
     if isinstance(value, complex):
-        return f"{value:.4g}"
+        return f"multiplied by {value:.4g}"
     fraction = Fraction(value).limit_denominator(2000)
     shown = str(fraction) if abs(float(fraction) - value) <= 1e-3 * abs(value) else f"{value:.4g}"
+    seen = ratios(value, problem)
+    known = ratios(again, second.asked.problem) if second and again and not isinstance(again, complex) else {}
+    named = [f"{name} ({counted})" for name, counted in seen.items() if name in known]
+    if value == 2 and not named:
+        return "added twice"
+    text = f"multiplied by {shown.replace('-', '−')}"
+    return text + (f", which is {' or '.join(named)}" if named else "")
+
+
+def ratios(value: float, problem: Problem) -> dict[str, str]:
+    """Return the ratios that a factor equals, each with its number."""
     batch, columns = problem.batch or 1, problem.weight_shape[1]
     length, taps = math.prod(problem.output_size), math.prod(problem.kernel)
     per_group = "K/G" if problem.transposed else "C/G"
@@ -448,28 +539,32 @@ def factor_names(value: complex, problem: Problem) -> str:
         (f"T·{per_group}", columns * taps, "taps and channels"),
         ("G", len(problem.lists), "groups"),
     )
-    named = []
+    named = {}
     for name, size, counted in sizes:
-        ratios = {f"1/({name})" if len(name) > 1 else f"1/{name}": 1 / size}
+        found = {f"1/({name})" if len(name) > 1 else f"1/{name}": 1 / size}
         if counted.startswith(("taps", "channels", "groups")):
-            ratios[name] = size
-        for ratio, number in ratios.items():
-            if size > 1 and abs(abs(value) / number - 1) < 1e-3:
-                named.append(f"{'−' * (value < 0)}{ratio} ({name} = {size} {counted})")
-    return shown.replace("-", "−") + (f", which is {' or '.join(named)}" if named else "")
+            found[name] = size
+        for ratio, number in found.items():
+            if abs(abs(value) / number - 1) < 1e-3:
+                named[f"{'−' * (value < 0)}{ratio}"] = f"{name} = {size} {counted}"
+    return named
 
 
 FACTOR_PLACES = {"n": "sample", "o": "position", "row": "weight row", "col": "weight column", "t": "tap"}
 
 
-def factor_sentences(factors: Factors, names: Names, problem: Problem) -> Iterator[str]:
+def factor_sentences(
+    factors: Factors, names: Names, problem: Problem, second: Callable[[], Second | None]
+) -> Iterator[str]:
     """Yield by what the products are multiplied, other than 1."""
     if factors.by == "":
         for value in factors.values.values():
             if value == -1:
                 yield "Its sign is wrong: every product is multiplied by −1."
             elif abs(value - 1) > 1e-3:
-                yield f"Every product is multiplied by {factor_names(value, problem)}."
+                other = second()
+                again = other.facts.get("factor") if other else None
+                yield f"Every product is {multiplied(value, problem, other, again)}."
     elif factors.by == "overlap":
         yield f"Products that meet in one element of {names.image} are averaged instead of added."
     else:
