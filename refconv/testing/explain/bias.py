@@ -11,7 +11,7 @@ import numpy as np
 from refconv.testing.explain import words
 from refconv.testing.explain.readout import Refused, check_linear, draw
 from refconv.testing.explain.report import Part
-from refconv.testing.explain.session import Session
+from refconv.testing.explain.session import Session, check_pointwise
 from refconv.testing.oracles.definition import Array
 
 NAMES = ("sample", "channel")
@@ -193,6 +193,7 @@ def grad_bias(session: Session) -> Part:
     shape = session.gradient("grad_bias", session.g, session.x, session.weight).shape
     session.shape = shape
     session.steady("grad_bias")
+    check_pointwise(session, "grad_bias")
 
     def sums(g: Array) -> Array:
         return session.gradient("grad_bias", g, session.x, session.weight).reshape(-1)

@@ -65,7 +65,9 @@ class Finding:
             if not len(right.factor):
                 return found | {"right": True, "sentences": []}
             return found | {"sentences": ["The result is zero: it adds no product."]}
-        described = None if len(unread) else self._product() or self._layout() or self._box() or self._rows()
+        described = (
+            None if len(unread) else self._product() or self._modulo() or self._layout() or self._box() or self._rows()
+        )
         if described is None:
             return found | {"sentences": [*words.number_sentences(table, right, self.names, unread), *said]}
         sentences, fields = described
@@ -136,11 +138,17 @@ class Finding:
         return axes
 
     @functools.cached_property
+    def covered(self) -> Table:
+        """The right products of the elements of the result that have any: all, unless some are left out."""
+        out = roles(self.part, self.asked.problem.transposed)[0]
+        return self.right.only(np.isin(self.right.flat[out], self.table.flat[out]))
+
+    @functools.cached_property
     def layout(self) -> Layout | None:
         """The array with elements out of place, if that is the only mistake."""
         if not self.table.keys.size:
             return None
-        layouts = fit_layouts(self.table, self.right, self.asked.groups)
+        layouts = fit_layouts(self.table, self.covered, self.asked.groups)
         first = next(layouts, None)
         if first is None or first.order is None or self.second() is None:
             return first
@@ -154,8 +162,16 @@ class Finding:
             return None
         orders = words.layout_orders(layout, self.names, self.table.spatial_dims)
         found = {"array": self.names.symbols[layout.role], "from": orders[0], "to": orders[1]} if orders else None
-        sentence = words.layout_sentence(layout, self.names, self.table.shapes[layout.role], orders)
-        return [sentence], {"layout": found}
+        said = [words.layout_sentence(layout, self.names, self.table.shapes[layout.role], orders)]
+        left_out = self.right.without(self.covered)
+        if len(left_out.factor):
+            if orders is None:
+                return None
+            where = self._singled(left_out)
+            said.append(
+                f"No product is added {f'at {where}' if where else 'to some elements of ' + self.names.result}."
+            )
+        return said, {"layout": found}
 
     def _rows(self) -> Described | None:
         """Describe rows that run into their neighbours, as flat indices do."""
@@ -171,10 +187,35 @@ class Finding:
         terms += [(s, f"t{a}") for a, s in enumerate(steps[d : 2 * d])]
         text = " ".join(f"{'−' if s < 0 else '+'} {abs(s)}·{name}" for s, name in terms if s).removeprefix("+ ")
         shift = f" {'−' if steps[-1] < 0 else '+'} {abs(steps[-1])}" if steps[-1] else ""
+        facts = {"layout": {"array": names.image, "steps": steps}}
+        pitch, asked = self._pitch(steps), table.shapes["image"][-1]
+        if pitch is not None and pitch != asked:
+            return [f"A row of {names.image} is taken to be {pitch} elements long instead of {asked}: with the elements "
+                    f"of one channel numbered in memory order, number {text}{shift} is used."], facts  # fmt: skip
         return [
-            f"Axes run into one another: with the elements of {names.image} numbered in memory order, number "
-            f"{text}{shift} is used, so that beyond one row comes the next."
-        ], {"layout": {"array": names.image, "steps": steps}}
+            f"Rows run into one another: with the elements of one channel of {names.image} numbered in memory order, "
+            f"number {text}{shift} is used, so that the end of a row is followed by the next row."
+        ], facts
+
+    def _pitch(self, steps: Sequence[int]) -> int | None:
+        """Return the length of a row of a plane that these steps in memory suppose, if it is one length."""
+        if self.table.spatial_dims != 2:
+            return None
+        (s0, d0, i0), (s1, d1, i1) = self.asked.lines
+        pitch = steps[0] // s0
+        return pitch if list(steps) == [s0 * pitch, s1, d0 * pitch, d1, i0 * pitch + i1] else None
+
+    def _modulo(self) -> Described | None:
+        """Describe offsets in memory that are too narrow."""
+        image = self.right.shapes["image"]
+        count = int(np.prod(image[2:]))
+        plane, place = np.divmod(self.right.flat["image"], count)
+        for bits in range(2, (count - 1).bit_length()):
+            flat = self.right.flat | {"image": plane * count + place % 2**bits}
+            if np.array_equal(Table(self.right.shapes, flat, self.right.factor).keys, self.table.keys):
+                return [f"Positions in {self.names.image} are taken mod {2**bits}, with the elements of one channel "
+                        f"numbered in memory order: it has {count} elements per channel."], {}  # fmt: skip
+        return None
 
     def _box(self) -> Described | None:
         """Describe a table that is right but for products that certain coordinates single out."""

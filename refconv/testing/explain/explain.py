@@ -7,6 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from refconv.testing.explain.describe import Finding, constant_sentences, right_
 from refconv.testing.explain.problems import another, standard_problem
 from refconv.testing.explain.readout import Budget, Measure, Refused, agrees, code_sizes, draw, linearity, read
 from refconv.testing.explain.report import Explanation, Part
-from refconv.testing.explain.session import Second, Session
+from refconv.testing.explain.session import Second, Session, check_pointwise
 from refconv.testing.explain.table import PARTS, Asked, Shape, Table, classes, roles, table_of
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
@@ -161,9 +162,16 @@ def _explained(session: Session, part: str) -> Part:
         _check_size(session.asked.problem)
         if time.perf_counter() > session.budget.deadline:
             raise Refused("There was no time left to read it out.")
-        return grad_bias(session) if part == "grad_bias" else _bilinear(session, part)
+        found = grad_bias(session) if part == "grad_bias" else _bilinear(session, part)
+        contradicts = words.UNREAD in found.text
     except Refused as refused:
-        return Part(part, refused.text, is_linear=refused.linear, inputs=refused.inputs, shape=session.shape)
+        found = Part(part, refused.text, is_linear=refused.linear, inputs=refused.inputs, shape=session.shape)
+        contradicts = refused.linear is False and words.SAME_CALLS not in refused.text
+    try:
+        varying = session.varying(part) if contradicts else None
+    except Refused:
+        varying = None
+    return replace(found, text=varying, is_linear=False) if varying else found
 
 
 def _check_size(problem: Problem) -> None:
@@ -193,7 +201,8 @@ def _bilinear(session: Session, part: str) -> Part:
     shapes[out] = session.shape
     filled = classes(part, transposed, shapes)
     measure(operands[a], operands[b])  # for the time of a second call
-    session.affordable(12)
+    session.affordable(24)
+    check_pointwise(session, part)
     labels = (names.symbols[a], names.symbols[b], "the output" if part == "forward" else part)
     affine = linearity(measure, shapes[a], shapes[b], labels, dtype)
     session.affordable(len(filled) * (code_sizes(dtype)[1] + 1))

@@ -70,6 +70,8 @@ class Axis:
         For each tap, the tap whose work it does, if nothing else is wrong and no line fits.
     rotated : tuple of (str, int) or None
         "o" or "i", and by how many places these are rotated, if nothing else is wrong and no line fits.
+    blocks : tuple of (str, str, int) or None
+        ("reversed", "o" or "i", length) for blocks in reverse order, ("repeated", "o", times) for repeated positions.
     """
 
     right: bool
@@ -85,6 +87,7 @@ class Axis:
     sizes: tuple[int, int, int]
     taps: tuple[int, ...] | None = None
     rotated: tuple[str, int] | None = None
+    blocks: tuple[str, str, int] | None = None
 
     @property
     def before(self) -> int | None:
@@ -121,7 +124,8 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], border: str 
     line = asked if reads <= right and reads else _solved(reads)
     exact = line is not None and _explains(line, reads, sizes)
     rotated = None if exact or reads == right else _rotated(reads, right, sizes)
-    taps = None if line is not None or rotated else _taps(reads, right, sizes[1])
+    blocks = None if exact or rotated or reads == right else _blocks(reads, asked, sizes)
+    taps = None if line is not None or rotated or blocks else _taps(reads, right, sizes[1])
     if line is None or not _explains(line, reads, sizes):
         candidates = [asked, *_modes(reads)]
         if line is not None:
@@ -134,7 +138,7 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], border: str 
     if line is None:
         return Axis(
             False, None, None, None, None, fixed, None, _some(reads - right), ("zeros", "zeros"), reads, sizes, taps,
-            rotated,
+            rotated, blocks,
         )  # fmt: skip
     model = row_set(line_triples(line, *sizes))
     before, extra_before = _border(line, reads, sizes, lambda i: i < 0, border)
@@ -158,6 +162,7 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], border: str 
         sizes,
         taps,
         rotated,
+        blocks,
     )
 
 
@@ -169,6 +174,32 @@ def _rotated(reads: Rows, right: Rows, sizes: tuple[int, int, int]) -> tuple[str
             moved = {(*row[:column], (row[column] + places) % size, *row[column + 1 :]) for row in right}
             if places and moved == reads:
                 return name, places
+    return None
+
+
+def _blocks(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> tuple[str, str, int] | None:
+    """Return ("reversed", coordinate, length) for blocks in reverse order, or ("repeated", "o", times).
+
+    Blocks of the image are those of `stride` elements of the uncropped image.
+    """
+    stride, dilation, start = asked
+    wide = row_set(line_triples((stride, dilation, 0), sizes[0], sizes[1], sizes[2] - start + stride))
+    for length in range(2, max(sizes[0], stride) + 1):
+        if length == stride:
+            moved = {(o, t, i // length * length + length - 1 - i % length + start) for o, t, i in wide}
+            if {row for row in moved if 0 <= row[2] < sizes[2]} == reads:
+                return "reversed", "i", length
+        if length < sizes[0]:
+            right = row_set(line_triples(asked, *sizes))
+            turned = {(o // length * length + length - 1 - o % length, t, i) for o, t, i in right}
+            if {row for row in turned if row[0] < sizes[0]} == reads:
+                return "reversed", "o", length
+    if stride > 1:
+        copies = {(o, t, i + more + start, stride * o + more) for o, t, i in wide for more in range(stride)}
+        last = {1: (sizes[0] - 1) * stride, 2: sizes[0] * stride - 1}
+        for end in last.values():
+            if {row[:3] for row in copies if 0 <= row[2] < sizes[2] and row[3] <= end} == reads:
+                return "repeated", "o", stride
     return None
 
 

@@ -23,6 +23,9 @@ SYMBOLS = {
 """Names of the arrays in the roles positions, weight and image."""
 
 
+UNREAD = "were not found: they read more than the calls could separate"
+SAME_CALLS = "calls with the same arguments"
+
 BORDER_WORDS = {
     "wraps around to the other end": ("wraps around to the other end", "the other end"),
     "repeats the edge element": ("repeats the edge element", "the edge element"),
@@ -157,6 +160,9 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, reasons:
     if axis.rotated is not None:
         yield _rotated(axis, index, names)
         return
+    if axis.blocks is not None:
+        yield _blocks(axis.blocks, index, due, names)
+        return
     if axis.taps is not None:
         uses = [f"tap {t} as tap {work}" for t, work in enumerate(axis.taps) if t != work]
         yield f"Along axis {index} taps are exchanged: {listed(uses)} should be used."
@@ -243,6 +249,20 @@ def _rotated(axis: Axis, index: int, names: Names) -> str:
     )
 
 
+def _blocks(blocks: tuple[str, str, int], index: int, due: Line, names: Names) -> str:
+    """Return the sentence on blocks in reverse order, or on repeated positions."""
+    kind, letter, length = blocks
+    array = names.symbols["positions" if letter == "o" else "image"]
+    if kind == "repeated":
+        return (
+            f"Along axis {index} each element of {array} is used at {length} positions, as many as the stride: "
+            f"it is repeated (nearest neighbour), where zeros should be inserted."
+        )
+    cropped = ", counted before the padding is cropped" if letter == "i" and due[2] else ""
+    many = f"{length} elements{', as many as the stride' * (length == due[0] and letter == 'i')}"
+    return f"Along axis {index} every block of {many}{cropped}, is in reverse order in {array}."
+
+
 def _place(row: tuple[int, ...], names: Names) -> str:
     return f"{names.letter} = {row[0]}, t = {row[1]} with {names.image}[{row[2]}]"
 
@@ -313,51 +333,57 @@ def shift_causes(numbers: Numbers, index: int, asked: Asked) -> dict[str, str]:
 
     "by n" is the plain shift, so that it rules out a cause whose numbers are the same.
     """
-    used = numbers[2]
+    used, late = numbers[2], shift(numbers, index, asked)
     if used is None:
         return {}
+    found = {name: clause for name, (padding, clause) in paddings(asked, index).items() if padding == used}
+    others = [j for j, pair in enumerate(asked.before) if j != index and pair == used]
+    if others:
+        found["axis"] = f"this is the padding of axis {listed(others)}"
+    return found | {f"by {late}": _elements(late)}
+
+
+def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
+    """Return the paddings before that mistakes give on one axis, each with the clause that names the mistake."""
     problem = asked.problem
     stride, dilation, taps = problem.stride[index], problem.dilation[index], problem.kernel[index]
     before, after = problem.pairs[index]
-    span, late, rest = dilation * (taps - 1), before - used, remainders(problem)[index]
-    others = [j for j, pair in enumerate(asked.before) if j != index and pair == used]
+    span, rest, size = dilation * (taps - 1), remainders(problem)[index], problem.size[index]
     extra = (problem.output_padding or (0,) * len(asked.before))[index]
-    whole = problem.size[index]
-    same = max(0, (-(-whole // stride) - 1) * stride + span + 1 - whole)
+    same = max(0, (-(-size // stride) - 1) * stride + span + 1 - size)
+    even, centred, undilated = taps % 2 == 0, taps // 2 * (dilation - 1), (taps - 1) * (dilation - 1)
+    left = "what the stride leaves over"
     found = {
-        "ignored": ("the padding before is ignored", used == 0),
-        "exchanged": ("the padding after is used before", used == after),
-        "all": ("all padding is put before", used == before + after),
-        "sign": ("the padding has the wrong sign", used == -before),
-        "axis": (f"this is the padding of axis {listed(others)}", bool(others)),
-        "half kernel": ("the padding is k // 2", used == taps // 2),
-        "kernel": ("the padding is k − 1", used == taps - 1),
-        "half span": ("the padding is dilation·(k − 1) // 2", used == span // 2),
-        "span": ("the padding is dilation·(k − 1)", used == span),
-        "full": ("the padding is dilation·(k − 1) − padding", used == span - before),
-        "same": ("this is the padding before of TensorFlow's SAME, which depends on the size", used == same // 2),
-        "same lower": ("this is the padding before of SAME_LOWER, which depends on the size", used == same - same // 2),
-        "centre": ("the kernel is dilated about its centre: it starts (k // 2)·(dilation − 1) early",
-                   -late == taps // 2 * (dilation - 1)),
-        "undilated": ("it starts (k − 1)·(dilation − 1) early", -late == (taps - 1) * (dilation - 1)),
-        "crop": ("it starts (k − 1)·(dilation − 1) late", late == (taps - 1) * (dilation - 1)),
-        "even": ("it starts one late where k is even", late == (taps % 2 == 0)),
-        "even early": ("it starts one early where k is even", -late == (taps % 2 == 0)),
-        "late": ("the first window starts at the last element of a step", late == stride - 1),
-        "early": ("it starts stride − 1 early", -late == stride - 1),
-        "half": ("it starts half a stride late", late == stride // 2),
-        "rest": ("it starts late by the remainder: what the stride leaves over", late == rest),
-        "rest early": ("it starts early by the remainder: what the stride leaves over", -late == rest),
-        "half rest": ("it starts late by half of what the stride leaves over", late == rest // 2),
-        "rest taps": ("it is shifted by the remainder // dilation taps: what the stride leaves over",
-                      late == rest // dilation * dilation),
-        "extra": ("it is shifted by output_padding, so that the extra elements come first", late == extra),
-        f"by {late}": (_elements(late), True),
+        "ignored": (0, "the padding before is ignored"),
+        "exchanged": (after, "the padding after is used before"),
+        "all": (before + after, "all padding is put before"),
+        "sign": (-before, "the padding has the wrong sign"),
+        "half kernel": (taps // 2, "the padding is k // 2"),
+        "kernel": (taps - 1, "the padding is k − 1"),
+        "half span": (span // 2, "the padding is dilation·(k − 1) // 2"),
+        "span": (span, "the padding is dilation·(k − 1)"),
+        "full": (span - before, "the padding is dilation·(k − 1) − padding"),
+        "same": (same // 2, "this is the padding before of TensorFlow's SAME, which depends on the size"),
+        "same lower": (same - same // 2, "this is the padding before of SAME_LOWER, which depends on the size"),
+        "centre": (before + centred, "it starts (k // 2)·(dilation − 1) early: the kernel is dilated about its centre"),
+        "undilated": (before + undilated, "it starts (k − 1)·(dilation − 1) early"),
+        "undilated late": (before - undilated, "it starts (k − 1)·(dilation − 1) late"),
+        "even": (before - even, "it starts one element late where k is even"),
+        "even early": (before + even, "it starts one element early where k is even"),
+        "late": (before - stride + 1, "the first window starts at the last element of a step"),
+        "early": (before + stride - 1, "it starts stride − 1 early"),
+        "half": (before - stride // 2, "it starts half a stride late"),
+        "rest": (before - rest, f"it starts late by {left} at the end"),
+        "rest early": (before + rest, f"it starts early by {left} at the end"),
+        "half rest": (before - rest // 2, f"it starts late by half of {left}, rounded down"),
+        "rest taps": (before - rest // dilation * dilation,
+                      f"it starts late by {left} at the end, rounded down to a multiple of the dilation"),
+        "extra": (before - extra, "it is shifted by output_padding, so that the extra elements come first"),
     }  # fmt: skip
     if dilation == 1:
-        for key in ("half span", "span", "centre", "undilated", "crop", "rest taps"):
-            del found[key]
-    return {key: clause for key, (clause, true) in found.items() if true}
+        for name in ("half span", "span", "centre", "undilated", "undilated late", "rest taps"):
+            del found[name]
+    return found
 
 
 def _missing(pattern: Pattern, names: Names) -> str:
@@ -645,10 +671,7 @@ def number_sentences(table: Table, right: Table, names: Names, unread: Array) ->
             f"it adds {_terms(table, role, first, names)}; asked was {_terms(right, role, first, names)}."
         )
     if len(unread):
-        yield (
-            f"The products of {len(unread)} of {elements} of {names.result} were not found: "
-            f"they read more than the calls could separate."
-        )
+        yield f"The products of {len(unread)} of {elements} of {names.result} {UNREAD}."
 
 
 def _terms(table: Table, role: str, element: int, names: Names) -> str:
