@@ -189,7 +189,7 @@ CHANGED = {
     "half a stride late, or one element, along axis 0": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + (a == 0)},
         {"padding": (3, 1), "is_convolution": True},
-        "Along axis 0 your output reads x[2·o + 3·t − 3]; asked was x[2·o + 3·t − 4]: it starts one element late.",
+        "Along axis 0 your output reads x[2·o + 3·t − 3]; it should be x[2·o + 3·t − 4]: it starts one element late.",
     ),
     "one element early": (
         {"read": lambda a, o, t, n, asked: asked(o, t) - 1},
@@ -199,7 +199,7 @@ CHANGED = {
     "one element early where the kernel's side is even": (
         {"read": lambda a, o, t, n, asked: asked(o, t) - (a == 1)},
         {"padding": (4, 2)},
-        "Along axis 1 your output reads x[8·o + 6·t − 2]; asked was x[8·o + 6·t − 1]: it starts one element early.",
+        "Along axis 1 your output reads x[8·o + 6·t − 2]; it should be x[8·o + 6·t − 1]: it starts one element early.",
     ),
     "the padding of axis 0 on all axes": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + asked.padding[a] - asked.padding[0]},
@@ -209,12 +209,12 @@ CHANGED = {
     "half a kernel as the padding of axis 0, which is also the padding of axis 1": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + 3 * (a == 0)},
         {"padding": (1, 1)},
-        "asked was x[2·o + 3·t − 4]: it starts 3 elements late.",
+        "it should be x[2·o + 3·t − 4]: it starts 3 elements late.",
     ),
     "no cause that both axes share": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + (3 if a == 0 else -1)},
         {"padding": (1, 2)},
-        "it starts 3 elements late. Along axis 1 your output reads x[8·o + 6·t − 2]; asked was x[8·o + 6·t − 1]: "
+        "it starts 3 elements late. Along axis 1 your output reads x[8·o + 6·t − 2]; it should be x[8·o + 6·t − 1]: "
         "it starts one element early.",
     ),
     "outputs rotated along axis 0": (
@@ -368,7 +368,7 @@ CHANGED = {
     "one output channel with another's weights": (
         {"row": lambda k, rows: 2 if k == 3 else k},
         {"channel_order": None, "channels": {q: [0, 1, 2, 3] if q < 2 else [4, 5, 6, 7] for q in range(4)}},
-        "Output channel 3 goes with input channels 4 to 7 and weight row 2; asked was",
+        "Output channel 3 goes with input channels 4 to 7 and weight row 2; it should be",
     ),
     "input channels rotated by one": (
         {"channel": lambda k, c, cols, rows, groups: (k // rows * cols + c + 1) % 8},
@@ -530,7 +530,7 @@ WRAPPED = {
     "output flat": (
         lambda x, w, b, i: right_y(x, w, b, *i).reshape(3, 4, 15),
         {"missing": 0, "extra": 0},
-        "The output has shape (3, 4, 15); asked was (3, 4, 5, 3).",
+        "The output has shape (3, 4, 15); it should be (3, 4, 5, 3).",
     ),
     "output (N, W, H, K)": (
         lambda x, w, b, i: right_y(x, w, b, *i).transpose(0, 3, 2, 1),
@@ -612,7 +612,7 @@ GRADIENTS = {
         "grad_x",
         lambda self, g, w, shape, p: np.roll(Conv.grad_x(Conv(), g, w, (*shape[:3], shape[3] + 1), p), 1, 3)[..., :-1],
         {"padding": (4, 0)},
-        "g[o]·w[t] is added to grad_x[8·o + 6·t]; asked was grad_x[8·o + 6·t − 1]: it starts one element late.",
+        "g[o]·w[t] is added to grad_x[8·o + 6·t]; it should be grad_x[8·o + 6·t − 1]: it starts one element late.",
     ),
     "grad_x divided by the batch": (
         "grad_x",
@@ -886,7 +886,7 @@ NONLINEAR = {
         lambda x, w, b, i: right_y(np.maximum(x, 0), w, b, *i),
         "It is not linear in x: where x is zero except x[",
     ),
-    "square": (lambda x, w, b, i: right_y(x * x, w, b, *i), "for −1; linear would be "),
+    "square": (lambda x, w, b, i: right_y(x * x, w, b, *i), "for −1; a linear function would give "),
     "relu after": (lambda x, w, b, i: np.maximum(right_y(x, w, b, *i), 0), "It is not linear in x"),
     "weight normalised": (lambda x, w, b, i: right_y(x, w / max(1, np.abs(w).max()), b, *i), "It is not linear in w"),
     "random": (
@@ -982,7 +982,7 @@ def test_a_problem_with_one_position_determines_no_stride():
     assert right.parts["forward"].stride == (None,)
     assert right.parts["forward"].dilation == (1,)
     flipped = explained_on(problem, lambda x, w, *rest: Conv().forward(x, w[..., ::-1], *rest)).parts["forward"]
-    assert flipped.text == "Along axis 0 your output reads x[−t + 1]; asked was x[t]: the kernel is flipped."
+    assert flipped.text == "Along axis 0 your output reads x[−t + 1]; it should be x[t]: the kernel is flipped."
     assert (flipped.stride, flipped.flipped) == ((None,), (True,))
 
 
@@ -991,7 +991,7 @@ def test_a_kernel_of_one_determines_no_dilation():
     part = explained_on(problem, Conv().forward).parts["forward"]
     assert (part.stride, part.dilation, part.is_right) == ((2,), (None,), True)
     late = explained_on(problem, built_1d(lambda o, t: 2 * o + t + 1)).parts["forward"]
-    assert late.text.startswith("Along axis 0 your output reads x[2·o + 1]; asked was x[2·o]")
+    assert late.text.startswith("Along axis 0 your output reads x[2·o + 1]; it should be x[2·o]")
     assert late.padding == (-1,)
 
 
@@ -1033,8 +1033,8 @@ def test_a_problem_with_nothing_but_padding():
     late = explained_on(problem, built_1d(lambda o, t: 2 * o)).parts["forward"]
     assert (
         late.text
-        == "Along axis 0 your output reads x[0] (only o = 0 is used); asked was x[2·o − 1]: it starts one element late."
-        " Along axis 0, nothing is used at o = 1."
+        == "Along axis 0 your output reads x[0] (only o = 0 is used); it should be x[2·o − 1]: it starts one element "
+        "late. Along axis 0, nothing is used at o = 1."
     )
 
 
@@ -1107,7 +1107,7 @@ def test_json_and_text():
     assert plain["problem"]["stride"] == [2, 8]
     assert str(explanation) == explanation.text
     assert explanation.text.startswith(
-        "forward: Along axis 0 your output reads x[o + 3·t − 4]; asked was x[2·o + 3·t − 4]"
+        "forward: Along axis 0 your output reads x[o + 3·t − 4]; it should be x[2·o + 3·t − 4]"
     )
     for change in (NONLINEAR["square"][0], WRAPPED["conjugates x"][0]):
         json.loads(explain_conv(wrapper(change), dtype="complex128").to_json())

@@ -15,6 +15,7 @@ from refconv.testing.checker.examine import PARTS, TRAIT_CHECKS
 from refconv.testing.checker.plan import work
 from refconv.testing.checker.report import Failure, ordered
 from refconv.testing.explain import explain, standard_problem
+from refconv.testing.explain.problems import shown
 from refconv.testing.explain.session import REPEATS
 from refconv.testing.explain.table import Asked
 from refconv.testing.explain.words import paddings
@@ -64,7 +65,7 @@ def explained(
         )
         for part in found.parts.values():
             if not part.is_right and (part.is_linear is not None or part.inputs):
-                texts[name] = f"Read out on {_shown(problem)}: {part.text}"
+                texts[name] = f"Read out on {shown(problem)}: {part.text}"
 
     for failure in asked:
         name = PART_OF[failure.part]
@@ -78,13 +79,12 @@ def explained(
                 if name not in texts:
                     read(problem, name, failed)
             texts.setdefault(name, "")
-    said: set[str] = set()
-    explained_ones = []
-    for failure in ordered(failures):
-        text = failure.explanation or (texts[PART_OF[failure.part]] if failure in asked else "")
-        explained_ones.append(replace(failure, explanation=text if text not in said and text else None))
-        said.add(text)
-    return explained_ones
+    return [
+        replace(failure, explanation=failure.explanation or texts.get(PART_OF[failure.part]) or None)
+        if failure.check not in NO_EXPLANATION
+        else failure
+        for failure in failures
+    ]
 
 
 def _at_the_case(
@@ -152,19 +152,12 @@ def _unlike(problem: Problem, first: Problem) -> tuple[int, int]:
     """Return how well a problem tells apart what the first may suggest by chance: causes of shifts, and numbers."""
     asked = Asked(problem)
     causes = [len({used for used, _ in paddings(asked, axis).values()}) for axis in range(problem.spatial_dims)]
-    numbers = zip(_numbers(problem), _numbers(first), strict=True)
-    return sum(causes) + sum(n > 1 and n != m for n, m in numbers) + 2 * _variety(problem)[0], -work(problem)
+    numbers = list(zip(_numbers(problem), _numbers(first), strict=True))
+    same_kind = sum(n > 1 for n, m in numbers if m > 1)
+    return 4 * same_kind + sum(n > 1 and n != m for n, m in numbers) + sum(causes), -work(problem)
 
 
 def _numbers(problem: Problem) -> list[int]:
     steps = (*problem.kernel, *problem.stride, *problem.dilation, *(sum(pair) for pair in problem.pairs))
     channels = (problem.n_groups, problem.c_in // problem.n_groups, problem.c_out // problem.n_groups)
     return [problem.batch or 1, *channels, *steps, *problem.size, *problem.output_size]
-
-
-def _shown(problem: Problem) -> str:
-    equal = all(before == after for before, after in problem.pairs)
-    padding = tuple(before for before, _ in problem.pairs) if equal else problem.pairs
-    steps = f"stride={problem.stride} padding={padding} dilation={problem.dilation} groups={problem.groups}"
-    extra = f" output_padding={problem.output_padding}" if any(problem.output_padding) else ""
-    return f"x{problem.x_shape} weight{problem.weight_shape} {steps}{extra}"

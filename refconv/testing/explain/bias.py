@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.explain import words
+from refconv.testing.explain.problems import shown
 from refconv.testing.explain.readout import Refused, check_linear, draw
 from refconv.testing.explain.report import Part
 from refconv.testing.explain.session import Session, check_pointwise
@@ -205,11 +206,14 @@ def grad_bias(session: Session) -> Part:
         raise Refused("grad_bias is not zero where g is.", False)
     check_linear(sums, session.g, others[0], zero, ("g", "x and w", "grad_bias"), session.dtype)
     channels = range(problem.c_out)
-    said = [] if shape == (problem.c_out,) else [f"grad_bias has shape {shape}; asked was ({problem.c_out},)."]
+    said = [] if shape == (problem.c_out,) else [f"grad_bias has shape {shape}; it should be ({problem.c_out},)."]
     axes = (0, *range(2, len(problem.output_shape)))
     if all(np.array_equal(sums(g), g.sum(axes, dtype=_wide(session.dtype))) for g in (session.g, *others)):
         fields: dict[str, Any] = {"factor": 1.0, "samples": "right", "channels": {k: [k] for k in channels}}
-        text = " ".join(said) or "It is right: grad_bias[k] is the sum of g over samples and positions."
+        text = (
+            " ".join(said)
+            or f"It is right on {shown(problem)}: grad_bias[k] is the sum of g over all samples and positions."
+        )
         return Part("grad_bias", text, not said, True, True, shape=shape, **fields)
     seen, due = (np.concatenate([f(g) for g in (session.g, *others)]) for f in (sums, lambda g: g.sum(axes)))
     factor = float(np.vdot(due, seen).real / np.vdot(due, due).real) if seen.shape == due.shape else 0.0

@@ -26,6 +26,7 @@ from refconv.testing.explain.fit import (
     is_product,
     row_set,
 )
+from refconv.testing.explain.problems import shown
 from refconv.testing.explain.readout import Entries
 from refconv.testing.explain.session import Second
 from refconv.testing.explain.table import Asked, Shape, Table, roles
@@ -144,16 +145,18 @@ class Finding:
         return self.right.only(np.isin(self.right.flat[out], self.table.flat[out]))
 
     @functools.cached_property
+    def layouts(self) -> tuple[Layout, ...]:
+        """All arrays and orders with which the elements are out of place, if that is the only mistake."""
+        return tuple(fit_layouts(self.table, self.covered, self.asked.groups)) if self.table.keys.size else ()
+
+    @functools.cached_property
     def layout(self) -> Layout | None:
-        """The array with elements out of place, if that is the only mistake."""
-        if not self.table.keys.size:
-            return None
-        layouts = fit_layouts(self.table, self.covered, self.asked.groups)
-        first = next(layouts, None)
+        """The array with elements out of place, and its order if that shows on the second problem too."""
+        first = next(iter(self.layouts), None)
         if first is None or first.order is None or self.second() is None:
             return first
-        again = self._seen("layout")
-        named = (layout for layout in (first, *layouts) if again and again.is_order_of(layout))
+        again = self._seen("layouts") or ()
+        named = (one for one in self.layouts if any(other.is_order_of(one) for other in again))
         return next(named, dataclasses.replace(first, order=None))
 
     def _layout(self) -> Described | None:
@@ -190,8 +193,10 @@ class Finding:
         facts = {"layout": {"array": names.image, "steps": steps}}
         pitch, asked = self._pitch(steps), table.shapes["image"][-1]
         if pitch is not None and pitch != asked:
-            return [f"A row of {names.image} is taken to be {pitch} elements long instead of {asked}: with the elements "
-                    f"of one channel numbered in memory order, number {text}{shift} is used."], facts  # fmt: skip
+            return [
+                f"A row of {names.image} is taken to be {pitch} elements long instead of {asked}: with the elements "
+                f"of one channel numbered in memory order, number {text}{shift} is used."
+            ], facts
         return [
             f"Rows run into one another: with the elements of one channel of {names.image} numbered in memory order, "
             f"number {text}{shift} is used, so that the end of a row is followed by the next row."
@@ -237,7 +242,7 @@ class Finding:
             "image": [f"sample of {self.names.image}", self.names.image_channel],
         }
         for role, letter in (("positions", self.names.letter), ("weight", "t"), ("image", f"{self.names.image} index")):
-            titles[role] += [f"{letter} along axis {a}" for a in range(self.table.spatial_dims)]
+            titles[role] += [f"axis {a}, {letter}" for a in range(self.table.spatial_dims)]
         clauses: list[tuple[str, Array]] = []
         for role in roles(self.part, self.asked.problem.transposed):  # the result's coordinates first
             for axis, title in enumerate(titles[role]):
@@ -317,4 +322,5 @@ def right_sentence(names: words.Names, asked: Asked) -> str:
         words.formula((line[0], line[1] if taps > 1 else 0, line[2]), names.letter)
         for line, taps in zip(asked.lines, asked.problem.kernel, strict=True)
     ]
-    return f"It is right: {'; '.join(f'along axis {a} {names.reads(line)}' for a, line in enumerate(lines))}."
+    head = f"It is right on {shown(asked.problem)}"
+    return f"{head}: {'; '.join(f'along axis {a} {names.reads(line)}' for a, line in enumerate(lines))}."

@@ -83,7 +83,7 @@ def explain_conv(
     ...     windows = np.stack([padded[:, :, o : o + k] for o in range(count)], axis=2)
     ...     return np.einsum("ncot,kct->nko", windows, weight)
     >>> print(explain_conv(forward, spatial_dims=1, supports=("stride", "padding")))
-    forward: Along axis 0 your output reads x[o + t − 4]; asked was x[2·o + t − 4]: the stride is ignored.
+    forward: Along axis 0 your output reads x[o + t − 4]; it should be x[2·o + t − 4]: the stride is ignored.
     """
     transposed = as_bool(transposed, "transposed")
     spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 6)
@@ -218,7 +218,7 @@ def _bilinear(session: Session, part: str) -> Part:
     finding = Finding(asked, part, names, table, right, functools.partial(session.second, part))
     found = finding.found(entries.unread)
     session.facts |= {key: found.pop(key, None) for key in ("numbers", "orders")} | {
-        "layout": None if found["right"] else finding.layout
+        "layouts": () if found["right"] else finding.layouts
     }
     wrong = found.pop("sentences")
     if found.pop("right") and said and not wrong:
@@ -256,7 +256,7 @@ def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
     if shape == due:
         return []
     result = "The output" if names.part == "forward" else names.part
-    text = f"{result} has shape {shape}; asked was {due}"
+    text = f"{result} has shape {shape}; it should be {due}"
     if sorted(shape) == sorted(due):
         last = (0, len(due) - 1, *range(1, len(due) - 1))
         orders = [last, *itertools.permutations(range(len(due)))]
@@ -289,9 +289,9 @@ def _rules(problem: Problem, part: str, shape: Shape) -> list[str]:
 def _right_elements(shape: Shape, due: Shape) -> str:
     """Return the sentence on a result of a wrong shape whose elements are right."""
     if shape == due:
-        return "All elements that were asked are right."
+        return "The elements that should exist are right."
     if all(n >= m for n, m in zip(shape, due, strict=True)):
-        return "All elements that were asked are right; those beyond follow the same formula."
+        return "The elements that should exist are right; those beyond follow the same formula."
     return (
         "The elements that exist are right."
         if all(n <= m for n, m in zip(shape, due, strict=True))
@@ -307,7 +307,7 @@ def _clipped(table: Table, asked: Asked, out: str) -> tuple[Table, list[str]]:
     if shape == due or not fits or any(n < m for n, m in zip(shape, due, strict=True)):
         return table, []
     flat = table.flat | {out: np.ravel_multi_index(tuple(place), due)}
-    return Table(table.shapes | {out: due}, flat, table.factor), ["Elements beyond those asked add no product."]
+    return Table(table.shapes | {out: due}, flat, table.factor), ["The elements that should not exist add no product."]
 
 
 def _conjugates(

@@ -13,6 +13,10 @@ TOLERANCE = 1e-6
 """Of the results that are compared: they are whole numbers, or a seventh of them in at least single precision."""
 
 
+FEWEST = 8
+"""Different right results of which something can be said."""
+
+
 @dataclass(frozen=True)
 class Result:
     """A right result, and what was returned instead."""
@@ -47,7 +51,7 @@ def function_of_right(results: Sequence[Result], name: str) -> str | None:
     if any(r.right.shape != r.seen.shape or not np.isfinite(r.seen).all() for r in results):
         return None
     right, seen = (np.concatenate([getattr(r, field).reshape(-1) for r in results]) for field in ("right", "seen"))
-    if right.dtype.kind == "c" or seen.dtype.kind == "c" or not seen.any() or _close(right, seen):
+    if len(np.unique(right)) < FEWEST or seen.dtype.kind == "c" or not seen.any() or _close(right, seen):
         return None
     for values, text in _known(right, seen):
         if _close(values, seen):
@@ -94,9 +98,10 @@ def _known(right: Array, seen: Array) -> Iterator[tuple[Array, str]]:
 
 def _scaled(results: Sequence[Result], name: str) -> str | None:
     """Describe results that are the right ones times one number each, such as a clipped norm."""
-    kept = [r for r in results if r.right.any()]
+    kept = [r for r in results if np.count_nonzero(r.right) >= FEWEST or r is results[0]]
+    kept = [r for r in kept if r.right.any()]
     factors = [float(np.vdot(r.right, r.seen) / np.vdot(r.right, r.right)) for r in kept]
-    if not kept or not all(_close(f * r.right, r.seen) for f, r in zip(factors, kept, strict=True)):
+    if len(kept) < 3 or not all(_close(f * r.right, r.seen) for f, r in zip(factors, kept, strict=True)):
         return None
     if max(factors) - min(factors) < 1e-6:
         return None  # a number that is always the same: linear

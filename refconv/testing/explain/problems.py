@@ -147,3 +147,12 @@ def remainders(problem: Problem) -> list[int]:
         return [0] * problem.spatial_dims
     axes = zip(problem.size, problem.kernel, problem.dilation, problem.pairs, problem.stride, strict=True)
     return [(n + sum(pair) - d * (k - 1) - 1) % s for n, k, d, pair, s in axes]
+
+
+def shown(problem: Problem) -> str:
+    """Return the shapes and numbers of a problem."""
+    equal = all(before == after for before, after in problem.pairs)
+    padding = tuple(before for before, _ in problem.pairs) if equal else problem.pairs
+    steps = f"stride={problem.stride} padding={padding} dilation={problem.dilation} groups={problem.groups}"
+    extra = f" output_padding={problem.output_padding}" if any(problem.output_padding) else ""
+    return f"x{problem.x_shape} weight{problem.weight_shape} {steps}{extra}"

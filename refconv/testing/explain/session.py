@@ -28,7 +28,8 @@ REPEATS = 50
 class Second:
     """What was found on a second problem, with other numbers: a cause is named only if it shows there too.
 
-    `facts` has what was found out there, by the names of a :class:`Part`'s fields, and "numbers", "orders", "layout".
+    `facts` has what was found out there, by the names of a :class:`Part`'s fields, and "numbers", "orders",
+    "layouts".
     """
 
     asked: Asked

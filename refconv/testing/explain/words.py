@@ -190,7 +190,7 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, reasons:
             why = "" if axis.extra else listed(reasons)
             outside = not any(wanted[:2]) and not 0 <= wanted[2] < axis.sizes[2]
             yield (
-                f"Along axis {index} {names.reads(text)}{only}; asked was {names.image}[{right}]"
+                f"Along axis {index} {names.reads(text)}{only}; it should be {names.image}[{right}]"
                 f"{', outside it' if outside else ''}{': ' if why else ''}{why}."
             )
     yield from _border(axis, index, names)
@@ -198,9 +198,9 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, reasons:
         yield f"Along axis {index}, {_missing(axis.missing, names)}."
     if axis.extra:
         first = "; ".join(_place(row, names) for row in axis.extra.values)  # type: ignore[arg-type]
+        products = "product is" if axis.extra.count == 1 else "products are"
         yield (
-            f"Along axis {index}, {plural(axis.extra.count, 'product')} more "
-            f"{'is' if axis.extra.count == 1 else 'are'} used: {first}{'; …' * (axis.extra.count > 3)}."
+            f"Along axis {index}, {axis.extra.count} further {products} used: {first}{'; …' * (axis.extra.count > 3)}."
         )
 
 
@@ -259,8 +259,7 @@ def _blocks(blocks: tuple[str, str, int], index: int, due: Line, names: Names) -
             f"it is repeated (nearest neighbour), where zeros should be inserted."
         )
     cropped = ", counted before the padding is cropped" if letter == "i" and due[2] else ""
-    many = f"{length} elements{', as many as the stride' * (length == due[0] and letter == 'i')}"
-    return f"Along axis {index} every block of {many}{cropped}, is in reverse order in {array}."
+    return f"Along axis {index} every block of {length} elements{cropped}, is in reverse order in {array}."
 
 
 def _place(row: tuple[int, ...], names: Names) -> str:
@@ -274,11 +273,11 @@ def _rows(axis: Axis, index: int, due: Line, names: Names) -> Iterator[str]:
         return
     right = row_set(line_triples(due, *axis.sizes))
     wrong, missing = sorted(axis.reads - right), sorted(right - axis.reads)
-    text = f"Along axis {index}, {len(wrong)} of {plural(len(axis.reads), 'product')} were not asked"
+    text = f"Along axis {index}, {len(wrong)} of {plural(len(axis.reads), 'product')} {grammar(wrong)[1]} wrong"
     text += f": {'; '.join(_place(row, names) for row in wrong[:3])}{'; …' * (len(wrong) > 3)}"
     if missing:
         text += f". Missing: {'; '.join(_place(row, names) for row in missing[:3])}{'; …' * (len(missing) > 3)}"
-    yield f"{text}. Asked was {names.image}[{formula(due, names.letter)}]."
+    yield f"{text}. The right element is {names.image}[{formula(due, names.letter)}]."
 
 
 def axis_reasons(numbers: Numbers, index: int, asked: Asked) -> dict[tuple[str, str], str]:
@@ -428,10 +427,10 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         "groups reversed": f"Groups are reversed: the {of}s of group g go with the {to}s of group {groups - 1} − g.",
         "next group": f"The {of}s of each group go with the {to}s of the next group.",
         "previous group": f"The {of}s of each group go with the {to}s of the previous group.",
-        "image interleaved": f"The {to}s are interleaved: group g uses {to}s g, g + {groups}, …; asked were blocks.",
-        "positions interleaved": f"The {of}s are interleaved: group g has {of}s g, g + {groups}, …; asked were blocks.",
+        "image interleaved": f"The {to}s are interleaved: group g uses {to}s g, g + {groups}, …, not consecutive ones.",
+        "positions interleaved": f"The {of}s are interleaved: group g has {of}s g, g + {groups}, …, not consecutive ones.",
         "both interleaved": f"Input and output channels are interleaved: group g uses channels g, g + {groups}, …",
-        "modulo": f"Each {of} k goes with the {to}s of group k mod {groups}; asked was group k // {per}.",
+        "modulo": f"Each {of} k goes with the {to}s of group k mod {groups}; it should be group k // {per}.",
         "first weights": "Every group uses the weight rows of group 0.",
         "weights reversed": "Groups use each other's weight rows, in reverse order.",
         "first group": "Only group 0 is computed.",
@@ -456,31 +455,39 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         yield known[channels.name]
         return
     if channels.missing is not None and channels.missing.name in ("q", "row", "col", "m", "all"):
-        words = {"q": of, "row": "weight row", "col": "weight column", "m": to}
+        words = {"q": of, "row": "weight row", "col": f"{to} {{}} of each group", "m": to}
         yield (
             "No channel is used."
             if channels.missing.name == "all"
-            else f"Nothing is used of {words[channels.missing.name]}{'s' * (len(channels.missing.values) > 1)} "
-            f"{ranges(list(channels.missing.values))}."  # type: ignore[arg-type]
+            else _unused(words[channels.missing.name], list(channels.missing.values))  # type: ignore[arg-type]
         )
         return
     right = asked.channels({**asked.shapes})
     for q in channels.wrong[:3]:
         due = right[right[:, 0] == q]
-        seen = (
-            f"{to}s {ranges(channels.reads[q])} and weight row {ranges(channels.rows[q])}"
-            if q in channels.reads
-            else "nothing"
-        )
-        wanted = (
-            f"{to}s {ranges(sorted(set(due[:, 3].tolist())))} and weight row {ranges(sorted(set(due[:, 1].tolist())))}"
-        )
+        seen = _together(to, channels.reads[q], channels.rows[q]) if q in channels.reads else "nothing"
+        wanted = _together(to, sorted(set(due[:, 3].tolist())), sorted(set(due[:, 1].tolist())))
         if seen == wanted:
             yield f"{of.capitalize()} {q} goes with its {to}s and weight columns in another order."
         else:
-            yield f"{of.capitalize()} {q} goes with {seen}; asked was {wanted}."
+            yield f"{of.capitalize()} {q} goes with {seen}; it should be {wanted}."
     if len(channels.wrong) > 3:
         yield f"{len(channels.wrong)} of {asked.shapes['positions'][1]} {of}s are wrong."
+
+
+def _unused(title: str, values: Sequence[int]) -> str:
+    """Return the sentence on channels, or weight rows, that are not used.
+
+    >>> _unused("output channel", [5]), _unused("input channel {} of each group", [1, 2])
+    ('Output channel 5 is not used.', 'Input channels 1, 2 of each group are not used.')
+    """
+    s, are = grammar(values)
+    noun, _, more = title.partition(" {}")
+    return f"{noun.capitalize()}{s} {ranges(values)}{more} {are} not used."
+
+
+def _together(channel: str, reads: Sequence[int], rows: Sequence[int]) -> str:
+    return f"{channel}{grammar(reads)[0]} {ranges(list(reads))} and weight row{grammar(rows)[0]} {ranges(list(rows))}"
 
 
 def _earlier(role: str, group: bool, names: Names) -> str:
@@ -595,14 +602,22 @@ def factor_sentences(
         yield f"Products that meet in one element of {names.image} are averaged instead of added."
     else:
         name, _, axis = (factors.by or "").partition(" of ")
-        odd = [(key, value) for key, value in factors.values.items() if abs(value - 1) > 1e-3]
-        shown = "; ".join(f"{value:.4g} at {key}".replace("-", "−") for key, value in odd[:4])
         where = f" along {axis}" if axis else ""
         place = {"q": names.positions_channel, "m": names.image_channel, "i": f"element of {names.image}"}.get(
             name, FACTOR_PLACES.get(name, name)
         )
-        more = "; …" * (len(odd) > 4)
-        yield f"Products are multiplied by a factor that depends on the {place}{where}: {shown}{more}."
+        places: dict[complex, list[object]] = {}
+        for key, value in factors.values.items():
+            if abs(value - 1) > 1e-3:
+                places.setdefault(round(value, 6) if isinstance(value, float) else value, []).append(key)
+        for value, keys in list(places.items())[:4]:
+            s = grammar(keys)[0]
+            shown = ranges(keys) if all(isinstance(key, int) for key in keys) else listed(keys)  # type: ignore[arg-type]
+            times = "added twice" if value == 2 else f"multiplied by {value:.4g}".replace("-", "−")
+            noun, _, rest = place.partition(" of ")
+            yield f"Products of {noun}{s} {shown}{f' of {rest}' if rest else ''}{where} are {times}."
+        if len(places) > 4:
+            yield f"The factor depends on the {place}{where}; there are {len(places)} different ones."
 
 
 # --- Layouts and numbers ---------------------------------------------------------------------------------------------
@@ -639,8 +654,9 @@ def layout_sentence(
     if orders is not None:
         before, after = (", ".join(axes) for axes in orders)
         if layout.role == "weight" and not layout.per_group and orders[0][:2] == orders[1][:2]:
-            return f"The kernel's axes are exchanged: {array} is as if reshaped from ({before}) to ({after})."
-        return f"{array} is as if reshaped from ({before}) to ({after}), which moves no element: a transpose is needed."
+            return f"The kernel's axes are exchanged: {array} is read in the order ({after}) instead of ({before})."
+        text = f"{array} is as if reshaped from ({before}) to ({after})"
+        return f"{text}; reshaping moves no element, a transpose is needed."
     wrong = np.flatnonzero((layout.element >= 0) & (layout.element != np.arange(len(layout.element))))
     unused = np.count_nonzero(layout.element < 0)
     verb = "is what" if array == names.result else "is used as"
@@ -668,7 +684,7 @@ def number_sentences(table: Table, right: Table, names: Names, unread: Array) ->
         first = int(wrong[0])
         yield (
             f"{len(wrong)} of {elements} of {names.result} are wrong, first {names.result}[{_index(first, shape)}]: "
-            f"it adds {_terms(table, role, first, names)}; asked was {_terms(right, role, first, names)}."
+            f"it adds {_terms(table, role, first, names)}; it should be {_terms(right, role, first, names)}."
         )
     if len(unread):
         yield f"The products of {len(unread)} of {elements} of {names.result} {UNREAD}."
