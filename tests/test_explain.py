@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from refconv.testing import explain_conv
+from refconv.testing import check_conv, explain_conv
 from refconv.testing.checker.calls import Caller
 from refconv.testing.checker.cases import make_case
 from refconv.testing.checker.plan import Domain, systematic
 from refconv.testing.explain import explain, readout, standard_problem
 from refconv.testing.explain.fit import fit_axes, row_set
+from refconv.testing.explain.pointwise import Result, function_of_right
 from refconv.testing.explain.problems import another
 from refconv.testing.explain.session import Second
 from refconv.testing.explain.table import ROLES, Asked, line_triples
@@ -958,6 +961,146 @@ def test_arguments():
         explain_conv(Conv().forward, transposed=1)
     with pytest.raises(ValueError, match="spatial_dims"):
         explain_conv(Conv().forward, spatial_dims=0)
+
+
+# --- Functions of the right result, calls that differ, orders --------------------------------------------------------
+
+OF_RIGHT = {
+    "max(r, 0)": lambda r: np.maximum(r, 0),
+    "min(r, 0)": lambda r: np.minimum(r, 0),
+    "|r|": np.abs,
+    "results below −128 become −128, and results above 127 become 127": lambda r: np.clip(r, -128, 127),
+    "results above 50 become 50": lambda r: np.minimum(r, 50),
+    "negative results, which are multiplied by 0.1": lambda r: np.where(r < 0, 0.1 * r, r),
+    "rounded to a multiple of 0.25": lambda r: np.rint(4 * r) / 4,
+    "cut to a multiple of 1": np.trunc,
+    "its norm becomes 10 where it was larger": lambda r: r * min(1, 10 / max(1e-9, np.linalg.norm(r))),
+    "its largest absolute value becomes 1": lambda r: r / max(1e-9, np.abs(r).max()),
+    "tanh": np.tanh,
+    "wrapped around to 8 bits": lambda r: (r + 128) % 256 - 128,
+}
+
+
+@pytest.mark.parametrize("said", OF_RIGHT)
+@pytest.mark.parametrize("part", ["y", "grad_weight", "grad_bias"])
+def test_functions_of_the_right_result(said, part):
+    function = OF_RIGHT[said]
+    if part == "grad_bias" and "multiple of" in said:
+        pytest.skip("four sums do not show every multiple")
+    if part == "y":
+        found = forward_of(lambda *args: function(Conv().forward(*args)))
+    else:
+        found = backward_of(part, lambda self, *args: function(getattr(Conv, part)(Conv(), *args)))
+    assert said in found.text, found.text
+    assert found.is_linear is False
+
+
+def test_saturating_integers_and_sums_in_single_precision():
+    def saturating(x, w, b, *integers):
+        return np.clip(Conv().forward(*(a.astype(np.int64) for a in (x, w, b)), *integers), -128, 127).astype(np.int8)
+
+    def single(x, w, b, *integers):
+        return Conv().forward(*(a.astype(np.float64) for a in (x, w, b)), *integers).astype(np.float32).astype(np.int32)
+
+    assert "above 127 become 127" in forward_of(saturating, dtype="int8").text
+    assert "whole numbers beyond 16777216 are not exact" in forward_of(single, dtype="int32").text
+
+
+@given(st.lists(st.integers(-400, 400), min_size=9, max_size=60, unique=True), st.integers(1, 5))
+def test_linear_results_are_no_function_of_the_right_one(values, factor):
+    right = np.array(values, float)
+    for seen in (right, factor * right, -factor * right, right[::-1], np.roll(right, 1), right + factor):
+        text = function_of_right([Result(right, seen)] * 4, "The output")
+        assert text is None, text
+
+
+def test_a_function_that_is_seldom_wrong_is_called_random():
+    rng = np.random.default_rng(4)
+
+    def seldom(x, w, b, i):
+        return right_y(x, w * (rng.random(w.shape[2:]) > 0.02), b, *i)
+
+    text = forward_of(wrapper(seldom)).text
+    assert "alls with the same arguments gave different results" in text
+    assert "could separate" not in text
+
+
+def test_a_case_that_is_right_when_called_again_depends_on_earlier_calls():
+    last = [None]
+
+    def forward(x, weight, bias, *integers):
+        shape, last[0] = last[0], x.shape
+        y = Conv().forward(x, weight, bias, *integers)
+        return y if shape == x.shape else y + 1
+
+    report = check_conv(forward)
+    said = {failure.check: failure.explanation for failure in report.failures}
+    assert said["values"] == "Called again with the same arguments, it is right: it depends on earlier calls."
+
+
+@pytest.mark.parametrize(("number", "other", "said"), [(np.nan, 0, "NaN in x counts as 0."), (np.nan, 1, None)])
+def test_numbers_that_are_not_finite_and_count_as_others(number, other, said):
+    def forward(x, weight, bias, *integers):
+        return Conv().forward(np.where(np.isnan(x), x.dtype.type(other), x), weight, bias, *integers)
+
+    report = check_conv(forward)
+    assert {f.check: f.explanation for f in report.failures}["non-finite"] == (said or f"NaN in x counts as {other}.")
+
+
+def test_orders_that_one_axis_has():
+    def blocks(a, o, t, n, asked):
+        return asked(o, t) if a or o == 4 else asked(o // 2 * 2 + 1 - o % 2, t)
+
+    text = forward_of(built(read=blocks)).text
+    assert "Along axis 0 every block of 2 elements is in reverse order in y." in text
+
+    def nearest(x, w, b, stride, padding, dilation, groups):
+        x = np.repeat(np.repeat(x, stride[0], 2), stride[1], 3)[:, :, : 1 - stride[0], : 1 - stride[1]]
+        return ConvTranspose().forward(x, w, b, (1, 1), padding, dilation, groups)
+
+    text = forward_of(nearest, transposed=True).text
+    assert text.count("as many as the stride: it is repeated (nearest neighbour)") == 2
+
+
+def test_memory_that_is_addressed_wrongly():
+    def flat(index):
+        def forward(x, w, b, i):
+            n, c, height, width = x.shape
+            rows, columns = np.indices((height, width))
+            places = index(rows, columns, height, width) % (height * width)
+            return right_y(x.reshape(n, c, -1)[:, :, places], w, b, *i)
+
+        return forward
+
+    pitch = forward_of(wrapper(flat(lambda r, c, h, w: r * h + c)), supports=("stride", "groups")).text
+    assert "of x is taken to be" in pitch
+    narrow = forward_of(wrapper(flat(lambda r, c, h, w: (r * w + c) % 64)), supports=("groups", "dilation")).text
+    assert "Positions in x are taken mod 64" in narrow
+
+
+def test_a_reshaped_weight_is_found_beside_a_column_left_out():
+    def wrong(x, w, b, i):
+        w = w.reshape(w.shape[1], len(w), *w.shape[2:]).swapaxes(0, 1)
+        y = right_y(x, w, b, *i)
+        y[..., -1] = 0
+        return y
+
+    text = forward_of(wrapper(wrong)).text
+    assert text.startswith("w is as if reshaped from (K, C/G, k1, k2) to (C/G, K, k1, k2)")
+    assert "No product is added at axis 1, o = 2." in text
+
+
+def test_a_reshaping_that_only_equal_sizes_suggest_is_not_named():
+    problem = small((5, 6), (2, 3), (1, 1), 0, c_in=2, c_out=2)
+
+    def wrong(x, w, *rest):
+        return Conv().forward(x, w.swapaxes(0, 1) if w.shape[2] < 3 else w, *rest)
+
+    text = explained_on(problem, wrong).parts["forward"].text
+    assert "reshaped" not in text
+    assert "wrong place" in text or "goes with" in text
+    text = explained_on(problem, lambda x, w, *rest: Conv().forward(x, w[::-1], *rest)).parts["forward"].text
+    assert text.endswith("are taken in reverse order.")
 
 
 # --- One problem -----------------------------------------------------------------------------------------------------

@@ -66,9 +66,9 @@ class Finding:
             if not len(right.factor):
                 return found | {"right": True, "sentences": []}
             return found | {"sentences": ["The result is zero: it adds no product."]}
-        described = (
-            None if len(unread) else self._product() or self._modulo() or self._layout() or self._box() or self._rows()
-        )
+        ordered = self._layout if self.layout is not None and self.layout.order is not None else self._rows
+        ways = (self._product, self._modulo, ordered, self._box, self._rows, self._layout)
+        described = None if len(unread) else next(filter(None, (way() for way in ways)), None)
         if described is None:
             return found | {"sentences": [*words.number_sentences(table, right, self.names, unread), *said]}
         sentences, fields = described

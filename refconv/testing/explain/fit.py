@@ -191,8 +191,8 @@ def _blocks(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> tuple[str,
                 return "reversed", "i", length
         if length < sizes[0]:
             right = row_set(line_triples(asked, *sizes))
-            turned = {(o // length * length + length - 1 - o % length, t, i) for o, t, i in right}
-            if {row for row in turned if row[0] < sizes[0]} == reads:
+            ends = [(o // length * length, min(sizes[0], (o // length + 1) * length) - 1) for o in range(sizes[0])]
+            if {(sum(ends[o]) - o, t, i) for o, t, i in right} == reads:
                 return "reversed", "o", length
     if stride > 1:
         copies = {(o, t, i + more + start, stride * o + more) for o, t, i in wide for more in range(stride)}

@@ -59,25 +59,29 @@ def function_of_right(results: Sequence[Result], name: str) -> str | None:
     return _scaled(results, name)
 
 
-def _close(one: Array, other: Array, tolerance: float = TOLERANCE) -> bool:
+def _close(one: Array, other: Array) -> bool:
+    tolerance = 0.0 if one.dtype.kind == "i" == other.dtype.kind else TOLERANCE
     return bool(np.allclose(one, other, rtol=tolerance, atol=tolerance))
 
 
 def _known(right: Array, seen: Array) -> Iterator[tuple[Array, str]]:
     """Yield functions of the right result, with what they are called."""
-    yield np.maximum(right, 0), "max(r, 0) of the right result r: negative results become 0, the others are right"
-    yield np.minimum(right, 0), "min(r, 0) of the right result r: positive results become 0, the others are right"
-    yield np.abs(right), "|r| of the right result r: it has lost its signs"
+    negative = right < 0
+    if negative.any() and np.any(right > 0):
+        yield np.maximum(right, 0), "max(r, 0) of the right result r: negative results become 0, the others are right"
+        yield np.minimum(right, 0), "min(r, 0) of the right result r: positive results become 0, the others are right"
+        yield np.abs(right), "|r| of the right result r: it has lost its signs"
+        if _close(right[~negative], seen[~negative]):
+            slope = float(seen[negative] @ right[negative] / (right[negative] @ right[negative]))
+            text = f"right but for negative results, which are multiplied by {slope:.4g}"
+            yield np.where(negative, slope * right, right), text
+    yield np.tanh(right), "tanh(r) of the right result r"
     low, high = seen.min(), seen.max()
     below, above = np.count_nonzero(right < low), np.count_nonzero(right > high)
     clauses = [f"results below {low:.6g} become {low:.6g}"] * bool(below > 1)
     clauses += [f"results above {high:.6g} become {high:.6g}"] * bool(above > 1)
     if clauses:
         yield np.clip(right, low, high), f"right but clipped: {', and '.join(clauses)}"
-    negative = right < 0
-    if negative.any() and np.array_equal(right[~negative], seen[~negative]):
-        slope = float(seen[negative] @ right[negative] / (right[negative] @ right[negative]))
-        yield np.where(negative, slope * right, right), f"right but that negative results are multiplied by {slope:.4g}"
     for bits in (8, 16, 32):
         half = 2.0 ** (bits - 1)
         yield (right + half) % (2 * half) - half, f"right but wrapped around to {bits} bits"
@@ -90,16 +94,15 @@ def _known(right: Array, seen: Array) -> Iterator[tuple[Array, str]]:
                 seen,
                 f"right but rounded to {digits} significant bits: whole numbers beyond {2**digits} are not exact",
             )
-    steps = np.unique(np.abs(seen[seen != 0]))[:1]
-    for step in steps[steps > 0]:
+    steps = np.diff(np.unique(seen))
+    for step in np.unique(steps[steps > TOLERANCE])[:1]:
         for how, function in (("rounded", np.rint), ("rounded down", np.floor), ("cut", np.trunc)):
             yield step * function(right / step), f"{how} to a multiple of {step:.6g}"
 
 
 def _scaled(results: Sequence[Result], name: str) -> str | None:
     """Describe results that are the right ones times one number each, such as a clipped norm."""
-    kept = [r for r in results if np.count_nonzero(r.right) >= FEWEST or r is results[0]]
-    kept = [r for r in kept if r.right.any()]
+    kept = [r for r in results if np.count_nonzero(r.right) > 2 or (r is results[0] and r.right.any())]
     factors = [float(np.vdot(r.right, r.seen) / np.vdot(r.right, r.right)) for r in kept]
     if len(kept) < 3 or not all(_close(f * r.right, r.seen) for f, r in zip(factors, kept, strict=True)):
         return None

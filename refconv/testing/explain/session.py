@@ -179,6 +179,7 @@ class Session:
             return
         rng, problem = np.random.default_rng(12), self.asked.problem
         most, scale = largest(self.dtype), self.dtype.type(7)
+        most *= 5 if self.dtype.kind in "iu" and self.dtype.itemsize > 2 else 1
         for top in (0, 3, 3, most // 4, most, *([-3] if self.dtype.kind == "f" and self.dtype.itemsize > 2 else [])):
             x, weight, g = (draw(rng, a.shape, self.dtype, abs(top) or 1) for a in (self.x, self.weight, self.g))
             bias = None if self.bias is None else draw(rng, self.bias.shape, self.dtype, abs(top) or 1)

@@ -258,8 +258,8 @@ def _blocks(blocks: tuple[str, str, int], index: int, due: Line, names: Names) -
             f"Along axis {index} each element of {array} is used at {length} positions, as many as the stride: "
             f"it is repeated (nearest neighbour), where zeros should be inserted."
         )
-    cropped = ", counted before the padding is cropped" if letter == "i" and due[2] else ""
-    return f"Along axis {index} every block of {length} elements{cropped}, is in reverse order in {array}."
+    cropped = ", counted before the padding is cropped," if letter == "i" and due[2] else ""
+    return f"Along axis {index} every block of {length} elements{cropped} is in reverse order in {array}."
 
 
 def _place(row: tuple[int, ...], names: Names) -> str:
@@ -427,8 +427,8 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         "groups reversed": f"Groups are reversed: the {of}s of group g go with the {to}s of group {groups - 1} − g.",
         "next group": f"The {of}s of each group go with the {to}s of the next group.",
         "previous group": f"The {of}s of each group go with the {to}s of the previous group.",
-        "image interleaved": f"The {to}s are interleaved: group g uses {to}s g, g + {groups}, …, not consecutive ones.",
-        "positions interleaved": f"The {of}s are interleaved: group g has {of}s g, g + {groups}, …, not consecutive ones.",
+        "image interleaved": f"The {to}s are interleaved: group g uses {to}s g, g + {groups}, …, not a block.",
+        "positions interleaved": f"The {of}s are interleaved: group g has {of}s g, g + {groups}, …, not a block.",
         "both interleaved": f"Input and output channels are interleaved: group g uses channels g, g + {groups}, …",
         "modulo": f"Each {of} k goes with the {to}s of group k mod {groups}; it should be group k // {per}.",
         "first weights": "Every group uses the weight rows of group 0.",
