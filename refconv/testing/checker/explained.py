@@ -154,8 +154,10 @@ def _unlike(problem: Problem, first: Problem) -> tuple[int, int]:
     asked = Asked(problem)
     causes = [len({used for used, _ in paddings(asked, axis).values()}) for axis in range(problem.spatial_dims)]
     numbers = list(zip(_numbers(problem), _numbers(first), strict=True))
-    same_kind = sum(n > 1 for n, m in numbers if m > 1)
-    return 4 * same_kind + sum(n > 1 and n != m for n, m in numbers) + sum(causes), -work(problem)
+    enough = sum(min(n, m, 3) for n, m in numbers)  # two positions may as well be rotated as reversed
+    lines = zip(problem.kernel, problem.stride, problem.dilation, asked.before, strict=True)
+    unlike = sum(n > 1 and n != m for n, m in numbers) + sum(len(set(line)) for line in lines)
+    return 3 * enough + unlike + sum(causes), -work(problem)
 
 
 def _numbers(problem: Problem) -> list[int]:

@@ -54,7 +54,7 @@ def function_of_right(results: Sequence[Result], name: str) -> str | None:
     if len(np.unique(right)) < FEWEST or seen.dtype.kind == "c" or not seen.any() or _close(right, seen):
         return None
     for values, text in _known(right, seen):
-        if _close(values, seen):
+        if not np.array_equal(values, right) and _close(values, seen):
             return f"{name} is {text}.".replace(" -", " −")
     return _scaled(results, name)
 

@@ -236,10 +236,8 @@ class Session:
 
 def check_pointwise(session: Session, part: str) -> None:
     """Raise Refused, with the function, if a part is a function of the right result alone."""
-    if (
-        session.shape
-        != getattr(session, {"forward": "g", "grad_x": "x", "grad_weight": "weight"}.get(part, "bias")).shape
-    ):
+    due = {"forward": session.g.shape, "grad_x": session.x.shape, "grad_weight": session.weight.shape}
+    if session.shape != due.get(part, (session.asked.problem.c_out,)):
         return
     results = list(session.results(part))
     text = function_of_right(results, "The output" if part == "forward" else part) if results else None

@@ -214,7 +214,8 @@ def _border(axis: Axis, index: int, names: Names) -> Iterator[str]:
     places = [axis.line[0] * o + axis.line[1] * t + axis.line[2] for o, t in np.ndindex(*axis.sizes[:2])]
     beyond = {"before its first": min(places) < 0, "beyond its last": max(places) >= axis.sizes[2]}
     unseen = [side for side in kinds if side not in wrong and not beyond[side]]
-    rest = f" (nothing is read {unseen[0]} element on this problem)" if unseen else ""
+    happens = "falls" if names.result == names.image else "is read"
+    rest = f" (nothing {happens} {unseen[0]} element on this problem)" if unseen else ""
     if names.result == names.image:
         gets = {border: text for border, (_, text) in BORDER_WORDS.items()}
     else:
