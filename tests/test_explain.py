@@ -308,23 +308,22 @@ CHANGED = {
     "one tap missing": (
         {"factor": lambda o, t, k: t != (1, 1)},
         {"extra": 0},
-        "missing, those with t along axis 0 = 1 and t along axis 1 = 1",
+        "missing, those with axis 0, t = 1 and axis 1, t = 1",
     ),
     "middle tap doubled along axis 0": (
         {"factor": lambda o, t, k: 1 + (t[0] == 1)},
         {"factor": None, "missing": 0, "extra": 0},
-        "depends on the tap along axis 0: 2 at 1",
+        "Products of tap 1 along axis 0 are added twice.",
     ),
     "first row of outputs counted twice": (
         {"factor": lambda o, t, k: 1 + (o[0] == 0)},
         {"factor": None},
-        "depends on the position along axis 0: 2 at 0",
+        "Products of position 0 along axis 0 are added twice.",
     ),
     "one output doubled": (
         {"factor": lambda o, t, k: 1 + (o == (2, 1) and k == 3)},
         {"factor": None, "missing": 0},
-        "Products with output channel = 3 and o along axis 0 = 2 and o along axis 1 = 1 are multiplied by 2; "
-        "the others by 1.",
+        "Products with output channel = 3 and axis 0, o = 2 and axis 1, o = 1 are multiplied by 2; the others by 1.",
     ),
     "factors without order": (
         {"factor": lambda o, t, k: 1 + (o[0] + t[0] + k) % 4},
@@ -334,7 +333,7 @@ CHANGED = {
     "output channel 1 negative": (
         {"factor": lambda o, t, k: -1 if k == 1 else 1},
         {"factor": None, "missing": 0},
-        "depends on the output channel: −1 at 1",
+        "Products of output channel 1 are multiplied by −1.",
     ),
     "divided by the number of taps": (
         {"scale": lambda w: 1 / w[0, 0].size},
@@ -451,12 +450,12 @@ WRAPPED = {
     "one row of outputs more, with the bias": (
         lambda x, w, b, i: np.pad(right_y(x, w, None, *i), [(0, 0), (0, 0), (0, 1), (0, 0)]) + b.reshape(-1, 1, 1),
         {"missing": 0},
-        "Elements beyond those asked add no product. All elements that were asked are right.",
+        "The elements that should not exist add no product. The elements that should exist are right.",
     ),
     "one window more than asked": (
         lambda x, w, b, i: right_y(np.pad(x, [(0, 0), (0, 0), (0, 2), (0, 0)], constant_values=0), w, b, *i),
         {"missing": 0},
-        "All elements that were asked are right; those beyond follow the same formula.",
+        "The elements that should exist are right; those beyond follow the same formula.",
     ),
     "no bias in the last row and the last two columns": (
         lambda x, w, b, i: right_y(x, w, None, *i) + np.pad(np.ones((4, 1)), [(0, 1), (0, 2)]) * b.reshape(-1, 1, 1),
@@ -488,7 +487,7 @@ WRAPPED = {
     "one output without products": (
         lambda x, w, b, i: right_y(x, w, None, *i) * (np.arange(180).reshape(3, 4, 5, 3) != 99) + b.reshape(-1, 1, 1),
         {},
-        "those with sample of y = 1 and output channel = 2 and o along axis 0 = 3 and o along axis 1 = 0; the others",
+        "those with sample of y = 1 and output channel = 2 and axis 0, o = 3 and axis 1, o = 0; the others",
     ),
     "samples reversed": (
         lambda x, w, b, i: right_y(x, w, b, *i)[::-1].copy(),
@@ -511,12 +510,12 @@ WRAPPED = {
         "Sample 2 of the batch is not used. The bias is missing at 60 of 180 outputs: sample 2.",
     ),
     "x read as (N, H, W, C)": (
-        lambda x, w, b, i: right_y(x.reshape(3, 8, 23, 8).transpose(0, 3, 1, 2), w, b, *i),
+        lambda x, w, b, i: right_y(x.reshape(len(x), *x.shape[2:], -1).transpose(0, 3, 1, 2), w, b, *i),
         {"layout": {"array": "x", "from": ["N", "C", "D1", "D2"], "to": ["N", "D1", "D2", "C"]}},
         "x is as if reshaped from (N, C, D1, D2) to (N, D1, D2, C)",
     ),
     "x read as (N, C, W, H)": (
-        lambda x, w, b, i: right_y(x.reshape(3, 8, 23, 8).swapaxes(2, 3), w, b, *i),
+        lambda x, w, b, i: right_y(x.reshape(*x.shape[:2], x.shape[3], -1).swapaxes(2, 3), w, b, *i),
         {"layout": {"array": "x", "from": ["N", "C", "D1", "D2"], "to": ["N", "C", "D2", "D1"]}},
         "(N, C, D2, D1)",
     ),
@@ -543,9 +542,9 @@ WRAPPED = {
     "one row of outputs more": (
         lambda x, w, b, i: np.pad(right_y(x, w, b, *i), [(0, 0), (0, 0), (0, 1), (0, 0)]),
         {"missing": 0},
-        "Elements beyond those asked add no product.",
+        "The elements that should not exist add no product.",
     ),
-    "rows run into one another": (flat_rows, None, "beyond one row comes the next"),
+    "rows run into one another": (flat_rows, None, "the end of a row is followed by the next row"),
     "bias of the next channel": (
         lambda x, w, b, i: right_y(x, w, np.roll(b, -1), *i),
         {"bias": {"factor": 1, "channels": {"0": [1], "1": [2], "2": [3], "3": [0]}, "is_right": False}},
@@ -573,7 +572,7 @@ WRAPPED = {
     "reads two neighbours": (
         lambda x, w, b, i: right_y(x + np.pad(x, [(0, 0)] * 3 + [(1, 0)])[..., :-1], w, b, *i),
         {"is_convolution": False},
-        "products more are used",
+        "further products are used",
     ),
     "conjugates x": (lambda x, w, b, i: right_y(x.conj(), w, b, *i), {"dtype": "complex128"}, "It conjugates x."),
     "real part only": (
@@ -890,7 +889,7 @@ NONLINEAR = {
         "It is not linear in x: where x is zero except x[",
     ),
     "square": (lambda x, w, b, i: right_y(x * x, w, b, *i), "for −1; a linear function would give "),
-    "relu after": (lambda x, w, b, i: np.maximum(right_y(x, w, b, *i), 0), "It is not linear in x"),
+    "relu after": (lambda x, w, b, i: np.maximum(right_y(x, w, b, *i), 0), "negative results become 0"),
     "weight normalised": (lambda x, w, b, i: right_y(x, w / max(1, np.abs(w).max()), b, *i), "It is not linear in w"),
     "random": (
         lambda x, w, b, i: right_y(x, w, b, *i) + RANDOM.standard_normal(),

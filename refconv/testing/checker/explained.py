@@ -59,10 +59,9 @@ def explained(
 
     def read(problem: Problem, name: str, failed: Sequence[Problem]) -> None:
         others = [other for other in failed if other.batch and _is_small(other, name) and other != problem]
-        second = max(others, key=lambda other: _unlike(other, problem), default=None)
-        found = explain(
-            call, forward, backward, problem, dtype, supports, parts=[name], calls=CALLS, second=second or problem
-        )
+        best = max(others, key=lambda other: _unlike(other, problem), default=problem)
+        second = None if problem == standard else best
+        found = explain(call, forward, backward, problem, dtype, supports, parts=[name], calls=CALLS, second=second)
         for part in found.parts.values():
             if not part.is_right and (part.is_linear is not None or part.inputs):
                 texts[name] = f"Read out on {shown(problem)}: {part.text}"

@@ -147,6 +147,7 @@ def explain(
         if min(asked.problem.output_size) < 1:
             return None
         session = session_on(asked)
+        session.budget = replace(budget, calls=2 * calls)
         found = _explained(session, part)
         return Second(asked, session.facts | {"factor": found.factor, "bias": found.bias})
 

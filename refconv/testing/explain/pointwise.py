@@ -80,7 +80,7 @@ def _known(right: Array, seen: Array) -> Iterator[tuple[Array, str]]:
     below, above = np.count_nonzero(right < low), np.count_nonzero(right > high)
     clauses = [f"results below {low:.6g} become {low:.6g}"] * bool(below > 1)
     clauses += [f"results above {high:.6g} become {high:.6g}"] * bool(above > 1)
-    if clauses:
+    if clauses and low < high:
         yield np.clip(right, low, high), f"right but clipped: {', and '.join(clauses)}"
     for bits in (8, 16, 32):
         half = 2.0 ** (bits - 1)
