@@ -3,20 +3,28 @@
 import dataclasses
 import itertools
 import json
+import re
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from refconv.testing import explain_conv
+from refconv.testing import check_conv, explain_conv
 from refconv.testing.checker.calls import Caller
 from refconv.testing.checker.cases import make_case
 from refconv.testing.checker.plan import SUPPORTS as ALL_WORDS
 from refconv.testing.checker.plan import Domain, systematic
 from refconv.testing.explain import explain, readout, standard_problem
-from refconv.testing.explain.words import listed, size_rules
+from refconv.testing.explain.fit import fit_axes, row_set
+from refconv.testing.explain.pointwise import Result, function_of_right
+from refconv.testing.explain.problems import another
+from refconv.testing.explain.session import Second
+from refconv.testing.explain.table import ROLES, Asked, line_triples
+from refconv.testing.explain.words import Names, axes_sentences, listed, multiplied, shift_causes, size_rules
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
 from refconv.testing.oracles.trilinear import exact_results
@@ -29,7 +37,7 @@ sys.path.pop(0)
 
 SUPPORTS = ("bias", "stride", "padding", "dilation", "groups")
 STRIDE, DILATION, PADDING = (2, 8), (3, 6), (4, 1)
-T, L, N = 6, 15, 3  # taps, output positions and samples of the standard problem of two axes
+T, L = 6, 15  # taps and output positions of the standard problem of two axes
 
 
 def forward_of(function, **options):
@@ -167,6 +175,7 @@ def built(
     factor=lambda o, t, k: 1,
     border=lambda i, n: None,
     outputs=None,
+    scale=lambda w: 1,
 ):
     """A convolution made of exchangeable pieces: which element and channel are read, with which weight row."""
 
@@ -186,6 +195,7 @@ def built(
                     def asked(oa, ta, a=a):
                         return stride[a] * oa + dilation[a] * ta - padding[a]
 
+                    asked.stride, asked.taps, asked.padding = stride, weight.shape[2 + a], padding
                     i = read(a, o[a], t[a], n, asked)
                     place.append(i if i is None or 0 <= i < n else border(i, n))
                 if None in place:
@@ -195,6 +205,7 @@ def built(
                     if source is not None:
                         value = x[(slice(None), source, *place)] * weight[(row(k, rows), c, *t)]
                         y[(slice(None), k, *o)] += (value * factor(o, t, k)).astype(x.dtype)
+        y *= np.asarray(scale(weight), y.dtype)
         return y if bias is None else y + bias.reshape(-1, *[1] * len(sizes))
 
     return forward
@@ -216,7 +227,7 @@ CHANGED = {
     "half a stride late, or one element, along axis 0": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + (a == 0)},
         {"padding": (3, 1), "is_convolution": True},
-        "Along axis 0 your output reads x[2·o + 3·t − 3]; asked was x[2·o + 3·t − 4]: it starts one element late.",
+        "Along axis 0 your output reads x[2·o + 3·t − 3]; it should be x[2·o + 3·t − 4]: it starts one element late.",
     ),
     "one element early": (
         {"read": lambda a, o, t, n, asked: asked(o, t) - 1},
@@ -226,22 +237,22 @@ CHANGED = {
     "one element early where the kernel's side is even": (
         {"read": lambda a, o, t, n, asked: asked(o, t) - (a == 1)},
         {"padding": (4, 2)},
-        "Along axis 1 your output reads x[8·o + 6·t − 2]; asked was x[8·o + 6·t − 1]: it starts one element early.",
+        "Along axis 1 your output reads x[8·o + 6·t − 2]; it should be x[8·o + 6·t − 1]: it starts one element early.",
     ),
     "the padding of axis 0 on all axes": (
-        {"read": lambda a, o, t, n, asked: asked(o, t) - 3 * (a == 1)},
+        {"read": lambda a, o, t, n, asked: asked(o, t) + asked.padding[a] - asked.padding[0]},
         {"padding": (4, 4)},
         "this is the padding of axis 0.",
     ),
     "half a kernel as the padding of axis 0, which is also the padding of axis 1": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + 3 * (a == 0)},
         {"padding": (1, 1)},
-        "asked was x[2·o + 3·t − 4]: it starts 3 elements late.",
+        "it should be x[2·o + 3·t − 4]: it starts 3 elements late.",
     ),
     "no cause that both axes share": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + (3 if a == 0 else -1)},
         {"padding": (1, 2)},
-        "it starts 3 elements late. Along axis 1 your output reads x[8·o + 6·t − 2]; asked was x[8·o + 6·t − 1]: "
+        "it starts 3 elements late. Along axis 1 your output reads x[8·o + 6·t − 2]; it should be x[8·o + 6·t − 1]: "
         "it starts one element early.",
     ),
     "outputs rotated along axis 0": (
@@ -257,12 +268,12 @@ CHANGED = {
     "two outputs exchanged along axis 0": (
         {"read": lambda a, o, t, n, asked: asked(o if a or o < 3 else 7 - o, t)},
         {},
-        "products were not asked: o = 3, t = 0 with x[4]",
+        "products are wrong: o = 3, t = 0 with x[4]",
     ),
     "the first output is that next to it": (
         {"read": lambda a, o, t, n, asked: asked(1 if a == o == 0 else o, t)},
         {},
-        "Along axis 0, 2 of 11 products were not asked: o = 0, t = 1 with x[1]; o = 0, t = 2 with x[4]. Missing: o = 0",
+        "Along axis 0, 2 of 11 products are wrong: o = 0, t = 1 with x[1]; o = 0, t = 2 with x[4]. Missing: o = 0",
     ),
     "outputs in reverse order along axis 1": (
         {"read": lambda a, o, t, n, asked: asked(2 - o, t) if a else asked(o, t)},
@@ -270,14 +281,14 @@ CHANGED = {
         "positions are in reverse order",
     ),
     "kernel flipped along axis 0": (
-        {"read": lambda a, o, t, n, asked: asked(o, 2 - t) if a == 0 else asked(o, t)},
+        {"read": lambda a, o, t, n, asked: asked(o, asked.taps - 1 - t) if a == 0 else asked(o, t)},
         {"flipped": (True, False), "dilation": DILATION, "padding": PADDING, "is_convolution": True},
         "the kernel is flipped",
     ),
     "flipped and stride ignored along axis 1": (
-        {"read": lambda a, o, t, n, asked: asked(0, 1 - t) + o if a else asked(o, t)},
+        {"read": lambda a, o, t, n, asked: asked(0, asked.taps - 1 - t) + o if a else asked(o, t)},
         {"flipped": (False, True), "stride": (2, 1), "padding": PADDING},
-        "the stride is ignored, the kernel is flipped",
+        "the kernel is flipped, the stride is ignored",
     ),
     "all taps read one element along axis 1": (
         {"read": lambda a, o, t, n, asked: asked(o, 0) if a else asked(o, t)},
@@ -290,7 +301,7 @@ CHANGED = {
         "the stride is 0",
     ),
     "strides exchanged": (
-        {"read": lambda a, o, t, n, asked: asked(0, t) + o * STRIDE[1 - a]},
+        {"read": lambda a, o, t, n, asked: asked(0, t) + o * asked.stride[1 - a]},
         {"stride": (8, 2)},
         "this is the stride of axis 1",
     ),
@@ -332,23 +343,22 @@ CHANGED = {
     "one tap missing": (
         {"factor": lambda o, t, k: t != (1, 1)},
         {"extra": 0},
-        "missing, those with t along axis 0 = 1 and t along axis 1 = 1",
+        "missing, those with axis 0, t = 1 and axis 1, t = 1",
     ),
     "middle tap doubled along axis 0": (
         {"factor": lambda o, t, k: 1 + (t[0] == 1)},
         {"factor": None, "missing": 0, "extra": 0},
-        "depends on the tap along axis 0: 2 at 1",
+        "Products of tap 1 along axis 0 are added twice.",
     ),
     "first row of outputs counted twice": (
         {"factor": lambda o, t, k: 1 + (o[0] == 0)},
         {"factor": None},
-        "depends on the position along axis 0: 2 at 0",
+        "Products of position 0 along axis 0 are added twice.",
     ),
     "one output doubled": (
         {"factor": lambda o, t, k: 1 + (o == (2, 1) and k == 3)},
         {"factor": None, "missing": 0},
-        "Products with output channel = 3 and o along axis 0 = 2 and o along axis 1 = 1 are multiplied by 2; "
-        "the others by 1.",
+        "Products with output channel = 3 and axis 0, o = 2 and axis 1, o = 1 are multiplied by 2; the others by 1.",
     ),
     "factors without order": (
         {"factor": lambda o, t, k: 1 + (o[0] + t[0] + k) % 4},
@@ -358,20 +368,20 @@ CHANGED = {
     "output channel 1 negative": (
         {"factor": lambda o, t, k: -1 if k == 1 else 1},
         {"factor": None, "missing": 0},
-        "depends on the output channel: −1 at 1",
+        "Products of output channel 1 are multiplied by −1.",
     ),
     "divided by the number of taps": (
-        {"factor": lambda o, t, k: 1 / T},
+        {"scale": lambda w: 1 / w[0, 0].size},
         {"factor": pytest.approx(1 / T), "stride": STRIDE, "is_convolution": True},
         "1/6, which is 1/T",
     ),
     "divided by taps and channels": (
-        {"factor": lambda o, t, k: 1 / 24},
+        {"scale": lambda w: 1 / w[0].size},
         {"factor": pytest.approx(1 / 24)},
         "1/(T·C/G)",
     ),
     "negative": ({"factor": lambda o, t, k: -1}, {"factor": -1, "is_convolution": True}, "Its sign is wrong"),
-    "twice": ({"factor": lambda o, t, k: 2}, {"factor": 2}, "multiplied by 2"),
+    "twice": ({"factor": lambda o, t, k: 2}, {"factor": 2}, "Every product is added twice."),
     "first input channel of each group only": (
         {"channel": lambda k, c, cols, rows, groups: k // rows * cols if c == 0 else None},
         {"channel_order": "first column", "channels": {0: [0], 1: [0], 2: [4], 3: [4]}},
@@ -380,7 +390,7 @@ CHANGED = {
     "next group": (
         {"channel": lambda k, c, cols, rows, groups: (k // rows + 1) % groups * cols + c},
         {
-            "channel_order": "groups reversed",
+            "channel_order": "next group",
             "channels": {q: [4, 5, 6, 7] if q < 2 else [0, 1, 2, 3] for q in range(4)},
         },
         None,
@@ -390,12 +400,12 @@ CHANGED = {
         {"channel_order": "columns reversed", "stride": STRIDE, "is_convolution": True},
         "in reverse order",
     ),
-    "weight rows reversed": ({"row": lambda k, rows: 3 - k}, {"channel_order": "rows reversed"}, "weight rows"),
+    "weight rows reversed": ({"row": lambda k, rows: -1 - k}, {"channel_order": "rows reversed"}, "weight rows"),
     "first weight row for all": ({"row": lambda k, rows: 0}, {"channel_order": "first row"}, "Weight row 0 is used"),
     "one output channel with another's weights": (
         {"row": lambda k, rows: 2 if k == 3 else k},
         {"channel_order": None, "channels": {q: [0, 1, 2, 3] if q < 2 else [4, 5, 6, 7] for q in range(4)}},
-        "Output channel 3 goes with input channels 4 to 7 and weight row 2; asked was",
+        "Output channel 3 goes with input channels 4 to 7 and weight row 2; it should be",
     ),
     "input channels rotated by one": (
         {"channel": lambda k, c, cols, rows, groups: (k // rows * cols + c + 1) % 8},
@@ -429,6 +439,10 @@ def wrapper(change):
     return forward
 
 
+def cumulative(y, groups):
+    return np.cumsum(y.reshape(len(y), groups, -1, *y.shape[2:]), 2).reshape(y.shape)
+
+
 def flat_rows(x, weight, bias, integers):
     """Reads with a flat index, so that windows run into the next row; the padding of the last axis is missing."""
     stride, padding, dilation, groups = integers
@@ -454,9 +468,7 @@ WRAPPED = {
         "y[k] also contains the sums of output channels 0 … k − 1: a cumulative sum over channels.",
     ),
     "the accumulator is kept between output channels of a group": (
-        lambda x, w, b, i: (
-            np.cumsum(right_y(x, w, None, *i).reshape(3, 2, 2, 5, 3), 2).reshape(3, 4, 5, 3) + b.reshape(-1, 1, 1)
-        ),
+        lambda x, w, b, i: cumulative(right_y(x, w, None, *i), i[3]) + b.reshape(-1, 1, 1),
         {"missing": 0, "channel_order": "earlier positions of the group"},
         "y[k] also contains the sums of output channels before k in its group",
     ),
@@ -473,12 +485,12 @@ WRAPPED = {
     "one row of outputs more, with the bias": (
         lambda x, w, b, i: np.pad(right_y(x, w, None, *i), [(0, 0), (0, 0), (0, 1), (0, 0)]) + b.reshape(-1, 1, 1),
         {"missing": 0},
-        "Elements beyond those asked add no product. All elements that were asked are right.",
+        "The elements that should not exist add no product. The elements that should exist are right.",
     ),
     "one window more than asked": (
         lambda x, w, b, i: right_y(np.pad(x, [(0, 0), (0, 0), (0, 2), (0, 0)], constant_values=0), w, b, *i),
         {"missing": 0},
-        "All elements that were asked are right; those beyond follow the same formula.",
+        "The elements that should exist are right; those beyond follow the same formula.",
     ),
     "no bias in the last row and the last two columns": (
         lambda x, w, b, i: right_y(x, w, None, *i) + np.pad(np.ones((4, 1)), [(0, 1), (0, 2)]) * b.reshape(-1, 1, 1),
@@ -510,7 +522,7 @@ WRAPPED = {
     "one output without products": (
         lambda x, w, b, i: right_y(x, w, None, *i) * (np.arange(180).reshape(3, 4, 5, 3) != 99) + b.reshape(-1, 1, 1),
         {},
-        "those with sample of y = 1 and output channel = 2 and o along axis 0 = 3 and o along axis 1 = 0; the others",
+        "those with sample of y = 1 and output channel = 2 and axis 0, o = 3 and axis 1, o = 0; the others",
     ),
     "samples reversed": (
         lambda x, w, b, i: right_y(x, w, b, *i)[::-1].copy(),
@@ -533,17 +545,17 @@ WRAPPED = {
         "Sample 2 of the batch is not used. The bias is missing at 60 of 180 outputs: sample 2.",
     ),
     "x read as (N, H, W, C)": (
-        lambda x, w, b, i: right_y(x.reshape(3, 8, 23, 8).transpose(0, 3, 1, 2), w, b, *i),
+        lambda x, w, b, i: right_y(x.reshape(len(x), *x.shape[2:], -1).transpose(0, 3, 1, 2), w, b, *i),
         {"layout": {"array": "x", "from": ["N", "C", "D1", "D2"], "to": ["N", "D1", "D2", "C"]}},
         "x is as if reshaped from (N, C, D1, D2) to (N, D1, D2, C)",
     ),
     "x read as (N, C, W, H)": (
-        lambda x, w, b, i: right_y(x.reshape(3, 8, 23, 8).swapaxes(2, 3), w, b, *i),
+        lambda x, w, b, i: right_y(x.reshape(*x.shape[:2], x.shape[3], -1).swapaxes(2, 3), w, b, *i),
         {"layout": {"array": "x", "from": ["N", "C", "D1", "D2"], "to": ["N", "C", "D2", "D1"]}},
         "(N, C, D2, D1)",
     ),
     "weight flattened in Fortran order": (
-        lambda x, w, b, i: right_y(x, w.reshape(4, -1).reshape(w.shape, order="F"), b, *i),
+        lambda x, w, b, i: right_y(x, w.reshape(len(w), -1).reshape(w.shape, order="F"), b, *i),
         {"layout": {"array": "w", "from": ["K", "C/G", "k1", "k2"], "to": ["K", "k2", "k1", "C/G"]}},
         "w is as if reshaped",
     ),
@@ -555,7 +567,7 @@ WRAPPED = {
     "output flat": (
         lambda x, w, b, i: right_y(x, w, b, *i).reshape(3, 4, 15),
         {"missing": 0, "extra": 0},
-        "The output has shape (3, 4, 15); asked was (3, 4, 5, 3).",
+        "The output has shape (3, 4, 15); it should be (3, 4, 5, 3).",
     ),
     "output (N, W, H, K)": (
         lambda x, w, b, i: right_y(x, w, b, *i).transpose(0, 3, 2, 1),
@@ -565,16 +577,16 @@ WRAPPED = {
     "one row of outputs more": (
         lambda x, w, b, i: np.pad(right_y(x, w, b, *i), [(0, 0), (0, 0), (0, 1), (0, 0)]),
         {"missing": 0},
-        "Elements beyond those asked add no product.",
+        "The elements that should not exist add no product.",
     ),
-    "rows run into one another": (flat_rows, None, "beyond one row comes the next"),
+    "rows run into one another": (flat_rows, None, "the end of a row is followed by the next row"),
     "bias of the next channel": (
         lambda x, w, b, i: right_y(x, w, np.roll(b, -1), *i),
         {"bias": {"factor": 1, "channels": {"0": [1], "1": [2], "2": [3], "3": [0]}, "is_right": False}},
         "channel 0 gets bias 1",
     ),
     "bias subtracted": (lambda x, w, b, i: right_y(x, w, -b, *i), None, "The bias is subtracted."),
-    "bias twice": (lambda x, w, b, i: right_y(x, w, 2 * b, *i), None, "The bias is multiplied by 2"),
+    "bias twice": (lambda x, w, b, i: right_y(x, w, 2 * b, *i), None, "The bias is added twice."),
     "bias at the first row only": (
         lambda x, w, b, i: right_y(x, w, None, *i) + b.reshape(4, 1, 1) * (np.arange(5) == 0).reshape(5, 1),
         {"is_convolution": True},
@@ -595,7 +607,7 @@ WRAPPED = {
     "reads two neighbours": (
         lambda x, w, b, i: right_y(x + np.pad(x, [(0, 0)] * 3 + [(1, 0)])[..., :-1], w, b, *i),
         {"is_convolution": False},
-        "products more are used",
+        "further products are used",
     ),
     "conjugates x": (lambda x, w, b, i: right_y(x.conj(), w, b, *i), {"dtype": "complex128"}, "It conjugates x."),
     "real part only": (
@@ -637,7 +649,7 @@ GRADIENTS = {
         "grad_x",
         lambda self, g, w, shape, p: np.roll(Conv.grad_x(Conv(), g, w, (*shape[:3], shape[3] + 1), p), 1, 3)[..., :-1],
         {"padding": (4, 0)},
-        "g[o]·w[t] is added to grad_x[8·o + 6·t]; asked was grad_x[8·o + 6·t − 1]: it starts one element late.",
+        "g[o]·w[t] is added to grad_x[8·o + 6·t]; it should be grad_x[8·o + 6·t − 1]: it starts one element late.",
     ),
     "grad_x divided by the batch": (
         "grad_x",
@@ -659,7 +671,7 @@ GRADIENTS = {
     ),
     "grad_weight averaged over everything": (
         "grad_weight",
-        lambda self, g, x, shape, p: Conv.grad_weight(Conv(), g, x, shape, p) / (N * L),
+        lambda self, g, x, shape, p: Conv.grad_weight(Conv(), g, x, shape, p) / (g.size / g.shape[1]),
         {"factor": pytest.approx(1 / 45)},
         "1/45, which is 1/(N·L) (N·L = 45 samples and output positions)",
     ),
@@ -776,25 +788,61 @@ def test_a_transposed_output_shifted_by_output_padding():
     assert part.text.count("it is shifted by output_padding, so that the extra elements come first") == 2
 
 
-def test_the_causes_of_shifts_differ_on_the_standard_problem():
-    from refconv.testing.explain.fit import fit_axis, line_triples, row_set
-    from refconv.testing.explain.table import Asked
-    from refconv.testing.explain.words import shift_causes
+def shifted(late, transposed=False, supports=SUPPORTS):
+    """Return the sentences on windows that start late(asked, axis) late, on the standard problem and another."""
+    first = Asked(standard_problem(2, supports, transposed))
+    both = first, Asked(another(first.problem))
+    lates = [[late(asked, axis) for axis in range(2)] for asked in both]
+    numbers = [(s, d, -i - late) for (s, d, i), late in zip(both[1].lines, lates[1], strict=True)]
+    sizes = [tuple(first.shapes[role][2 + axis] for role in ROLES) for axis in range(2)]
+    reads = [
+        row_set(line_triples((s, d, i + late), *size))
+        for (s, d, i), late, size in zip(first.lines, lates[0], sizes, strict=True)
+    ]
+    axes = fit_axes(reads, first.lines, sizes)
+    second = Second(both[1], {"numbers": numbers})
+    return " ".join(axes_sentences(axes, first, Names("forward", transposed), lambda: second))
 
-    for words in ((), ("asymmetric_padding",)):
-        asked = Asked(standard_problem(2, (*SUPPORTS, "output_padding", *words), True))
-        (b0, a0), (b1, a1) = asked.problem.pairs
-        used = {"ignored": (0, 0), "all": (b0 + a0, b1 + a1), "sign": (-b0, -b1), "axis": (b1, b0)}
-        used |= {"extra": (b0 - 1, b1 - 3), "late": (b0 - 1, b1 - 7), "elements": (b0 - 1, b1 - 1)}
-        used |= {"exchanged": (a0, a1)} if words else {"span": (6, 6), "full": (2, 5)}
-        for name, befores in used.items():
-            causes = []
-            for index, before in enumerate(befores):
-                stride, dilation, _ = asked.lines[index]
-                sizes = tuple(asked.shapes[role][2 + index] for role in ("positions", "weight", "image"))
-                reads = row_set(line_triples((stride, dilation, -before), *sizes))
-                causes.append(set(shift_causes(fit_axis(reads, asked.lines[index], sizes), index, asked)))
-            assert causes[0] & causes[1] == {name}, (words, name, causes)
+
+def causes(asked, axis):
+    """Return for every cause by how many elements it makes the first window late."""
+    stride, dilation, start = asked.lines[axis]
+    found = {}
+    for late in range(-30, 30):
+        for name, clause in shift_causes((stride, dilation, -start - late), axis, asked).items():
+            if not name.startswith("by"):
+                found[name] = late, clause
+    return found
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("more", [(), ("asymmetric_padding",), ("output_padding",)])
+def test_a_shift_has_its_own_cause_or_none(transposed, more):
+    named = []
+    supports = (*SUPPORTS, *(word for word in more if transposed or word != "output_padding"))
+    clauses = causes(Asked(standard_problem(2, supports, transposed)), 0)
+    for name, (_, clause) in clauses.items():
+        text = shifted(lambda asked, axis, name=name: causes(asked, axis).get(name, (0, ""))[0], transposed, supports)
+        others = [other for _, other in clauses.values() if other != clause and f": {other}." in text]
+        assert not others, (name, text)
+        if clause in text:
+            named.append(name)
+    assert {"ignored", "all", "sign", "axis", "half kernel", "kernel", "span", "full", "centre", "late"} <= {*named}
+
+
+def test_a_cause_that_only_the_numbers_of_one_problem_suggest_is_not_named():
+    for late in range(-4, 5):
+        for axes in ((0,), (1,), (0, 1)):
+            text = shifted(lambda asked, axis, late=late, axes=axes: late * (axis in axes))
+            count = len(re.findall(r": it starts (?:one|\d) elements? (?:late|early)\.", text))
+            assert count == (len(axes) if late else 0), text
+    problem = standard_problem(2, SUPPORTS)
+    second = Second(Asked(another(problem)), {})
+    for number in range(2, 400):
+        for factor in (number, 1 / number, -number, -1 / number):
+            text = multiplied(factor, problem, second, factor)
+            assert "which is" not in text
+            assert (text == "added twice") == (factor == 2)
 
 
 def test_gradients_must_not_depend_on_the_third_operand():
@@ -888,8 +936,8 @@ NONLINEAR = {
         lambda x, w, b, i: right_y(np.maximum(x, 0), w, b, *i),
         "It is not linear in x: where x is zero except x[",
     ),
-    "square": (lambda x, w, b, i: right_y(x * x, w, b, *i), "for −1; linear would be "),
-    "relu after": (lambda x, w, b, i: np.maximum(right_y(x, w, b, *i), 0), "It is not linear in x"),
+    "square": (lambda x, w, b, i: right_y(x * x, w, b, *i), "for −1; a linear function would give "),
+    "relu after": (lambda x, w, b, i: np.maximum(right_y(x, w, b, *i), 0), "negative results become 0"),
     "weight normalised": (lambda x, w, b, i: right_y(x, w / max(1, np.abs(w).max()), b, *i), "It is not linear in w"),
     "random": (
         lambda x, w, b, i: right_y(x, w, b, *i) + RANDOM.standard_normal(),
@@ -962,6 +1010,146 @@ def test_arguments():
         explain_conv(Conv().forward, spatial_dims=0)
 
 
+# --- Functions of the right result, calls that differ, orders --------------------------------------------------------
+
+OF_RIGHT = {
+    "max(r, 0)": lambda r: np.maximum(r, 0),
+    "min(r, 0)": lambda r: np.minimum(r, 0),
+    "|r|": np.abs,
+    "results below −128 become −128, and results above 127 become 127": lambda r: np.clip(r, -128, 127),
+    "results above 50 become 50": lambda r: np.minimum(r, 50),
+    "negative results, which are multiplied by 0.1": lambda r: np.where(r < 0, 0.1 * r, r),
+    "rounded to a multiple of 0.25": lambda r: np.rint(4 * r) / 4,
+    "cut to a multiple of 1": np.trunc,
+    "its norm becomes 10 where it was larger": lambda r: r * min(1, 10 / max(1e-9, np.linalg.norm(r))),
+    "its largest absolute value becomes 1": lambda r: r / max(1e-9, np.abs(r).max()),
+    "tanh": np.tanh,
+    "wrapped around to 8 bits": lambda r: (r + 128) % 256 - 128,
+}
+
+
+@pytest.mark.parametrize("said", OF_RIGHT)
+@pytest.mark.parametrize("part", ["y", "grad_weight", "grad_bias"])
+def test_functions_of_the_right_result(said, part):
+    function = OF_RIGHT[said]
+    if part == "grad_bias" and "multiple of" in said:
+        pytest.skip("four sums do not show every multiple")
+    if part == "y":
+        found = forward_of(lambda *args: function(Conv().forward(*args)))
+    else:
+        found = backward_of(part, lambda self, *args: function(getattr(Conv, part)(Conv(), *args)))
+    assert said in found.text, found.text
+    assert found.is_linear is False
+
+
+def test_saturating_integers_and_sums_in_single_precision():
+    def saturating(x, w, b, *integers):
+        return np.clip(Conv().forward(*(a.astype(np.int64) for a in (x, w, b)), *integers), -128, 127).astype(np.int8)
+
+    def single(x, w, b, *integers):
+        return Conv().forward(*(a.astype(np.float64) for a in (x, w, b)), *integers).astype(np.float32).astype(np.int32)
+
+    assert "above 127 become 127" in forward_of(saturating, dtype="int8").text
+    assert "whole numbers beyond 16777216 are not exact" in forward_of(single, dtype="int32").text
+
+
+@given(st.lists(st.integers(-400, 400), min_size=9, max_size=60, unique=True), st.integers(1, 5))
+def test_linear_results_are_no_function_of_the_right_one(values, factor):
+    right = np.array(values, float)
+    for seen in (right, factor * right, -factor * right, right[::-1], np.roll(right, 1), right + factor):
+        text = function_of_right([Result(right, seen)] * 4, "The output")
+        assert text is None, text
+
+
+def test_a_function_that_is_seldom_wrong_is_called_random():
+    rng = np.random.default_rng(4)
+
+    def seldom(x, w, b, i):
+        return right_y(x, w * (rng.random(w.shape[2:]) > 0.02), b, *i)
+
+    text = forward_of(wrapper(seldom)).text
+    assert "alls with the same arguments gave different results" in text
+    assert "could separate" not in text
+
+
+def test_a_case_that_is_right_when_called_again_depends_on_earlier_calls():
+    last = [None]
+
+    def forward(x, weight, bias, *integers):
+        shape, last[0] = last[0], x.shape
+        y = Conv().forward(x, weight, bias, *integers)
+        return y if shape == x.shape else y + 1
+
+    report = check_conv(forward)
+    said = {failure.check: failure.explanation for failure in report.failures}
+    assert said["values"] == "Called again with the same arguments, it is right: it depends on earlier calls."
+
+
+@pytest.mark.parametrize(("number", "other", "said"), [(np.nan, 0, "NaN in x counts as 0."), (np.nan, 1, None)])
+def test_numbers_that_are_not_finite_and_count_as_others(number, other, said):
+    def forward(x, weight, bias, *integers):
+        return Conv().forward(np.where(np.isnan(x), x.dtype.type(other), x), weight, bias, *integers)
+
+    report = check_conv(forward)
+    assert {f.check: f.explanation for f in report.failures}["non-finite"] == (said or f"NaN in x counts as {other}.")
+
+
+def test_orders_that_one_axis_has():
+    def blocks(a, o, t, n, asked):
+        return asked(o, t) if a or o == 4 else asked(o // 2 * 2 + 1 - o % 2, t)
+
+    text = forward_of(built(read=blocks)).text
+    assert "Along axis 0 every block of 2 elements is in reverse order in y." in text
+
+    def nearest(x, w, b, stride, padding, dilation, groups):
+        x = np.repeat(np.repeat(x, stride[0], 2), stride[1], 3)[:, :, : 1 - stride[0], : 1 - stride[1]]
+        return ConvTranspose().forward(x, w, b, (1, 1), padding, dilation, groups)
+
+    text = forward_of(nearest, transposed=True).text
+    assert text.count("as many as the stride: it is repeated (nearest neighbour)") == 2
+
+
+def test_memory_that_is_addressed_wrongly():
+    def flat(index):
+        def forward(x, w, b, i):
+            n, c, height, width = x.shape
+            rows, columns = np.indices((height, width))
+            places = index(rows, columns, height, width) % (height * width)
+            return right_y(x.reshape(n, c, -1)[:, :, places], w, b, *i)
+
+        return forward
+
+    pitch = forward_of(wrapper(flat(lambda r, c, h, w: r * h + c)), supports=("stride", "groups")).text
+    assert "of x is taken to be" in pitch
+    narrow = forward_of(wrapper(flat(lambda r, c, h, w: (r * w + c) % 64)), supports=("groups", "dilation")).text
+    assert "Positions in x are taken mod 64" in narrow
+
+
+def test_a_reshaped_weight_is_found_beside_a_column_left_out():
+    def wrong(x, w, b, i):
+        w = w.reshape(w.shape[1], len(w), *w.shape[2:]).swapaxes(0, 1)
+        y = right_y(x, w, b, *i)
+        y[..., -1] = 0
+        return y
+
+    text = forward_of(wrapper(wrong)).text
+    assert text.startswith("w is as if reshaped from (K, C/G, k1, k2) to (C/G, K, k1, k2)")
+    assert "No product is added at axis 1, o = 2." in text
+
+
+def test_a_reshaping_that_only_equal_sizes_suggest_is_not_named():
+    problem = small((5, 6), (2, 3), (1, 1), 0, c_in=2, c_out=2)
+
+    def wrong(x, w, *rest):
+        return Conv().forward(x, w.swapaxes(0, 1) if w.shape[2] < 3 else w, *rest)
+
+    text = explained_on(problem, wrong).parts["forward"].text
+    assert "reshaped" not in text
+    assert "wrong place" in text or "goes with" in text
+    text = explained_on(problem, lambda x, w, *rest: Conv().forward(x, w[::-1], *rest)).parts["forward"].text
+    assert text.endswith("are taken in reverse order.")
+
+
 # --- One problem -----------------------------------------------------------------------------------------------------
 
 
@@ -984,7 +1172,7 @@ def test_a_problem_with_one_position_determines_no_stride():
     assert right.parts["forward"].stride == (None,)
     assert right.parts["forward"].dilation == (1,)
     flipped = explained_on(problem, lambda x, w, *rest: Conv().forward(x, w[..., ::-1], *rest)).parts["forward"]
-    assert flipped.text == "Along axis 0 your output reads x[−t + 1]; asked was x[t]: the kernel is flipped."
+    assert flipped.text == "Along axis 0 your output reads x[−t + 1]; it should be x[t]: the kernel is flipped."
     assert (flipped.stride, flipped.flipped) == ((None,), (True,))
 
 
@@ -993,7 +1181,7 @@ def test_a_kernel_of_one_determines_no_dilation():
     part = explained_on(problem, Conv().forward).parts["forward"]
     assert (part.stride, part.dilation, part.is_right) == ((2,), (None,), True)
     late = explained_on(problem, built_1d(lambda o, t: 2 * o + t + 1)).parts["forward"]
-    assert late.text.startswith("Along axis 0 your output reads x[2·o + 1]; asked was x[2·o]")
+    assert late.text.startswith("Along axis 0 your output reads x[2·o + 1]; it should be x[2·o]")
     assert late.padding == (-1,)
 
 
@@ -1013,7 +1201,7 @@ def test_a_single_product():
     right = explained_on(problem, Conv().forward, Conv().backward)
     assert all(part.is_right for part in right.parts.values()), right.text
     twice = explained_on(problem, lambda x, w, *rest: 2 * x * w).parts["forward"]
-    assert (twice.text, twice.factor, twice.stride) == ("Every product is multiplied by 2.", 2, (None,))
+    assert (twice.text, twice.factor, twice.stride) == ("Every product is added twice.", 2, (None,))
     nothing = explained_on(problem, lambda x, w, *rest: 0 * x * w).parts["forward"]
     assert nothing.text == "The result is zero: it adds no product."
 
@@ -1035,8 +1223,8 @@ def test_a_problem_with_nothing_but_padding():
     late = explained_on(problem, built_1d(lambda o, t: 2 * o)).parts["forward"]
     assert (
         late.text
-        == "Along axis 0 your output reads x[0] (only o = 0 is used); asked was x[2·o − 1]: it starts one element late."
-        " Along axis 0, nothing is used at o = 1."
+        == "Along axis 0 your output reads x[0] (only o = 0 is used); it should be x[2·o − 1]: it starts one element "
+        "late. Along axis 0, nothing is used at o = 1."
     )
 
 
@@ -1109,7 +1297,7 @@ def test_json_and_text():
     assert plain["problem"]["stride"] == [2, 8]
     assert str(explanation) == explanation.text
     assert explanation.text.startswith(
-        "forward: Along axis 0 your output reads x[o + 3·t − 4]; asked was x[2·o + 3·t − 4]"
+        "forward: Along axis 0 your output reads x[o + 3·t − 4]; it should be x[2·o + 3·t − 4]"
     )
     for change in (NONLINEAR["square"][0], WRAPPED["conjugates x"][0]):
         json.loads(explain_conv(wrapper(change), dtype="complex128").to_json())

@@ -7,14 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from refconv.testing.checker.calls import Caller
-from refconv.testing.checker.cases import passed_padding
+import numpy as np
+
+from refconv.testing.checker.calls import Caller, with_array, with_arrays
 from refconv.testing.checker.diagnose import Run
-from refconv.testing.checker.examine import TRAIT_CHECKS
+from refconv.testing.checker.examine import PARTS, TRAIT_CHECKS
 from refconv.testing.checker.plan import work
 from refconv.testing.checker.report import Failure, ordered
 from refconv.testing.explain import explain, standard_problem
+from refconv.testing.explain.problems import shown
+from refconv.testing.explain.session import REPEATS
+from refconv.testing.explain.table import Asked
+from refconv.testing.explain.words import paddings
+from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
+from refconv.testing.oracles.trilinear import exact_results
 
 PART_OF = {"y": "forward", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
 
@@ -53,34 +60,90 @@ def explained(
     Every part is read out on a standard problem, where all numbers differ; if it is right there, on a problem that
     failed: one with as many numbers above 1 as possible, because on the smallest a single element is everything.
     """
-    asked = [failure for failure in ordered(failures) if failure.check not in NO_EXPLANATION]
+    failures = [replace(f, explanation=_at_the_case(f, forward, backward, call)) for f in failures]
+    asked = [f for f in ordered(failures) if f.check not in NO_EXPLANATION and not f.explanation]
     if not asked:
         return list(failures)
     texts: dict[str, str] = {}
     problem = asked[0].case.problem
     standard = standard_problem(problem.spatial_dims, supports, problem.transposed)
 
-    def read(problem: Problem, parts: Sequence[str]) -> None:
-        found = explain(call, forward, backward, problem, dtype, supports, parts=parts, calls=CALLS)
-        for name, part in found.parts.items():
+    def read(problem: Problem, name: str, failed: Sequence[Problem]) -> None:
+        others = [other for other in failed if other.batch and _is_small(other, name) and other != problem]
+        best = max(others, key=lambda other: _unlike(other, problem), default=problem)
+        second = None if problem == standard else best
+        found = explain(call, forward, backward, problem, dtype, supports, parts=[name], calls=CALLS, second=second)
+        for part in found.parts.values():
             if not part.is_right and (part.is_linear is not None or part.inputs):
-                texts[name] = f"Read out on {_shown(problem)}: {part.text}"
+                texts[name] = f"Read out on {shown(problem)}: {part.text}"
 
-    wrong = dict.fromkeys(PART_OF[failure.part] for failure in asked)
-    read(standard, list(wrong))
     for failure in asked:
         name = PART_OF[failure.part]
         if name not in texts:
             failed = [p.case.problem for p, seen in runs if any(c.check == failure.check for c in seen.complaints)]
+            read(standard, name, failed)
+        if name not in texts:
+            smallest = failure.case.problem
             affordable = [problem for problem in failed if problem.batch and _is_small(problem, name)]
-            read(max(affordable, key=_variety, default=failure.case.problem), [name])
+            for problem in dict.fromkeys((max(affordable, key=_variety, default=smallest), smallest)):
+                if name not in texts:
+                    read(problem, name, failed)
             texts.setdefault(name, "")
     return [
-        failure
-        if failure.check in NO_EXPLANATION
-        else replace(failure, explanation=texts[PART_OF[failure.part]] or None)
+        replace(failure, explanation=failure.explanation or texts.get(PART_OF[failure.part]) or None)
+        if failure.check not in NO_EXPLANATION
+        else failure
         for failure in failures
     ]
+
+
+def _at_the_case(
+    failure: Failure, forward: Callable[..., Any], backward: Callable[..., Any] | None, call: Caller
+) -> str | None:
+    """Explain a failure by what shows at its smallest case: another call, or numbers that are not finite."""
+    case, due = failure.case, failure.expected
+    if due is None or failure.actual is None or failure.actual.shape != due.shape:
+        return None
+    if failure.check == "non-finite":
+        return _replaced(failure)
+    if failure.check in NO_EXPLANATION:
+        return None
+
+    def result() -> Array | None:
+        x, weight, bias, g = case.operands.mapped(np.copy)
+        if failure.part == "y":
+            found = call(with_array(forward), x, weight, bias, *case.integers, **case.options).value
+            return found[1] if found else None
+        found = call(with_arrays(backward or forward), g, x, weight, *case.integers, **case.options).value
+        return found[1][PARTS.index(failure.part) - 1] if found and found[1] else None
+
+    def is_right() -> bool:
+        array = result()
+        return isinstance(array, np.ndarray) and np.array_equal(array, due)
+
+    result()
+    if not all(is_right() for _ in range(2)):
+        return None
+    if all(is_right() for _ in range(REPEATS)):
+        return "Called again with the same arguments, it is right: it depends on earlier calls."
+    return "Calls with the same arguments gave different results, right ones and wrong ones: it is random."
+
+
+def _replaced(failure: Failure) -> str | None:
+    """Return which number of an operand that is not finite counts as another, if that gives what was returned."""
+    operands = failure.case.operands
+    for name in operands._fields:
+        values = getattr(operands, name)
+        if values is None or np.isfinite(values).all():
+            continue
+        bad = values[~np.isfinite(values)][0]
+        for other in (0, 1, np.finfo(values.dtype).max, np.finfo(values.dtype).min):
+            changed = operands._replace(**{name: np.where(np.isfinite(values), values, values.dtype.type(other))})
+            right = getattr(exact_results(failure.case.problem, changed, (failure.part,)), failure.part)
+            if failure.actual is not None and np.array_equal(right, failure.actual):
+                shown = "NaN" if np.isnan(bad) else "∞" if bad > 0 else "−∞"
+                return f"{shown} in {name} counts as {other:.4g}.".replace(" -", " −")
+    return None
 
 
 def _is_small(problem: Problem, part: str) -> bool:
@@ -96,9 +159,18 @@ def _variety(problem: Problem) -> tuple[int, int]:
     return sum(n > 1 for n in (*sizes, *problem.kernel, *problem.size, *problem.output_size)), -work(problem)
 
 
-def _shown(problem: Problem) -> str:
-    equal = all(before == after for before, after in problem.pairs)
-    padding = passed_padding(problem, () if equal else ("asymmetric_padding",))
-    steps = f"stride={problem.stride} padding={padding} dilation={problem.dilation} groups={problem.groups}"
-    extra = f" output_padding={problem.output_padding}" if any(problem.output_padding) else ""
-    return f"x{problem.x_shape} weight{problem.weight_shape} {steps}{extra}"
+def _unlike(problem: Problem, first: Problem) -> tuple[int, int]:
+    """Return how well a problem tells apart what the first may suggest by chance: causes of shifts, and numbers."""
+    asked = Asked(problem)
+    causes = [len({used for used, _ in paddings(asked, axis).values()}) for axis in range(problem.spatial_dims)]
+    numbers = list(zip(_numbers(problem), _numbers(first), strict=True))
+    enough = sum(min(n, m, 3) for n, m in numbers)  # two positions may as well be rotated as reversed
+    lines = zip(problem.kernel, problem.stride, problem.dilation, asked.before, strict=True)
+    unlike = sum(n > 1 and n != m for n, m in numbers) + sum(len(set(line)) for line in lines)
+    return 3 * enough + unlike + sum(causes), -work(problem)
+
+
+def _numbers(problem: Problem) -> list[int]:
+    steps = (*problem.kernel, *problem.stride, *problem.dilation, *(sum(pair) for pair in problem.pairs))
+    channels = (problem.n_groups, problem.c_in // problem.n_groups, problem.c_out // problem.n_groups)
+    return [problem.batch or 1, *channels, *steps, *problem.size, *problem.output_size]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -201,7 +201,12 @@ class CheckReport:
             f"{self.cases_run} cases, seed {self.settings['seed']}"
         )
         lines = [head]
+        said: dict[str, int] = {}
         for number, failure in enumerate(self.failures, 1):
+            if failure.explanation:
+                first = said.setdefault(failure.explanation, number)
+                if first != number:
+                    failure = replace(failure, explanation=f"It computes what [{first}] says.")
             lines += ["", f"[{number}] {failure}"]
         if self.failures:
             lines.append("")

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.explain import words
+from refconv.testing.explain.problems import shown
 from refconv.testing.explain.readout import Refused, check_linear, draw
 from refconv.testing.explain.report import Part
-from refconv.testing.explain.session import Session
+from refconv.testing.explain.session import Session, check_pointwise
 from refconv.testing.oracles.definition import Array
 
 NAMES = ("sample", "channel")
@@ -97,7 +98,9 @@ def _added(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
     elif factors[0] == -1:
         said.append("The bias is subtracted.")
     elif factors[0] != 1:
-        said.append(f"The bias is multiplied by {words.factor_names(factors[0], problem)}.")
+        second = session.second("forward")
+        again = ((second.facts.get("bias") if second else None) or {}).get("factor")
+        said.append(f"The bias is {words.multiplied(factors[0], problem, second, again)}.")
     reached = used.any(axis=0)
     if len(factors) == 1 and not reached.all():
         said.append(_reached(session, reached))
@@ -191,6 +194,7 @@ def grad_bias(session: Session) -> Part:
     shape = session.gradient("grad_bias", session.g, session.x, session.weight).shape
     session.shape = shape
     session.steady("grad_bias")
+    check_pointwise(session, "grad_bias")
 
     def sums(g: Array) -> Array:
         return session.gradient("grad_bias", g, session.x, session.weight).reshape(-1)
@@ -202,12 +206,19 @@ def grad_bias(session: Session) -> Part:
         raise Refused("grad_bias is not zero where g is.", False)
     check_linear(sums, session.g, others[0], zero, ("g", "x and w", "grad_bias"), session.dtype)
     channels = range(problem.c_out)
-    said = [] if shape == (problem.c_out,) else [f"grad_bias has shape {shape}; asked was ({problem.c_out},)."]
+    said = [] if shape == (problem.c_out,) else [f"grad_bias has shape {shape}; it should be ({problem.c_out},)."]
     axes = (0, *range(2, len(problem.output_shape)))
     if all(np.array_equal(sums(g), g.sum(axes, dtype=_wide(session.dtype))) for g in (session.g, *others)):
         fields: dict[str, Any] = {"factor": 1.0, "samples": "right", "channels": {k: [k] for k in channels}}
-        text = " ".join(said) or "It is right: grad_bias[k] is the sum of g over samples and positions."
+        text = (
+            " ".join(said)
+            or f"It is right on {shown(problem)}: grad_bias[k] is the sum of g over all samples and positions."
+        )
         return Part("grad_bias", text, not said, True, True, shape=shape, **fields)
+    seen, due = (np.concatenate([f(g) for g in (session.g, *others)]) for f in (sums, lambda g: g.sum(axes)))
+    factor = float(np.vdot(due, seen).real / np.vdot(due, due).real) if seen.shape == due.shape else 0.0
+    if factor and np.allclose(seen, factor * due):
+        return _multiplied(session, factor, said)
     count = math.prod(problem.output_shape)
     session.affordable(count)
     units = np.zeros((count, count), session.dtype)
@@ -217,6 +228,20 @@ def grad_bias(session: Session) -> Part:
         raise Refused("It is not the sum of what single elements of g give.", False)
     fields, more = _summed(session, each.reshape(math.prod(shape), *problem.output_shape))
     return Part("grad_bias", " ".join([*said, *more]), False, True, False, shape=shape, **fields)
+
+
+def _multiplied(session: Session, factor: float, said: list[str]) -> Part:
+    """Describe a gradient of the bias that is a multiple of the right one."""
+    second = session.second("grad_bias")
+    again = second.facts.get("factor") if second else None
+    said.append(
+        "Its sign is wrong: g is subtracted."
+        if factor == -1
+        else f"Every element of g is {words.multiplied(factor, session.asked.problem, second, again)}."
+    )
+    channels = {k: [k] for k in range(session.asked.problem.c_out)}
+    return Part("grad_bias", " ".join(said), False, True, shape=session.shape, factor=factor, samples="right",
+                channels=channels)  # fmt: skip
 
 
 def _wide(dtype: np.dtype[Any]) -> Any:
@@ -265,5 +290,7 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
     elif factors[0] == -1:
         said.append("Its sign is wrong: g is subtracted.")
     elif factors[0] != 1:
-        said.append(f"The sum is multiplied by {words.factor_names(factors[0], problem)}.")
+        second = session.second("grad_bias")
+        again = second.facts.get("factor") if second else None
+        said.append(f"Every element of g is {words.multiplied(factors[0], problem, second, again)}.")
     return fields, said or ["It differs from the sum of g over samples and positions."]

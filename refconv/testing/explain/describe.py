@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +15,20 @@ from refconv.testing.explain.fit import (
     Axis,
     Factors,
     Layout,
+    Rows,
     axes_of,
     fit_axes,
     fit_channels,
     fit_factors,
-    fit_layout,
+    fit_layouts,
     fit_samples,
     flat_line,
     is_product,
     row_set,
 )
+from refconv.testing.explain.problems import shown
 from refconv.testing.explain.readout import Entries
+from refconv.testing.explain.session import Second
 from refconv.testing.explain.table import Asked, Shape, Table, roles
 from refconv.testing.oracles.definition import Array
 
@@ -41,6 +44,7 @@ class Finding:
     names: words.Names
     table: Table
     right: Table
+    second: Callable[[], Second | None] = lambda: None
 
     def found(self, unread: Array) -> dict[str, Any]:
         """Return the fields of a :class:`Part`, with "sentences" and "right"."""
@@ -62,7 +66,9 @@ class Finding:
             if not len(right.factor):
                 return found | {"right": True, "sentences": []}
             return found | {"sentences": ["The result is zero: it adds no product."]}
-        described = None if len(unread) else self._product() or self._layout() or self._box() or self._rows()
+        ordered = self._layout if self.layout is not None and self.layout.order is not None else self._rows
+        ways = (self._product, self._modulo, ordered, self._box, self._rows, self._layout)
+        described = None if len(unread) else next(filter(None, (way() for way in ways)), None)
         if described is None:
             return found | {"sentences": [*words.number_sentences(table, right, self.names, unread), *said]}
         sentences, fields = described
@@ -90,9 +96,15 @@ class Finding:
             for a, (of_o, of_t) in enumerate(zip(*pairing, strict=True))
         ]
         axes = fit_axes(reads, self.asked.lines, sizes)
+        if any(border != "zeros" for axis in axes for border in axis.border):
+            axes = self._same_borders(axes, reads, sizes)
         straight = tuple((a, a) for a in range(len(axes)))
         pairs = tuple(zip(*pairing, strict=True))
         channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
+        orders = channels.orders
+        if orders and orders[0] != "right":
+            again = self._seen("orders") or ()
+            channels = dataclasses.replace(channels, orders=tuple(order for order in orders if order in again))
         odd = pairs != straight or (channels.name is None and channels.missing is None)
         if odd and self.layout is not None and self.layout.order is not None:
             return None
@@ -101,19 +113,51 @@ class Finding:
             *words.sample_sentences(samples, sorted(row_set(table.samples)), shapes["positions"][0], names),
             *words.channel_sentences(channels, self.asked, names),
             *words.pairing_sentence(pairing, names),
-            *words.axes_sentences(axes, self.asked, names),
+            *words.axes_sentences(axes, self.asked, names, self.second),
         ]
-        fields: dict[str, Any] = {"axes": pairs, "channel_order": channels.name, "samples": samples}
+        fields: dict[str, Any] = {"axes": pairs, "channel_order": channels.name, "samples": samples, "orders": orders}
         if all(axis.line is not None for axis in axes):
             fields |= _numbers_of(axes)
+            if pairs == straight:
+                fields["numbers"] = [(axis.stride, axis.dilation, axis.before) for axis in axes]
         plain = all(_plain(axis) for axis in axes) and pairs == straight
         fields["is_convolution"] = plain and samples == "right" and channels.name is not None
         return said, fields
 
+    def _seen(self, fact: str) -> Any:
+        """Return what was found on the second problem, if there is one."""
+        second = self.second()
+        return second.facts.get(fact) if second else None
+
+    def _same_borders(self, axes: list[Axis], reads: list[Rows], sizes: list[tuple[int, int, int]]) -> list[Axis]:
+        """Describe the axes with the kind of border that shows on the second problem too, or with none."""
+        again = {border for pair in self._seen("border") or () for border in pair} - {"zeros"}
+        for kind in again:
+            axes = fit_axes(reads, self.asked.lines, sizes, kind)
+            if {border for axis in axes for border in axis.border} <= {kind, "zeros"}:
+                return axes
+        return axes
+
+    @functools.cached_property
+    def covered(self) -> Table:
+        """The right products of the elements of the result that have any: all, unless some are left out."""
+        out = roles(self.part, self.asked.problem.transposed)[0]
+        return self.right.only(np.isin(self.right.flat[out], self.table.flat[out]))
+
+    @functools.cached_property
+    def layouts(self) -> tuple[Layout, ...]:
+        """All arrays and orders with which the elements are out of place, if that is the only mistake."""
+        return tuple(fit_layouts(self.table, self.covered, self.asked.groups)) if self.table.keys.size else ()
+
     @functools.cached_property
     def layout(self) -> Layout | None:
-        """The array with elements out of place, if that is the only mistake."""
-        return fit_layout(self.table, self.right, self.asked.groups) if self.table.keys.size else None
+        """The array with elements out of place, and its order if that shows on the second problem too."""
+        first = next(iter(self.layouts), None)
+        if first is None or first.order is None or self.second() is None:
+            return first
+        again = self._seen("layouts") or ()
+        named = (one for one in self.layouts if any(other.is_order_of(one) for other in again))
+        return next(named, dataclasses.replace(first, order=None))
 
     def _layout(self) -> Described | None:
         layout = self.layout
@@ -121,8 +165,16 @@ class Finding:
             return None
         orders = words.layout_orders(layout, self.names, self.table.spatial_dims)
         found = {"array": self.names.symbols[layout.role], "from": orders[0], "to": orders[1]} if orders else None
-        sentence = words.layout_sentence(layout, self.names, self.table.shapes[layout.role], orders)
-        return [sentence], {"layout": found}
+        said = [words.layout_sentence(layout, self.names, self.table.shapes[layout.role], orders)]
+        left_out = self.right.without(self.covered)
+        if len(left_out.factor):
+            if orders is None:
+                return None
+            where = self._singled(left_out)
+            said.append(
+                f"No product is added {f'at {where}' if where else 'to some elements of ' + self.names.result}."
+            )
+        return said, {"layout": found}
 
     def _rows(self) -> Described | None:
         """Describe rows that run into their neighbours, as flat indices do."""
@@ -138,10 +190,37 @@ class Finding:
         terms += [(s, f"t{a}") for a, s in enumerate(steps[d : 2 * d])]
         text = " ".join(f"{'−' if s < 0 else '+'} {abs(s)}·{name}" for s, name in terms if s).removeprefix("+ ")
         shift = f" {'−' if steps[-1] < 0 else '+'} {abs(steps[-1])}" if steps[-1] else ""
+        facts = {"layout": {"array": names.image, "steps": steps}}
+        pitch, asked = self._pitch(steps), table.shapes["image"][-1]
+        if pitch is not None and pitch != asked:
+            return [
+                f"A row of {names.image} is taken to be {pitch} elements long instead of {asked}: with the elements "
+                f"of one channel numbered in memory order, number {text}{shift} is used."
+            ], facts
         return [
-            f"Axes run into one another: with the elements of {names.image} numbered in memory order, number "
-            f"{text}{shift} is used, so that beyond one row comes the next."
-        ], {"layout": {"array": names.image, "steps": steps}}
+            f"Rows run into one another: with the elements of one channel of {names.image} numbered in memory order, "
+            f"number {text}{shift} is used, so that the end of a row is followed by the next row."
+        ], facts
+
+    def _pitch(self, steps: Sequence[int]) -> int | None:
+        """Return the length of a row of a plane that these steps in memory suppose, if it is one length."""
+        if self.table.spatial_dims != 2:
+            return None
+        (s0, d0, i0), (s1, d1, i1) = self.asked.lines
+        pitch = steps[0] // s0
+        return pitch if list(steps) == [s0 * pitch, s1, d0 * pitch, d1, i0 * pitch + i1] else None
+
+    def _modulo(self) -> Described | None:
+        """Describe offsets in memory that are too narrow."""
+        image = self.right.shapes["image"]
+        count = int(np.prod(image[2:]))
+        plane, place = np.divmod(self.right.flat["image"], count)
+        for bits in range(2, (count - 1).bit_length()):
+            flat = self.right.flat | {"image": plane * count + place % 2**bits}
+            if np.array_equal(Table(self.right.shapes, flat, self.right.factor).keys, self.table.keys):
+                return [f"Positions in {self.names.image} are taken mod {2**bits}, with the elements of one channel "
+                        f"numbered in memory order: it has {count} elements per channel."], {}  # fmt: skip
+        return None
 
     def _box(self) -> Described | None:
         """Describe a table that is right but for products that certain coordinates single out."""
@@ -163,7 +242,7 @@ class Finding:
             "image": [f"sample of {self.names.image}", self.names.image_channel],
         }
         for role, letter in (("positions", self.names.letter), ("weight", "t"), ("image", f"{self.names.image} index")):
-            titles[role] += [f"{letter} along axis {a}" for a in range(self.table.spatial_dims)]
+            titles[role] += [f"axis {a}, {letter}" for a in range(self.table.spatial_dims)]
         clauses: list[tuple[str, Array]] = []
         for role in roles(self.part, self.asked.problem.transposed):  # the result's coordinates first
             for axis, title in enumerate(titles[role]):
@@ -186,7 +265,7 @@ class Finding:
     def _factors(self, factors: Factors) -> list[str]:
         """Return by what products are multiplied, other than 1."""
         if factors.odd is None:
-            return list(words.factor_sentences(factors, self.names, self.asked.problem))
+            return list(words.factor_sentences(factors, self.names, self.asked.problem, self.second))
         common, *others = (f"{value:.4g}".replace("-", "−") for value in factors.values.values())
         odd = self.table.only(factors.odd)
         same = not len(self.right.without(self.table).factor) and not len(self.table.without(self.right).factor)
@@ -243,4 +322,5 @@ def right_sentence(names: words.Names, asked: Asked) -> str:
         words.formula((line[0], line[1] if taps > 1 else 0, line[2]), names.letter)
         for line, taps in zip(asked.lines, asked.problem.kernel, strict=True)
     ]
-    return f"It is right: {'; '.join(f'along axis {a} {names.reads(line)}' for a, line in enumerate(lines))}."
+    head = f"It is right on {shown(asked.problem)}"
+    return f"{head}: {'; '.join(f'along axis {a} {names.reads(line)}' for a, line in enumerate(lines))}."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,10 @@ from refconv.testing.checker.calls import Caller
 from refconv.testing.explain import words
 from refconv.testing.explain.bias import forward_bias, grad_bias
 from refconv.testing.explain.describe import Finding, constant_sentences, right_sentence
-from refconv.testing.explain.problems import standard_problem
+from refconv.testing.explain.problems import another, standard_problem
 from refconv.testing.explain.readout import Budget, Measure, Refused, agrees, code_sizes, draw, linearity, read
 from refconv.testing.explain.report import Explanation, Part
-from refconv.testing.explain.session import Session
+from refconv.testing.explain.session import Second, Session, check_pointwise
 from refconv.testing.explain.table import PARTS, Asked, Shape, Table, classes, roles, table_of
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
@@ -81,7 +83,7 @@ def explain_conv(
     ...     windows = np.stack([padded[:, :, o : o + k] for o in range(count)], axis=2)
     ...     return np.einsum("ncot,kct->nko", windows, weight)
     >>> print(explain_conv(forward, spatial_dims=1, supports=("stride", "padding")))
-    forward: Along axis 0 your output reads x[o + t − 4]; asked was x[2·o + t − 4]: the stride is ignored.
+    forward: Along axis 0 your output reads x[o + t − 4]; it should be x[2·o + t − 4]: the stride is ignored.
     """
     transposed = as_bool(transposed, "transposed")
     spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 6)
@@ -101,6 +103,7 @@ def explain(
     parts: Sequence[str] = PARTS,
     calls: int = CALLS,
     seconds: float = math.inf,
+    second: Problem | None = None,
 ) -> Explanation:
     """Explain a convolution on one problem.
 
@@ -124,6 +127,9 @@ def explain(
     seconds : float
         Time for all parts together; parts that would take longer say so. What is found then depends on how fast the
         calls are.
+    second : Problem, optional
+        A problem on which the same should be wrong: a cause is named only if it shows there too. By default the same
+        problem with other numbers.
 
     Returns
     -------
@@ -131,7 +137,21 @@ def explain(
         One :class:`Part` for each part.
     """
     budget = Budget(calls, time.perf_counter() + seconds)
-    session = Session(call, forward, backward, Asked(problem), np.dtype(dtype), supports, budget)
+
+    def session_on(asked: Asked, *more: Any) -> Session:
+        return Session(call, forward, backward, asked, np.dtype(dtype), supports, budget, *more)
+
+    @functools.cache
+    def on_second(part: str) -> Second | None:
+        asked = Asked(another(problem) if second is None else second)
+        if min(asked.problem.output_size) < 1:
+            return None
+        session = session_on(asked)
+        session.budget = replace(budget, calls=2 * calls)
+        found = _explained(session, part)
+        return Second(asked, session.facts | {"factor": found.factor, "bias": found.bias})
+
+    session = session_on(Asked(problem), on_second)
     wanted = [part for part in PARTS if part in parts and (part == "forward" or backward is not None)]
     return Explanation({part: _explained(session, part) for part in wanted}, problem)
 
@@ -143,9 +163,16 @@ def _explained(session: Session, part: str) -> Part:
         _check_size(session.asked.problem)
         if time.perf_counter() > session.budget.deadline:
             raise Refused("There was no time left to read it out.")
-        return grad_bias(session) if part == "grad_bias" else _bilinear(session, part)
+        found = grad_bias(session) if part == "grad_bias" else _bilinear(session, part)
+        contradicts = words.UNREAD in found.text
     except Refused as refused:
-        return Part(part, refused.text, is_linear=refused.linear, inputs=refused.inputs, shape=session.shape)
+        found = Part(part, refused.text, is_linear=refused.linear, inputs=refused.inputs, shape=session.shape)
+        contradicts = refused.linear is False and words.SAME_CALLS not in refused.text
+    try:
+        varying = session.varying(part) if contradicts else None
+    except Refused:
+        varying = None
+    return replace(found, text=varying, is_linear=False) if varying else found
 
 
 def _check_size(problem: Problem) -> None:
@@ -175,7 +202,8 @@ def _bilinear(session: Session, part: str) -> Part:
     shapes[out] = session.shape
     filled = classes(part, transposed, shapes)
     measure(operands[a], operands[b])  # for the time of a second call
-    session.affordable(12)
+    session.affordable(24)
+    check_pointwise(session, part)
     labels = (names.symbols[a], names.symbols[b], "the output" if part == "forward" else part)
     affine = linearity(measure, shapes[a], shapes[b], labels, dtype)
     session.affordable(len(filled) * (code_sizes(dtype)[1] + 1))
@@ -187,8 +215,12 @@ def _bilinear(session: Session, part: str) -> Part:
     table, constants = table_of(part, transposed, entries, shapes)
     table, clipped = _clipped(table, asked, out)
     said += clipped
-    finding = Finding(asked, part, names, table, asked.table(part, table.shapes[out]))
+    right = asked.table(part, table.shapes[out])
+    finding = Finding(asked, part, names, table, right, functools.partial(session.second, part))
     found = finding.found(entries.unread)
+    session.facts |= {key: found.pop(key, None) for key in ("numbers", "orders")} | {
+        "layouts": () if found["right"] else finding.layouts
+    }
     wrong = found.pop("sentences")
     if found.pop("right") and said and not wrong:
         wrong = [_right_elements(table.shapes[out], asked.shapes[out])]
@@ -205,15 +237,15 @@ def _bilinear(session: Session, part: str) -> Part:
         said += constant_sentences(constants, asked, names, shapes)
     if dtype.kind == "c":
         said += _conjugates(measure, part, transposed, (shapes[a], shapes[b]), labels[:2], dtype)
-    right = not said
+    is_right = not said
     if part == "forward" and session.bias is not None:
         layout = finding.layout if "layout" in found else None
         found["bias"], more = forward_bias(session, layout.element if layout and layout.role == out else None)
         said += more
-        right = right and found["bias"]["is_right"]
+        is_right = is_right and found["bias"]["is_right"]
     found["is_convolution"] = bool(found["is_convolution"] and not len(constants.out))
-    text = right_sentence(names, asked) if right else " ".join(said)
-    return Part(part, text, right, True, shape=shapes[out], **found)
+    text = right_sentence(names, asked) if is_right else " ".join(said)
+    return Part(part, text, is_right, True, shape=shapes[out], **found)
 
 
 def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
@@ -221,11 +253,11 @@ def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
     problem = session.asked.problem
     role = roles(names.part, names.transposed)[0]
     due = session.asked.shapes[role]
-    session.shape = shape
+    session.shape = session.facts["shape"] = shape
     if shape == due:
         return []
     result = "The output" if names.part == "forward" else names.part
-    text = f"{result} has shape {shape}; asked was {due}"
+    text = f"{result} has shape {shape}; it should be {due}"
     if sorted(shape) == sorted(due):
         last = (0, len(due) - 1, *range(1, len(due) - 1))
         orders = [last, *itertools.permutations(range(len(due)))]
@@ -241,18 +273,26 @@ def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
     if 0 in shape:
         raise Refused(f"{text}. It has no elements.")
     if shape[:2] == due[:2]:
-        same = [name for name, size in words.size_rules(problem, names.part) if tuple(size) == shape[2:]]
+        same = _rules(problem, names.part, shape)
+        second = session.second(names.part) if same else None
+        again = _rules(second.asked.problem, names.part, second.facts.get("shape", ())) if second else []
+        same = [name for name in same if name in again]
         if same:
             return [f"{text}. {words.sizes(shape[2:])} is {' or '.join(same[:2])}."]
     return [f"{text}."]
 
 
+def _rules(problem: Problem, part: str, shape: Shape) -> list[str]:
+    """Return the rules that give a result this size."""
+    return [name for name, size in words.size_rules(problem, part) if tuple(size) == shape[2:]]
+
+
 def _right_elements(shape: Shape, due: Shape) -> str:
     """Return the sentence on a result of a wrong shape whose elements are right."""
     if shape == due:
-        return "All elements that were asked are right."
+        return "The elements that should exist are right."
     if all(n >= m for n, m in zip(shape, due, strict=True)):
-        return "All elements that were asked are right; those beyond follow the same formula."
+        return "The elements that should exist are right; those beyond follow the same formula."
     return (
         "The elements that exist are right."
         if all(n <= m for n, m in zip(shape, due, strict=True))
@@ -268,7 +308,7 @@ def _clipped(table: Table, asked: Asked, out: str) -> tuple[Table, list[str]]:
     if shape == due or not fits or any(n < m for n, m in zip(shape, due, strict=True)):
         return table, []
     flat = table.flat | {out: np.ravel_multi_index(tuple(place), due)}
-    return Table(table.shapes | {out: due}, flat, table.factor), ["Elements beyond those asked add no product."]
+    return Table(table.shapes | {out: due}, flat, table.factor), ["The elements that should not exist add no product."]
 
 
 def _conjugates(

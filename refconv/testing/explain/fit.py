@@ -70,6 +70,8 @@ class Axis:
         For each tap, the tap whose work it does, if nothing else is wrong and no line fits.
     rotated : tuple of (str, int) or None
         "o" or "i", and by how many places these are rotated, if nothing else is wrong and no line fits.
+    blocks : tuple of (str, str, int) or None
+        ("reversed", "o" or "i", length) for blocks in reverse order, ("repeated", "o", times) for repeated positions.
     """
 
     right: bool
@@ -85,6 +87,7 @@ class Axis:
     sizes: tuple[int, int, int]
     taps: tuple[int, ...] | None = None
     rotated: tuple[str, int] | None = None
+    blocks: tuple[str, str, int] | None = None
 
     @property
     def before(self) -> int | None:
@@ -95,9 +98,11 @@ class Axis:
         return -(self.start + min(0, stride) * (self.sizes[0] - 1) + min(0, dilation) * (self.sizes[1] - 1))
 
 
-def fit_axes(reads: Sequence[Rows], asked: Sequence[Line], sizes: Sequence[tuple[int, int, int]]) -> list[Axis]:
-    """Describe the rows of every axis, with the same kind of border where one kind fits all."""
-    for kind in BORDERS:
+def fit_axes(
+    reads: Sequence[Rows], asked: Sequence[Line], sizes: Sequence[tuple[int, int, int]], first: str = ""
+) -> list[Axis]:
+    """Describe the rows of every axis, with the same kind of border where one kind fits all: `first` is tried first."""
+    for kind in sorted(BORDERS, key=lambda kind: kind != first):
         axes = [fit_axis(*each, kind) for each in zip(reads, asked, sizes, strict=True)]
         if {border for axis in axes for border in axis.border} <= {kind, "zeros"}:
             break
@@ -119,7 +124,8 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], border: str 
     line = asked if reads <= right and reads else _solved(reads)
     exact = line is not None and _explains(line, reads, sizes)
     rotated = None if exact or reads == right else _rotated(reads, right, sizes)
-    taps = None if line is not None or rotated else _taps(reads, right, sizes[1])
+    blocks = None if exact or rotated or reads == right else _blocks(reads, asked, sizes)
+    taps = None if line is not None or rotated or blocks else _taps(reads, right, sizes[1])
     if line is None or not _explains(line, reads, sizes):
         candidates = [asked, *_modes(reads)]
         if line is not None:
@@ -132,7 +138,7 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], border: str 
     if line is None:
         return Axis(
             False, None, None, None, None, fixed, None, _some(reads - right), ("zeros", "zeros"), reads, sizes, taps,
-            rotated,
+            rotated, blocks,
         )  # fmt: skip
     model = row_set(line_triples(line, *sizes))
     before, extra_before = _border(line, reads, sizes, lambda i: i < 0, border)
@@ -156,6 +162,7 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], border: str 
         sizes,
         taps,
         rotated,
+        blocks,
     )
 
 
@@ -167,6 +174,32 @@ def _rotated(reads: Rows, right: Rows, sizes: tuple[int, int, int]) -> tuple[str
             moved = {(*row[:column], (row[column] + places) % size, *row[column + 1 :]) for row in right}
             if places and moved == reads:
                 return name, places
+    return None
+
+
+def _blocks(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> tuple[str, str, int] | None:
+    """Return ("reversed", coordinate, length) for blocks in reverse order, or ("repeated", "o", times).
+
+    Blocks of the image are those of `stride` elements of the uncropped image.
+    """
+    stride, dilation, start = asked
+    wide = row_set(line_triples((stride, dilation, 0), sizes[0], sizes[1], sizes[2] - start + stride))
+    for length in range(2, max(sizes[0], stride) + 1):
+        if length == stride:
+            moved = {(o, t, i // length * length + length - 1 - i % length + start) for o, t, i in wide}
+            if {row for row in moved if 0 <= row[2] < sizes[2]} == reads:
+                return "reversed", "i", length
+        if length < sizes[0]:
+            right = row_set(line_triples(asked, *sizes))
+            ends = [(o // length * length, min(sizes[0], (o // length + 1) * length) - 1) for o in range(sizes[0])]
+            if {(sum(ends[o]) - o, t, i) for o, t, i in right} == reads:
+                return "reversed", "o", length
+    if stride > 1:
+        copies = {(o, t, i + more + start, stride * o + more) for o, t, i in wide for more in range(stride)}
+        last = {1: (sizes[0] - 1) * stride, 2: sizes[0] * stride - 1}
+        for end in last.values():
+            if {row[:3] for row in copies if 0 <= row[2] < sizes[2] and row[3] <= end} == reads:
+                return "repeated", "o", stride
     return None
 
 
@@ -381,15 +414,20 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
 class Channels:
     """Which channels and weight rows go together.
 
-    `name` is that of a known mix-up, "right", or None. `reads` maps each position channel to image channels, and `rows`
-    to weight rows. `missing` describes absent rows where nothing else is wrong.
+    `orders` are "right", or the known mix-ups that have these rows. `reads` maps each position channel to image
+    channels, and `rows` to weight rows. `missing` describes absent rows where nothing else is wrong.
     """
 
-    name: str | None
+    orders: tuple[str, ...]
     reads: dict[int, list[int]]
     rows: dict[int, list[int]]
     missing: Pattern | None
     wrong: list[int]
+
+    @property
+    def name(self) -> str | None:
+        """The first of the orders."""
+        return next(iter(self.orders), None)
 
 
 def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
@@ -399,15 +437,14 @@ def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
     for q, row, _, m in rows:
         reads.setdefault(q, set()).add(m)
         weight_rows.setdefault(q, set()).add(row)
-    name = "right" if rows == right else None
-    if name is None:
-        name = next((label for label, model in channel_models(asked) if model == rows), None)
+    same = (name for name, model in channel_models(asked) if model == rows)
+    orders = ("right",) if rows == right else tuple(same)
     missing = None
-    if name is None and rows < right:
+    if rows < right:
         missing = pattern(right - rows, right, ("q", "row", "col", "m"))
     wrong = sorted({row[0] for row in rows ^ right})
     return Channels(
-        name,
+        orders,
         {q: sorted(reads[q]) for q in sorted(reads)},
         {q: sorted(weight_rows[q]) for q in sorted(weight_rows)},
         missing,
@@ -513,10 +550,19 @@ class Layout:
     order: tuple[int, ...] | None
     merged: bool
     per_group: bool
+    shape: tuple[int, ...]
+    groups: int
+
+    def is_order_of(self, other: Layout) -> bool:
+        """Return whether the elements of this array are also in the order that was found on another problem."""
+        if other.order is None or other.role != self.role:
+            return False
+        shape = _grouped(self.shape, self.groups if other.per_group else 0)
+        return np.array_equal(self.element, _reshaped(shape, other.order, other.merged))
 
 
-def fit_layout(table: Table, right: Table, groups: int) -> Layout | None:
-    """Find an array whose elements do the right work of other elements."""
+def fit_layouts(table: Table, right: Table, groups: int) -> Iterator[Layout]:
+    """Yield the arrays whose elements do the right work of other elements, and the orders of axes that do the same."""
     for role in ROLES:
         actual, due = table.signatures(role), right.signatures(role)
         if len(actual) != len(due) or not np.isin(actual, np.append(due, 0)).all():
@@ -525,19 +571,21 @@ def fit_layout(table: Table, right: Table, groups: int) -> Layout | None:
         element = order[np.minimum(np.searchsorted(due[order], actual), len(due) - 1)]
         element = np.where(actual == 0, -1, element)
         for per_group in (False, True) if role == "weight" and groups > 1 else (False,):
-            shape = table.shapes[role]
-            if per_group:
-                shape = (groups, shape[0] // groups, *shape[1:])
+            shape = _grouped(table.shapes[role], groups if per_group else 0)
             for axes in itertools.permutations(range(len(shape))):
                 if (per_group and axes[0] != 0) or axes == tuple(range(len(shape))):
                     continue
                 for merged in (True, False):
-                    if np.array_equal(actual, due[_reshaped(shape, axes, merged)]):
-                        return Layout(role, _reshaped(shape, axes, merged), axes, merged, per_group)
+                    moved = _reshaped(shape, axes, merged)
+                    if np.array_equal(actual, due[moved]):
+                        yield Layout(role, moved, axes, merged, per_group, table.shapes[role], groups)
         moved = np.any((element >= 0) & (element != np.arange(len(element))))
         if moved and len(np.unique(due[due != 0])) == np.count_nonzero(due):
-            return Layout(role, element, None, False, False)
-    return None
+            yield Layout(role, element, None, False, False, table.shapes[role], groups)
+
+
+def _grouped(shape: Sequence[int], groups: int) -> tuple[int, ...]:
+    return (groups, shape[0] // groups, *shape[1:]) if groups else tuple(shape)
 
 
 def _reshaped(shape: Sequence[int], axes: Sequence[int], merged: bool) -> Array:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from refconv.testing.checker.cases import passed_padding
 from refconv.testing.oracles.problems import Problem
 
 LINE = ((5, 2, 3, (5, 2), 7, 0, 2),)
@@ -91,3 +93,72 @@ def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transp
         transposed=transposed,
         bias="bias" in supports,
     )
+
+
+def another(problem: Problem) -> Problem:
+    """Return a problem with other numbers, on which the cause of a mistake must show again.
+
+    Every number above 1 changes: no kernel keeps its parity, and no two counts that factors come from keep their ratio.
+    What is 1 (or, of a padding or a remainder, 0) stays, and axes that are equal stay equal.
+
+    Examples
+    --------
+    >>> other = another(standard_problem(2, ("stride", "padding", "dilation", "groups")))
+    >>> other.x_shape, other.weight_shape, other.output_shape, other.stride, other.dilation
+    ((2, 9, 6, 11), (12, 3, 4, 3), (2, 12, 4, 2), (3, 7), (2, 5))
+    """
+
+    def changed(number: int, step: int = 1) -> int:
+        return number + step if number == 2 else max(1, number - 1)
+
+    groups = changed(problem.n_groups)
+    c_in, c_out = (groups * changed(c // problem.n_groups, 2) for c in (problem.c_in, problem.c_out))
+    kernel = tuple(k + (k > 1) for k in problem.kernel)
+    stride, dilation = tuple(map(changed, problem.stride)), tuple(map(changed, problem.dilation))
+    spans = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    lines = list(zip(problem.kernel, problem.stride, problem.dilation, problem.pairs, strict=True))
+    more = [2 + a * (len(set(lines)) > 1) for a in range(len(lines))]
+    pads = tuple(
+        (min(w, b + m) if b else 0, min(w, a + m) if a else 0)
+        for (b, a), w, m in zip(problem.pairs, spans, more, strict=True)
+    )
+    if isinstance(problem.padding, str):  # "causal"
+        pads = tuple((w, 0) for w in spans)
+    if problem.transposed:
+        size = tuple(map(changed, problem.size))
+    else:
+        counts = map(changed, problem.output_size)
+        size = tuple(
+            max(1, (n - 1) * s + w + 1 + min(s - 1, r + 1 if r == 1 else max(0, r - 1)) - sum(pair))
+            for n, s, w, r, pair in zip(counts, stride, spans, remainders(problem), pads, strict=True)
+        )
+    extra = tuple(
+        min(changed(r), max(s, d) - 1) if r else 0
+        for r, s, d in zip(problem.output_padding, stride, dilation, strict=False)
+    )
+    return replace(
+        problem, batch=problem.batch and changed(problem.batch), c_in=c_in, c_out=c_out, size=size, kernel=kernel,
+        stride=stride, dilation=dilation, padding=problem.padding if isinstance(problem.padding, str) else pads,
+        groups=groups, output_padding=extra,
+    )  # fmt: skip
+
+
+def remainders(problem: Problem) -> list[int]:
+    """Return for each axis how many elements the stride leaves over at the end; 0 for a transposed convolution.
+
+    >>> remainders(standard_problem(2, ("stride", "padding", "dilation", "groups")))
+    [1, 2]
+    """
+    if problem.transposed:
+        return [0] * problem.spatial_dims
+    axes = zip(problem.size, problem.kernel, problem.dilation, problem.pairs, problem.stride, strict=True)
+    return [(n + sum(pair) - d * (k - 1) - 1) % s for n, k, d, pair, s in axes]
+
+
+def shown(problem: Problem) -> str:
+    """Return the shapes and numbers of a problem."""
+    equal = all(before == after for before, after in problem.pairs)
+    padding = passed_padding(problem, () if equal else ("asymmetric_padding",))
+    steps = f"stride={problem.stride} padding={padding} dilation={problem.dilation} groups={problem.groups}"
+    extra = f" output_padding={problem.output_padding}" if any(problem.output_padding) else ""
+    return f"x{problem.x_shape} weight{problem.weight_shape} {steps}{extra}"

@@ -329,18 +329,21 @@ def linearity(
     zero_b = measure(a, 0 * b[0])
     measure(a, b[1])
     check_memory(zero_b, measure(a, 0 * b[0]), names[1], names[2])
-    check_linear(lambda v: measure(a, v), b[0], b[1], zero_b, (names[1], names[0], names[2]), dtype)
-    a2 = draw(rng, a_shape, dtype)
+    large = draw(rng, b_shape, dtype, largest(dtype))
+    for u in (b[1], large):
+        check_linear(lambda v: measure(a, v), b[0], u, zero_b, (names[1], names[0], names[2]), dtype)
+    a2, large = draw(rng, a_shape, dtype), draw(rng, a_shape, dtype, largest(dtype))
     zero_a = measure(0 * a, b[0])
     if zero_a.any():
         other = measure(a2, b[0])
         if _same(zero_a, first, dtype) and _same(zero_a, other, dtype):
             raise Refused(constant(names[0]), None, (a, 0 * a))
         check_memory(zero_a, measure(0 * a, b[0]), names[0], names[2])
-        where, got, _ = _differ(zero_a, 0 * zero_a)
+        where, got, _ = differ(zero_a, 0 * zero_a)
         raise Refused(f"With {names[0]} all zero, {names[2]} is {got} at {where}: it is not a product of "
                       f"{names[0]} and {names[1]}.", False, (0 * a, b[0]))  # fmt: skip
-    check_linear(lambda v: measure(v, b[0]), a, a2, zero_a, (names[0], names[1], names[2]), dtype)
+    for u in (a2, large):
+        check_linear(lambda v: measure(v, b[0]), a, u, zero_a, (names[0], names[1], names[2]), dtype)
     return bool(zero_b.any())
 
 
@@ -353,7 +356,7 @@ def constant(name: str) -> str:
 def check_memory(first: Array, second: Array, name: str, result: str) -> None:
     """Raise Refused if two results for an operand of zeros differ."""
     if not np.array_equal(first, second):
-        where, one, two = _differ(first, second)
+        where, one, two = differ(first, second)
         text = f"With {name} all zero, {result} at {where} is {one} after some calls and {two} after others"
         raise Refused(f"{text}: it keeps values of earlier calls.", False)
 
@@ -375,7 +378,7 @@ def unsteady(first: Array, second: Array, again: Callable[[], Array], twice: Cal
     str
         Whether every call adds its result to the earlier ones, or else that the reason is unknown.
     """
-    where, one, two = _differ(first, second)
+    where, one, two = differ(first, second)
     text = f"Two calls with the same arguments gave different results: {one} and {two} at {where}."
     if first.shape == second.shape:
         more, third, fourth = second - first, again(), twice()
@@ -394,10 +397,10 @@ def draw(rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype[np.gene
 def check_linear(f: Callable[[Array], Array], v: Array, u: Array, zero: Array, names: tuple[str, str, str],
             dtype: np.dtype[np.generic]) -> None:  # fmt: skip
     """Raise Refused unless f − f(0) is additive."""
-    at_v = f(v)
-    if not _same(f(v + u), at_v + f(u) - zero, dtype):
+    seen, due = f(v + u), f(v) + f(u) - zero
+    if not _same(seen, due, dtype):
         _witness(f, v, zero, names, dtype)
-        where, one, two = _differ(f(v + u), at_v + f(u) - zero)
+        where, one, two = differ(seen, due)
         sums = f"f({names[0]}1 + {names[0]}2) is {one} at {where}, but f({names[0]}1) + f({names[0]}2) is {two}"
         raise Refused(f"It is not linear in {names[0]}: with {names[1]} fixed, {sums}.", False, (v, u))
 
@@ -412,11 +415,12 @@ def _witness(f: Callable[[Array], Array], v: Array, zero: Array, names: tuple[st
         for factor in (2,) if dtype.kind == "u" else (-1, 2):
             got, want = f(one * np.asarray(factor, dtype)), factor * (at_one - zero) + zero
             if not _same(got, want, dtype):
-                where, seen, due = _differ(got, want)
+                where, seen, due = differ(got, want)
                 element = f"{names[0]}[{','.join(map(str, index))}]"
                 text = (
                     f"It is not linear in {names[0]}: where {names[0]} is zero except {element}, {names[2]} at {where} "
-                    f"is {_number(at_one[where])} for {element} = 1 and {seen} for {factor}; linear would be {due}."
+                    f"is {_number(at_one[where])} for {element} = 1 and {seen} for {factor}; "
+                    f"a linear function would give {due}."
                 )
                 raise Refused(text.replace(" -", " −"), False, (one, 0 + factor * one))
 
@@ -431,7 +435,12 @@ def _same(one: Array, other: Array, dtype: np.dtype[np.generic]) -> bool:
     return bool(np.all(np.abs(one - other) <= 16 * float(np.finfo(dtype.char).eps) * scale))
 
 
-def _differ(one: Array, other: Array) -> tuple[tuple[int, ...], str, str]:
+def largest(dtype: np.dtype[np.generic]) -> int:
+    """Return the largest whole number whose sums of products with small ones are exact."""
+    return {"f2": 8, "f4": 100, "i1": 11, "u1": 11}.get(dtype.str[1:], 1000)
+
+
+def differ(one: Array, other: Array) -> tuple[tuple[int, ...], str, str]:
     """Return where two results differ first, and the two numbers."""
     if one.shape != other.shape:
         return (), f"shape {one.shape}", f"shape {other.shape}"

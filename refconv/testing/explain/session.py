@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from refconv.testing.checker.calls import Caller, Outcome, with_array, with_arrays
 from refconv.testing.checker.cases import passed_padding
-from refconv.testing.explain.readout import Budget, Refused, draw, unsteady
+from refconv.testing.explain.pointwise import Result, function_of_right
+from refconv.testing.explain.readout import Budget, Refused, differ, draw, largest, unsteady
 from refconv.testing.explain.table import PARTS, Asked, roles
 from refconv.testing.oracles.definition import Array
+from refconv.testing.oracles.problems import Operands
+from refconv.testing.oracles.trilinear import exact_results
 
 GRADIENTS = PARTS[1:]
+RESULTS = {"forward": "y"} | {part: part for part in GRADIENTS}
+REPEATS = 50
+"""Calls with the same arguments, where findings contradict one another."""
+
+
+@dataclass(frozen=True)
+class Second:
+    """What was found on a second problem, with other numbers: a cause is named only if it shows there too.
+
+    `facts` has what was found out there, by the names of a :class:`Part`'s fields, and "numbers", "orders",
+    "layouts".
+    """
+
+    asked: Asked
+    facts: dict[str, Any]
 
 
 class Session:
     """The functions, the problem, and whole numbers for its arrays.
 
     `shape` is that of the part's results, once known: of the arrays returned, with their axes in the order `order` or
-    reshaped to `fold` if these are set. `fastest` is the shortest call so far, in seconds.
+    reshaped to `fold` if these are set. `fastest` is the shortest call so far, in seconds. `facts` are found on the
+    way. `second` returns what is found of a part on a second problem, if there is one.
     """
 
     def __init__(
@@ -35,8 +54,9 @@ class Session:
         dtype: np.dtype[Any],
         supports: Sequence[str],
         budget: Budget,
+        second: Callable[[str], Second | None] = lambda part: None,
     ) -> None:
-        self.call, self.asked, self.dtype, self.budget = call, asked, dtype, budget
+        self.call, self.asked, self.dtype, self.budget, self.second = call, asked, dtype, budget, second
         self.forward = with_array(forward)
         self.backward = with_arrays(forward if backward is None else backward)
         problem = asked.problem
@@ -55,6 +75,7 @@ class Session:
         self.shape: tuple[int, ...] | None = None
         self.order: tuple[int, ...] | None = None
         self.fold: tuple[int, ...] | None = None
+        self.facts: dict[str, Any] = {}
 
     def y(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """Call forward with copies."""
@@ -151,6 +172,45 @@ class Session:
                 return f"{part} changes with {name}: {factor:.3g} times {name} is added; {rest}.".replace("-", "−")
         return f"{part} changes with {name}, on which it must not depend."
 
+    def results(self, part: str) -> Iterator[Result]:
+        """Yield the part's results, and the right ones, for tiny, small and large whole numbers and for fractions."""
+        if self.dtype.kind == "c":
+            return
+        rng, problem = np.random.default_rng(12), self.asked.problem
+        most, scale = largest(self.dtype), self.dtype.type(7)
+        most *= 5 if self.dtype.kind in "iu" and self.dtype.itemsize > 2 else 1
+        for top in (0, 3, 3, most // 4, most, *([-3] if self.dtype.kind == "f" and self.dtype.itemsize > 2 else [])):
+            x, weight, g = (draw(rng, a.shape, self.dtype, abs(top) or 1) for a in (self.x, self.weight, self.g))
+            bias = None if self.bias is None else draw(rng, self.bias.shape, self.dtype, abs(top) or 1)
+            if top == 0:
+                (g if part in ("grad_weight", "grad_bias") else weight).reshape(-1)[1:] = 0
+                bias = None if bias is None else 0 * bias
+            if top < 0:
+                x, weight, g = (x / scale, weight / scale, g / scale)
+            seen = self.y(x, weight, bias) if part == "forward" else self.gradient(part, g, x, weight)
+            wide = np.float64 if self.dtype.kind == "f" else np.int64
+            operands = Operands(*(None if a is None else a.astype(wide) for a in (x, weight, bias, g)))
+            right = getattr(exact_results(problem, operands, (RESULTS[part],)), RESULTS[part])
+            if self.dtype.kind in "iu" and np.array_equal(right.astype(self.dtype), seen):
+                right = seen  # whole numbers wrap around
+            yield Result(right, seen)
+
+    def varying(self, part: str) -> str | None:
+        """Return a sentence if calls with the same arguments differ, in a fixed number of calls."""
+
+        def result() -> Array:
+            if part == "forward":
+                return self.y(self.x, self.weight, self.bias)
+            return self.gradient(part, self.g, self.x, self.weight)
+
+        first = result()
+        for other in (result() for _ in range(REPEATS)):
+            if not np.array_equal(first, other, equal_nan=True):
+                where, one, two = differ(first, other)
+                text = f"Calls with the same arguments gave different results: {one} and {two} at {where}"
+                return f"{text}. It is random, or depends on earlier calls."
+        return None
+
     def right(self, part: str) -> Array:
         """Return the right gradient of x or of the weight for this session's arrays."""
         out, a, b = roles(part, self.asked.problem.transposed)
@@ -171,3 +231,14 @@ class Session:
         padded = np.pad(self.x, pads, constant_values=self.dtype.type(5))
         outcome = self.call(self.forward, padded, weight.copy(), self.bias, stride, none, *rest, **self.options)
         return not outcome.too_long and not np.array_equal(before, self.y(0 * self.x, weight, self.bias))
+
+
+def check_pointwise(session: Session, part: str) -> None:
+    """Raise Refused, with the function, if a part is a function of the right result alone."""
+    due = {"forward": session.g.shape, "grad_x": session.x.shape, "grad_weight": session.weight.shape}
+    if session.shape != due.get(part, (session.asked.problem.c_out,)):
+        return
+    results = list(session.results(part))
+    text = function_of_right(results, "The output" if part == "forward" else part) if results else None
+    if text:
+        raise Refused(text, False, (results[1].right, results[-1].right))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from refconv.testing.explain.fit import Axis, Channels, Factors, Layout, Line, Pattern, row_set
+from refconv.testing.explain.problems import remainders
+from refconv.testing.explain.session import Second
 from refconv.testing.explain.table import ROLES, Asked, Table, line_triples, roles
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
@@ -19,6 +21,18 @@ SYMBOLS = {
     ("grad_weight", False): ("g", "grad_weight", "x"), ("grad_weight", True): ("x", "grad_weight", "g"),
 }  # fmt: skip
 """Names of the arrays in the roles positions, weight and image."""
+
+
+UNREAD = "were not found: they read more than the calls could separate"
+SAME_CALLS = "calls with the same arguments"
+
+BORDER_WORDS = {
+    "wraps around to the other end": ("wraps around to the other end", "the other end"),
+    "repeats the edge element": ("repeats the edge element", "the edge element"),
+    "reflects, without the edge element": ("reflects, without the edge element", "its reflection, without the edge"),
+    "reflects, edge element included": ("reflects, edge element included", "its reflection, edge included"),
+}
+"""What an image has beyond its edge; and to which element a gradient adds what belongs there."""
 
 
 class Names:
@@ -103,25 +117,51 @@ def plural(count: int, noun: str) -> str:
 # --- Axes ------------------------------------------------------------------------------------------------------------
 
 
-def axes_sentences(axes: Sequence[Axis], asked: Asked, names: Names) -> Iterator[str]:
-    """Yield the computation of each axis where it is not right; a shift has a cause if all shifted axes share one."""
-    moved = [(axis, a) for a, axis in enumerate(axes) if shift(axis, a, asked)]
-    causes = [shift_causes(axis, a, asked) for axis, a in moved]
-    common = set.intersection(*map(set, causes)) if causes else set()
-    if "ignored" in common:
-        common.discard("axis")  # that of another axis is 0
-    cause = common.pop() if len(common) == 1 else "elements"
+Numbers = tuple[int | None, int | None, int | None]
+"""Stride, dilation (negative for a flipped kernel) and padding before of an axis, where these are known."""
+
+
+def axes_sentences(
+    axes: Sequence[Axis], asked: Asked, names: Names, second: Callable[[], Second | None]
+) -> Iterator[str]:
+    """Yield the computation of each axis where it is not right.
+
+    A cause is named if it also holds on the second problem; that of a shift if all shifted axes share it.
+    """
+    numbers = [(axis.stride, axis.dilation, axis.before) for axis in axes]
+    wrong = [a for a, axis in enumerate(axes) if axis.line not in (asked.lines[a], None)]
+    other = second() if wrong else None
+    again = other.facts.get("numbers") if other else None
+    if other and again and again == [(s, d, -p) for s, d, p in other.asked.lines]:
+        again = None  # it is right there
+    reasons = {}
+    for a in wrong:
+        first = axis_reasons(numbers[a], a, asked)
+        known = axis_reasons(again[a], a, other.asked) if other and again else {}
+        reasons[a] = {key: clause for key, clause in first.items() if key in known}
+    moved = [a for a in wrong if shift(numbers[a], a, asked)]
+    common = set.intersection(*({key for key in reasons[a] if key[0] == "shift"} for a in moved)) if moved else set()
+    if ("shift", "ignored") in common:
+        common.discard(("shift", "axis"))  # that of another axis is 0
     for a, axis in enumerate(axes):
-        yield from _axis_sentences(axis, a, asked, names, cause)
+        due = asked.lines[a]
+        why = list(_number_clauses(numbers[a], due, reasons[a])) if a in reasons else []
+        if a in moved:
+            late = shift(numbers[a], a, asked)
+            why.append(reasons[a][next(iter(common))] if len(common) == 1 else _elements(late))
+        yield from _axis_sentences(axis, a, asked, names, why)
 
 
-def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, cause: str) -> Iterator[str]:
+def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, reasons: Sequence[str]) -> Iterator[str]:
     """Yield the computation of one axis, where it is not its line."""
     if axis.right:
         return
     due = asked.lines[index]
     if axis.rotated is not None:
         yield _rotated(axis, index, names)
+        return
+    if axis.blocks is not None:
+        yield _blocks(axis.blocks, index, due, names)
         return
     if axis.taps is not None:
         uses = [f"tap {t} as tap {work}" for t, work in enumerate(axis.taps) if t != work]
@@ -147,23 +187,46 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, cause: s
         text = formula((shown[0], shown[1], shown[2]), names.letter)
         right = formula((wanted[0], wanted[1], wanted[2]), names.letter)
         if any(_at(axis, axis.line) - _at(axis, due)):
-            why = "" if axis.extra else listed(list(axis_reasons(axis, index, asked, cause)))
+            why = "" if axis.extra else listed(reasons)
             outside = not any(wanted[:2]) and not 0 <= wanted[2] < axis.sizes[2]
             yield (
-                f"Along axis {index} {names.reads(text)}{only}; asked was {names.image}[{right}]"
+                f"Along axis {index} {names.reads(text)}{only}; it should be {names.image}[{right}]"
                 f"{', outside it' if outside else ''}{': ' if why else ''}{why}."
             )
-    for side, border in zip(("before its first", "beyond its last"), axis.border, strict=True):
-        if border != "zeros":
-            yield f"Along axis {index}, {side} element, {names.image} {border}; asked was zero there."
+    yield from _border(axis, index, names)
     if axis.missing:
         yield f"Along axis {index}, {_missing(axis.missing, names)}."
     if axis.extra:
         first = "; ".join(_place(row, names) for row in axis.extra.values)  # type: ignore[arg-type]
+        products = "product is" if axis.extra.count == 1 else "products are"
         yield (
-            f"Along axis {index}, {plural(axis.extra.count, 'product')} more "
-            f"{'is' if axis.extra.count == 1 else 'are'} used: {first}{'; …' * (axis.extra.count > 3)}."
+            f"Along axis {index}, {axis.extra.count} further {products} used: {first}{'; …' * (axis.extra.count > 3)}."
         )
+
+
+def _border(axis: Axis, index: int, names: Names) -> Iterator[str]:
+    """Yield the sentence on elements beyond the image that are not zero."""
+    kinds = dict(zip(("before its first", "beyond its last"), axis.border, strict=True))
+    wrong = {side: border for side, border in kinds.items() if border != "zeros"}
+    if not wrong:
+        return
+    assert axis.line is not None
+    places = [axis.line[0] * o + axis.line[1] * t + axis.line[2] for o, t in np.ndindex(*axis.sizes[:2])]
+    beyond = {"before its first": min(places) < 0, "beyond its last": max(places) >= axis.sizes[2]}
+    unseen = [side for side in kinds if side not in wrong and not beyond[side]]
+    happens = "falls" if names.result == names.image else "is read"
+    rest = f" (nothing {happens} {unseen[0]} element on this problem)" if unseen else ""
+    if names.result == names.image:
+        gets = {border: text for border, (_, text) in BORDER_WORDS.items()}
+    else:
+        gets = {border: text for border, (text, _) in BORDER_WORDS.items()}
+    both = len(wrong) == 2 and len(set(wrong.values())) == 1
+    where = ["on both sides of " + names.image] if both else [f"{side} element" for side in wrong]
+    for side, border in zip(where, wrong.values(), strict=False):
+        if names.result == names.image:
+            yield f"Along axis {index}, what falls {side}{rest} is added to {gets[border]}; it should be dropped."
+        else:
+            yield f"Along axis {index}, {side}{rest}, {names.image} {gets[border]}; it should be zero there."
 
 
 def _at(axis: Axis, line: Line) -> Array:
@@ -187,6 +250,19 @@ def _rotated(axis: Axis, index: int, names: Names) -> str:
     )
 
 
+def _blocks(blocks: tuple[str, str, int], index: int, due: Line, names: Names) -> str:
+    """Return the sentence on blocks in reverse order, or on repeated positions."""
+    kind, letter, length = blocks
+    array = names.symbols["positions" if letter == "o" else "image"]
+    if kind == "repeated":
+        return (
+            f"Along axis {index} each element of {array} is used at {length} positions, as many as the stride: "
+            f"it is repeated (nearest neighbour), where zeros should be inserted."
+        )
+    cropped = ", counted before the padding is cropped," if letter == "i" and due[2] else ""
+    return f"Along axis {index} every block of {length} elements{cropped} is in reverse order in {array}."
+
+
 def _place(row: tuple[int, ...], names: Names) -> str:
     return f"{names.letter} = {row[0]}, t = {row[1]} with {names.image}[{row[2]}]"
 
@@ -198,43 +274,53 @@ def _rows(axis: Axis, index: int, due: Line, names: Names) -> Iterator[str]:
         return
     right = row_set(line_triples(due, *axis.sizes))
     wrong, missing = sorted(axis.reads - right), sorted(right - axis.reads)
-    text = f"Along axis {index}, {len(wrong)} of {plural(len(axis.reads), 'product')} were not asked"
+    text = f"Along axis {index}, {len(wrong)} of {plural(len(axis.reads), 'product')} {grammar(wrong)[1]} wrong"
     text += f": {'; '.join(_place(row, names) for row in wrong[:3])}{'; …' * (len(wrong) > 3)}"
     if missing:
         text += f". Missing: {'; '.join(_place(row, names) for row in missing[:3])}{'; …' * (len(missing) > 3)}"
-    yield f"{text}. Asked was {names.image}[{formula(due, names.letter)}]."
+    yield f"{text}. The right element is {names.image}[{formula(due, names.letter)}]."
 
 
-def axis_reasons(axis: Axis, index: int, asked: Asked, cause: str) -> Iterator[str]:
-    """Yield the differences between an axis' line and the right line, each as a clause."""
-    stride, dilation, _ = asked.lines[index]
-    others = [(j, line) for j, line in enumerate(asked.lines) if j != index]
-    seen, step = axis.stride, axis.dilation
-    if seen is not None and step is not None and seen != stride and (seen, abs(step)) == (dilation, stride):
-        yield "stride and dilation are exchanged"
-        seen, step = stride, int(math.copysign(dilation, step))
-    if seen is not None and seen != stride:
-        if seen < 0:
-            yield "positions are in reverse order"
-        if abs(seen) != stride:
-            yield _number_reason("stride", abs(seen), stride, [(j, line[0]) for j, line in others])
-    if step is not None:
-        if step < 0:
-            yield "the kernel is flipped"
-        if step == 0:
-            yield "the dilation is 0, so that all taps meet in one element"
-        elif abs(step) != dilation:
-            if abs(step) == dilation - 1 and abs(step) > 1:
-                yield f"the dilation is {abs(step)}, one less than {dilation}"
-            else:
-                yield _number_reason("dilation", abs(step), dilation, [(j, line[1]) for j, line in others])
-    if shift(axis, index, asked):
-        yield shift_causes(axis, index, asked).get(cause) or _elements(shift(axis, index, asked))
+def axis_reasons(numbers: Numbers, index: int, asked: Asked) -> dict[tuple[str, str], str]:
+    """Return all possible causes of the numbers of an axis as clauses, by (what, cause)."""
+    due = asked.lines[index]
+    found = {}
+    stride, step, _ = numbers
+    if None not in (stride, step) and stride != due[0] and (stride, abs(step or 0)) == (due[1], due[0]):
+        found["line", "exchanged"] = "stride and dilation are exchanged"
+    if stride is not None and stride < 0:
+        found["line", "reversed"] = "positions are in reverse order"
+    if step is not None and step < 0:
+        found["line", "flipped"] = "the kernel is flipped"
+    for column, name in enumerate(("stride", "dilation")):
+        value = numbers[column]
+        if value is None or abs(value) == due[column]:
+            continue
+        if abs(value) == 1:
+            found[name, "ignored"] = f"the {name} is ignored"
+        for j, line in enumerate(asked.lines):
+            if j != index and line[column] == abs(value):
+                found[name, f"axis {j}"] = f"this is the {name} of axis {j}"
+    return found | {("shift", key): clause for key, clause in shift_causes(numbers, index, asked).items()}
 
 
-def shift(axis: Axis, index: int, asked: Asked) -> int:
+def _number_clauses(numbers: Numbers, due: Line, reasons: Mapping[tuple[str, str], str]) -> Iterator[str]:
+    """Yield the differences of an axis' stride and dilation, by their confirmed causes or else as numbers."""
+    yield from (clause for (what, _), clause in reasons.items() if what == "line")
+    if ("line", "exchanged") in reasons:
+        return
+    if numbers[1] == 0:
+        yield "the dilation is 0, so that all taps meet in one element"
+    for column, name in enumerate(("stride", "dilation")):
+        value = numbers[column]
+        if value is not None and abs(value) != due[column] and (name, value) != ("dilation", 0):
+            known = (clause for (what, _), clause in reasons.items() if what == name)
+            yield next(known, f"the {name} is {abs(value)}, not {due[column]}")
+
+
+def shift(numbers: Numbers, index: int, asked: Asked) -> int:
     """Return by how many elements the first window starts too late; 0 if unknown."""
-    return 0 if axis.before is None else asked.before[index] - axis.before
+    return 0 if numbers[2] is None else asked.before[index] - numbers[2]
 
 
 def _elements(late: int) -> str:
@@ -242,44 +328,62 @@ def _elements(late: int) -> str:
     return f"it starts {count} {'late' if late > 0 else 'early'}"
 
 
-def shift_causes(axis: Axis, index: int, asked: Asked) -> dict[str, str]:
-    """Return the possible causes of a shifted start, by a name for the same cause on other axes.
+def shift_causes(numbers: Numbers, index: int, asked: Asked) -> dict[str, str]:
+    """Return the possible causes of the padding before, by a name for the same cause on other axes and problems.
 
-    "elements" is the plain shift by one, so that it rules out a cause whose numbers are the same on this problem.
+    "by n" is the plain shift, so that it rules out a cause whose numbers are the same.
     """
-    stride, dilation, taps = asked.problem.stride[index], asked.problem.dilation[index], asked.problem.kernel[index]
-    before, after = asked.problem.pairs[index]
-    used, late = axis.before, shift(axis, index, asked)
+    used, late = numbers[2], shift(numbers, index, asked)
+    if used is None:
+        return {}
+    found = {name: clause for name, (padding, clause) in paddings(asked, index).items() if padding == used}
     others = [j for j, pair in enumerate(asked.before) if j != index and pair == used]
-    extra = (asked.problem.output_padding or (0,) * len(asked.before))[index]
+    if others:
+        found["axis"] = f"this is the padding of axis {listed(others)}"
+    return found | {f"by {late}": _elements(late)}
+
+
+def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
+    """Return the paddings before that mistakes give on one axis, each with the clause that names the mistake."""
+    problem = asked.problem
+    stride, dilation, taps = problem.stride[index], problem.dilation[index], problem.kernel[index]
+    before, after = problem.pairs[index]
+    span, rest, size = dilation * (taps - 1), remainders(problem)[index], problem.size[index]
+    extra = (problem.output_padding or (0,) * len(asked.before))[index]
+    same = max(0, (-(-size // stride) - 1) * stride + span + 1 - size)
+    even, centred, undilated = taps % 2 == 0, taps // 2 * (dilation - 1), (taps - 1) * (dilation - 1)
+    left = "what the stride leaves over"
     found = {
-        "ignored": ("the padding before is ignored", used == 0),
-        "exchanged": ("the padding after is used before", used == after),
-        "all": ("all padding is put before", used == before + after),
-        "sign": ("the padding has the wrong sign", used == -before),
-        "axis": (f"this is the padding of axis {listed(others)}", bool(others)),
-        "half kernel": ("the padding is k // 2", used == taps // 2),
-        "kernel": ("the padding is k − 1", used == taps - 1),
-        "half span": ("the padding is dilation·(k − 1) // 2", used == dilation * (taps - 1) // 2),
-        "span": ("the padding is dilation·(k − 1)", used == dilation * (taps - 1)),
-        "full": ("the padding is dilation·(k − 1) − padding", used == dilation * (taps - 1) - before),
-        "late": ("the first window starts at the last element of a step", late == stride - 1),
-        "half": ("it starts half a stride late", 2 * late == stride),
-        "extra": ("it is shifted by output_padding, so that the extra elements come first", late == extra),
-        "elements": (_elements(late), abs(late) == 1),
-    }
+        "ignored": (0, "the padding before is ignored"),
+        "exchanged": (after, "the padding after is used before"),
+        "all": (before + after, "all padding is put before"),
+        "sign": (-before, "the padding has the wrong sign"),
+        "half kernel": (taps // 2, "the padding is k // 2"),
+        "kernel": (taps - 1, "the padding is k − 1"),
+        "half span": (span // 2, "the padding is dilation·(k − 1) // 2"),
+        "span": (span, "the padding is dilation·(k − 1)"),
+        "full": (span - before, "the padding is dilation·(k − 1) − padding"),
+        "same": (same // 2, "this is the padding before of TensorFlow's SAME, which depends on the size"),
+        "same lower": (same - same // 2, "this is the padding before of SAME_LOWER, which depends on the size"),
+        "centre": (before + centred, "it starts (k // 2)·(dilation − 1) early: the kernel is dilated about its centre"),
+        "undilated": (before + undilated, "it starts (k − 1)·(dilation − 1) early"),
+        "undilated late": (before - undilated, "it starts (k − 1)·(dilation − 1) late"),
+        "even": (before - even, "it starts one element late where k is even"),
+        "even early": (before + even, "it starts one element early where k is even"),
+        "late": (before - stride + 1, "the first window starts at the last element of a step"),
+        "early": (before + stride - 1, "it starts stride − 1 early"),
+        "half": (before - stride // 2, "it starts half a stride late"),
+        "rest": (before - rest, f"it starts late by {left} at the end"),
+        "rest early": (before + rest, f"it starts early by {left} at the end"),
+        "half rest": (before - rest // 2, f"it starts late by half of {left}, rounded down"),
+        "rest taps": (before - rest // dilation * dilation,
+                      f"it starts late by {left} at the end, rounded down to a multiple of the dilation"),
+        "extra": (before - extra, "it is shifted by output_padding, so that the extra elements come first"),
+    }  # fmt: skip
     if dilation == 1:
-        del found["half span"], found["span"]
-    return {key: clause for key, (clause, true) in found.items() if true and late}
-
-
-def _number_reason(name: str, seen: int, due: int, others: list[tuple[int, int]]) -> str:
-    if seen == 1:
-        return f"the {name} is ignored"
-    for j, value in others:
-        if value == seen and abs(seen - due) > 1 and seen != 2 * due:  # else one more, or twice, is as likely
-            return f"this is the {name} of axis {j}"
-    return f"the {name} is {seen}, not {due}"
+        for name in ("half span", "span", "centre", "undilated", "undilated late", "rest taps"):
+            del found[name]
+    return found
 
 
 def _missing(pattern: Pattern, names: Names) -> str:
@@ -324,10 +428,10 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         "groups reversed": f"Groups are reversed: the {of}s of group g go with the {to}s of group {groups - 1} − g.",
         "next group": f"The {of}s of each group go with the {to}s of the next group.",
         "previous group": f"The {of}s of each group go with the {to}s of the previous group.",
-        "image interleaved": f"The {to}s are interleaved: group g uses {to}s g, g + {groups}, …; asked were blocks.",
-        "positions interleaved": f"The {of}s are interleaved: group g has {of}s g, g + {groups}, …; asked were blocks.",
+        "image interleaved": f"The {to}s are interleaved: group g uses {to}s g, g + {groups}, …, not a block.",
+        "positions interleaved": f"The {of}s are interleaved: group g has {of}s g, g + {groups}, …, not a block.",
         "both interleaved": f"Input and output channels are interleaved: group g uses channels g, g + {groups}, …",
-        "modulo": f"Each {of} k goes with the {to}s of group k mod {groups}; asked was group k // {per}.",
+        "modulo": f"Each {of} k goes with the {to}s of group k mod {groups}; it should be group k // {per}.",
         "first weights": "Every group uses the weight rows of group 0.",
         "weights reversed": "Groups use each other's weight rows, in reverse order.",
         "first group": "Only group 0 is computed.",
@@ -352,31 +456,39 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         yield known[channels.name]
         return
     if channels.missing is not None and channels.missing.name in ("q", "row", "col", "m", "all"):
-        words = {"q": of, "row": "weight row", "col": "weight column", "m": to}
+        words = {"q": of, "row": "weight row", "col": f"{to} {{}} of each group", "m": to}
         yield (
             "No channel is used."
             if channels.missing.name == "all"
-            else f"Nothing is used of {words[channels.missing.name]}{'s' * (len(channels.missing.values) > 1)} "
-            f"{ranges(list(channels.missing.values))}."  # type: ignore[arg-type]
+            else _unused(words[channels.missing.name], list(channels.missing.values))  # type: ignore[arg-type]
         )
         return
     right = asked.channels({**asked.shapes})
     for q in channels.wrong[:3]:
         due = right[right[:, 0] == q]
-        seen = (
-            f"{to}s {ranges(channels.reads[q])} and weight row {ranges(channels.rows[q])}"
-            if q in channels.reads
-            else "nothing"
-        )
-        wanted = (
-            f"{to}s {ranges(sorted(set(due[:, 3].tolist())))} and weight row {ranges(sorted(set(due[:, 1].tolist())))}"
-        )
+        seen = _together(to, channels.reads[q], channels.rows[q]) if q in channels.reads else "nothing"
+        wanted = _together(to, sorted(set(due[:, 3].tolist())), sorted(set(due[:, 1].tolist())))
         if seen == wanted:
             yield f"{of.capitalize()} {q} goes with its {to}s and weight columns in another order."
         else:
-            yield f"{of.capitalize()} {q} goes with {seen}; asked was {wanted}."
+            yield f"{of.capitalize()} {q} goes with {seen}; it should be {wanted}."
     if len(channels.wrong) > 3:
         yield f"{len(channels.wrong)} of {asked.shapes['positions'][1]} {of}s are wrong."
+
+
+def _unused(title: str, values: Sequence[int]) -> str:
+    """Return the sentence on channels, or weight rows, that are not used.
+
+    >>> _unused("output channel", [5]), _unused("input channel {} of each group", [1, 2])
+    ('Output channel 5 is not used.', 'Input channels 1, 2 of each group are not used.')
+    """
+    s, are = grammar(values)
+    noun, _, more = title.partition(" {}")
+    return f"{noun.capitalize()}{s} {ranges(values)}{more} {are} not used."
+
+
+def _together(channel: str, reads: Sequence[int], rows: Sequence[int]) -> str:
+    return f"{channel}{grammar(reads)[0]} {ranges(list(reads))} and weight row{grammar(rows)[0]} {ranges(list(rows))}"
 
 
 def _earlier(role: str, group: bool, names: Names) -> str:
@@ -426,16 +538,29 @@ def sample_sentences(samples: str | None, pairs: Sequence[tuple[int, ...]], coun
 # --- Factors ---------------------------------------------------------------------------------------------------------
 
 
-def factor_names(value: complex, problem: Problem) -> str:
-    """Return the factor, with the ratio that it equals on this problem.
+def multiplied(value: complex, problem: Problem, second: Second | None = None, again: complex | None = None) -> str:
+    """Return "is …" for a factor, with the ratio that it equals on this problem and, as `again`, on the second one.
 
-    >>> factor_names(0.5, Problem(2, 1, 1, (3,), (1,), (1,), (1,), ((0, 0),), bias=False))
-    '1/2, which is 1/N (N = 2 samples)'
+    >>> problem = Problem(3, 1, 1, (4,), (1,), (1,), (1,), ((0, 0),), bias=False)
+    >>> other = Second(Asked(Problem(2, 1, 1, (3,), (1,), (1,), (1,), ((0, 0),), bias=False)), {})
+    >>> multiplied(1 / 3, problem), multiplied(1 / 3, problem, other, 0.5), multiplied(2, problem, other, 2)
+    ('multiplied by 1/3', 'multiplied by 1/3, which is 1/N (N = 3 samples)', 'added twice')
     """
     if isinstance(value, complex):
-        return f"{value:.4g}"
+        return f"multiplied by {value:.4g}"
     fraction = Fraction(value).limit_denominator(2000)
     shown = str(fraction) if abs(float(fraction) - value) <= 1e-3 * abs(value) else f"{value:.4g}"
+    seen = ratios(value, problem)
+    known = ratios(again, second.asked.problem) if second and again and not isinstance(again, complex) else {}
+    named = [f"{name} ({counted})" for name, counted in seen.items() if name in known]
+    if value == 2 and not named:
+        return "added twice"
+    text = f"multiplied by {shown.replace('-', '−')}"
+    return text + (f", which is {' or '.join(named)}" if named else "")
+
+
+def ratios(value: float, problem: Problem) -> dict[str, str]:
+    """Return the ratios that a factor equals, each with its number."""
     batch, columns = problem.batch or 1, problem.weight_shape[1]
     length, taps = math.prod(problem.output_size), math.prod(problem.kernel)
     per_group = "K/G" if problem.transposed else "C/G"
@@ -448,40 +573,52 @@ def factor_names(value: complex, problem: Problem) -> str:
         (f"T·{per_group}", columns * taps, "taps and channels"),
         ("G", len(problem.lists), "groups"),
     )
-    named = []
+    named = {}
     for name, size, counted in sizes:
-        ratios = {f"1/({name})" if len(name) > 1 else f"1/{name}": 1 / size}
+        found = {f"1/({name})" if len(name) > 1 else f"1/{name}": 1 / size}
         if counted.startswith(("taps", "channels", "groups")):
-            ratios[name] = size
-        for ratio, number in ratios.items():
-            if size > 1 and abs(abs(value) / number - 1) < 1e-3:
-                named.append(f"{'−' * (value < 0)}{ratio} ({name} = {size} {counted})")
-    return shown.replace("-", "−") + (f", which is {' or '.join(named)}" if named else "")
+            found[name] = size
+        for ratio, number in found.items():
+            if abs(abs(value) / number - 1) < 1e-3:
+                named[f"{'−' * (value < 0)}{ratio}"] = f"{name} = {size} {counted}"
+    return named
 
 
 FACTOR_PLACES = {"n": "sample", "o": "position", "row": "weight row", "col": "weight column", "t": "tap"}
 
 
-def factor_sentences(factors: Factors, names: Names, problem: Problem) -> Iterator[str]:
+def factor_sentences(
+    factors: Factors, names: Names, problem: Problem, second: Callable[[], Second | None]
+) -> Iterator[str]:
     """Yield by what the products are multiplied, other than 1."""
     if factors.by == "":
         for value in factors.values.values():
             if value == -1:
                 yield "Its sign is wrong: every product is multiplied by −1."
             elif abs(value - 1) > 1e-3:
-                yield f"Every product is multiplied by {factor_names(value, problem)}."
+                other = second()
+                again = other.facts.get("factor") if other else None
+                yield f"Every product is {multiplied(value, problem, other, again)}."
     elif factors.by == "overlap":
         yield f"Products that meet in one element of {names.image} are averaged instead of added."
     else:
         name, _, axis = (factors.by or "").partition(" of ")
-        odd = [(key, value) for key, value in factors.values.items() if abs(value - 1) > 1e-3]
-        shown = "; ".join(f"{value:.4g} at {key}".replace("-", "−") for key, value in odd[:4])
         where = f" along {axis}" if axis else ""
         place = {"q": names.positions_channel, "m": names.image_channel, "i": f"element of {names.image}"}.get(
             name, FACTOR_PLACES.get(name, name)
         )
-        more = "; …" * (len(odd) > 4)
-        yield f"Products are multiplied by a factor that depends on the {place}{where}: {shown}{more}."
+        places: dict[complex, list[object]] = {}
+        for key, value in factors.values.items():
+            if abs(value - 1) > 1e-3:
+                places.setdefault(round(value, 6) if isinstance(value, float) else value, []).append(key)
+        for value, keys in list(places.items())[:4]:
+            s = grammar(keys)[0]
+            shown = ranges(keys) if all(isinstance(key, int) for key in keys) else listed(keys)  # type: ignore[arg-type]
+            times = "added twice" if value == 2 else f"multiplied by {value:.4g}".replace("-", "−")
+            noun, _, rest = place.partition(" of ")
+            yield f"Products of {noun}{s} {shown}{f' of {rest}' if rest else ''}{where} are {times}."
+        if len(places) > 4:
+            yield f"The factor depends on the {place}{where}; there are {len(places)} different ones."
 
 
 # --- Layouts and numbers ---------------------------------------------------------------------------------------------
@@ -518,8 +655,9 @@ def layout_sentence(
     if orders is not None:
         before, after = (", ".join(axes) for axes in orders)
         if layout.role == "weight" and not layout.per_group and orders[0][:2] == orders[1][:2]:
-            return f"The kernel's axes are exchanged: {array} is as if reshaped from ({before}) to ({after})."
-        return f"{array} is as if reshaped from ({before}) to ({after}), which moves no element: a transpose is needed."
+            return f"The kernel's axes are exchanged: {array} is read in the order ({after}) instead of ({before})."
+        text = f"{array} is as if reshaped from ({before}) to ({after})"
+        return f"{text}; reshaping moves no element, a transpose is needed."
     wrong = np.flatnonzero((layout.element >= 0) & (layout.element != np.arange(len(layout.element))))
     unused = np.count_nonzero(layout.element < 0)
     verb = "is what" if array == names.result else "is used as"
@@ -547,13 +685,10 @@ def number_sentences(table: Table, right: Table, names: Names, unread: Array) ->
         first = int(wrong[0])
         yield (
             f"{len(wrong)} of {elements} of {names.result} are wrong, first {names.result}[{_index(first, shape)}]: "
-            f"it adds {_terms(table, role, first, names)}; asked was {_terms(right, role, first, names)}."
+            f"it adds {_terms(table, role, first, names)}; it should be {_terms(right, role, first, names)}."
         )
     if len(unread):
-        yield (
-            f"The products of {len(unread)} of {elements} of {names.result} were not found: "
-            f"they read more than the calls could separate."
-        )
+        yield f"The products of {len(unread)} of {elements} of {names.result} {UNREAD}."
 
 
 def _terms(table: Table, role: str, element: int, names: Names) -> str:
