@@ -277,6 +277,15 @@ def test_cases_are_the_same_every_time_and_grow() -> None:
     assert {case.kind for case in first} == {"integers", "repeat", "layout", "empty", "real", "not finite"}
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_every_number_that_is_not_finite_is_read_by_some_output(transposed: bool) -> None:
+    words = FEATURES if transposed else FEATURES[:6]
+    for seed, d in itertools.product(range(3), (1, 2, 3)):
+        cases = [c for c in plan(d, words, transposed, "float32", 1, seed) if c.kind == "not finite"]
+        assert sorted(str(c.x[~np.isfinite(c.x)]) for c in cases) == ["[-inf]"] * 2 + ["[inf]"] * 2 + ["[nan]"] * 2
+        assert not any(np.isfinite(Prepared(c).expected.y).all() for c in cases)
+
+
 def test_many_cases_need_little_memory_and_each_can_be_made_again() -> None:
     planned = plan(1, ("stride",), False, "float32", 10**8, 3)
     fixed = len(plan(1, ("stride",), False, "float32", 1000, 3))

@@ -41,7 +41,7 @@ T, L = 6, 15  # taps and output positions of the standard problem of two axes
 
 
 def forward_of(function, **options):
-    return explain_conv(function, **options).parts["forward"]
+    return explain_conv(function, **{"time_limit": 600.0} | options).parts["forward"]
 
 
 def backward_of(part, change, **options):
@@ -93,7 +93,7 @@ def test_other_right_convolutions_in_their_dtypes(name, dtype):
     pair = CORRECT[name]
     if dtype not in pair.dtypes:
         dtype = pair.dtypes[-1]
-    explanation = explain_conv(pair.forward, pair.backward, dtype=dtype)
+    explanation = explain_conv(pair.forward, pair.backward, dtype=dtype, time_limit=600.0)  # some are slow
     assert all(part.is_right for part in explanation.parts.values()), explanation.text
 
 
@@ -126,7 +126,7 @@ def test_unclaimed_features_are_not_used(supports):
 def test_standard_problems_use_only_what_is_claimed(transposed):
     words = [word for word in ALL_WORDS if transposed or word != "output_padding"]
     for d, count in itertools.product((1, 2, 3), range(len(words) + 1)):
-        for claimed in itertools.combinations(words, count):
+        for claimed in itertools.combinations([word for word in words if d == 1 or word != "causal"], count):
             assert Domain(d, claimed, transposed).contains(standard_problem(d, claimed, transposed)), (d, claimed)
 
 

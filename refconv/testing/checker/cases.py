@@ -11,6 +11,7 @@ import numpy as np
 
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Operands, Problem
+from refconv.testing.oracles.trilinear import exact_results
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +191,11 @@ def make_case(
         return whole_numbers(rng, shape, dtype, most) * np.dtype(dtype).type(step)
 
     x = draw(problem.x_shape)
-    if kind == "not finite":  # one element each, so that no ∞ meets another
-        x.reshape(-1)[int(rng.integers(x.size))] = (np.nan, np.inf, -np.inf)[int(rng.integers(3))]
+    if kind == "not finite":  # one element that is read, so that no ∞ meets another; the number of windows says which
+        ones = Operands(np.ones(problem.x_shape), np.ones(problem.weight_shape), None, np.ones(problem.output_shape))
+        read = np.flatnonzero(exact_results(problem, ones, ("grad_x",)).grad_x)
+        windows = (problem.size if problem.transposed else problem.output_size)[-1]
+        x.reshape(-1)[rng.choice(read)] = (np.nan, np.inf, -np.inf)[windows % 3]
     return Case(
         problem=problem,
         x=x,
