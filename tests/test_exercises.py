@@ -158,7 +158,7 @@ def test_the_smallest_call_is_shown():
 def test_the_smallest_columns_are_shown_beside_the_right_ones():
     wrong = written("02_im2col", "im2col", ("top, left = a * dilation[0], b * dilation[1]", "top, left = a, b"))
     shown = (
-        r"im2col\(x, \(1, 2\), \(1, 1\), \(0, 1\), \(1, 2\)\) returned\n\[\[\[0\.\]\n  \[-?\d\.\]\]\]\n"
+        r"im2col\(x, \(1, 2\), \(1, 1\), \(0, 1\), \(1, 2\)\) returned\n\[\[\[ ?0\.\]\n  \[-?\d\.\]\]\]\n"
         r"and should return\n\[\[\[0\.\]\n  \[0\.\]\]\]$"
     )
     assert re.search(shown, str(exercises.check_im2col(wrong)))

@@ -124,6 +124,8 @@ ON_AXES: Numbers = {
     "stride above the kernel side": lambda s: s.stride > s.kernel,
     "stride equal to the kernel side": lambda s: s.stride == s.kernel,
     "stride below the kernel side": lambda s: s.stride < s.kernel,
+    "kernel side a multiple of the stride": lambda s: s.kernel % s.stride == 0,
+    "kernel side not a multiple of the stride": lambda s: s.kernel % s.stride != 0,
     "stride above the dilated kernel side": lambda s: s.stride > s.span,
     "stride equal to the dilation": lambda s: s.stride == s.dilation,
     "stride unlike the dilation": lambda s: s.stride != s.dilation,

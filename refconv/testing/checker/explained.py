@@ -61,7 +61,7 @@ def explained(
     failed: one with as many numbers above 1 as possible, because on the smallest a single element is everything.
     """
     failures = [replace(f, explanation=_at_the_case(f, forward, backward, call)) for f in failures]
-    asked = [f for f in ordered(failures) if f.check not in NO_EXPLANATION and not f.explanation]
+    asked = [f for f in ordered(failures) if _is_asked(f) and not f.explanation]
     if not asked:
         return list(failures)
     texts: dict[str, str] = {}
@@ -91,10 +91,15 @@ def explained(
             texts.setdefault(name, "")
     return [
         replace(failure, explanation=failure.explanation or texts.get(PART_OF[failure.part]) or None)
-        if failure.check not in NO_EXPLANATION
+        if _is_asked(failure)
         else failure
         for failure in failures
     ]
+
+
+def _is_asked(failure: Failure) -> bool:
+    """Return whether reading out says something; of calls that are wrong only when repeated, if no name does."""
+    return failure.check not in NO_EXPLANATION or (failure.check == "repeat" and not failure.diagnoses)
 
 
 def _at_the_case(

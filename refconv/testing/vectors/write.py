@@ -56,11 +56,13 @@ NOT_IN_VALUES = {
     "returns the same buffer at every call": "shows only where a function is called again",
     "columns cached from an earlier call": "shows only where a function is called again with other data",
     "result cached by shape": "shows only where a function is called again with other data",
+    "backward uses the x of the last forward call": "shows only where both passes are called again with other data",
     "weight gradient accumulates over calls": "shows only where a function is called again",
     "random results": "shows only where a function is called again",
     "returns float64": "the values are right; the data type is for the language to check",
     "never returns where the stride exceeds the kernel": "there is no value to compare; give a test a time limit",
     "kernel conjugated": "shows only on complex numbers, which the vectors do not hold",
+    "integers summed in floating point": "shows only on numbers larger than those of the vectors",
     "gradients not conjugated": "shows only on complex numbers, which the vectors do not hold",
 }
 """Catalogued mistakes that no vector can catch, and why."""
