@@ -257,14 +257,14 @@ def get_dtype(xp: Namespace, name: str) -> DType:
     return dtype
 
 
-def check_dtype(name: str, array: Array, beside: Iterable[Array] = ()) -> str:
+def check_dtype(name: str, array: Array, others: Iterable[Array] = ()) -> str:
     """Return the name of an array's data type, or raise TypeError if convolutions do not support it.
 
-    For an array of bools the message names a data type: that of the arrays `beside` it, if they have a supported one.
+    For an array of bools the message names a data type: that of the `others`, if they have a supported one.
     """
     dtype = dtype_of(array)
     if dtype not in DTYPES:
-        like = next(filter(DTYPES.__contains__, map(dtype_of, beside)), "uint8")
+        like = next(filter(DTYPES.__contains__, map(dtype_of, others)), "uint8")
         remedy = f": write {converted(name, array, like)}" if dtype == "bool" else ""
         raise TypeError(f"{name} must have one of the data types {', '.join(DTYPES)}; got {dtype}{remedy}")
     return dtype

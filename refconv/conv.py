@@ -105,7 +105,7 @@ def check_arrays(**operands: Any) -> tuple[Namespace, str]:
         if name.endswith("weight") and is_per_group(operand):
             if not operand:
                 raise ValueError(f"{name} must have one array for each group; got an empty sequence")
-            if not isinstance(operand[0], int | float | complex | list | tuple):  # a list of numbers is no array
+            if not isinstance(operand[0], int | float | complex | list | tuple):  # not a list of numbers
                 arrays |= {f"{name}[{g}]": member for g, member in enumerate(operand)}
                 continue
         if operand is not None or name in ("x", "weight", "grad_output"):
@@ -185,7 +185,7 @@ def _image(c: _Checked, x: Array) -> Array:
 
 
 def _positions(c: _Checked, grad: Array) -> Array:
-    """Return the positions from which a pass makes an image: in the data type of the sums, if it is to be folded."""
+    """Return the positions from which a pass makes an image: in the data type of the sums, if it is folded later."""
     return c.xp.astype(grad, c.accumulate, copy=False) if c.call.long_axes else grad
 
 

@@ -66,7 +66,7 @@ def conv_jvp(
         The point, as passed to :func:`conv`.
     dx, dweight, dbias : array, optional
         The direction: arrays of the shapes of x, weight (one per group, if `weight` is a sequence) and bias. None
-        stands for zeros.
+        means zeros.
     stride, padding, dilation, groups, padding_mode, channels_last, accumulate_dtype
         As passed to :func:`conv`.
 
@@ -78,7 +78,7 @@ def conv_jvp(
     Raises
     ------
     ValueError, TypeError
-        As :func:`conv`; and if an array of the direction does not have the shape of what it changes.
+        As :func:`conv`; and if an array of the direction does not have its operand's shape.
 
     References
     ----------
@@ -206,7 +206,7 @@ def conv_transpose_jvp(
     Raises
     ------
     ValueError, TypeError
-        As :func:`conv_transpose`; and if an array of the direction does not have the shape of what it changes.
+        As :func:`conv_transpose`; and if an array of the direction does not have its operand's shape.
 
     Examples
     --------

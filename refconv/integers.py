@@ -105,7 +105,7 @@ def per_axis(value: Any, name: str, d: int, minimum: int | None = None) -> tuple
 def padding_pairs(padding: Any, d: int) -> Pads | str:
     """Return one (before, after) pair per spatial axis from any form of `padding`.
 
-    "same", "same_lower" and "causal" are returned as they are, because their amounts depend on sizes and steps.
+    "same", "same_lower" and "causal" are returned unchanged, because their amounts depend on sizes and steps.
 
     >>> padding_pairs(1, 2), padding_pairs((1, 2), 2), padding_pairs([(0, 1), (2, 3)], 2)
     (((1, 1), (1, 1)), ((1, 1), (2, 2)), ((0, 1), (2, 3)))

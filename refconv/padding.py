@@ -64,7 +64,7 @@ def runs(n: int, before: int, after: int, mode: str) -> tuple[Run, ...]:
 Run(start=6, stop=7, source=2, step=-1))
     """
     end = before + n  # padded position just after the last input element
-    if n == 1 and mode != "zeros":  # an element alone is all that its mode can show
+    if n == 1 and mode != "zeros":  # its mode can show one element only
         mode = "replicate"
     found = [Run(before, end, 0, 1)]
     if mode == "reflect":

@@ -112,7 +112,7 @@ def transposed_geometry(
                     f"padding={pads!r} gives (n−1)·stride + 1 to n·stride outputs, {(n - 1) * s + 1} to {n * s} on "
                     f"spatial axis {axis} (n={n}, stride={s}); got output_size={m}"
                 )
-        pads = _pads(pads, wanted, spans, stride)  # those of the convolution from y to x
+        pads = _pads(pads, wanted, spans, stride)  # the padding of the convolution from y to x
     output = []
     for axis in range(d):
         n, (before, after), s, step = size[axis], pads[axis], stride[axis], dilation[axis]

@@ -6,9 +6,9 @@
     python -m tests.mutation full [NAME ...]      the survivors again, with the suite's examples and slower tests
     python -m tests.mutation results [STATUS]     counts of each file, and the changes of one status, with their lines
 
-``make mutation GROUP=nn SAMPLE=300`` runs all four; GROUPS lists the groups, of which core is the default. NAME is a
+``make mutation GROUP=nn SAMPLE=300`` runs all four; GROUPS lists the groups; core is the default. NAME is a
 changed function or a pattern, such as ``refconv.conv.x_conv__mutmut_3`` or ``refconv.textbook.*``; without one, quick
-takes what was not tried and full what survived. mutmut makes the changes, and the environment variable
+takes the changes not tried yet and full the survivors. mutmut makes the changes, and the environment variable
 MUTANT_UNDER_TEST chooses among them, so that pytest collects the tests only once: each change then costs one fork, and
 the tests that reach the changed function, fastest first, until one fails.
 """
@@ -57,14 +57,14 @@ PYTEST = ("--rootdir=.", "--backend", "numpy", "-q", "-s", "--assert=plain", "--
 # Tests with a case, of seconds, for every mistake of the catalogue: every tenth case is run.
 THINNED = ("test_every_mistake_is_caught_and_named", "test_catalogued_mistakes_are_explained_as_the_page_says")
 CHILDREN = 2
-# Seconds are of processor time. The quick pass leaves out tests that take longer than this, for what they notice,
+# Seconds are of processor time. The quick pass leaves out tests that take longer than this,
 # unless no other test reaches a function.
 QUICK_SECONDS = 0.15
 # Tests that take longer are left out of a pass, and their number is printed.
 TEST_SECONDS = {"quick": 0.5, "full": 10}
 # The tests of one change, fastest first, take this long without it; what would take longer is left out.
 CHANGE_SECONDS = {"quick": 10, "full": 40}
-# A change that takes so many times the processor time of its tests counts as one that never ends.
+# A change that takes this many times the processor time of its tests counts as one that never ends.
 NO_END = 3
 
 

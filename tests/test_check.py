@@ -199,7 +199,7 @@ def test_causal_padding_meets_every_other_feature() -> None:
 
 
 def always_causal(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
-    """Refuse what is not causal, as a function without the argument does in its wrapper."""
+    """Refuse any other padding, as a function without the argument does in its wrapper."""
     if padding != "causal":
         raise NotImplementedError("causal only")
     return Conv().forward(x, weight, bias, stride, padding, dilation, groups)

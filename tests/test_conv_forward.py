@@ -416,7 +416,7 @@ def test_accumulate_dtype_is_cast_back_once(backend: Backend) -> None:
                                              ("float16", "float32"), ("float32", "float64"), ("float64", "float16"),
                                              ("complex64", "complex128"), ("int32", "int8")])  # fmt: skip
 def test_output_dtype(backend: Backend, dtype: str, wide: str) -> None:
-    """The sums are those of operands in the wider of the two data types, rounded (or wrapped) once to the result's."""
+    """The sums are as of operands in the wider of the two data types, rounded (or wrapped) once to the result's."""
     if not (backend.supports(dtype) and backend.supports(wide)):
         pytest.skip(f"{backend.name} has no {dtype} or {wide}")
     rng = np.random.default_rng(4)

@@ -48,7 +48,7 @@ def test_is_the_input_gradient_of_a_convolution(backend: Backend) -> None:
             "groups": problem.groups,
             "channels_last": problem.channels_last,
         }
-        y = refconv.conv_transpose(x, weight, output_padding=problem.output_padding, **common)
+        y = refconv.conv_transpose(x, weight, **problem.options())
         grad = refconv.conv_input_grad(x, weight, problem.output_shape, **common)
         backend.assert_equal(y, backend.to_numpy(grad))
 

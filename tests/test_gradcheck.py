@@ -124,7 +124,7 @@ def test_double_backwards_pass_in_every_argument(values: str, transposed: bool, 
 
 
 def test_members_of_a_tuple_keep_their_types_and_are_judged_each() -> None:
-    """A float32 beside a complex128, nested, with None between; a wrong gradient of the last is seen."""
+    """A float32 and a complex128, nested, with None between; a wrong gradient of the last is seen."""
     x, y = WHOLE.astype("float32"), WHOLE * (1 + 2j)
 
     def function(x: Any, y: Any) -> Any:

@@ -309,7 +309,7 @@ def test_what_is_never_supported_does_not_pass() -> None:
     assert "backward raised NotImplementedError on every problem" in failure.message
 
 
-# --- What is claimed -------------------------------------------------------------------------------------------------
+# --- Claimed words ---------------------------------------------------------------------------------------------------
 
 PLAIN = Problem(1, 2, 2, (6, 6), (2, 2), (1, 1), (1, 1), ((0, 0), (0, 0)), bias=False)
 CLAIMED: dict[str, dict[str, Any]] = {

@@ -317,7 +317,7 @@ def _result(returned: Any) -> Array:
 
 
 def _split(joined: Array, returned: Any) -> list[Array]:
-    """Return an array like :func:`_result` in parts of the shapes and data types of what was returned."""
+    """Return an array like :func:`_result` in parts of the shapes and data types that were returned."""
     if not isinstance(returned, tuple):
         return [joined]
     leaves = [_numpy(leaf) for leaf in _leaves(returned)]

@@ -1,7 +1,7 @@
 """Conditions on the sizes of a problem, in words: what may decide whether a function fails.
 
-Two tables of numbers, of which thresholds, values, parity and multiples are conditions, and three of relations. Every
-function takes :class:`Sizes`: the sizes of many problems at once.
+Two tables of numbers, whose thresholds, values, parity and multiples are conditions, and three of relations. Every
+function takes :class:`Sizes`: the sizes of many problems.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Sizes:
 
     @property
     def image(self) -> Array:
-        """The axes that windows lie in: those of x, or of y if transposed."""
+        """The axes of the windows: x's, or y's if transposed."""
         return self.y if self.transposed else self.x
 
     @property
@@ -243,7 +243,7 @@ Judged = Iterator[tuple[str, float, Array]]
 """Words, bits, and for which problems, or on which axes of them, a condition holds."""
 
 WIDEST = 5
-"""Values of a number of which thresholds are tried, where no problem narrows them down."""
+"""Values of a number that are tried as thresholds, where no problem narrows them down."""
 
 
 def _of_axes(sizes: Sizes, place: Place, count: int) -> Judged:

@@ -44,7 +44,7 @@ CHECKS = {
     "inputs unchanged": "no argument is written to",
     "aliasing": "results are new arrays, and stay as they are when the function is called again",
     "layout": "arrays may have any strides, may be expanded and may be read-only",
-    "repeat": "the same call gives the same result again, whatever was called before, and other data another",
+    "repeat": "the same call gives the same result again, after any other call, and other data another",
     "empty": "an empty batch works",
     "large numbers": "sums of large whole numbers are exact: integers are not summed in floating point",
     "needs": "a backward pass that is asked for some gradients returns those",

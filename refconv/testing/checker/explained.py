@@ -135,7 +135,7 @@ def _at_the_case(
 
 
 def _replaced(failure: Failure) -> str | None:
-    """Return which number of an operand that is not finite counts as another, if that gives what was returned."""
+    """Return which number of an operand that is not finite counts as another, if that gives the same result."""
     operands = failure.case.operands
     for name in operands._fields:
         values = getattr(operands, name)
@@ -165,7 +165,7 @@ def _variety(problem: Problem) -> tuple[int, int]:
 
 
 def _unlike(problem: Problem, first: Problem) -> tuple[int, int]:
-    """Return how well a problem tells apart what the first may suggest by chance: causes of shifts, and numbers."""
+    """Return how well a problem distinguishes causes and numbers that may agree by chance on the first."""
     asked = Asked(problem)
     causes = [len({used for used, _ in paddings(asked, axis).values()}) for axis in range(problem.spatial_dims)]
     numbers = list(zip(_numbers(problem), _numbers(first), strict=True))

@@ -275,7 +275,7 @@ def _of_layer(domain: Domain, layer: Layer, steps: tuple[tuple[int, ...], ...]) 
 # --- Pairs -----------------------------------------------------------------------------------------------------------
 
 BANDS = ((1,), (2,), (3, 4), (5, 6, 7, 8), (9, 10, 12, 15, 16), (17, 20, 24, 31, 32, 33))
-"""Sizes that pairs do not tell apart; their rows take each in turn.
+"""Sizes that pairs do not distinguish; their rows take each in turn.
 
 Multiples of 2, 4, 8 and 16, and other numbers, on both sides of these: a tail of a tile is a remainder, not a size.
 """
@@ -337,7 +337,7 @@ def _tails(domain: Domain) -> list[Problem]:
 
 
 NEAR = (Axis(2, pads=(1, 1)), Axis(4, pads=(1, 1)), Axis(5, pads=(1, 1)), Axis(3, pads=(2, 2)), Axis(3, 1, 2, (1, 1)))
-"""Steps that differ in one number from those of the commonest layer, for which fast paths are written."""
+"""Steps that differ in one number from the commonest layer's, for which fast paths are written."""
 
 
 def _near(domain: Domain) -> list[Problem]:

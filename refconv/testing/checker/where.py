@@ -18,7 +18,7 @@ from refconv.testing.checker.conditions import Array, Condition, conditions, joi
 from refconv.testing.oracles.problems import Problem
 
 FEWEST = 3
-"""Failing, and passing, problems of which something can be said."""
+"""The fewest failing, and passing, problems for a sentence."""
 
 TOGETHER = 4
 """Conditions in a sentence at most."""
@@ -27,7 +27,7 @@ KEPT = 60
 """Descriptions that are extended by a further condition, if there are more."""
 
 WIDTH = 20
-"""So many times as many are made, because several may exclude the same problems."""
+"""This many times more are made, because several may exclude the same problems."""
 
 SURE = 6.0
 """Bits that a description must save."""
@@ -36,15 +36,15 @@ AGAIN = 4.0
 """Bits of every further condition that does not exclude all passing problems."""
 
 PLAIN, UNLIKE, EXCLUDED = 7.5, 0.1, 0.5
-"""Of two conditions one of which is enough: bits; passing problems per failing one that may meet them, and the share of
-passing problems that must not."""
+"""For two conditions, either of them enough: bits; passing problems per failing one that may meet them, and the share
+of passing problems that must not."""
 
 EITHER = 2.0
 """Bits to say that one of two conditions is enough."""
 
 
 class Description(NamedTuple):
-    """Conditions that are met together, or one of which is met, and the passing problems that meet them too."""
+    """Conditions that are met together, or only one of them, and the passing problems that meet them too."""
 
     bits: float
     chosen: tuple[Condition, ...]
@@ -150,7 +150,7 @@ def _together(terms: Sequence[Condition], f: int, passing: int) -> Description:
 
 
 def _smallest(values: Array, count: int) -> list[int]:
-    """Return the flat indices of so many finite values, smallest first."""
+    """Return the flat indices of that number of finite values, smallest first."""
     flat = values.ravel()
     if count < flat.size:
         limit = np.partition(flat, count)[count]
@@ -184,7 +184,7 @@ def _on_one_axis(terms: Sequence[Condition], f: int) -> list[Condition]:
 
 
 def _either(problems: Sequence[Problem], f: int) -> Description:
-    """Return the shortest description by two conditions of which every failing problem meets one."""
+    """Return the shortest description by two conditions: every failing problem meets one of them."""
     passing, ways = len(problems) - f, _ways(f, len(problems) - f)
     terms = [c for c in _distinct(conditions(problems, 0)) if c.bits <= PLAIN and c.holds[f:].sum() <= f * UNLIKE]
     if not terms:

@@ -125,7 +125,7 @@ class Finding:
         return said, fields
 
     def _seen(self, fact: str) -> Any:
-        """Return what was found on the second problem, if there is one."""
+        """Return the findings on the second problem, if there is one."""
         second = self.second()
         return second.facts.get(fact) if second else None
 

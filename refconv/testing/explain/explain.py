@@ -125,7 +125,7 @@ def explain(
         For the first round of one part, and as many again for elements that read several products together. A part
         that would take more says so.
     seconds : float
-        Time for all parts together; parts that would take longer say so. What is found then depends on how fast the
+        Time for all parts together; parts that would take longer say so. The findings then depend on how fast the
         calls are.
     second : Problem, optional
         A problem on which the same should be wrong: a cause is named only if it shows there too. By default the same

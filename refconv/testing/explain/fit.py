@@ -180,7 +180,7 @@ def _rotated(reads: Rows, right: Rows, sizes: tuple[int, int, int]) -> tuple[str
 def _blocks(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> tuple[str, str, int] | None:
     """Return ("reversed", coordinate, length) for blocks in reverse order, or ("repeated", "o", times).
 
-    Blocks of the image are those of `stride` elements of the uncropped image.
+    Blocks of the image are `stride` elements of the uncropped image.
     """
     stride, dilation, start = asked
     wide = row_set(line_triples((stride, dilation, 0), sizes[0], sizes[1], sizes[2] - start + stride))

@@ -14,12 +14,12 @@ TOLERANCE = 1e-6
 
 
 FEWEST = 8
-"""Different right results of which something can be said."""
+"""The fewest different right results for a sentence."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A right result, and what was returned instead."""
+    """A right result, and the one that was returned."""
 
     right: Array
     seen: Array
@@ -65,7 +65,7 @@ def _close(one: Array, other: Array) -> bool:
 
 
 def _known(right: Array, seen: Array) -> Iterator[tuple[Array, str]]:
-    """Yield functions of the right result, with what they are called."""
+    """Yield functions of the right result, with their names."""
     negative = right < 0
     if negative.any() and np.any(right > 0):
         yield np.maximum(right, 0), "max(r, 0) of the right result r: negative results become 0, the others are right"

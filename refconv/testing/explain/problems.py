@@ -99,7 +99,7 @@ def another(problem: Problem) -> Problem:
     """Return a problem with other numbers, on which the cause of a mistake must show again.
 
     Every number above 1 changes: no kernel keeps its parity, and no two counts that factors come from keep their ratio.
-    What is 1 (or, of a padding or a remainder, 0) stays, and axes that are equal stay equal.
+    A 1 (or a padding or a remainder of 0) stays, and axes that are equal stay equal.
 
     Examples
     --------

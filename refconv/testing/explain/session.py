@@ -27,9 +27,9 @@ REPEATS = 50
 
 @dataclass(frozen=True)
 class Second:
-    """What was found on a second problem, with other numbers: a cause is named only if it shows there too.
+    """The findings on a second problem, with other numbers: a cause is named only if it shows there too.
 
-    `facts` has what was found out there, by the names of a :class:`Part`'s fields, and "numbers", "orders",
+    `facts` has the findings there, by the names of a :class:`Part`'s fields, and "numbers", "orders",
     "layouts".
     """
 
@@ -42,7 +42,7 @@ class Session:
 
     `shape` is that of the part's results, once known: of the arrays returned, with their axes in the order `order` or
     reshaped to `fold` if these are set. `fastest` is the shortest call so far, in seconds. `facts` are found on the
-    way. `second` returns what is found of a part on a second problem, if there is one.
+    way. `second` returns the findings about a part on a second problem, if there is one.
     """
 
     def __init__(

@@ -431,7 +431,7 @@ class _(Conv):
 
 @mistake("padding", "causal padding without dilation", "Pad dilation·(k − 1).", supports="causal")
 class _(Conv):
-    """k − 1 zeros are put before the input, whatever the dilation."""
+    """k − 1 zeros are put before the input, with any dilation."""
 
     def causal(self, k, d):
         return super().causal(k, 1)

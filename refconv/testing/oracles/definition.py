@@ -72,7 +72,7 @@ def paddings(
         return pads
     pairs = []
     for n, k, s, dil in zip(size, kernel, stride, dilation, strict=True):
-        if pads == "causal":  # the last tap of each window lies on the output's own position
+        if pads == "causal":  # the last tap of each window is at the output's own position
             pairs.append((dil * (k - 1), 0))
             continue
         wanted = len(range(0, n, s))  # ceil(n / stride) windows, the last of which starts at (wanted − 1)·stride

@@ -52,7 +52,7 @@ def definition_double_backward(problem: Problem, operands: Operands, grad_grads:
 
     x, weight and bias of `grad_grads` are (ẋ, ẇ, ḃ), the function's gradients with respect to (x̄, w̄, b̄). Its
     gradients are then ẏ for g, the x̄ that ẇ gives in place of w, and the w̄ that ẋ gives in place of x;
-    :func:`polarised` is what they are checked with.
+    :func:`polarised` checks them.
 
     Examples
     --------

@@ -522,8 +522,8 @@ def definition_results(problem: Problem, operands: Operands, output_dtype: Any =
 def inner(a: Any, b: Any) -> Any:
     """Return ⟨a, b⟩ = Σ conj(a)·b of arrays or tuples of them, exact on whole numbers; integers wrap as they do.
 
-    None in a tuple stands for zeros. With it, the adjoint identities of a convolution read, for y = conv(x, w), ẏ its
-    derivative along (ẋ, ẇ, ḃ), (x̄, w̄, b̄) the gradients and (ḡ, x̄̄, w̄̄) those of the backward pass along (ẋ, ẇ, ḃ)::
+    None in a tuple means zeros. With it, the adjoint identities of a convolution read, for y = conv(x, w), ẏ its
+    derivative along (ẋ, ẇ, ḃ), (x̄, w̄, b̄) the gradients and (ḡ, x̄̄, w̄̄) the backward pass's gradients along (ẋ, ẇ, ḃ)::
 
         inner(g, y) == inner(x̄, x) == inner(w̄, w)
         inner(g, ẏ) == inner((x̄, w̄, b̄), (ẋ, ẇ, ḃ))

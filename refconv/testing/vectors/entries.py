@@ -477,9 +477,7 @@ def _modes() -> Iterator[Entry]:
             f"{mode}-beyond", "More padding than the input has elements, on both sides.",
             _p((3,), (2,), 2, 3, 2, padding=((8, 5),), **given)
         )  # fmt: skip
-        yield Entry(
-            f"{mode}-one", "A single element is all that the border can show.", _p((1,), (2,), padding=2, **given)
-        )
+        yield Entry(f"{mode}-one", "The border can show a single element only.", _p((1,), (2,), padding=2, **given))
         yield Entry(
             f"{mode}-everything", "Padding beyond the input, with groups, stride and dilation.",
             _p((2, 5), (3, 2), 4, 6, 2, groups=2, stride=(2, 3), dilation=(1, 2), padding=((4, 3), (6, 7)), **given)

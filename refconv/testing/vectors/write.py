@@ -62,7 +62,7 @@ NOT_IN_VALUES = {
     "returns float64": "the values are right; the data type is for the language to check",
     "never returns where the stride exceeds the kernel": "there is no value to compare; give a test a time limit",
     "kernel conjugated": "shows only on complex numbers, which the vectors do not hold",
-    "integers summed in floating point": "shows only on numbers larger than those of the vectors",
+    "integers summed in floating point": "shows only on numbers larger than any in the vectors",
     "gradients not conjugated": "shows only on complex numbers, which the vectors do not hold",
 }
 """Catalogued mistakes that no vector can catch, and why."""
