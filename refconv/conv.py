@@ -117,6 +117,8 @@ def check_arrays(**operands: Any) -> tuple[Namespace, str]:
         other = check_dtype(name, arrays[name], arrays.values())
         if other != dtype:
             common = common_dtype(dtype, other)
+            if dtype_kind(common) not in (dtype_kind(dtype), dtype_kind(other)):
+                common = dtype  # no integer type has all values of both
             pair = ((first, dtype), (name, other))
             remedy = " and ".join(converted(n, arrays[n], common) for n, own in pair if own != common)
             raise TypeError(
@@ -135,7 +137,7 @@ def _checked(xp: Namespace, call: Convolution, dtype: str, accumulate_dtype: Any
         accumulate = computing_dtype(xp, _dtype_name(accumulate_dtype, "accumulate_dtype", dtype))
     output = dtype if output_dtype is None else _dtype_name(output_dtype, "output_dtype", dtype)
     if output != dtype and accumulate_dtype is None:
-        accumulate = computing_dtype(xp, common_dtype(accumulate, output))
+        accumulate = computing_dtype(xp, max(accumulate, output, key=item_bytes))  # integers wrap alike at any width
     return _Checked(xp, call, get_dtype(xp, output), get_dtype(xp, accumulate), output != dtype)
 
 

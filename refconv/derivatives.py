@@ -29,7 +29,7 @@ from refconv.conv import (
     is_per_group,
 )
 from refconv.groups import ChannelGroups
-from refconv.integers import is_sequence, shown
+from refconv.integers import is_sequence, members, shown
 from refconv.shapes import check_shape
 
 
@@ -317,7 +317,7 @@ def _double_backward(
 ) -> ConvDoubleGrads:
     """Return ẏ, the backward pass for x with ẇ in place of w, and that for w with ẋ in place of x."""
     needs = check_needs(needs, ConvDoubleGrads._fields)
-    if not is_sequence(grad_grads) or len(grad_grads) != len(ConvGrads._fields):
+    if not is_sequence(grad_grads) or len(members(grad_grads, 3)) != len(ConvGrads._fields):
         names = ", ".join(ConvGrads._fields)
         raise TypeError(f"grad_grads must be a ConvGrads, or three arrays or None ({names}); got {shown(grad_grads)}")
     direction = {f"grad_grads.{name}": array for name, array in zip(ConvGrads._fields, grad_grads, strict=True)}

@@ -115,7 +115,7 @@ def padding_pairs(padding: Any, d: int) -> Pads | str:
     if isinstance(padding, str):
         if padding not in PADDING_WORDS:
             like = padding.lower().replace("same_upper", "same")
-            spelling = f": write {like!r}" if like in PADDING_WORDS else ""
+            spelling = f": write {like!r}" if like in PADDING_WORDS and (d == 1 or like != "causal") else ""
             words = f"{', '.join(map(repr, PADDING_WORDS[:-1]))} or {PADDING_WORDS[-1]!r}"
             raise ValueError(f"padding must be numbers, {words}; got {shown(padding)}{spelling}")
         if padding == "causal" and d != 1:
@@ -130,7 +130,8 @@ def padding_pairs(padding: Any, d: int) -> Pads | str:
     if len(values) != d:
         spelling = ""
         if len(values) == 2 * d and not any(map(is_sequence, values)):  # all before, then all after, as ONNX has them
-            spelling = f": for pairs write {list(zip(values[:d], values[d:], strict=True))}"
+            amounts = [as_int(value, f"padding[{i}]") for i, value in enumerate(values)]
+            spelling = f": for pairs write {list(zip(amounts[:d], amounts[d:], strict=True))}"
         raise ValueError(
             f"padding must be an integer, one integer or one (before, after) pair per spatial axis ({d}), or a "
             f"string; got {shown(padding)}{spelling}"

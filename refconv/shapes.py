@@ -64,9 +64,12 @@ class Geometry:
 
 
 def geometry(
-    size: Shape, kernel: Shape, *, stride: Any, padding: Any, dilation: Any, padding_mode: str = "zeros"
+    size: Shape, kernel: Shape, *, stride: Any, padding: Any, dilation: Any, padding_mode: str = "zeros", hint: str = ""
 ) -> Geometry:
-    """Check the spatial arguments of a convolution and compute its output sizes."""
+    """Check the spatial arguments of a convolution and compute its output sizes.
+
+    `hint` ends the message for a kernel that does not fit.
+    """
     d = len(size)
     stride = per_axis(stride, "stride", d, 1)
     dilation = per_axis(dilation, "dilation", d, 1)
@@ -81,7 +84,7 @@ def geometry(
             raise ValueError(
                 f"the effective kernel must fit the padded input: spatial axis {axis} has input size {n} + "
                 f"padding {before} + {after} = {n + before + after}, but dilation·(k−1) + 1 = "
-                f"{dilation[axis]}·({kernel[axis]}−1) + 1 = {span} (kernel_size={kernel}, dilation={dilation})"
+                f"{dilation[axis]}·({kernel[axis]}−1) + 1 = {span} (kernel_size={kernel}, dilation={dilation}){hint}"
             )
         output.append(room // stride[axis] + 1)
     return _geometry(size, kernel, stride, dilation, pads, padding_mode, tuple(output))
@@ -107,7 +110,7 @@ def transposed_geometry(
         if wanted is None:
             wanted = tuple(max(n, 1) * s for n, s in zip(size, stride, strict=True))
         for axis, (n, m, s) in enumerate(zip(size, wanted, stride, strict=True)):
-            if -(-m // s) != max(n, 1):
+            if n and -(-m // s) != n:
                 raise ValueError(
                     f"padding={pads!r} gives (n−1)·stride + 1 to n·stride outputs, {(n - 1) * s + 1} to {n * s} on "
                     f"spatial axis {axis} (n={n}, stride={s}); got output_size={m}"
@@ -117,9 +120,10 @@ def transposed_geometry(
     for axis in range(d):
         n, (before, after), s, step = size[axis], pads[axis], stride[axis], dilation[axis]
         least = (n - 1) * s - before - after + spans[axis]
-        if wanted is not None and not least <= wanted[axis] < least + max(s, step):
+        most = least + max(s, step) - 1
+        if wanted is not None and n and most > 0 and not least <= wanted[axis] <= most:
             raise ValueError(
-                f"output_size must be from {least} to {least + max(s, step) - 1} on spatial axis {axis}, since "
+                f"output_size must be from {max(least, 1)} to {most} on spatial axis {axis}, since "
                 f"output_padding is smaller than stride or dilation; got {wanted[axis]} (n={n}, stride={s}, "
                 f"padding=({before}, {after}), dilation={step}, k={kernel[axis]})"
             )
@@ -128,7 +132,7 @@ def transposed_geometry(
                 f"output_padding must be smaller than stride or dilation; got output_padding={extra[axis]}, "
                 f"stride={s}, dilation={step} on spatial axis {axis}"
             )
-        full = least + extra[axis] if wanted is None else wanted[axis]
+        full = least + extra[axis] if wanted is None or n < 1 or most < 1 else wanted[axis]
         if n < 1 or full < 1:
             raise ValueError(
                 f"the output of a transposed convolution must have an element on every axis: spatial axis {axis} "
@@ -370,10 +374,9 @@ def _describe(
             dilation=dilation,
         )  # fmt: skip
     else:
-        try:
-            geo = geometry(size, kernel, stride=stride, padding=padding, dilation=dilation, padding_mode=padding_mode)
-        except ValueError as error:
-            raise ValueError(f"{error}{other}") from None
+        geo = geometry(
+            size, kernel, stride=stride, padding=padding, dilation=dilation, padding_mode=padding_mode, hint=other
+        )
     call = Convolution(
         geometry=geo,
         groups=groups,
@@ -410,7 +413,8 @@ def _of_other_layout(weight_shape: Shape, channels: int, groups: Any, channels_l
     if transposed or not channels_last or weight_shape[-2] * getattr(groups, "n", groups) != channels:
         return ""
     d = len(weight_shape) - 2
-    return f"; for a weight of shape (k1, …, C/G, K) write weight.transpose{(d + 1, d, *range(d))}"
+    order = (d + 1, d, *range(d))
+    return f"; put the axes of a weight (k1, …, C/G, K) in the order {order}, with NumPy by weight.transpose{order}"
 
 
 def _int_groups(
@@ -466,8 +470,12 @@ def _some(shapes: Sequence[Shape]) -> str:
 def _check_memory(call: Convolution) -> None:
     geo = call.geometry
     channels = call.groups.c_out if call.transposed else call.groups.c_in
+    cropped = any(map(any, geo.pads))
+    image = "the output before its crop" if cropped else "the output"
+    if not call.transposed:
+        image = "the padded input" if cropped else "the input"
     refuse_absurd(
-        "the padded input" if any(map(any, geo.pads)) else "the input",
+        image,
         (call.batch, channels, *(max(p, 0) for p in geo.padded)),
     )
     refuse_absurd("the output", call.y_shape)

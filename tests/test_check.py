@@ -245,6 +245,28 @@ def test_a_wide_output_is_checked(dtype: str, transposed: bool) -> None:
     assert "output_dtype" not in widths
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_wide_sums_are_checked_at_the_ends_of_the_operands_type(dtype: str) -> None:
+    def right(x: Any, weight: Any, bias: Any, *integers: Any) -> Any:
+        x, weight, bias = (None if a is None else a.astype("int32") for a in (x, weight, bias))
+        return Conv().forward(x, weight, bias, *integers)
+
+    def single(x: Any, weight: Any, bias: Any, *integers: Any) -> Any:
+        x, weight, bias = (None if a is None else a.astype("float32") for a in (x, weight, bias))
+        return Conv().forward(x, weight, bias, *integers).astype("int32")
+
+    wrong = {
+        "the least weight": lambda x, w, *rest: right(x, np.maximum(w, np.iinfo(dtype).min + 1), *rest),
+        "the largest x": lambda x, w, *rest: right(np.minimum(x, np.iinfo(dtype).max - 1), w, *rest),
+        "sums of 24 bits": lambda *arguments: np.clip(right(*arguments), -(2**23), 2**23 - 1),
+        "sums in single precision": single,
+    }
+    options: dict[str, Any] = {"dtype": dtype, "output_dtype": "int32", "pairs": False, "cases": 1}
+    check_conv(right, **options).raise_if_failed()
+    for name, forward in wrong.items():
+        assert "large numbers" in [failure.check for failure in check_conv(forward, **options).failures], name
+
+
 def test_a_mistake_beside_a_wide_output_is_named() -> None:
     wrong = BY_NAME["stride ignored in the forward pass"].make()
     wrong.output_dtype = "int32"

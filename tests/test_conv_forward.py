@@ -414,16 +414,18 @@ def test_accumulate_dtype_is_cast_back_once(backend: Backend) -> None:
 
 @pytest.mark.parametrize(("dtype", "wide"), [("int8", "int32"), ("uint8", "int32"), ("uint8", "uint16"),
                                              ("float16", "float32"), ("float32", "float64"), ("float64", "float16"),
-                                             ("complex64", "complex128"), ("int32", "int8")])  # fmt: skip
+                                             ("complex64", "complex128"), ("int32", "int8"), ("int64", "uint64"),
+                                             ("uint64", "int64"), ("uint64", "int8"), ("int8", "uint64")])  # fmt: skip
 def test_output_dtype(backend: Backend, dtype: str, wide: str) -> None:
-    """The sums are as of operands in the wider of the two data types, rounded (or wrapped) once to the result's."""
+    """The sums are as of operands in the wider of the two data types, rounded once; of integers, the low bits."""
     if not (backend.supports(dtype) and backend.supports(wide)):
         pytest.skip(f"{backend.name} has no {dtype} or {wide}")
     rng = np.random.default_rng(4)
+    exactly = np.int64 if np.dtype(dtype).kind in "iu" else np.result_type(dtype, wide)
     for transposed in (False, True) * 4:
         problem = random_problem(rng, transposed=transposed)
         operands = integer_arrays(problem, rng, dtype)
-        exact = definition_results(problem, operands.mapped(lambda array: array.astype(np.result_type(dtype, wide)))).y
+        exact = definition_results(problem, operands.mapped(lambda array: array.astype(exactly))).y
         for name in (wide, getattr(backend.xp, wide)):
             backend.assert_equal(forward(backend, problem, operands, output_dtype=name), exact.astype(wide))
 

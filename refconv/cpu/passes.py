@@ -195,7 +195,7 @@ def _correlate(
             write(np, out[:, :, slice(*where)], batch, side, list(placed), bias)
         elif bias is not None:
             for channels, part in parts:
-                part += bias[channels].reshape(-1, *(1,) * len(size))
+                part += bias[channels].astype(part.dtype, copy=False).reshape(-1, *(1,) * len(size))
 
     together = _written_together(plan.pieces, side)
     tasks = [

@@ -185,6 +185,11 @@ def make_case(
     def draw(shape: tuple[int, ...]) -> Array:
         if kind in ("real", "long sum"):
             return real_numbers(rng, shape, dtype, positive=kind == "long sum")
+        if kind == "large" and np.dtype(dtype).itemsize < 4:  # all of the type, its ends often; long sums beyond 2^24
+            ends = np.iinfo(dtype)
+            low = ends.min if terms(problem) < 1000 else 3 * (ends.max // 4)
+            values = rng.integers(low, ends.max, shape, dtype, endpoint=True)
+            return np.where(rng.random(shape) < 0.5, values, rng.choice(np.array([low, ends.max], dtype), shape))
         if kind == "large":  # odd numbers whose products floating-point numbers of their size cannot hold
             half = math.isqrt(np.iinfo(dtype).max // (terms(problem) + 1)) // 2
             return (2 * rng.integers(half // 2, half, shape) + 1).astype(dtype)

@@ -542,13 +542,17 @@ _STEPS = ("kernel", "stride", "dilation", "padding")
 
 def special(domain: Domain, kind: str, index: int) -> Problem:
     """Return a problem with everything that is claimed, for one of the special kinds."""
-    if kind == "long sum":  # 1,536 terms, where a narrow accumulator shows
+    if kind == "long sum" or (kind == "large" and index == 0):  # 1,536 terms, where a narrow accumulator shows
         last = Axis(kernel=3, positions=3 if domain.transposed else 1)
         axes = [replace(last, positions=1)] * (domain.d - 1) + [last]
         if not domain.claims("equal_axes"):
             axes[:-1] = [Axis()] * (domain.d - 1)
         terms = 512 if not domain.claims("equal_axes") else -(-1536 // 3**domain.d)
-        return _asserted(domain.problem(axes, c_in=1 if domain.claims("depthwise_only") else terms, c_out=2))
+        return _asserted(
+            domain.problem(
+                axes, c_in=1 if domain.claims("depthwise_only") else terms, c_out=8 if kind == "large" else 2
+            )
+        )
     stride = 1 + index % 2 if domain.claims("stride") else 1
     dilation = 1 + index // 2 % 2 if domain.claims("dilation") else 1
     if kind == "not finite" and domain.claims("dilation"):
@@ -611,7 +615,7 @@ class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
             for problem in problems:
                 used.setdefault(replace(problem, bias=False), (problem, kind))
 
-        for kind, count in _kinds(self.dtype):
+        for kind, count in _kinds(self.dtype, np.dtype(output_dtype or dtype)):
             add((special(self.domain, kind, index) for index in range(count)), kind)
         (near, across), alone = systematic(self.domain), witnesses(self.domain)
         covered = pairs(self.domain) if with_pairs else []
@@ -660,10 +664,10 @@ class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
         return make_case(problem, kind, rng, self.dtype, self.domain.words, self.output_dtype)
 
 
-def _kinds(dtype: np.dtype[Any]) -> list[tuple[str, int]]:
+def _kinds(dtype: np.dtype[Any], output: np.dtype[Any]) -> list[tuple[str, int]]:
     """Return the special kinds of case that exist for a data type, and how many there are of each."""
     kinds = [("repeat", 4), ("layout", 4), ("empty", 2)]
-    if dtype.kind in "iu" and dtype.itemsize >= 4:  # narrower integers are exact in any floating-point sum
+    if dtype.kind in "iu" and output.itemsize >= 4:  # narrower integers are exact in any floating-point sum
         kinds.append(("large", 2))
     if dtype.kind in "fc":
         kinds.append(("long sum", 1))
