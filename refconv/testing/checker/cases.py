@@ -109,7 +109,7 @@ def whole_numbers(
     """Return small whole numbers, none of them 0, neighbours different: nothing that a mistake leaves unchanged.
 
     >>> whole_numbers(np.random.default_rng(0), (6,), "float32")
-    array([-2.,  1., -1.,  3.,  2., -4.], dtype=float32)
+    array([-1.,  2.,  1.,  4.,  3., -3.], dtype=float32)
     """
     dtype = np.dtype(dtype)
     count = math.prod(shape)

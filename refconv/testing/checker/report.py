@@ -129,6 +129,7 @@ class Failure:
                 "dilation": case.dilation,
                 "groups": case.groups,
                 "output_padding": case.output_padding,
+                "output_dtype": case.output_dtype,
                 **{name: _plain(array) for name, array in case.operands._asdict().items()},
             },
             "explanation": self.explanation,
