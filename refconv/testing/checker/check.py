@@ -240,7 +240,7 @@ class Record:
         """Return the report, with names and explanations of what is wrong."""
         failures = self._failures(backward is not None)
         if failures:
-            failures = diagnosed(failures, self.runs, settings["transposed"])
+            failures = diagnosed(failures, self.runs, settings["transposed"], call)
             if not self.stopped:  # a thread that does not return takes no further call
                 supports, dtype = settings["supports"], settings["dtype"]
                 failures = explained(failures, self.runs, forward, backward, supports, dtype, call)

@@ -7,6 +7,7 @@ difference.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -62,8 +63,11 @@ class _Agreement:
         return fails and check not in self.edges and self.same >= max(1, self.apart)
 
 
-def diagnosed(failures: Sequence[Failure], runs: Sequence[Run], transposed: bool) -> list[Failure]:
-    """Return the failures with the known mistakes that explain each, best first."""
+def diagnosed(failures: Sequence[Failure], runs: Sequence[Run], transposed: bool, caller: Caller) -> list[Failure]:
+    """Return the failures with the known mistakes that explain each, best first.
+
+    If the checked function did not return, `caller` waits for it, and another one makes the calls.
+    """
     aspects = {aspect_of(failure.check, failure.part) for failure in failures}
     backward = any(seen.keys["values", part] for _, seen in runs for part in BACKWARD)
     hangs = any(seen.stopped for _, seen in runs)
@@ -72,7 +76,7 @@ def diagnosed(failures: Sequence[Failure], runs: Sequence[Run], transposed: bool
     checks = {failure.check for failure in failures}
     first, compared = _first(failing), _sample(runs, failing)
     found: dict[int, list[tuple[Any, Mutant, _Agreement]]] = {number: [] for number in range(len(failures))}
-    with Caller(5.0) as call:
+    with Caller(5.0) if hangs else contextlib.nullcontext(caller) as call:
         for mutant in CATALOGUE:
             in_order = mutant.family == "memory"  # earlier calls matter: there is no short cut
             if mutant.transposed != transposed or (mutant.endless and not hangs):
