@@ -1028,12 +1028,16 @@ OF_RIGHT = {
 }
 
 
-@pytest.mark.parametrize("said", OF_RIGHT)
-@pytest.mark.parametrize("part", ["y", "grad_weight", "grad_bias"])
+@pytest.mark.parametrize(
+    ("said", "part"),
+    [
+        (said, part)
+        for said, part in itertools.product(OF_RIGHT, ["y", "grad_weight", "grad_bias"])
+        if part != "grad_bias" or "multiple of" not in said  # four sums do not show every multiple
+    ],
+)
 def test_functions_of_the_right_result(said, part):
     function = OF_RIGHT[said]
-    if part == "grad_bias" and "multiple of" in said:
-        pytest.skip("four sums do not show every multiple")
     if part == "y":
         found = forward_of(lambda *args: function(Conv().forward(*args)))
     else:
