@@ -145,7 +145,7 @@ def _dtype_name(given: Any, argument: str, dtype: str) -> str:
     """Return the name of the data type to accumulate in, or that of the result."""
     try:
         name = dtype_name(given)
-    except (TypeError, ValueError):  # not a data type, or one without a name
+    except Exception:  # not a data type, or one without a name; a foreign repr may fail
         name = ""
     if name not in DTYPES:
         error = ValueError if isinstance(given, str) else TypeError

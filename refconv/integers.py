@@ -102,7 +102,7 @@ def per_axis(value: Any, name: str, d: int, minimum: int | None = None) -> tuple
     return tuple(as_int(v, f"{name}[{axis}]", minimum) for axis, v in enumerate(values))
 
 
-def padding_pairs(padding: Any, d: int) -> Pads | str:
+def padding_pairs(padding: Any, d: int, transposed: bool = False) -> Pads | str:
     """Return one (before, after) pair per spatial axis from any form of `padding`.
 
     "same", "same_lower" and "causal" are returned unchanged, because their amounts depend on sizes and steps.
@@ -113,13 +113,18 @@ def padding_pairs(padding: Any, d: int) -> Pads | str:
     (((0, 0),), 'same')
     """
     if isinstance(padding, str):
-        if padding not in PADDING_WORDS:
-            like = padding.lower().replace("same_upper", "same")
-            spelling = f": write {like!r}" if like in PADDING_WORDS and (d == 1 or like != "causal") else ""
-            words = f"{', '.join(map(repr, PADDING_WORDS[:-1]))} or {PADDING_WORDS[-1]!r}"
-            raise ValueError(f"padding must be numbers, {words}; got {shown(padding)}{spelling}")
+        if padding == "causal" and transposed:
+            raise ValueError(
+                "padding='causal' has no meaning for a transposed convolution; crop the end by [(0, crop)]"
+            )
         if padding == "causal" and d != 1:
             raise ValueError(f"padding='causal' is for one spatial axis, that of time; got {d} axes")
+        words = PADDING_WORDS if d == 1 and not transposed else PADDING_WORDS[:-1]
+        if padding not in words:
+            like = padding.lower().replace("same_upper", "same")
+            spelling = f": write {like!r}" if like in words else ""
+            listed = f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
+            raise ValueError(f"padding must be numbers, {listed}; got {shown(padding)}{spelling}")
         return ((0, 0),) * d if padding == "valid" else padding
     if isinstance(padding, np.ndarray) and padding.ndim == 2:
         padding = tuple(padding)

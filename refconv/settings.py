@@ -117,6 +117,9 @@ def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noq
     The budget covers everything a call needs beyond its arguments, its result and copies of the weight, over all its
     threads.
 
+    A border of more than one reflection or wrap, or an `output_dtype` that is not the operands' data type, needs one
+    more copy of the operands that it concerns.
+
     The textbook cuts the batch to fit the budget; a single sample may exceed it. On whole numbers every budget gives
     the same result. On real numbers it may change the last bits: a weight gradient is then summed in another order, and
     BLAS may sum products of another size differently.

@@ -100,9 +100,7 @@ def transposed_geometry(
     extra = per_axis(output_padding, "output_padding", d, 0)
     wanted = None if output_size is None else per_axis(output_size, "output_size", d, 1)
     spans = tuple(step * (k - 1) + 1 for step, k in zip(dilation, kernel, strict=True))
-    pads = padding_pairs(padding, d)
-    if pads == "causal":
-        raise ValueError("padding='causal' has no meaning for a transposed convolution; crop the end by [(0, crop)]")
+    pads = padding_pairs(padding, d, transposed=True)
     if any(extra) and (isinstance(pads, str) or wanted is not None):
         other = f"padding={pads!r}" if wanted is None else f"output_size={wanted}"
         raise ValueError(f"output_padding must be 0 with {other}, which chooses the size; got {shown(output_padding)}")

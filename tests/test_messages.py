@@ -41,7 +41,7 @@ conv(X, W, groups=2, dilation=(2, 7))
 conv(X, W, groups=2, stride=10 ** 30)
     ValueError: stride must fit a signed 64-bit integer; got one of 100 bits
 conv(X, W, groups=2, padding='full')
-    ValueError: padding must be numbers, 'valid', 'same', 'same_lower' or 'causal'; got 'full'
+    ValueError: padding must be numbers, 'valid', 'same' or 'same_lower'; got 'full'
 conv(X, W, groups=2, padding=1.5)
     TypeError: padding must be an integer; got 1.5 of type float
 conv(X, W, groups=2, padding=(1, 2, 3))
@@ -173,9 +173,9 @@ conv_weight_grad(G, X, (3, 2), groups=2, channels_last=1)
 conv_weight_grad(G, X, (3, 3), groups=2)
     ValueError: grad_output must have shape (2, 6, 4, 5), the shape of the output; got (2, 6, 4, 6)
 conv_transpose(X, WT, groups=2, padding='causal')
-    ValueError: padding='causal' is for one spatial axis, that of time; got 2 axes
+    ValueError: padding='causal' has no meaning for a transposed convolution; crop the end by [(0, crop)]
 conv_transpose(X, WT, groups=2, padding='SAME')
-    ValueError: padding must be numbers, 'valid', 'same', 'same_lower' or 'causal'; got 'SAME': write 'same'
+    ValueError: padding must be numbers, 'valid', 'same' or 'same_lower'; got 'SAME': write 'same'
 conv_transpose(X, WT, groups=2, padding='same', output_padding=1, stride=2)
     ValueError: output_padding must be 0 with padding='same', which chooses the size; got 1
 conv_transpose(X, WT, groups=2, padding='same', output_size=(6, 9), stride=(1, 2))
@@ -189,23 +189,23 @@ conv_transpose(X[:, :, :0], WT, groups=2, padding='same', stride=2)
 conv_transpose(X, WT, groups=2, output_size=(1, 8), padding=(10, 0))
     ValueError: the output of a transposed convolution must have an element on every axis: spatial axis 0 has (n−1)·stride − before − after + dilation·(k−1) + 1 + output_padding = -12 (n=6, stride=1, padding=(10, 10), dilation=1, k=3)
 conv(np.ones((1, 8, 8, 3)), np.ones((4, 3, 3, 3)), channels_last=True, padding='SAME')
-    ValueError: padding must be numbers, 'valid', 'same', 'same_lower' or 'causal'; got 'SAME': write 'same'
+    ValueError: padding must be numbers, 'valid', 'same' or 'same_lower'; got 'SAME': write 'same'
 conv_double_backward(range(10 ** 30), G, X, W, groups=2)
     TypeError: grad_grads must be a ConvGrads, or three arrays or None (x, weight, bias); got range(0, 1000...0000000000000)
 conv(X.astype('i8'), W.astype('u8'), groups=2)
     TypeError: all operands must share one data type, but x has int64 and weight has uint64: write weight.astype('int64')
 conv(X, W, groups=2, padding='CAUSAL')
-    ValueError: padding must be numbers, 'valid', 'same', 'same_lower' or 'causal'; got 'CAUSAL'
+    ValueError: padding must be numbers, 'valid', 'same' or 'same_lower'; got 'CAUSAL'
 conv_transpose(X, WT, groups=2, output_size=(8, 0))
     ValueError: output_size[1] must be at least 1; got 0
 conv_transpose(X, WT, groups=2, output_size=(2, 6, 8, 8))
     ValueError: output_size must be an integer or one integer per spatial axis (2); got (2, 6, 8, 8)
 conv(X, W, groups=2, padding='SAME')
-    ValueError: padding must be numbers, 'valid', 'same', 'same_lower' or 'causal'; got 'SAME': write 'same'
+    ValueError: padding must be numbers, 'valid', 'same' or 'same_lower'; got 'SAME': write 'same'
 conv(X, W, groups=2, padding='Same_Lower')
-    ValueError: padding must be numbers, 'valid', 'same', 'same_lower' or 'causal'; got 'Same_Lower': write 'same_lower'
+    ValueError: padding must be numbers, 'valid', 'same' or 'same_lower'; got 'Same_Lower': write 'same_lower'
 conv(X, W, groups=2, padding='SAME_UPPER')
-    ValueError: padding must be numbers, 'valid', 'same', 'same_lower' or 'causal'; got 'SAME_UPPER': write 'same'
+    ValueError: padding must be numbers, 'valid', 'same' or 'same_lower'; got 'SAME_UPPER': write 'same'
 conv(X, W, groups=2, padding='causal')
     ValueError: padding='causal' is for one spatial axis, that of time; got 2 axes
 conv(X, W, groups=2, padding=[1, 1, 2, 2])
