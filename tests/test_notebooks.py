@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from refconv import notebooks
+from refconv.notebooks import nbgrader
 from tests.helpers import run_command
 
 pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
@@ -60,23 +61,62 @@ def test_notebook_has_its_title_its_aim_and_exercises(name):
 # --- Running ---------------------------------------------------------------------------------------------------------
 
 
+def without_once(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Leave out the long measurements: they run in `make check`."""
+    cells = [cell for cell in notebook.cells if "once" not in cell.metadata.get("tags", [])]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_open_notebook_runs_and_its_outputs_are_not_stale(name):
-    fresh = notebooks.build(name, solved=False)
-    seconds = run_notebooks.execute(fresh, limit=notebooks.SECONDS[name])
-    assert seconds < notebooks.SECONDS[name]
-    assert run_notebooks.stale(kept(name), fresh) == []
-    found = run_notebooks.checks(fresh)
-    assert found
+def test_notebook_runs_and_each_check_fails_for_the_stub_and_passes_for_the_solution(name):
+    """One run of the open notebook; each check is followed by nbgrader's, the solutions and nbgrader's again."""
+    lesson, source = without_once(notebooks.build(name, solved=False)), nbgrader.build(name)
+    steps = []  # for each check: nbgrader's on what the student gets, and on the solutions
+    answers = []
+    for cell in source.cells:
+        kind = cell.metadata.get("nbgrader", {})
+        if cell.cell_type == "code" and kind.get("solution"):
+            answers.append(cell)
+        elif cell.cell_type == "code" and kind.get("grade"):
+            before, after = copy.deepcopy(cell), copy.deepcopy(cell)
+            before.metadata["tags"] = ["raises-exception"]  # nbclient continues after it
+            steps.append((before, answers, after))
+            answers = []
+    assert answers == []
+    cells, waiting = [], list(steps)
+    for cell in lesson.cells:
+        cells.append(cell)
+        if "check" in cell.metadata.get("tags", []):
+            before, answers, after = waiting.pop(0)
+            cells += [before, *answers, after]
+    assert waiting == []
+    for number, cell in enumerate(cells, 1):
+        cell.id = f"cell-{number}"
+    run_notebooks.execute(nbformat.v4.new_notebook(cells=cells), limit=notebooks.SECONDS[name])
+
+    assert run_notebooks.stale(without_once(kept(name)), lesson) == []
+    found = run_notebooks.checks(lesson)
+    assert len(found) == len(steps) >= 3
     assert all(text.startswith("FAILED: ") for text in found), found
-    assert "*Answer" not in "".join(cell.source for cell in fresh.cells)
+    assert "*Answer" not in "".join(cell.source for cell in lesson.cells)
+    errors = [next((o for o in before.outputs if o.output_type == "error"), None) for before, _, _ in steps]
+    assert all(error and f"{error.ename}: {error.evalue}".startswith("AssertionError: FAILED: ") for error in errors)
+    verdicts = ["".join(output.get("text", "") for output in after.outputs) for _, _, after in steps]
+    assert all(text.startswith("passed: ") for text in verdicts), verdicts
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_notebook_runs_and_its_outputs_are_not_stale(name):
+    fresh = notebooks.build(name, solved=False)
+    run_notebooks.execute(fresh, limit=notebooks.SECONDS[name])
+    assert run_notebooks.stale(kept(name), fresh) == []
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_solved_notebook_passes_its_checks_and_says_the_same_on_other_array_modules(name, other_backend):
-    """On NumPy, the lesson runs in the test above and the solutions in test_nbgrader."""
-    solved = notebooks.build(name, solved=True)
-    solved.cells = [cell for cell in solved.cells if "once" not in cell.metadata.get("tags", [])]
+    solved = without_once(notebooks.build(name, solved=True))
     run_notebooks.execute(solved, backend=other_backend.name, limit=notebooks.SECONDS[name])
     left_out = {"check", "exercise", "once", "solution"}
     lessons = [
