@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help tour test lint types notebooks site links lite grading mutation lock clean
+.PHONY: help tour test check lint types notebooks site links lite grading mutation lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -20,8 +20,11 @@ help: ## show this list
 tour: .venv/.tour ## set up .venv, then run `refconv tour` (ARGS="--help" lists its options)
 	$(BIN)/refconv tour $(ARGS)
 
-test: lint types ## set up .venv, then run every check (ARGS="-k groups" goes to pytest)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+test: lint types ## set up .venv, then run every check: lint, types, tests, notebooks, docs (ARGS="-k groups" goes to pytest)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long" $(ARGS)
+
+check: .venv/.dev ## the long checks that `make test` leaves out: more of the same, on more seeds, mistakes and array modules
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and format
 	$(BIN)/ruff check .

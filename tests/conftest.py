@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -81,6 +82,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     ):  # which chooses the engine itself
         metafunc.fixturenames.append("engine")
         metafunc.parametrize("engine", ENGINES)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of each test marked `thinned(n)`, run every n-th case in `make test` and mark the others as long."""
+    cases: Counter[tuple[Any, ...]] = Counter()
+    for item in items:
+        if mark := item.get_closest_marker("thinned"):
+            (every,) = mark.args
+            name = (item.path, item.originalname)  # type: ignore[attr-defined]  # of a test function
+            if cases[name] % every:
+                item.add_marker("long")
+            cases[name] += 1
 
 
 @pytest.fixture(autouse=True)

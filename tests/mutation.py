@@ -51,11 +51,9 @@ GROUPS = {
 LEFT_OUT = tuple(f"tests/test_textbook.py::test_{name}" for name in (
     "a_tiny_call_is_short", "the_page_stays_one_page", "everything_works_without_the_cpu_engine",
     "a_broken_cpu_engine_is_not_taken_for_a_missing_one"))  # fmt: skip
-PYTEST = ("--rootdir=.", "--backend", "numpy", "-q", "-s", "--assert=plain", "--tb=native",
+PYTEST = ("--rootdir=.", "--backend", "numpy", "-m", "not long", "-q", "-s", "--assert=plain", "--tb=native",
           "-p", "no:cacheprovider", "-p", "no:xdist",
           *(f"--deselect={test}" for test in LEFT_OUT))  # fmt: skip
-# Tests with a case, of seconds, for every mistake of the catalogue: every tenth case is run.
-THINNED = ("test_every_mistake_is_caught_and_named", "test_catalogued_mistakes_are_explained_as_the_page_says")
 CHILDREN = 2
 # Seconds are of processor time. The quick pass leaves out tests that take longer than this,
 # unless no other test reaches a function.
@@ -139,9 +137,7 @@ class Runner:
         assert Path(refconv.__file__).is_relative_to(COPY), refconv.__file__
         assert not session.testsfailed, "the tests could not be collected"
         started = time.monotonic()
-        thinned = [item for item in session.items if getattr(item, "originalname", "") in THINNED]
-        left_out = {item for place, item in enumerate(thinned) if place % 10}
-        self.items = {item.nodeid: item for item in session.items if item not in left_out}
+        self.items = {item.nodeid: item for item in session.items}
         self.reached = self.survey()
         print(f"{self.mode}: {len(self.items)} tests, {len(self.names)} changes", flush=True)
         running: dict[int, tuple[str, int, float]] = {}

@@ -78,6 +78,7 @@ def test_an_infinity_reaches_only_what_reads_it(way: bool, bad: float) -> None:
     np.testing.assert_array_equal(~np.isfinite(y), expected)
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("tile", [1, 1 << 12, 1 << 20])
 def test_gradients_from_the_same_columns_equal_the_definition(way: bool, shared: bool, layout: Any, tile: int) -> None:

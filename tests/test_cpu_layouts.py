@@ -33,6 +33,7 @@ def layout(request: Any) -> Any:
         yield request.param
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("tile", [1, 1 << 12, 1 << 20])
 def test_equals_the_definition(layout: Any, transposed: bool, tile: int) -> None:

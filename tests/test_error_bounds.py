@@ -95,6 +95,7 @@ def test_the_bound_is_attained_up_to_a_factor() -> None:
     assert abs(float(actual[0, 0, 0]) - exact) > 0.01 * error_bound(x, weight)[0, 0, 0] > 0
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("channels", [16, 64, 256, 512])
 def test_a_dropped_tap_is_beyond_the_bound(channels: int) -> None:
     """One kernel tap at one of the input channels, reductions of 144 to 4608: at least 95 % of 40 trials."""

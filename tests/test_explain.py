@@ -61,6 +61,7 @@ def backward_of(part, change, **options):
 # --- Right ones ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize("more", [(), ("asymmetric_padding", "output_padding"), ("equal_axes", "stride_or_dilation")])
@@ -86,6 +87,7 @@ def test_right_convolutions_are_right(d, transposed, more):
         assert not any(part.flipped)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("name", "dtype"), list(zip(CORRECT, itertools.cycle(["float16", "float32", "complex64", "int32"]), strict=False))
 )
@@ -97,6 +99,7 @@ def test_other_right_convolutions_in_their_dtypes(name, dtype):
     assert all(part.is_right for part in explanation.parts.values()), explanation.text
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("dtype", ["float64", "complex128", "int8", "uint8", "int16", "uint32", "int64"])
 def test_whole_numbers_in_every_dtype(dtype):
     right, wrong = Conv(), ignores_stride
@@ -415,6 +418,7 @@ CHANGED = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", CHANGED)
 def test_new_mistakes(name):
     changes, facts, said = CHANGED[name]
@@ -1323,7 +1327,8 @@ def test_a_right_convolution_takes_few_calls():
 PAGE = make_explanations.PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("mutant", CATALOGUE[::3], ids=lambda mutant: mutant.name)
+@pytest.mark.thinned(15)
+@pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name)
 def test_catalogued_mistakes_are_explained_as_the_page_says(mutant):
     assert str(make_explanations.row(mutant)) in PAGE.splitlines(), "run python docs/make_explanations.py"
 

@@ -228,31 +228,25 @@ def test_a_change_makes_a_notebook_stale(name, change):
     assert run_notebooks.stale(changed, kept(name)) != []
 
 
-def measured(*sources: str) -> nbformat.NotebookNode:
-    notebook = notebook_of(*sources)
-    for cell in notebook.cells:
-        cell.metadata["tags"] = ["measured"]
-    return notebook
-
-
 DRAW = "import matplotlib.pyplot as plt; plt.imshow([[0, {0}]]);"
 
 
 @pytest.fixture(scope="module")
 def measurements() -> dict[str, nbformat.NotebookNode]:
     """One notebook for each kind of output, all of the same source as far as the comparison can tell."""
-    made = {
-        "text": measured("print(1)"),
-        "other text": measured("print(2, 3)"),
-        "picture": measured(DRAW.format(1)),
-        "other picture": measured(DRAW.format(-1)),
-        "both": measured("print(1);" + DRAW.format(1)),
-        "none": measured("a = 1"),
+    sources = {
+        "text": "print(1)",
+        "other text": "print(2, 3)",
+        "picture": DRAW.format(1),
+        "other picture": DRAW.format(-1),
+        "both": "print(1);" + DRAW.format(1),
+        "none": "a = 1",
     }
-    for notebook in made.values():
-        run_notebooks.execute(notebook)
-        notebook.cells[0].source = "measure()"
-    return made
+    run = notebook_of(*sources.values())
+    run_notebooks.execute(run)
+    for cell in run.cells:
+        cell.source, cell.metadata["tags"] = "measure()", ["measured"]
+    return {kind: nbformat.v4.new_notebook(cells=[cell]) for kind, cell in zip(sources, run.cells, strict=True)}
 
 
 @pytest.mark.parametrize(("old", "new"), [("text", "other text"), ("picture", "other picture")])

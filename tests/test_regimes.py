@@ -126,6 +126,7 @@ def spoilt(place: Callable[[Case], bool], part: int) -> tuple[Callable[..., Any]
     return forward, backward
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("part", [0, 1, 2], ids=["y", "grad_x", "grad_weight"])
 @pytest.mark.parametrize(
     "place",
@@ -190,6 +191,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize(
     ("supports", "transposed", "d"),
     [

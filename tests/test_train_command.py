@@ -50,6 +50,7 @@ def whole(images: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return ends(out), time.monotonic() - started
 
 
+@pytest.mark.thinned(10)
 @posix
 @pytest.mark.parametrize("kill", range(10))
 def test_ten_kills_at_random_moments_end_with_the_same_bits(images: str, whole: Any, kill: int, tmp_path: Path) -> None:

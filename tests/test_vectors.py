@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 import refconv
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
@@ -37,8 +38,16 @@ SPOTS = [entry for entry in entries() if entry.spots]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_vectors(tmp_path_factory.mktemp("vectors") / "out").parent
+def folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The vectors, written once for all of pytest's processes."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    written = shared / "vectors"
+    with FileLock(shared / "vectors.lock"):
+        if not written.exists():
+            write_vectors(written)
+    return written
 
 
 @pytest.fixture(scope="module")
@@ -297,6 +306,7 @@ def test_the_arrays_are_those_of_this_version(folder: Path) -> None:
     assert earlier.hexdigest()[:8] == "75ac6aa7", "problems of format 1 have kept their arrays"
 
 
+@pytest.mark.long
 def test_two_runs_are_the_same_to_the_byte(folder: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONHASHSEED": "7", "OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C", "TZ": "Asia/Tokyo"}
     command = [sys.executable, "-m", "refconv.cli", "vectors", "--out", str(tmp_path / "again"), "--json"]
