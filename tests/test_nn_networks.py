@@ -9,8 +9,10 @@ import pytest
 
 from refconv import cost, logarithmic_groups
 from refconv.nn import (
+    SGD,
     AvgPool,
     BatchNorm,
+    BinaryCrossEntropy,
     Conv,
     ConvTranspose,
     Dropout,
@@ -19,12 +21,16 @@ from refconv.nn import (
     Linear,
     LocalResponseNorm,
     MaxPool,
+    MeanSquaredError,
     ReLU,
     Residual,
     Scale,
     Sequential,
+    SoftmaxCrossEntropy,
     Tanh,
     Towers,
+    Trainer,
+    accuracy,
     lenet5,
     residual_network,
     summary,
@@ -109,6 +115,9 @@ def test_calling_is_forward(backend: Backend) -> None:
     expected = backend.to_numpy(model.forward(x))
     backend.assert_equal(model(x), expected)
     backend.assert_equal(ReLU()(x), np.maximum(backend.to_numpy(x), 0))
+    logits, labels = backend.asarray(integers((4, 3))), backend.asarray(np.array([2, 0, 1, 1]))
+    loss = SoftmaxCrossEntropy()
+    assert loss(logits, labels) == loss.forward(logits, labels)
 
 
 def test_layers_by_number_and_by_name() -> None:
@@ -191,6 +200,30 @@ def test_numpy_arrays_are_moved_to_the_model(backend: Backend) -> None:
     if not backend.supports("complex256") and hasattr(np, "complex256"):
         with pytest.raises(TypeError, match="has no data type complex256"):
             model(x.astype("complex256"))
+
+
+def test_numpy_answers_are_moved_to_the_outputs(backend: Backend) -> None:
+    z = integers((3, 2))
+    for loss, answers in (
+        (SoftmaxCrossEntropy(), np.array([1, 0, 1])),
+        (MeanSquaredError(), z + 1),
+        (BinaryCrossEntropy(), np.abs(z) / 4),
+    ):
+        expected = loss(z, answers)
+        assert loss(backend.asarray(z), answers) == pytest.approx(expected, rel=1e-12)
+        backend.check(loss.backward())
+
+
+def test_a_numpy_state_is_loaded_and_trained_from(backend: Backend) -> None:
+    model, other = network(backend, "float32"), network(None, "float32")
+    other["out"].weight.value += 1  # type: ignore[attr-defined]
+    model.load_state(other.state())
+    for path, array in other.state().items():
+        backend.assert_equal(model.state()[path], array)
+    images, labels = integers((4, 2, 3, 3)).astype("float32"), np.zeros(4, int)
+    trainer = Trainer(model, images, labels, optimiser=SGD(model.parameters(), 0.1), epochs=1, batch_size=2, rng=rng())
+    assert [step.accuracy for step in trainer] == [1, 1]
+    assert accuracy(model, images, labels) == 1
 
 
 def test_arrays_of_a_third_module_are_refused() -> None:

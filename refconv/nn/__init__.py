@@ -1,4 +1,4 @@
-"""Layers, loss, optimiser and training in plain array code: enough to train a small grouped network by hand.
+"""Layers, losses, optimisers and training in plain array code: enough to train a small grouped network by hand.
 
 >>> import numpy as np
 >>> from refconv.nn import SGD, SoftmaxCrossEntropy, residual_network
@@ -6,10 +6,10 @@
 >>> model = residual_network(4, channels=8, rng=rng)
 >>> loss, optimiser = SoftmaxCrossEntropy(), SGD(model.parameters(), lr=0.01)
 >>> images, labels = rng.normal(size=(20, 1, 8, 8)).astype("float32"), rng.integers(0, 10, 20)
->>> before = loss.forward(model(images), labels)
+>>> before = loss(model(images), labels)
 >>> grad_images = model.backward(loss.backward())
 >>> optimiser.step()
->>> loss.forward(model(images), labels) < before
+>>> loss(model(images), labels) < before
 True
 >>> model
 Sequential: 1,674 parameters
@@ -32,11 +32,11 @@ from refconv.nn.checkpoint import Checkpoint, CheckpointError, load_checkpoint, 
 from refconv.nn.data import DataError, Split, load_dataset, load_digits_split
 from refconv.nn.dropout import Dropout
 from refconv.nn.layers import ChannelShuffle, Conv, ConvTranspose, Flatten, Linear, ReLU, Scale, Tanh
-from refconv.nn.loss import SoftmaxCrossEntropy
+from refconv.nn.loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from refconv.nn.malloc import keep_memory
 from refconv.nn.models import alexnet, alexnet_towers, lenet5, residual_network, tower_state
 from refconv.nn.normalisation import BatchNorm, LocalResponseNorm
-from refconv.nn.optim import SGD
+from refconv.nn.optim import SGD, Adam, Optimiser
 from refconv.nn.pooling import AvgPool, MaxPool
 from refconv.nn.schedule import parse_schedule
 from refconv.nn.sequential import Residual, Sequential
@@ -46,8 +46,10 @@ from refconv.nn.training import Recipe, Step, Trainer, accuracy
 
 __all__ = [
     "SGD",
+    "Adam",
     "AvgPool",
     "BatchNorm",
+    "BinaryCrossEntropy",
     "ChannelShuffle",
     "Checkpoint",
     "CheckpointError",
@@ -59,7 +61,10 @@ __all__ = [
     "Layer",
     "Linear",
     "LocalResponseNorm",
+    "Loss",
     "MaxPool",
+    "MeanSquaredError",
+    "Optimiser",
     "Parameter",
     "ReLU",
     "Recipe",
