@@ -324,6 +324,19 @@ def plain(array: Array) -> Array:
     return np.asarray(array) if isinstance(array, np.ndarray) else array
 
 
+def moved(array: Array, like: Array) -> Array:
+    """Return a NumPy array as an array of the module and device of `like`; return any other array unchanged.
+
+    No value is changed: a data type that the module lacks is a TypeError.
+    """
+    xp = array_namespace(like)
+    if xp is np or _module_name(array) != "numpy":
+        return array
+    get_dtype(xp, dtype_of(array))
+    # A copy in the machine's byte order, because modules may share writable memory or refuse strides and byte orders.
+    return xp.asarray(np.array(array, dtype_of(array), order="C"), device=device(like))
+
+
 def conj(xp: Namespace, array: Array) -> Array:
     """Return the complex conjugate; a real array is returned unchanged."""
     if dtype_kind(dtype_of(array)) != "complex":

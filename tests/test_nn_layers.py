@@ -248,7 +248,7 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ValueError, "slope must be finite; got -inf", lambda: Tanh(slope=-math.inf)),
     (TypeError, "for Tanh; got complex128", lambda: Tanh().forward(np.ones(2) + 0j)),
     (ValueError, "channels must be at least 1", lambda: Scale(0)),
-    (ValueError, "with C=2 for Scale; got", lambda: Scale(2).forward(np.ones((1, 3), "float32"))),
+    (ValueError, "Scale expects 2 input channels, got 3", lambda: Scale(2).forward(np.ones((1, 3), "float32"))),
     (TypeError, "float32; got float64", lambda: Scale(2).forward(np.ones((1, 2)))),
     (TypeError, "x must be a dense array", lambda: Scale(2).forward([[1.0, 2]])),
 ]

@@ -215,7 +215,7 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ValueError, "eps must be finite and more than 0", lambda: BatchNorm(2, eps=0)),
     (ValueError, "dtype must be", lambda: BatchNorm(2, dtype="int8")),
     (ValueError, "2\\^40", lambda: BatchNorm(2**50)),
-    (ValueError, "with C=2 for BatchNorm; got", lambda: BatchNorm(2).forward(ones(4, 3))),
+    (ValueError, "BatchNorm expects 2 input channels, got 3", lambda: BatchNorm(2).forward(ones(4, 3))),
     (TypeError, "float32; got float64", lambda: BatchNorm(2).forward(np.ones((4, 2)))),
     (ValueError, r"at least 2 values per channel.*\(1, 2, 1\)", lambda: BatchNorm(2).forward(ones(1, 2, 1))),
     (ValueError, "at least 2 values per channel", lambda: BatchNorm(2).forward(ones(0, 2, 5))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from refconv.experiments.train import (
 )
 from refconv.nn import (
     SGD,
+    Adam,
     BatchNorm,
     Conv,
     Dropout,
     Flatten,
     Linear,
+    Optimiser,
     Parameter,
     Recipe,
     ReLU,
@@ -45,7 +48,11 @@ from tests.nn_helpers import rng, write_cifar
 pytest.importorskip("safetensors", reason="safetensors is not installed: no checkpoints")
 
 
-def make(backend: Backend, epochs: int = 3) -> Trainer:
+def momentum(given: list[Parameter]) -> SGD:
+    return SGD(given, 0.1, weight_decay=0.01)
+
+
+def make(backend: Backend, epochs: int = 3, optimiser: Callable[[list[Parameter]], Optimiser] = momentum) -> Trainer:
     """A training with every kind of state: parameters, statistics, velocities, order, dropout and a schedule."""
     dropped = rng(5)
     where: dict[str, Any] = {"rng": rng(0), "xp": backend.xp}
@@ -63,7 +70,7 @@ def make(backend: Backend, epochs: int = 3) -> Trainer:
         model,
         images,
         labels,
-        optimiser=SGD(model.parameters(), 0.1, weight_decay=0.01),
+        optimiser=optimiser(model.parameters()),
         epochs=epochs,
         batch_size=5,
         rng=rng(3),
@@ -101,11 +108,33 @@ def test_a_training_goes_on_from_any_step_with_the_same_bits(backend: Backend) -
         assert_same(resumed.state(), states[-1])
 
 
-@pytest.mark.parametrize("lost", ["model.norm.running_var", "velocity.0", "order", "dropout"])
-def test_every_part_of_the_state_is_needed(lost: str) -> None:
+def test_a_training_with_adam_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    numpy = Backend("numpy", np, np.ndarray)
+    whole, resumed = make(numpy, optimiser=Adam), make(numpy, optimiser=Adam)
+    for step in whole:
+        if step.number == 5:
+            save_checkpoint(tmp_path / CHECKPOINT, *whole.state())
+    resumed.load_state(*load_checkpoint(tmp_path / CHECKPOINT))
+    assert [step.number for step in resumed] == list(range(6, 13))
+    assert_same(resumed.state(), whole.state())
+
+
+@pytest.mark.parametrize(
+    ("lost", "optimiser"),
+    [
+        ("model.norm.running_var", momentum),
+        ("velocity.0", momentum),
+        ("order", momentum),
+        ("dropout", momentum),
+        ("steps", Adam),
+        ("mean.1", Adam),
+        ("square.1", Adam),
+    ],
+)
+def test_every_part_of_the_state_is_needed(lost: str, optimiser: Any) -> None:
     """Leave one part as at the beginning: the end is another."""
     numpy = Backend("numpy", np, np.ndarray)
-    whole, fresh = make(numpy), make(numpy).state()
+    whole, fresh = make(numpy, optimiser=optimiser), make(numpy, optimiser=optimiser).state()
     for _ in zip(range(6), whole, strict=False):
         pass
     arrays, meta = copied(whole.state())
@@ -115,7 +144,7 @@ def test_every_part_of_the_state_is_needed(lost: str) -> None:
         arrays[lost] = fresh[0][lost].copy()
     else:
         meta["generators"][lost] = fresh[1]["generators"][lost]
-    resumed = make(numpy)
+    resumed = make(numpy, optimiser=optimiser)
     resumed.load_state(arrays, meta)
     for training in (whole, resumed):
         list(training)
@@ -162,6 +191,11 @@ def test_a_state_of_another_training_is_refused_and_changes_nothing() -> None:
         ("on 17 images; got 3", broken(order=np.arange(3))),
         ("shape of the model's", broken(**{"model.linear.bias": np.zeros(2, "float32")})),
         ("data type", broken(**{"model.linear.bias": np.zeros(3)})),
+        (
+            "shape of the optimiser's",
+            broken(**{"velocity.0": np.zeros(2, "float32"), "model.linear.bias": np.ones(3, "float32")}),
+        ),
+        ("its entries differ", make(numpy, optimiser=Adam).state()),
         ("generators must contain the states of order, dropout", broken(generators=3)),
     ]
     first = before[1]["generators"]

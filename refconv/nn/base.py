@@ -9,9 +9,12 @@ than this: :class:`Sequential` calls the layers forwards, then backwards.
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -24,11 +27,14 @@ from refconv.arrays import (
     accumulating_dtype,
     array_namespace,
     check_dtype,
+    converted,
     dtype_kind,
     dtype_name,
     dtype_of,
+    elements,
     get_dtype,
     load_backend,
+    moved,
     namespace_of,
 )
 from refconv.integers import as_float, shown
@@ -68,16 +74,41 @@ class Layer(ABC):
     :meth:`parameters`; if it contains layers, :meth:`children`. Layers take batches, channels first, and never change
     their arguments.
 
+    A layer prints itself and the layers inside it as a tree: the constructor's arguments that the layer keeps under
+    their own names, if they differ from their defaults, then the shapes and the number of its parameters.
+
     Attributes
     ----------
     training : bool
         Read by :class:`Dropout` and :class:`BatchNorm`; set by :meth:`train` and :meth:`eval`. Initially True.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn import Layer
+    >>> class Square(Layer):
+    ...     def forward(self, x):
+    ...         return self._keep(x * x, x)
+    ...     def backward(self, grad_output):
+    ...         (x,) = self._recall(grad_output)
+    ...         return 2 * x * grad_output
+    >>> layer = Square()
+    >>> layer(np.array([3., 4.])), layer.backward(np.array([1., 1.]))
+    (array([ 9., 16.]), array([6., 8.]))
     """
 
     training: bool = True
     _saved: tuple[Shape, DType, tuple[Any, ...]] | None = None
     _buffers: tuple[str, ...] = ()
     """Names of attributes with arrays that training changes, but not by gradients."""
+
+    def __call__(self, x: Array) -> Array:
+        """Return ``forward(x)``. A NumPy array is first moved to the array module and device of the parameters."""
+        return self.forward(adopted(self, x))
+
+    def __repr__(self) -> str:
+        """Return the layer and the layers inside it as a tree, with the parameters' shapes and numbers."""
+        return "\n".join(_tree(self))
 
     @abstractmethod
     def forward(self, x: Array) -> Array:
@@ -126,6 +157,17 @@ class Layer(ABC):
         """Return the parameters, in a fixed order."""
         return [parameter for child in self.children().values() for parameter in child.parameters()]
 
+    def named_parameters(self) -> list[tuple[str, Parameter]]:
+        """Return each parameter with its path, as in :meth:`state`, in the order of :meth:`parameters`."""
+        children = self.children()
+        if not children:
+            return [(parameter.name, parameter) for parameter in self.parameters()]
+        return [
+            (f"{name}.{path}", parameter)
+            for name, child in children.items()
+            for path, parameter in child.named_parameters()
+        ]
+
     def train(self) -> Self:
         """Set this layer and its children to training, and return it."""
         return self._set_training(True)
@@ -164,38 +206,27 @@ class Layer(ABC):
         Parameters
         ----------
         state : mapping of str to array
-            Exactly the paths of :meth:`state`, arrays of the same shapes, data types and module.
+            Exactly the paths of :meth:`state`, arrays of the same shapes and data types; of the same module or NumPy's.
 
         Raises
         ------
         ValueError, TypeError
             If a path is missing or unknown, or an array does not fit. Nothing is changed then.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state must be a mapping of paths to arrays; got {shown(state)}")
-        own = self.state()
-        if missing := sorted(own.keys() - state.keys()):
-            raise ValueError(f"state lacks {len(missing)} of the model's {len(own)} arrays, first {missing[0]!r}")
-        if unknown := sorted(state.keys() - own.keys()):
-            raise ValueError(f"state has {len(unknown)} arrays unknown to the model, first {unknown[0]!r}")
-        for path, current in own.items():
-            label = f"state[{path!r}]"
-            namespace_of({label: state[path], "the model's": current})
-            check_shape(label, tuple(state[path].shape), tuple(current.shape), "the shape of the model's array")
-            if state[path].dtype != current.dtype:
-                raise TypeError(
-                    f"{label} must have the model's data type {dtype_of(current)}; got {dtype_of(state[path])}"
-                )
-        self._set_state(state)
+        self._set_state(checked_state("model", self.state(), state))
 
     def _set_state(self, state: Mapping[str, Array]) -> None:
         for name, child in self.children().items():
             prefix = f"{name}."
             child._set_state({path.removeprefix(prefix): a for path, a in state.items() if path.startswith(prefix)})
         for parameter in [] if self.children() else self.parameters():
-            parameter.value = _copy(state[parameter.name])
+            parameter.value = copied(state[parameter.name])
         for name in self._buffers:
-            setattr(self, name, _copy(state[name]))
+            setattr(self, name, copied(state[name]))
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the values that the layer keeps, among them arguments of its constructor under their own names."""
+        return vars(self)
 
     def _keep(self, y: Array, *values: Any) -> Array:
         """Keep values for ``backward``, and return y."""
@@ -219,114 +250,89 @@ class Layer(ABC):
         return values
 
 
-class Sequential(Layer):
-    r"""Layers one after the other, y = f_m(… f_2(f_1(x))); backwards, the chain rule.
-
-    Parameters
-    ----------
-    *layers : Layer
-        At least one. An object may occur only once, since it remembers one forward pass. The names are "0", "1", ….
-    **named : Layer
-        Further layers, with their own names: ``Sequential(conv=Conv(…), relu=ReLU())``.
-
-    Attributes
-    ----------
-    layers : tuple of Layer
-        All layers, in order.
-
-    Raises
-    ------
-    ValueError
-        If there are no layers, or a layer occurs twice.
-    TypeError
-        If an argument is not a :class:`Layer`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from refconv.nn import Flatten, ReLU, Sequential
-    >>> model = Sequential(ReLU(), rows=Flatten())
-    >>> model.forward(np.array([[[1., -2.], [-3., 4.]]]))
-    array([[1., 0., 0., 4.]])
-    >>> list(model.children())
-    ['0', 'rows']
-    """
-
-    def __init__(self, *layers: Layer, **named: Layer) -> None:
-        self._children = {str(position): layer for position, layer in enumerate(layers)} | named
-        for name, layer in self._children.items():
-            if not isinstance(layer, Layer):
-                label = f"layers[{name}]" if name.isdigit() else name
-                raise TypeError(f"{label} must be a Layer; got {type(layer).__name__}")
-        self.layers = tuple(self._children.values())
-        if not self.layers:
-            raise ValueError(f"{type(self).__name__} needs at least one layer; got none")
-        if len(set(map(id, self.layers))) < len(self.layers):
-            raise ValueError(f"{type(self).__name__} needs distinct layers; one was given twice")
-
-    def children(self) -> dict[str, Layer]:
-        """Return the layers by name, in order."""
-        return dict(self._children)
-
-    def forward(self, x: Array) -> Array:
-        """Return the last layer's output."""
-        for layer in self.layers:
-            x = layer.forward(x)
+def adopted(layer: Layer, x: Array) -> Array:
+    """Return a NumPy array as one of the module and device of the layer's parameters; other arrays are unchanged."""
+    parameters = layer.parameters() if isinstance(x, np.ndarray) else []
+    if not parameters or isinstance(parameters[0].value, np.ndarray):
         return x
-
-    def backward(self, grad_output: Array) -> Array:
-        """Return the gradient of the first layer's input: each layer's backward, last layer first."""
-        for layer in reversed(self.layers):
-            grad_output = layer.backward(grad_output)
-        return grad_output
+    if dtype_kind(dtype_of(x)) == "real":
+        check_same_dtype(x, parameters[0].value)  # before x is moved, so that the message converts a NumPy array
+    return moved(x, parameters[0].value)
 
 
-class Residual(Sequential):
-    r"""Layers with an identity shortcut around them.
+@contextmanager
+def named(name: str, layer: Layer) -> Iterator[None]:
+    """Begin the message of an error in a pass of `layer`, a child called `name`, with its path."""
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError) as error:
+        if type(error) in (ValueError, TypeError, RuntimeError):  # other kinds may have arguments of another meaning
+            message = str(error).removeprefix(f"{type(layer).__name__} ")
+            below = message.removeprefix("layer '")
+            error.args = (f"layer '{name}.{below}" if below != message else f"layer '{name}': {message}",)
+        raise
 
-    .. math:: y = x + f(x), \qquad \bar x = g + f'(x)^{\mathsf T} g
 
-    The shortcut adds element by element, so f must keep the shape: the number of channels and the spatial size. With
-    the shortcut, even f = 0 passes the input on, and every earlier layer receives a direct gradient.
+def checked_state(owner: str, own: Mapping[str, Array], state: Mapping[str, Array]) -> dict[str, Array]:
+    """Return `state` with NumPy's arrays moved to the module of `own`, or refuse it unless it fits `own`."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state must be a mapping of paths to arrays; got {shown(state)}")
+    if missing := sorted(own.keys() - state.keys()):
+        raise ValueError(f"state lacks {len(missing)} of the {owner}'s {len(own)} arrays, first {missing[0]!r}")
+    if unknown := sorted(state.keys() - own.keys()):
+        raise ValueError(f"state has {len(unknown)} arrays unknown to the {owner}, first {unknown[0]!r}")
+    fitting = {}
+    for path, current in own.items():
+        label, array = f"state[{path!r}]", moved(state[path], current)
+        namespace_of({label: array, f"the {owner}'s": current})
+        check_shape(label, tuple(array.shape), tuple(current.shape), f"the shape of the {owner}'s array")
+        if array.dtype != current.dtype:
+            raise TypeError(f"{label} must have the {owner}'s data type {dtype_of(current)}; got {dtype_of(array)}")
+        fitting[path] = array
+    return fitting
 
-    Parameters
-    ----------
-    *layers, **named : Layer
-        f, the layers one after the other, as for :class:`Sequential`.
 
-    Raises
-    ------
-    ValueError
-        If f(x) does not have the shape of x; see also :class:`Sequential`.
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun.
 
-    References
-    ----------
-    K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition", arXiv 1512.03385, section 3.2.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from refconv.nn import ReLU, Residual
-    >>> block = Residual(ReLU())
-    >>> block.forward(np.array([[-1., 2.]]))
-    array([[-1.,  4.]])
-    >>> block.backward(np.array([[1., 1.]]))
-    array([[1., 2.]])
+    >>> counted(1, "input channel"), counted(1516, "parameter")
+    ('1 input channel', '1,516 parameters')
     """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
-    def forward(self, x: Array) -> Array:
-        """Return x + f(x)."""
-        y = super().forward(x)
-        if tuple(y.shape) != tuple(x.shape):
-            raise ValueError(
-                "an identity shortcut needs f(x) of the shape of x (as many channels, the same spatial size); got x "
-                f"of shape {tuple(x.shape)} and f(x) of shape {tuple(y.shape)}"
-            )
-        return x + y
 
-    def backward(self, grad_output: Array) -> Array:
-        """Return g + f'(x)ᵀ·g: once through the shortcut, once through the layers."""
-        return grad_output + super().backward(grad_output)
+def _tree(layer: Layer) -> Iterator[str]:
+    """Yield the lines of a layer's representation."""
+    children, parameters = layer.children(), layer.parameters()
+    name = type(layer).__name__ if children else f"{type(layer).__name__}({_arguments(layer)})"
+    shapes = [] if children else [f"{kind} {shape}" for kind, shape in _shapes(parameters)]
+    count = sum(elements(parameter.value.shape) for parameter in parameters)
+    total = f": {counted(count, 'parameter')}" if parameters else ""
+    yield ", ".join([name, *shapes]) + total
+    for name, child in children.items():
+        first, *rest = _tree(child)
+        yield f"  {name}: {first}"
+        yield from (f"  {line}" for line in rest)
+
+
+def _arguments(layer: Layer) -> str:
+    """Return the arguments that a layer keeps and that differ from their defaults, as one would write them."""
+    values, texts = layer._arguments(), []
+    for name, argument in inspect.signature(type(layer)).parameters.items():
+        value = values.get(name)
+        if value is None or isinstance(value, Parameter | np.random.Generator) or repr(value) == repr(argument.default):
+            continue
+        text = " ".join(repr(value).split())
+        text = text if len(text) <= 50 else f"{text[:47]}..."
+        texts.append(text if argument.default is argument.empty else f"{name}={text}")
+    return ", ".join(texts)
+
+
+def _shapes(parameters: list[Parameter]) -> Iterator[tuple[str, str]]:
+    """Yield the name and the shape of each parameter, and once for consecutive weights of one shape."""
+    for (name, shape), equal in itertools.groupby((p.name.partition("[")[0], tuple(p.value.shape)) for p in parameters):
+        count = len(list(equal))
+        yield name, f"{shape}" if count == 1 else f"{count} × {shape}"
 
 
 class Place:
@@ -364,7 +370,8 @@ class Init(Place):
         return self._xp.asarray(values.astype(self._dtype), device=self._device)
 
 
-def _copy(array: Array) -> Array:
+def copied(array: Array) -> Array:
+    """Return a new array with the same values."""
     return array_namespace(array).asarray(array, copy=True)
 
 
@@ -398,10 +405,17 @@ def check_floating(layer: Layer, x: Array) -> Namespace:
 
 def check_channels(layer: Layer, x: Array, channels: int | None = None) -> None:
     """Refuse x unless it has a channel axis, of length `channels` if given."""
-    if x.ndim < 2 or channels not in (None, x.shape[1]):
-        expected = "" if channels is None else f" with C={channels}"
+    if x.ndim < 2:
+        raise ValueError(f"x must have shape (N, C, D1, …, Dd) for {type(layer).__name__}; got {tuple(x.shape)}")
+    if channels is not None:
+        check_inputs(layer, x, channels, "input channel")
+
+
+def check_inputs(layer: Layer, x: Array, count: int, noun: str) -> None:
+    """Refuse x unless its second axis has length `count`."""
+    if x.shape[1] != count:
         raise ValueError(
-            f"x must have shape (N, C, D1, …, Dd){expected} for {type(layer).__name__}; got {tuple(x.shape)}"
+            f"{type(layer).__name__} expects {counted(count, noun)}, got {x.shape[1]}: x has shape {tuple(x.shape)}"
         )
 
 
@@ -437,4 +451,7 @@ def check_affine(layer: Layer, x: Array, weight: Array) -> None:
 def check_same_dtype(x: Array, weight: Array) -> None:
     """Refuse x unless it has the data type of the weight."""
     if dtype_of(x) != dtype_of(weight):
-        raise TypeError(f"x must have the data type of the weight, {dtype_of(weight)}; got {dtype_of(x)}")
+        wanted = dtype_of(weight)
+        raise TypeError(
+            f"x must have the data type of the weight, {wanted}; got {dtype_of(x)}: write {converted('x', x, wanted)}"
+        )

@@ -32,6 +32,7 @@ from refconv.nn.base import (
     check_batched,
     check_channels,
     check_floating,
+    check_inputs,
     check_real,
     check_same_dtype,
     per_channel,
@@ -72,8 +73,11 @@ class _Convolution(Layer):
             for name, shape, channels in _weights(groups, c_in, c_out, kernel, transposed)
         ]
         self.bias = Parameter("bias", draw.full((c_out,), initial_bias)) if bias else None
-        self.groups = groups
+        self.c_in, self.c_out, self.kernel_size, self.groups = c_in, c_out, kernel_size, groups
         self.options = options
+
+    def _arguments(self) -> dict[str, Any]:
+        return super()._arguments() | self.options
 
     @property
     def _weight(self) -> Any:
@@ -83,7 +87,10 @@ class _Convolution(Layer):
         return self.weights[0].value
 
     def _forward(self, function: Callable[..., Array], x: Array) -> Array:
-        check_batched(self, x, self.weights[0].value.ndim)
+        weight = self.weights[0].value
+        check_batched(self, x, weight.ndim)
+        check_channels(self, x, self.c_in)
+        check_same_dtype(x, weight)
         y = function(x, self._weight, self.bias.value if self.bias else None, groups=self.groups, **self.options)
         return self._keep(y, x)
 
@@ -348,6 +355,7 @@ class Linear(Layer):
         shape = (as_int(out_features, "out_features", 1), as_int(in_features, "in_features", 1))
         draw = Init(rng, xp, dtype, device)
         bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias")
+        self.out_features, self.in_features = shape
         self.weight = Parameter("weight", draw.normal(shape, std, shape[1]))
         self.bias = Parameter("bias", draw.full(shape[:1], initial_bias)) if bias else None
 
@@ -355,11 +363,9 @@ class Linear(Layer):
         """Return x·wᵀ + b: (N, in_features) -> (N, out_features)."""
         weight = self.weight.value
         xp = array_namespace(x, weight)
-        if x.ndim != 2 or x.shape[1] != weight.shape[1]:
-            raise ValueError(
-                f"x must have shape (N, in_features) with in_features={weight.shape[1]} for Linear; got "
-                f"{tuple(x.shape)}"
-            )
+        if x.ndim != 2:
+            raise ValueError(f"x must have shape (N, in_features) for Linear; got {tuple(x.shape)}")
+        check_inputs(self, x, self.in_features, "input feature")
         check_same_dtype(x, weight)
         y = product(x, xp.matrix_transpose(weight))
         return self._keep(y + self.bias.value if self.bias else y, x)
@@ -509,6 +515,7 @@ class Scale(Layer):
         self, channels: int, *, xp: Namespace | None = None, dtype: str = "float32", device: Any = None
     ) -> None:
         shape = (as_int(channels, "channels", 1),)
+        self.channels = shape[0]
         place = Place(xp, dtype, device)
         self.weight, self.bias = Parameter("weight", place.full(shape, 1)), Parameter("bias", place.full(shape, 0))
 

@@ -234,6 +234,7 @@ class BatchNorm(Layer):
         device: Any = None,
     ) -> None:
         shape = (as_int(channels, "channels", 1),)
+        self.channels = shape[0]
         self.momentum, self.eps = as_float(momentum, "momentum", 0), as_float(eps, "eps", above=0)
         if self.momentum > 1:
             raise ValueError(f"momentum must be from 0 to 1; got {self.momentum}")

@@ -15,10 +15,13 @@ Schedule = Callable[[float], float]
 def parse_schedule(spec: str) -> Schedule:
     r"""Read a learning-rate schedule.
 
+    .. math:: \mathrm{cosine}(\mathrm{part}) = \tfrac{1}{2} (1 + \cos(\pi \cdot \mathrm{part})), \qquad
+              \mathrm{steps}(\mathrm{part}) = 10^{-|\{A \,:\, A \le \mathrm{part}\}|}
+
     Parameters
     ----------
     spec : str
-        ``"constant"``; ``"cosine"``: the factor (1 + cos(π·part)) / 2; ``"steps:A,B,…"``: divide by 10 at each of
+        ``"constant"``, a factor of 1; ``"cosine"``, from 1 down to 0; ``"steps:A,B,…"``: divide by 10 at each of
         these parts of the training. AlexNet's rate was divided three times (by hand, when the error stopped improving).
 
     Returns

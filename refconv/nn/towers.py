@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 
 from refconv.arrays import Array, array_namespace, elements, namespace_of
 from refconv.integers import is_sequence
-from refconv.nn.base import Layer, check_channels
+from refconv.nn.base import Layer, adopted, check_channels, named
 from refconv.shapes import Shape
 
 
@@ -85,10 +85,14 @@ class Towers(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return the outputs of the last segment's towers, concatenated along the channels."""
+        x = adopted(self, x)
         xp = namespace_of({"x": x})
         made, received = [], []
         for s, towers in enumerate(self.segments):
-            outputs = [tower.forward(x) for tower in towers]
+            outputs = []
+            for t, tower in enumerate(towers):
+                with named(f"{s}.{t}", tower):
+                    outputs.append(tower.forward(x))
             x = xp.concat(outputs, axis=1) if _fit(self, s, outputs) else outputs[0]
             made.append([y.shape[1] for y in outputs])
             received.append((len(towers) - 1) * elements(x.shape[1:]))  # each tower receives all channels but its own
@@ -98,10 +102,12 @@ class Towers(Layer):
     def backward(self, grad_output: Array) -> Array:
         """Return the sum of the gradients over the first segment's towers, since each reads all of x."""
         (made,) = self._recall(grad_output)
-        for towers, channels in zip(reversed(self.segments), reversed(made), strict=True):
+        for s in reversed(range(len(self.segments))):
             total = None
-            for tower, (start, stop) in zip(towers, pairwise(accumulate(channels, initial=0)), strict=True):
-                grad = tower.backward(grad_output[:, start:stop, ...])
+            ends = pairwise(accumulate(made[s], initial=0))
+            for t, (tower, (start, stop)) in enumerate(zip(self.segments[s], ends, strict=True)):
+                with named(f"{s}.{t}", tower):
+                    grad = tower.backward(grad_output[:, start:stop, ...])
                 total = grad if total is None else total + grad
             grad_output = total
         return grad_output

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.arrays import Array, array_namespace, device, dtype_of, to_numpy
+from refconv.arrays import Array, array_namespace, device, dtype_of, moved, to_numpy
 from refconv.integers import as_int, cut, shown
-from refconv.nn.base import Layer, check_rng
+from refconv.nn.base import Layer, adopted, check_rng, checked_state
 from refconv.nn.loss import SoftmaxCrossEntropy
-from refconv.nn.optim import SGD
+from refconv.nn.optim import SGD, Optimiser
 from refconv.nn.schedule import Schedule, parse_schedule
 from refconv.padding import pad, runs
 
@@ -47,8 +47,8 @@ class Trainer:
     images : array (N, …)
         Inputs of the model.
     labels : integer array (N,)
-        Classes 0 … K−1, of the same array module.
-    optimiser : SGD
+        Classes 0 … K−1, of the same array module. NumPy images and labels are moved to the model's module and device.
+    optimiser : SGD or Adam
         The optimiser of the model's parameters.
     epochs : int
         Number of passes through all images, each in a new order.
@@ -58,7 +58,7 @@ class Trainer:
         Draws the order of the images and the shifts; a state gives the same draws on every array module.
     schedule : callable (float) -> float, optional
         Maps the completed part of the steps to a factor of the optimiser's initial learning rate, as from
-        :func:`parse_schedule`; see :meth:`SGD.change_lr`. By default the optimiser's rate is left alone.
+        :func:`parse_schedule`; see the optimiser's ``change_lr``. By default the optimiser's rate is left alone.
     shift : int
         Maximum number of pixels by which each image is shifted along each spatial axis, drawn again for every use. The
         border is repeated to fill the gap.
@@ -91,7 +91,7 @@ class Trainer:
         images: Array,
         labels: Array,
         *,
-        optimiser: SGD,
+        optimiser: Optimiser,
         epochs: int,
         batch_size: int,
         rng: np.random.Generator,
@@ -99,11 +99,12 @@ class Trainer:
         shift: int = 0,
         generators: Mapping[str, np.random.Generator] | None = None,
     ) -> None:
+        images, labels = adopted(model, images), adopted(model, labels)
         self._xp = array_namespace(images, labels)
         self._count = _check_data(images, labels)
         epochs, self._batch_size = as_int(epochs, "epochs", 0), as_int(batch_size, "batch_size", 1)
-        if not isinstance(optimiser, SGD):
-            raise TypeError(f"optimiser must be an SGD; got {shown(optimiser)}")
+        if not isinstance(optimiser, Optimiser):
+            raise TypeError(f"optimiser must be an SGD or Adam; got {shown(optimiser)}")
         self._shift = as_int(shift, "shift", 0)
         if self._shift and images.ndim < 3:
             raise ValueError(f"shift={shift} needs images with spatial axes, (N, C, D1, …); got {tuple(images.shape)}")
@@ -156,11 +157,11 @@ class Trainer:
     def state(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
         """Return the state on which the rest of the training depends, as arrays and as values that `json` can write.
 
-        It consists of the model's state, the optimiser's velocities and learning rate, the number of steps, the order
+        It consists of the model's state, the optimiser's state and learning rate, the number of steps, the order
         and the sums of the current epoch, and the state of every random generator.
         """
         arrays = {f"model.{path}": to_numpy(array) for path, array in self.model.state().items()}
-        arrays |= {f"velocity.{i}": to_numpy(velocity) for i, velocity in enumerate(self.optimiser.velocities)}
+        arrays |= {name: to_numpy(array) for name, array in self.optimiser.state().items()}
         arrays["order"] = self._order
         return arrays, {
             "step": self.step,
@@ -186,23 +187,19 @@ class Trainer:
         ValueError, TypeError
             If the state belongs to another model or another training. Nothing is changed then.
         """
-        xp, state = self._xp, {}
-        wanted = {"order", *(f"model.{path}" for path in self.model.state())}
-        wanted |= {f"velocity.{i}" for i in range(len(self.optimiser.velocities))}
+        own, optimiser = self.model.state(), self.optimiser.state()
+        wanted = {"order", *(f"model.{path}" for path in own), *optimiser}
         if wanted != arrays.keys() or meta.keys() != _META:
             raise ValueError("the state belongs to another model or another training: its entries differ")
         step, order = as_int(meta["step"], "step", 0, self.step_count), arrays["order"]
         if step and len(order) != self._count:
             raise ValueError(f"the state must come from training on {self._count} images; got {len(order)}")
-        velocities = [
-            xp.asarray(arrays[f"velocity.{i}"], device=device(velocity), copy=True)
-            for i, velocity in enumerate(self.optimiser.velocities)
-        ]
-        for path, current in self.model.state().items():
-            state[path] = xp.asarray(arrays[f"model.{path}"], device=device(current))
+        own = checked_state("model", own, {path: arrays[f"model.{path}"] for path in own})
+        optimiser = checked_state("optimiser", optimiser, {name: arrays[name] for name in optimiser})
         _set_generators(copy.deepcopy(self._generators), meta["generators"])  # on copies first: it may fail halfway
-        self.model.load_state(state)  # refuses a state of another model, whose velocities would not fit either
-        self.optimiser.lr, self.optimiser.velocities = meta["lr"], velocities
+        self.model.load_state(own)
+        self.optimiser.load_state(optimiser)
+        self.optimiser.lr = meta["lr"]
         self.step, self._order = step, order
         self._epoch_loss, self._epoch_right = meta["epoch_loss"], meta["epoch_right"]
         _set_generators(self._generators, meta["generators"])
@@ -230,6 +227,7 @@ def accuracy(model: Layer, images: Array, labels: Array, *, batch_size: int = 25
     >>> accuracy(Flatten(), np.array([[1., 0.], [2., 3.]]), np.array([0, 0]))
     0.5
     """
+    images, labels = adopted(model, images), adopted(model, labels)
     array_namespace(images, labels)
     count = _check_data(images, labels)
     batch_size = as_int(batch_size, "batch_size", 1)
@@ -331,8 +329,7 @@ def shifted(images: Array, most: int, rng: np.random.Generator) -> Array:
 def to_model(model: Layer, images: Array, labels: Array) -> tuple[Array, Array]:
     """Return NumPy images and labels as arrays of the model's module and device, and images in its data type."""
     weight = model.parameters()[0].value
-    xp, where = array_namespace(weight), device(weight)
-    return xp.asarray(images.astype(dtype_of(weight)), device=where), xp.asarray(labels, device=where)
+    return moved(images.astype(dtype_of(weight)), weight), moved(labels, weight)
 
 
 _META = {"step", "lr", "epoch_loss", "epoch_right", "generators"}

@@ -11,12 +11,13 @@ from refconv.arrays import Array, Namespace
 from refconv.cost import parse_groups
 from refconv.groups import ChannelGroups
 from refconv.integers import as_float, as_int
-from refconv.nn.base import Layer, Sequential
+from refconv.nn.base import Layer
 from refconv.nn.dropout import Dropout
 from refconv.nn.layers import Conv, Flatten, Linear, ReLU
 from refconv.nn.models.grouping import Grouping, as_grouping
 from refconv.nn.normalisation import LocalResponseNorm
 from refconv.nn.pooling import MaxPool
+from refconv.nn.sequential import Sequential
 from refconv.nn.towers import Towers
 from refconv.shapes import refuse_absurd
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from refconv.arrays import Namespace
 from refconv.integers import as_int
-from refconv.nn.base import Sequential
 from refconv.nn.layers import Conv, Flatten, Linear, Scale, Tanh
 from refconv.nn.models.grouping import Grouping, as_grouping
 from refconv.nn.pooling import AvgPool
+from refconv.nn.sequential import Sequential
 
 SMALLEST = 32
 """The paper's side, for which C5 has one position."""

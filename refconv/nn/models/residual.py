@@ -9,10 +9,11 @@ import numpy as np
 
 from refconv.arrays import Namespace
 from refconv.integers import as_int
-from refconv.nn.base import Layer, Residual, Sequential
+from refconv.nn.base import Layer
 from refconv.nn.layers import Conv, Flatten, Linear, ReLU
 from refconv.nn.models.grouping import Grouping, as_grouping
 from refconv.nn.pooling import MaxPool
+from refconv.nn.sequential import Residual, Sequential
 
 
 def residual_network(
