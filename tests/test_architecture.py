@@ -259,7 +259,7 @@ HOUSE = {
     "refconv/nn/loss.py": "from refconv.arrays import to_numpy",
     "refconv/testing/__init__.py": "from refconv.arrays import to_numpy",
     "refconv/tour.py": "import refconv, refconv.nn, refconv.testing",
-    "refconv/cli.py": "def main():\n    import refconv.tour, scipy",
+    "refconv/cli/__init__.py": "def main():\n    import refconv.tour, scipy",
 }
 
 
