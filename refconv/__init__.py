@@ -8,14 +8,15 @@
 (1, 6, 5, 5)
 """
 
-import importlib
 import sys
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 if sys.argv[:1] == ["-m"] and "refconv" in [word.split(".")[0] for word in sys.orig_argv] and not sys.flags.safe_path:
     # python -m refconv searches the current folder first, where a student's numpy.py would replace NumPy.
     sys.path.append(sys.path.pop(0))
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refconv.arrays import BackendError, array_namespace, load_backend, to_numpy

@@ -21,6 +21,7 @@ MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not
     "arrays": set(),
     "settings": {"integers"},
     "files": set(),
+    "packages": set(),
     "padding": {"arrays"},
     "im2col": {*INTEGERS, "arrays", "padding"},
     "textbook": TOOLS,  # no thread, no tile, no layout

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from refconv.cli.train import unlike_cost
+from refconv.cost import residual
 from refconv.experiments.train import CHECKPOINT, METRICS
 from refconv.nn import load_checkpoint, save_checkpoint
 from tests.helpers import run_command
@@ -209,6 +211,24 @@ def test_a_training_that_diverges_says_so_and_leaves_only_numbers(images: str, c
     assert load_checkpoint(tmp_path / CHECKPOINT).meta["epochs"] == []
     code, out, _ = run_command(capsys, *shlex.split(found[1]), "--lr", "0.02", "--resume")
     assert (code, len(json.loads(out)["epochs"])) == (0, 6)
+
+
+def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: Any, tmp_path: Path) -> None:
+    """LeNet-5 is counted as in the paper; the residual network on the digits is counted as it is trained."""
+    assert unlike_cost("residual", "log:3", 12_426) == ""
+    text = unlike_cost("lenet5", "table", 60_850)
+    assert text.startswith(
+        "(refconv cost lenet5 --groups table counts 60,000, for the default size, images of 1×32×32 "
+    )
+    assert "850 parameters more" in text
+    code, out, err = run_command(capsys, "train", "residual", "--data", images, "--epochs", "0", "--out", tmp_path)
+    assert (code, err) == (0, "")
+    count = residual("log:3", side=32, c_in=3).parameters
+    assert out.splitlines() == [
+        f"residual: {count:,} parameters, not trained",
+        "(refconv cost residual --groups log:3 counts 12,426, for the default size, images of 1×8×8 and 10 classes.)",
+        str(tmp_path),
+    ]
 
 
 @pytest.mark.parametrize(

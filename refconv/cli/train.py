@@ -190,13 +190,13 @@ def _print_result(result: TrainResult) -> None:
     reached = "not trained" if result.test_accuracy is None else f"test accuracy {100 * result.test_accuracy:.2f} %"
     model, groups = result.settings["model"], result.settings["groups"]
     click.echo(f"{model}: {result.parameters:,} parameters, {reached}")
-    if difference := _unlike_cost(model, groups, result.parameters):
+    if difference := unlike_cost(model, groups, result.parameters):
         click.echo(difference)
     if result.confusion is not None:
         print_confusion(result.classes, result.confusion)
 
 
-def _unlike_cost(model: str, groups: str, parameters: int) -> str:
+def unlike_cost(model: str, groups: str, parameters: int) -> str:
     """Return why ``refconv cost`` counts other parameters, or nothing if it counts the same."""
     from refconv.cli.tables import shape_text
     from refconv.cost import model_cost
