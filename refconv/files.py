@@ -1,13 +1,61 @@
-"""Files and folders that are written whole (what was there before stays until the new one is complete), and a lock."""
+"""Files and folders that are written whole (earlier ones stay until the new ones are complete), and a lock.
+
+A destination can be checked before the work whose result it will receive.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+
+def check_destination(path: Path, *, folder: bool) -> None:
+    """Check that a file or a folder can be written at `path`, and leave no trace.
+
+    Missing folders above a folder count as ones that will be made; a file needs its folder.
+
+    Raises
+    ------
+    OSError
+        If there is something else at `path`, or it cannot be written; `strerror` says why.
+    """
+    path = Path(os.path.abspath(path)) if folder else Path(os.path.realpath(path))  # noqa: PTH100 - "..", as users mean
+    found = path
+    while True:
+        try:
+            found.stat()
+            break
+        except FileNotFoundError:
+            if os.path.lexists(found):
+                raise OSError(errno.ENOENT, f"{found} is a link to nothing") from None
+            if not folder and found != path:
+                raise OSError(errno.ENOENT, f"there is no folder {path.parent}") from None
+            found = found.parent
+    if found == path and folder and not path.is_dir():
+        raise OSError(errno.ENOTDIR, "it is a file")
+    if found == path and not folder and not path.is_file():
+        if path.is_dir():
+            raise OSError(errno.EISDIR, "it is a folder")
+        if not os.access(path, os.W_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return
+    if folder:
+        with tempfile.TemporaryFile(dir=found):
+            return
+    partial = _partial(path)
+    with contextlib.suppress(FileExistsError):  # left by a killed process, or another process is writing it
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        partial.unlink()
+
+
+def _partial(path: Path) -> Path:
+    """Return the place of a file that is not yet whole; it is always the same, so that a killed process leaves one."""
+    return path.with_name(f".{path.name}.partial")
 
 
 @contextlib.contextmanager
@@ -21,7 +69,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield path
         return
     path = path.resolve()
-    partial = path.with_name(f".{path.name}.partial")  # a fixed name, so that a killed process leaves one file
+    partial = _partial(path)
     try:
         partial.touch()
         mode = partial.stat().st_mode

@@ -108,7 +108,7 @@ BREAKS: dict[str, tuple[str, Change, str]] = {
     "seeds not paired": ("experiments.tables:evaluation", replace("others", "others[::-1]"), "test_compare"),
     "test blocks trained on": ("nn.data.patches:cut_patches", unwrap("order", nth=2), "test_data"),
     "standardised by the test images": ("nn.data.split:make_split", replace("train", "test", nth=2), "test_data"),
-    "a bomb is opened": ("nn.data.folder:_read_image", replace("error", "ignore", nth=1), "test_data"),
+    "a bomb is opened": ("nn.data.folder:read_image", replace("error", "ignore", nth=1), "test_data"),
     # Tools
     "processes left over": ("testing.grader.parent:_Process._end", drop("killpg"), "test_grader"),
     "orphans left over": ("testing.grader.child:_Channel._end_with_parent", drop("killpg"), "test_grader"),

@@ -21,6 +21,7 @@ MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not
     "arrays": set(),
     "settings": {"integers"},
     "files": set(),
+    "packages": set(),
     "padding": {"arrays"},
     "im2col": {*INTEGERS, "arrays", "padding"},
     "textbook": TOOLS,  # no thread, no tile, no layout
@@ -259,7 +260,7 @@ HOUSE = {
     "refconv/nn/loss.py": "from refconv.arrays import to_numpy",
     "refconv/testing/__init__.py": "from refconv.arrays import to_numpy",
     "refconv/tour.py": "import refconv, refconv.nn, refconv.testing",
-    "refconv/cli.py": "def main():\n    import refconv.tour, scipy",
+    "refconv/cli/__init__.py": "def main():\n    import refconv.tour, scipy",
 }
 
 

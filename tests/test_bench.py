@@ -310,7 +310,7 @@ def test_layers_that_nobody_times_stand_below_the_table(capsys: Any, monkeypatch
         (["--seconds", "nan"], "seconds must be more than 0"),
         (["--patience", "-1"], "patience must be at least 0"),
         (["--backend", "array_api_strict"], "--backend must be numpy"),
-        (["--out", "."], "is a directory"),
+        (["--out", "."], "it is a folder"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(capsys: Any, arguments: list[str], message: str) -> None:

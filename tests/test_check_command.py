@@ -229,7 +229,7 @@ def print_for_ever():
 @pytest.mark.parametrize(("function", "code"), [("forward", 0), ("hangs", 1)])
 def test_nothing_but_the_report_reaches_standard_output(tmp_path: Path, function: str, code: int) -> None:
     (tmp_path / "loud.py").write_text(LOUD)
-    command = [sys.executable, "-m", "refconv.cli", "check", f"loud.py:{function}", "--json", *SHORT]
+    command = [sys.executable, "-m", "refconv", "check", f"loud.py:{function}", "--json", *SHORT]
     done = subprocess.run([*command, "--time-limit", "1"], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, json.loads(done.stdout)["passed"]) == (code, code == 0), done.stderr
     assert ("still here" if code else "from another process") in done.stderr

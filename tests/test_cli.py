@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
+import click
 import pytest
 
 import refconv
-from refconv.cli import cli
+from refconv.cli.options import PATH, destination
+from refconv.cli.run import cli
+from refconv.cost import MODELS
+from refconv.experiments.trainable import TRAINABLE
 from tests.helpers import run_command
 
 
 def test_cost_of_alexnet_as_json_by_the_real_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "refconv.cli", "cost", "alexnet", "--groups", "2", "--json"],
+        [sys.executable, "-m", "refconv", "cost", "alexnet", "--groups", "2", "--json"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -65,12 +73,16 @@ def test_cost_as_a_table_shows_every_figure(capsys: Any) -> None:
         assert figure in out
 
 
-def test_cost_leaves_nothing_out_on_a_narrow_terminal(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "30")
-    code, out, err = run_command(capsys, "cost", "alexnet", "--batch", "1", "--batch", "128")
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_cost_leaves_nothing_out_on_a_narrow_terminal(capsys: Any, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    arguments = ("cost", "alexnet", "--batch", "1", "--batch", "128")
+    _, wide, _ = run_command(capsys, *arguments)
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, out, err = run_command(capsys, *arguments)
     assert (code, err) == (0, "")
-    for shown in ("conv1 96×55×55", "conv5 256×13×13 442,624", "predicted peak 1,040.8", "708.5 354.8 2,077.9"):
-        assert shown in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= width
+    assert {word.strip("─") for word in wide.split()} <= {word.strip("─") for word in out.split()}
+    assert "…" not in out
 
 
 def test_cost_shows_memory_for_batch_sizes_and_towers(capsys: Any) -> None:
@@ -103,7 +115,8 @@ def test_cost_measures_a_real_step(capsys: Any) -> None:
     ("arguments", "message"),
     [
         (["cost", "vgg"], "model must be one of alexnet, lenet5"),
-        (["cost"], "Missing argument 'MODEL'"),
+        (["cost", "--groups", "2"], "MODEL is missing; it must be one of alexnet, lenet5, residual"),
+        (["train", "--epochs", "2"], "MODEL is missing; it must be one of alexnet, lenet5, residual"),
         (["cost", "alexnet", "--groups", "lg:3"], "'log:N'"),
         (["cost", "alexnet", "--groups", "0"], "groups must be at least 1; got 0"),
         (["cost", "alexnet", "--groups", "5"], "groups=5 does not divide C=96 input channels"),
@@ -120,8 +133,9 @@ def test_cost_measures_a_real_step(capsys: Any) -> None:
         (["tour", "--backend", "jax"], "'jax' is not an array module"),
         (["tour", "--seed", "-1"], "-1 is not in the range"),
         (["tour", "--seed", "one"], "'one' is not a valid integer"),
-        (["tour", "--out", __file__], "is a file; --out names a directory"),
-        (["tour", "--out", f"{__file__}/report"], "cannot write to"),
+        (["cost", "alexnet", "--engine", "slow"], "--engine must be one of textbook, fast; got 'slow'"),
+        (["check", ""], "must not be empty"),
+        (["predict", ""], "must not be empty"),
         (["turo"], "turo"),
         (["--nope"], "--nope"),
     ],
@@ -184,8 +198,24 @@ def test_help(capsys: Any, arguments: list[str]) -> None:
         assert "--json" in out
 
 
-def test_no_command_is_one_line(capsys: Any) -> None:
-    assert run_command(capsys) == (2, "", "refconv: a command is missing; refconv --help lists them\n")
+def test_refconv_alone_prints_the_help(capsys: Any) -> None:
+    assert run_command(capsys) == run_command(capsys, "--help")
+
+
+def test_the_module_is_the_same_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "refconv"], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("Usage: refconv [OPTIONS]")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["cost", "train"])
+def test_a_command_without_its_model_lists_the_models(capsys: Any, command: str) -> None:
+    code, out, err = run_command(capsys, command)
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()[1:]] == sorted(MODELS)
+    code, out, err = run_command(capsys, command, "--json")
+    assert (code, json.loads(out).keys(), err) == (0, {"models"}, "")
+    assert json.loads(out)["models"].keys() == MODELS.keys() == TRAINABLE.keys()
 
 
 def test_version(capsys: Any) -> None:
@@ -200,3 +230,131 @@ def test_an_interruption_has_an_exit_code_of_its_own(capsys: Any, monkeypatch: p
     code, out, err = run_command(capsys, "cost", "alexnet")
     assert (code, out) == (130, "")
     assert err.strip() == "refconv: interrupted"
+
+
+# --- Starting, and Ctrl-C while starting ---
+
+
+def test_a_command_starts_without_numpy() -> None:
+    code = """
+        import sys
+        from refconv.cli import main
+        try:
+            main(["cost", "--help"])
+        except SystemExit:
+            print(*{name.split(".")[0] for name in sys.modules})
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, timeout=60, check=True)
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "click" in loaded
+    assert not {"numpy", "scipy", "matplotlib", "rich", "safetensors"} & {*loaded}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals as a terminal on POSIX does")
+@pytest.mark.parametrize("module", ["click", "numpy", "numpy.random.mtrand", "subprocess"])
+def test_ctrl_c_while_a_module_is_loaded_is_one_line(module: str) -> None:
+    """The import of compiled modules, among them numpy.random's, may swallow an exception."""
+    code = f"""
+        import os, signal, sys
+
+        class Interrupting:
+            def find_spec(self, name, path, target=None):
+                if name == {module!r}:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        sys.meta_path.insert(0, Interrupting())
+        from refconv.cli import main
+        main(["cost", "residual", "--batch=1", "--measure"])
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "refconv: interrupted\n")
+
+
+def test_the_interruption_of_a_program_that_calls_main_is_as_before(capsys: Any) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    run_command(capsys, "cost", "alexnet")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# --- Destinations: checked before any work ---
+
+OPTIONS = {
+    f"{name} {option.opts[0]}": (command, option)
+    for name, command in cli.commands.items()
+    for option in command.params
+    if isinstance(option, click.Option)
+}
+DESTINATIONS = {name: found for name, found in OPTIONS.items() if found[1].callback is destination}
+
+
+def test_every_path_is_checked() -> None:
+    """Options of paths are destinations, arguments are read. No path may be empty."""
+    paths = [name for name, (_, option) in OPTIONS.items() if isinstance(option.type, click.Path)]
+    assert paths == list(DESTINATIONS)
+    assert {"tour --out", "train --out", "notebooks --to", "check --csv", "bench --out"} < {*paths}
+    for name, (_, option) in OPTIONS.items():
+        if option.metavar in ("FILE", "DIR") or {"path", "folder", "file"} & {*option.name.split("_")}:
+            assert name in DESTINATIONS
+    types = [param.type for command in cli.commands.values() for param in command.params]
+    assert all(kind is PATH for kind in types if isinstance(kind, click.Path))
+
+
+@pytest.mark.parametrize("name", DESTINATIONS)
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    command, option = DESTINATIONS[name]
+    folder = option.metavar == "DIR"
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("nowhere/x")
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(command, "callback", lambda **_: pytest.fail("the command was at work"))
+    places = {
+        "": "must not be empty",
+        f"{tmp_path}/file/x": "Not a directory",
+        f"{tmp_path}/{'a' * 300}": "File name too long",
+        f"{tmp_path}/{'file' if folder else 'folder'}": "it is a file" if folder else "it is a folder",
+        f"{tmp_path}/{'link' if folder else 'missing/x'}": "a link to nothing" if folder else "there is no folder",
+    }
+    if Path("/proc").is_dir():
+        places["/proc/x"] = "No such file or directory"  # even root cannot write there
+    for place, reason in places.items():
+        code, out, err = run_command(capsys, name.split()[0], name.split()[1], place)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(f"refconv: Invalid value for '{name.split()[1]}'")
+        assert reason in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+NEEDED = {  # command: its arguments, and modules of optional packages that it always needs
+    "bench": ([], []),
+    "check": ([], []),
+    "compare": ([], ["matplotlib", "scipy"]),
+    "cost": ([], []),
+    "notebooks": (["--solutions"], ["jupytext"]),
+    "predict": (["nowhere"], ["safetensors"]),
+    "tour": ([], ["jinja2", "matplotlib", "scipy", "skimage", "sklearn"]),
+    "train": (["residual"], ["matplotlib", "safetensors"]),
+    "vectors": ([], ["safetensors"]),
+}
+
+
+def test_every_command_has_its_needs() -> None:
+    assert NEEDED.keys() == cli.commands.keys()
+
+
+@pytest.mark.parametrize(("command", "module"), [(name, m) for name, (_, needs) in NEEDED.items() for m in needs])
+def test_a_missing_package_is_noticed_before_any_work(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, module: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("refconv.nn.data.registry.load_digits_split", lambda *_: pytest.fail("data were loaded"))
+    for name in [module, *(loaded for loaded in sys.modules if loaded.startswith(f"{module}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    options = {option.split()[1] for option in DESTINATIONS if option.split()[0] == command}
+    out = [word for option in options for word in (option, str(tmp_path / "new"))]
+    code, printed, err = run_command(capsys, command, *NEEDED[command][0], *out)
+    assert (code, printed, err.count("\n")) == (2, "", 1)
+    assert re.search(r"need.*pip install 'refconv\[\w+\]'", err)
+    assert list(tmp_path.iterdir()) == []

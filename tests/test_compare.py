@@ -546,7 +546,7 @@ def test_a_training_that_diverges_says_so(
     assert (stop.value.code, shown.out) == (2, "")
     assert re.fullmatch(
         r"refconv: the loss is (nan|inf) at step \d of \S+, \S+ parameters, seed \d: the training diverged; start "
-        "again with a smaller --lr",
+        "again with a smaller --lr and another --out",
         shown.err.splitlines()[-1],
     )
     assert "Warning" not in shown.err
@@ -558,7 +558,7 @@ def test_ctrl_c_ends_every_process_and_says_how_to_go_on(
 ) -> None:
     given = arguments(settings, tmp_path)
     process = subprocess.Popen(
-        [sys.executable, "-m", "refconv.cli", *given, "--jobs=2"],
+        [sys.executable, "-m", "refconv", *given, "--jobs=2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -616,8 +616,8 @@ def test_the_tables_on_standard_output(
         (["--jobs", "0"], "0 is not in the range"),
         (["--lr", "nan"], "lr must be finite"),
         (["--backend", "jax"], "'jax' is not an array module"),
-        (["--out", __file__], "is a file"),
-        (["--out", f"{__file__}/folder"], "cannot write the output"),
+        (["--out", __file__], "it is a file"),
+        (["--out", f"{__file__}/folder"], "must be a folder that can be written"),
         (["--resume"], "cannot resume: there is no"),
         (["digits"], "unexpected extra argument"),
     ],

@@ -73,6 +73,7 @@ def test_images_are_standardised_by_the_training_images_alone() -> None:
         for found, raw in ((split.train_images, train), (split.test_images, test)):
             expected = (raw[:, channel].astype("float64") - mean) / deviation
             np.testing.assert_allclose(found[:, channel], expected, rtol=2**-22, atol=0)
+        assert split.scale[channel] == pytest.approx((mean / 255, deviation / 255), rel=1e-12)
     again = make_split(train, labels, test // 2, labels[:2], ["a", "b"])
     np.testing.assert_array_equal(again.train_images, split.train_images)
 
@@ -100,6 +101,8 @@ def test_digits_enlarged() -> None:
     assert not same(small, load_digits_split(4, test_size=40))
     every = np.concatenate([small.train_images, small.test_images])
     counts = np.unique(every, return_inverse=True)[1].reshape(-1, 64)  # grey values in order: 0 … 16
+    ((mean, deviation),) = small.scale
+    assert [every.min() * deviation + mean, every.max() * deviation + mean] == pytest.approx([0, 1], abs=1e-6)
     labels = np.concatenate([small.train_labels, small.test_labels])
     images, known = datasets.load_digits(return_X_y=True)
     found = np.column_stack([counts, labels]).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from refconv.files import alone_in, replaced_folder, replacing
+from refconv.files import alone_in, check_destination, replaced_folder, replacing
 
 Tree = dict[str, str]
 
@@ -43,6 +44,53 @@ def test_an_interrupted_file_stays_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="full"), replacing(tmp_path / "file") as partial:
         fill(partial)
     assert tree(tmp_path) == {"file": "old"}
+
+
+def place(folder: Path, name: str) -> Path:
+    """Return a path in a folder with a file, a folder, a link to a file, a link to nothing and a half-written file."""
+    (folder / "file").write_text("old")
+    (folder / "folder").mkdir()
+    (folder / "link").symlink_to("file")
+    (folder / "dangling").symlink_to("folder/new")
+    (folder / ".busy.partial").write_text("half")
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("name", "is_folder"),
+    [
+        ("new", False),
+        ("file", False),
+        ("link", False),
+        ("dangling", False),
+        ("folder/new", False),
+        ("busy", False),
+        (os.devnull, False),
+        ("new", True),
+        ("new/and/newer", True),
+        ("new/../newer", True),
+        ("folder", True),
+        (".", True),
+    ],
+)
+def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path, name: str, is_folder: bool) -> None:
+    path = place(tmp_path, name)
+    before = {found: found.lstat() for found in tmp_path.rglob("*") if found.is_symlink() or not found.is_dir()}
+    check_destination(path, folder=is_folder)
+    assert {found: found.lstat() for found in tmp_path.rglob("*") if found.is_symlink() or not found.is_dir()} == before
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_place_where_nothing_can_be_made_is_refused(tmp_path: Path, monkeypatch: Any, is_folder: bool) -> None:
+    """As on a file system that is read only."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", fail)
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(OSError, match="Read-only file system"):
+        check_destination(tmp_path / "new", folder=is_folder)
 
 
 def test_links_are_followed_and_devices_written(tmp_path: Path) -> None:

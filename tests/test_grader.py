@@ -264,7 +264,7 @@ def trapped(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [["-m", "refconv.cli"], ["-c", "from refconv.cli import main; main()"]])
+@pytest.mark.parametrize("command", [["-m", "refconv"], ["-c", "from refconv.cli import main; main()"]])
 def test_no_file_of_the_folder_replaces_a_real_module(trapped: Path, command: list[str]) -> None:
     submission(trapped, "import random\nassert random.random() < 1\nreturn right(*a)")
     environment = {**os.environ, "PYTHONPATH": str(Path(parent.__file__).parents[3])}
@@ -383,7 +383,7 @@ def test_no_process_is_left_when_the_command_is_stopped(
     submission(tmp_path, STAYS.strip())
     target = [str(tmp_path)] if whole_folder else ["mine.py:forward"]
     with subprocess.Popen(
-        [sys.executable, "-m", "refconv.cli", "check", *target, *SHORT, "--time-limit", "900", "--json"],
+        [sys.executable, "-m", "refconv", "check", *target, *SHORT, "--time-limit", "900", "--json"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(parent.__file__).parents[3])},
     ) as command:  # fmt: skip

@@ -1,6 +1,7 @@
 """The notebooks: none is missing, all are what their texts say, run, and are what they were when they last ran."""
 
 import asyncio
+import contextlib
 import copy
 import json
 import re
@@ -304,3 +305,46 @@ def test_command_never_overwrites_work(capsys, tmp_path):
     assert "is there already" in errors
     assert [path.name for path in tmp_path.iterdir()] == [work.name]
     assert work.read_text("utf-8") == "a night's work"
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """Let a longer write fail halfway, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="this system has no such limits")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # Python ignores the signal
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_full_disk_leaves_no_notebook_and_the_command_can_be_repeated(capsys, tmp_path, there):
+    to = tmp_path / "learning"
+    if there:
+        to.mkdir()
+        (to / "mine.txt").write_text("mine")
+    sizes = {name: len(notebooks.read(name).encode()) for name in NAMES}
+    with files_of_at_most(max(sizes.values()) - 1):
+        status, output, errors = run_command(capsys, "notebooks", "--to", to)
+    largest = max(sizes, key=sizes.get)
+    assert (status, output) == (2, "")
+    assert errors == f"refconv: {to / largest}.ipynb cannot be written: File too large; nothing was written\n"
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == (
+        ["learning/mine.txt"] if there else []
+    )
+    assert run_command(capsys, "notebooks", "--to", to)[0] == 0
+    assert len([*to.glob("*.ipynb")]) == len(NAMES)
+
+
+def test_new_files_join_the_ones_that_are_there(tmp_path):
+    (tmp_path / "source" / "a").mkdir(parents=True)
+    (tmp_path / "source" / "a" / "mine").write_text("mine")
+    names = ["source/a/1", "source/b/2", "new/deep/3", "4"]
+    assert notebooks.write_new(tmp_path, {name: name for name in names}) == [tmp_path / name for name in names]
+    files = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {
+        "source/a/mine": "mine",
+        **{name: name for name in names},
+    }

@@ -133,8 +133,20 @@ def test_core_layers_and_definition_need_numpy_only():
     run(sys.executable, "-c", dedent(code))
 
 
-def test_import_loads_numpy_and_nothing_heavier():
-    loaded = run(sys.executable, "-c", "import refconv, sys; print(*{name.split('.')[0] for name in sys.modules})")
+def test_first_use_loads_numpy_and_nothing_heavier():
+    code = """
+        import sys
+        import refconv
+        assert "numpy" not in sys.modules
+        import refconv.textbook, refconv.engine
+        assert callable(refconv.im2col)
+        assert callable(refconv.conv)  # the functions, not the modules of these names
+        assert {*refconv.__all__} <= {*dir(refconv)}
+        assert all(hasattr(refconv, name) for name in refconv.__all__)
+        assert not hasattr(refconv, "convolution")
+        print(*{name.split('.')[0] for name in sys.modules})
+    """
+    loaded = run(sys.executable, "-c", dedent(code))
     assert "numpy" in loaded.split()
     assert not {*OPTIONAL, "array_api_compat", "threadpoolctl", "pytest"} & set(loaded.split())
 
@@ -143,7 +155,7 @@ def test_import_is_quick():
     code = """
         import time, numpy
         start = time.perf_counter()
-        import refconv
+        from refconv import conv
         print(time.perf_counter() - start)
     """
     seconds = min(float(run(sys.executable, "-c", dedent(code))) for _ in range(5))

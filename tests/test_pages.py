@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from refconv.cli import cli
+from refconv.cli.run import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from refconv.cli.train import unlike_cost
+from refconv.cost import residual
 from refconv.experiments.train import CHECKPOINT, METRICS
 from refconv.nn import load_checkpoint, save_checkpoint
 from tests.helpers import run_command
@@ -33,7 +36,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def command(images: str, out: Path, *more: str) -> list[str]:
     arguments = f"train residual --data {images} --side 8 --channels 8 --epochs 6 --batch-size 16 --checkpoint-every 1"
-    return [sys.executable, "-m", "refconv.cli", *arguments.split(), "--out", str(out), *more]
+    return [sys.executable, "-m", "refconv", *arguments.split(), "--out", str(out), *more]
 
 
 def finish(images: str, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -138,7 +141,7 @@ def test_two_trainings_at_once_in_one_folder_are_refused(images: str, capsys: An
     finally:
         process.kill()
         process.communicate()
-    code, _, err = run_command(capsys, *given[3:], "--resume", "--lr", "1")  # a kill ends the lock
+    code, _, err = run_command(capsys, *given[3:], "--resume", "--momentum", "0.5")  # a kill ends the lock
     assert (code, "resume with its own settings" in err) == (2, True)
 
 
@@ -170,7 +173,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(images: str, whole: Any, tmp_
     assert (done.returncode, done.stdout) == (2, "")
     lines = done.stderr.splitlines()
     assert lines[:-1] == [line for line in lines if line.startswith("epoch ")]
-    assert re.fullmatch(r"refconv: cannot write .*: File too large.*; what was saved before stays", lines[-1])
+    assert re.fullmatch(r"refconv: cannot write .*: File too large.*; earlier files stay", lines[-1])
     epochs = len(lines[:-1])
     assert epochs >= 2
     assert 4 * epochs <= load_checkpoint(tmp_path / "out" / CHECKPOINT).meta["training"]["step"] < 4 * (epochs + 1)
@@ -186,27 +189,52 @@ def test_json_is_one_object_and_nothing_else(images: str, capsys: Any, tmp_path:
     assert found["settings"]["channels"] == 8
     assert found["epochs"][0]["epoch"] == 1
     assert Path(found["checkpoint"]).exists()
+    assert sum(map(sum, found["confusion"])) == 20
+    assert sum(found["confusion"][index][index] for index in range(10)) / 20 == found["test_accuracy"]
     assert err.startswith("epoch 1/1  loss ")
 
 
 def test_a_training_that_diverges_says_so_and_leaves_only_numbers(images: str, capsys: Any, tmp_path: Path) -> None:
-    arguments = command(images, tmp_path, "--lr", "1e9", "--json")[3:]
+    arguments = command(images, tmp_path, "--checkpoint-every", "1000", "--lr", "1e9", "--json")[3:]
     for more in ([], ["--resume"]):
         code, out, err = run_command(capsys, *arguments, *more)
         assert (code, out) == (2, "")
         last = err.splitlines()[-1]
-        assert re.fullmatch(
-            r"refconv: the loss is (nan|inf) at step \d: the training diverged; start again with a smaller --lr", last
+        found = re.fullmatch(
+            r"refconv: the loss is (?:nan|inf) at step \d: the training diverged; to resume from step 0 with a smaller "
+            r"learning rate: refconv (train .*) --lr 1e\+08 --resume; if that diverges too, start again with another "
+            "--out",
+            last,
         )
+        assert found
         assert "Warning" not in err
     assert (tmp_path / METRICS).read_text() == ""
     assert load_checkpoint(tmp_path / CHECKPOINT).meta["epochs"] == []
+    code, out, _ = run_command(capsys, *shlex.split(found[1]), "--lr", "0.02", "--resume")
+    assert (code, len(json.loads(out)["epochs"])) == (0, 6)
+
+
+def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: Any, tmp_path: Path) -> None:
+    """LeNet-5 is counted as in the paper; the residual network on the digits is counted as it is trained."""
+    assert unlike_cost("residual", "log:3", 12_426) == ""
+    text = unlike_cost("lenet5", "table", 60_850)
+    assert text.startswith(
+        "(refconv cost lenet5 --groups table counts 60,000, for the default size, images of 1×32×32 "
+    )
+    assert "850 parameters more" in text
+    code, out, err = run_command(capsys, "train", "residual", "--data", images, "--epochs", "0", "--out", tmp_path)
+    assert (code, err) == (0, "")
+    count = residual("log:3", side=32, c_in=3).parameters
+    assert out.splitlines() == [
+        f"residual: {count:,} parameters, not trained",
+        "(refconv cost residual --groups log:3 counts 12,426, for the default size, images of 1×8×8 and 10 classes.)",
+        str(tmp_path),
+    ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing argument 'MODEL'"),
         (["vgg"], "model must be one of residual"),
         (["residual", "--data", "mnist"], "dataset must be one of digits"),
         (["residual", "--data", "cifar10:nowhere"], "nowhere"),
@@ -233,7 +261,7 @@ def test_a_training_that_diverges_says_so_and_leaves_only_numbers(images: str, c
         (["residual", "--checkpoint-every", "0"], "0 is not in the range"),
         (["residual", "--backend", "jax"], "'jax' is not an array module"),
         (["residual", "--resume"], "cannot resume: "),
-        (["residual", "--epochs", "0", "--out", __file__], "cannot write"),
+        (["residual", "--epochs", "0", "--out", __file__], "must be a folder that can be written"),
         (["residual", "digits"], "unexpected extra argument"),
     ],
 )

@@ -15,6 +15,7 @@ from refconv.experiments.train import (
     CHECKPOINT,
     CURVES,
     METRICS,
+    DivergedError,
     InterruptedTrainingError,
     Observer,
     TrainError,
@@ -322,6 +323,41 @@ def test_a_run_that_was_stopped_ends_the_same(settings: TrainSettings, tmp_path:
     assert len(result.epochs) == 3
 
 
+def with_recipe(settings: TrainSettings, **recipe: Any) -> TrainSettings:
+    return dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, **recipe))
+
+
+def test_epochs_can_be_added(settings: TrainSettings, tmp_path: Path) -> None:
+    """With a constant rate the result is that of a training which had them from the beginning."""
+    for schedule, same in (("constant", True), ("cosine", False)):
+        short, long = (with_recipe(settings, epochs=epochs, schedule=schedule) for epochs in (1, 3))
+        run_training(long, tmp_path / f"{schedule} whole")
+        run_training(short, tmp_path / schedule)
+        run_training(long, tmp_path / schedule, resume=True)
+        assert len((tmp_path / schedule / METRICS).read_text().splitlines()) == 3
+        (arrays, facts), (others, other_facts) = ends(tmp_path / schedule), ends(tmp_path / f"{schedule} whole")
+        assert (facts == other_facts) is same
+        assert all(np.array_equal(arrays[name], others[name]) for name in arrays) is same
+
+
+def test_the_learning_rate_of_the_steps_to_come_can_change(settings: TrainSettings, tmp_path: Path) -> None:
+    run_training(with_recipe(settings, epochs=1, schedule="constant"), tmp_path)
+    slower = with_recipe(settings, epochs=2, schedule="constant", lr=0.0025)
+    assert [row["lr"] for row in run_training(slower, tmp_path, resume=True).epochs] == [0.02, 0.0025]
+    assert load_checkpoint(tmp_path / CHECKPOINT).meta["config"]["lr"] == 0.0025
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_weights_that_are_no_numbers_are_not_saved(settings: TrainSettings, tmp_path: Path) -> None:
+    """The loss of the first step is from before, and finite."""
+    with pytest.raises(DivergedError, match=r"a weight is not finite after step 1: .* diverged") as error:
+        run_training(with_recipe(settings, lr=1e39, batch_size=60), tmp_path)
+    assert error.value.saved == 0
+    arrays, meta = load_checkpoint(tmp_path / CHECKPOINT)
+    assert meta["training"]["step"] == 0
+    assert all(np.isfinite(array).all() for array in arrays.values())
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_loss_that_is_no_number_ends_the_training(settings: TrainSettings, tmp_path: Path) -> None:
     diverging = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, lr=1e9))
@@ -351,7 +387,8 @@ def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(settings: Train
         ("blocks=1, not blocks=None", replace(settings, options={"channels": 8}), True),
         ("groups=log:3, not groups=2", replace(settings, groups="2"), True),
         ("seed=0, not seed=1", replace(settings, seed=1), True),
-        ("epochs=3, not epochs=4", replace(settings, recipe=replace(settings.recipe, epochs=4)), True),
+        ("epochs must be at least 3", replace(settings, recipe=replace(settings.recipe, epochs=2)), True),
+        ("momentum=0.9, not momentum=0.5", replace(settings, recipe=replace(settings.recipe, momentum=0.5)), True),
         ("data=cifar10:.*, not data=digits", replace(settings, data="digits"), True),
     ]
     for message, other, resume in others:

@@ -309,7 +309,7 @@ def test_the_arrays_are_those_of_this_version(folder: Path) -> None:
 @pytest.mark.long
 def test_two_runs_are_the_same_to_the_byte(folder: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONHASHSEED": "7", "OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C", "TZ": "Asia/Tokyo"}
-    command = [sys.executable, "-m", "refconv.cli", "vectors", "--out", str(tmp_path / "again"), "--json"]
+    command = [sys.executable, "-m", "refconv", "vectors", "--out", str(tmp_path / "again"), "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
     assert tree(tmp_path / "again") == tree(folder)
     written = json.loads(done.stdout)
@@ -461,7 +461,7 @@ def test_if_the_last_move_fails_the_earlier_vectors_come_back(
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interrupted_command_leaves_nothing_behind(tmp_path: Path, number: int, code: int) -> None:
-    command = [sys.executable, "-m", "refconv.cli", "vectors", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "refconv", "vectors", "--out", str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not list(tmp_path.glob(".out.*.part/new/arrays/*")):
             assert process.poll() is None

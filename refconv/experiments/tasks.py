@@ -97,7 +97,7 @@ def _train(task: Task, data: Split, stopping: Callable[[], bool]) -> dict[str, A
             if not math.isfinite(step.loss):
                 raise CompareError(
                     f"the loss is {step.loss} at step {step.number} of {network.groups}, {network.budget:,} "
-                    f"parameters, seed {seed}: the training diverged; start again with a smaller --lr"
+                    f"parameters, seed {seed}: the training diverged; start again with a smaller --lr and another --out"
                 )
             if stopping():
                 return None

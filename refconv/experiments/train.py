@@ -16,6 +16,7 @@ import numpy as np
 
 import refconv
 from refconv.arrays import elements
+from refconv.experiments.probabilities import confusion_matrix, probabilities
 from refconv.experiments.trainable import build_model, find_model
 from refconv.files import alone_in, replacing
 from refconv.integers import as_int
@@ -23,13 +24,30 @@ from refconv.nn import CheckpointError, Layer, Recipe, Split, Trainer, accuracy,
 from refconv.nn.checkpoint import Checkpoint
 from refconv.nn.data import load_dataset
 from refconv.nn.training import to_model
+from refconv.packages import check_packages
 from refconv.progress import Observer
 
 CHECKPOINT, METRICS, CURVES = "checkpoint.safetensors", "metrics.jsonl", "curves.png"
+_PACKAGES = {"safetensors": "safetensors", "matplotlib": "Matplotlib"}
+"""Modules that every training needs, for its checkpoints and curves, and their packages."""
 
 
 class TrainError(Exception):
     """A training cannot start or resume; the message says what to do."""
+
+
+class DivergedError(TrainError):
+    """The loss or a weight is not finite; the last checkpoint is from before.
+
+    Attributes
+    ----------
+    saved : int
+        The step of the last checkpoint.
+    """
+
+    def __init__(self, what: str, saved: int) -> None:
+        super().__init__(f"{what}: the training diverged")
+        self.saved = saved
 
 
 class InterruptedTrainingError(Exception):
@@ -85,6 +103,10 @@ class TrainResult:
         Number of parameters of the model.
     epochs : list of dict
         The metrics, one row per epoch.
+    classes : tuple of str
+        Names of the classes.
+    confusion : list of list of int, or None
+        How many test images of each class (row) were taken for each class (column); None if there was no epoch.
     folder : Path
         Folder with the checkpoint, metrics and curves.
     """
@@ -92,6 +114,8 @@ class TrainResult:
     settings: dict[str, Any]
     parameters: int
     epochs: list[dict[str, Any]]
+    classes: tuple[str, ...]
+    confusion: list[list[int]] | None
     folder: Path
 
     @property
@@ -105,6 +129,8 @@ class TrainResult:
             "settings": self.settings,
             "parameters": self.parameters,
             "test_accuracy": self.test_accuracy,
+            "classes": list(self.classes),
+            "confusion": self.confusion,
             "epochs": self.epochs,
             "checkpoint": str(self.folder / CHECKPOINT),
             "metrics": str(self.folder / METRICS),
@@ -133,7 +159,8 @@ def run_training(
         Folder for ``checkpoint.safetensors``, ``metrics.jsonl`` (one object per line and epoch) and ``curves.png``.
         Created if necessary.
     resume : bool
-        Resume from the checkpoint in `out`.
+        Resume from the checkpoint in `out`. The settings must be the same, but there may be more epochs, and another
+        learning rate from then on. A schedule spans all epochs, so more of them stretch it.
     checkpoint_every : int, optional
         Steps between checkpoints, in addition to the checkpoint after each epoch.
     observer : Observer, optional
@@ -145,8 +172,9 @@ def run_training(
     ------
     TrainError
         If there is a checkpoint and `resume` is false, or no checkpoint and it is true; if another process trains in
-        `out`; if the checkpoint is damaged or belongs to a training with other settings. Nothing is written then. Also
-        if the loss is no longer finite; earlier files remain.
+        `out`; if the checkpoint is damaged or belongs to a training with other settings. Nothing is written then.
+    DivergedError
+        If the loss or a weight is not finite; earlier files remain.
     InterruptedTrainingError
         If `stopping` returned true; the training can be resumed.
     ValueError, TypeError, ImportError, refconv.BackendError
@@ -156,6 +184,7 @@ def run_training(
     """
     folder, observer = Path(out), Observer() if observer is None else observer
     every = None if checkpoint_every is None else as_int(checkpoint_every, "checkpoint_every", 1)
+    check_packages("training needs", "train", _PACKAGES)
     _check_out(folder, resume)
     prepared = _prepare(settings)
     if not resume:
@@ -187,10 +216,23 @@ def _run(
             raise TrainError(f"{folder / CHECKPOINT}: {error}") from error
         rows = saved.meta["epochs"]
 
+    saved_step = trainer.step
+
     def save() -> None:
+        nonlocal saved_step
         arrays, training = trainer.state()
-        meta = {"config": config, "training": training, "epochs": rows, "version": refconv.__version__}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise DivergedError(f"a weight is not finite after step {trainer.step}", saved_step)
+        meta = {
+            "config": config,
+            "classes": data.classes,
+            "scale": data.scale,
+            "training": training,
+            "epochs": rows,
+            "version": refconv.__version__,
+        }
         save_checkpoint(folder / CHECKPOINT, arrays, meta)
+        saved_step = trainer.step
 
     if not resume:
         save()
@@ -201,9 +243,7 @@ def _run(
     for step in trainer:
         images += step.images
         if not math.isfinite(step.loss):
-            raise TrainError(
-                f"the loss is {step.loss} at step {step.number}: the training diverged; start again with a smaller --lr"
-            )
+            raise DivergedError(f"the loss is {step.loss} at step {step.number}", saved_step)
         observer.after(step)
         if step.ends_epoch:
             seconds = time.perf_counter() - started
@@ -231,7 +271,11 @@ def _run(
             raise InterruptedTrainingError(trainer.step, trainer.step_count)
     _draw(folder, config, rows)
     parameters = sum(elements(parameter.value.shape) for parameter in model.parameters())
-    return TrainResult(config, parameters, rows, folder)
+    confusion = None
+    if rows:
+        predicted = probabilities(model, data.test_images, batch_size=batch_size).argmax(axis=1)
+        confusion = confusion_matrix(data.test_labels, predicted, len(data.classes))
+    return TrainResult(config, parameters, rows, data.classes, confusion, folder)
 
 
 def _check_out(folder: Path, resume: bool) -> None:
@@ -295,14 +339,16 @@ def fingerprint(data: Split) -> str:
 
 def _compare(meta: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
     """Refuse a checkpoint of a training with other settings."""
-    before = meta.get("config")
+    before, path = meta.get("config"), folder / CHECKPOINT
     if not isinstance(before, dict) or not isinstance(meta.get("training"), dict) or "epochs" not in meta:
-        raise TrainError(f"{folder / CHECKPOINT}: a checkpoint, but not of a training")
+        raise TrainError(f"{path}: a checkpoint, but not of a training")
+    if config["epochs"] < before.get("epochs", 0):
+        raise TrainError(f"epochs must be at least {before['epochs']} to resume {path}; got {config['epochs']}")
     for key in [*config, *before]:
-        if before.get(key) != config.get(key):
-            was, now = before.get(key), config.get(key)
+        was, now = before.get(key), config.get(key)
+        if was != now and key not in ("epochs", "lr"):
             what = "other images" if key == "data_sha256" else f"{key}={was}, not {key}={now}"
-            raise TrainError(f"{folder / CHECKPOINT} belongs to a training with {what}; resume with its own settings")
+            raise TrainError(f"{path} belongs to a training with {what}; resume with its own settings")
 
 
 def _write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:

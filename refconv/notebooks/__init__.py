@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refconv.files import replacing
+from refconv.files import replaced_folder
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -65,25 +65,52 @@ def copy(to: Path, *, solved: bool = False) -> list[Path]:
     Raises
     ------
     NotebookError
-        If one of the files is there already, or jupytext is missing, which solved notebooks need.
+        If one of the files is there already, jupytext is missing, which solved notebooks need, or a file cannot be
+        written. Nothing is written then.
     """
     texts = {}
     for name in TITLES:
         file = f"{name}_solved.ipynb" if solved else f"{name}.ipynb"
-        texts[to / file] = to_json(build(name, solved=True)) if solved else read(name)
-    return write_new(texts)
+        texts[file] = to_json(build(name, solved=True)) if solved else read(name)
+    return write_new(to, texts)
 
 
-def write_new(texts: Mapping[Path, str]) -> list[Path]:
-    """Write texts into new files and return their paths, or raise a NotebookError if one of the files is there."""
-    for path in texts:
-        if path.exists():
-            raise NotebookError(f"{path} is there already, and is not overwritten")
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            partial.write_text(text, "utf-8")
-    return list(texts)
+def write_new(to: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write texts into new files of a folder, all or none, and return their paths.
+
+    Parameters
+    ----------
+    to : Path
+        The folder, which is made if it is missing.
+    texts : mapping of str to str
+        Texts by file name; a name may contain folders.
+
+    Raises
+    ------
+    NotebookError
+        If one of the files is there already, or cannot be written.
+    """
+    for name in texts:
+        if (to / name).exists():
+            raise NotebookError(f"{to / name} is there already, and is not overwritten")
+    path = to
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_folder(to, sorted({_first_missing(to, name) for name in texts})) as new:
+            for name, text in texts.items():
+                path = to / name
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                (new / name).write_text(text, "utf-8")
+    except OSError as error:
+        raise NotebookError(f"{path} cannot be written: {error.strerror or error}; nothing was written") from error
+    return [to / name for name in texts]
+
+
+def _first_missing(to: Path, name: str) -> str:
+    """Return the first part of a missing file's name that is missing too: the file itself, or a folder above it."""
+    parts = Path(name).parts
+    ways = (Path(*parts[:depth]) for depth in range(1, len(parts) + 1))
+    return str(next(way for way in ways if not (to / way).exists()))
 
 
 def read(name: str) -> str:

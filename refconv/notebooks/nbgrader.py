@@ -78,11 +78,11 @@ def write(to: Path) -> list[Path]:
     Raises
     ------
     NotebookError
-        If one of the files is there already, or jupytext is missing.
+        If one of the files is there already or cannot be written, or jupytext is missing. Nothing is written then.
     """
-    texts = {to / "source" / name / f"{name}.ipynb": to_json(build(name)) for name in TITLES}
-    texts[to / "nbgrader_config.py"] = CONFIG
-    return write_new(texts)
+    texts = {f"source/{name}/{name}.ipynb": to_json(build(name)) for name in TITLES}
+    texts["nbgrader_config.py"] = CONFIG
+    return write_new(to, texts)
 
 
 def build(name: str) -> NotebookNode:

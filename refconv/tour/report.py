@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from refconv.files import replaced_folder
+from refconv.files import check_destination, replaced_folder
 
 PAGE, RESULTS = "index.html", "results.json"
 GENERATOR = "refconv tour"
@@ -51,21 +50,15 @@ def render(results: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:
 
 
 def check_target(out: Path) -> None:
-    """Raise a ReportError if no report can be written to the directory `out`; make the directories above it."""
+    """Raise a ReportError if no report can be written to the directory `out`."""
     try:
-        if out.is_symlink() and not out.exists():
-            raise ReportError(f"{out} is a link to nothing; --out names a directory")
-        if out.exists() and not out.is_dir():
-            raise ReportError(f"{out} is a file; --out names a directory")
+        check_destination(out, folder=True)
         for file in (out / PAGE, out / RESULTS):
             if file.exists() and not _is_ours(file):
                 raise ReportError(
                     f"{file} is not of a report of refconv tour and would be overwritten; choose another --out"
                 )
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name[:100]}.", dir=out if out.exists() else out.parent):
-            pass  # it can be written
-    except OSError as error:  # a name too long, a directory that may not be read or written
+    except OSError as error:
         raise ReportError(f"cannot write to {out}: {error.strerror or error}") from error
 
 
@@ -88,6 +81,7 @@ def write(out: Path, results: Mapping[str, Any], page: str) -> Path:
     """
     text = json.dumps({"generator": GENERATOR} | dict(results), indent=2, ensure_ascii=False) + "\n"
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         with replaced_folder(out, (RESULTS, PAGE)) as built:
             (built / RESULTS).write_text(text, encoding="utf-8")
             (built / PAGE).write_text(page, encoding="utf-8")

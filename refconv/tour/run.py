@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import refconv
 from refconv.arrays import Array, Namespace, device
+from refconv.packages import check_packages
 from refconv.progress import Reporter
 from refconv.settings import cores
 
@@ -26,10 +26,6 @@ _PACKAGES = {
     "jinja2": "Jinja2",
 }
 """Modules that the tour imports, and the packages they come in."""
-
-
-class MissingPackagesError(ImportError):
-    """Packages of the extra ``refconv[tour]`` are missing."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +98,6 @@ class TourResult:
     page: Path | None
 
 
-def check_packages() -> None:
-    """Raise MissingPackagesError, with what to install, unless all of the tour's packages are there."""
-    missing = [package for module, package in _PACKAGES.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        raise MissingPackagesError(f"the tour needs {', '.join(missing)}: pip install 'refconv[tour]'")
-
-
 def run_tour(
     out: str | os.PathLike[str], settings: Settings | None = None, reporter: Reporter | None = None
 ) -> TourResult:
@@ -126,14 +115,14 @@ def run_tour(
 
     Raises
     ------
-    MissingPackagesError
+    refconv.packages.MissingPackagesError
         If the extra ``refconv[tour]`` is not installed.
     ValueError, refconv.BackendError
         If there is no such array module, or it cannot be used here.
     refconv.tour.report.ReportError
         If no report can be written to `out`.
     """
-    check_packages()
+    check_packages("the tour needs", "tour", _PACKAGES)
     from refconv.tour import report
 
     settings = Settings() if settings is None else settings

@@ -8,6 +8,8 @@ from refconv.integers import as_int
 from refconv.nn.data.split import Split, make_split, needing
 
 _SIDE, _LARGEST = 8, 32
+_BLACK = 16
+"""A pixel that is all ink."""
 DIGIT_SIDES = range(_SIDE, _LARGEST + 1, _SIDE)
 """Heights and widths that are made by repeating pixels."""
 
@@ -66,5 +68,10 @@ def load_digits_split(seed: int = 0, *, test_size: int = 450, side: int = _SIDE)
     images = images.repeat(side // _SIDE, axis=2).repeat(side // _SIDE, axis=3)
     labels = labels[order]
     return make_split(
-        images[test_size:], labels[test_size:], images[:test_size], labels[:test_size], [str(d) for d in range(10)]
+        images[test_size:],
+        labels[test_size:],
+        images[:test_size],
+        labels[:test_size],
+        [str(d) for d in range(10)],
+        largest=_BLACK,
     )

@@ -108,11 +108,11 @@ def _read_all(part: list[tuple[Path, int]], side: int, rng: np.random.Generator)
     mixed = [part[index] for index in rng.permutation(len(part))]
     images = np.empty((len(mixed), 3, side, side), "uint8")
     for index, (path, _) in enumerate(mixed):
-        images[index] = _read_image(path, side).transpose(2, 0, 1)  # HWC -> CHW
+        images[index] = read_image(path, side).transpose(2, 0, 1)  # HWC -> CHW
     return images, np.array([label for _, label in mixed])
 
 
-def _read_image(path: Path, side: int) -> Images:
+def read_image(path: Path, side: int) -> Images:
     """Return an image file as uint8 (side, side, 3)."""
     with needing("images", "Pillow"):
         from PIL import Image, ImageOps, UnidentifiedImageError

@@ -33,22 +33,34 @@ class Split(NamedTuple):
     test_labels: np.ndarray[Any, Any]
     classes: tuple[str, ...]
     """``classes[label]`` is the name of a class."""
+    scale: tuple[tuple[float, float], ...] = ()
+    """Mean and standard deviation of each channel before standardising, where 0 is black and 1 is white (or ink)."""
 
 
-def make_split(train: Images, train_labels: Images, test: Images, test_labels: Images, classes: Sequence[str]) -> Split:
+def make_split(
+    train: Images,
+    train_labels: Images,
+    test: Images,
+    test_labels: Images,
+    classes: Sequence[str],
+    *,
+    largest: int = 255,
+) -> Split:
     """Return a Split of uint8 images (N, C, H, W), standardised by the statistics of the training images.
 
     A uint8 has 256 values. Counting them gives the exact mean and standard deviation, and a table of 256 entries per
-    channel then standardises any image. A channel with a single value is only shifted.
+    channel then standardises any image. A channel with a single value is only shifted. `largest` is the largest value
+    that a pixel may have.
     """
     levels = np.arange(256)
-    tables = []
+    tables, scale = [], []
     for channel in range(train.shape[1]):
         parts = (train[part, channel] for part in cut(train.shape[0], _AT_A_TIME))
         counts = sum(np.bincount(values.ravel(), minlength=256) for values in parts)
         mean = float(np.average(levels, weights=counts))
-        deviation = float(np.average((levels - mean) ** 2, weights=counts)) ** 0.5
-        tables.append(((levels - mean) / (deviation or 1.0)).astype("float32"))
+        deviation = float(np.average((levels - mean) ** 2, weights=counts)) ** 0.5 or 1.0
+        tables.append(((levels - mean) / deviation).astype("float32"))
+        scale.append((mean / largest, deviation / largest))
 
     def standardised(images: Images) -> Images:
         result = np.empty(images.shape, "float32")
@@ -63,6 +75,7 @@ def make_split(train: Images, train_labels: Images, test: Images, test_labels: I
         standardised(test),
         test_labels.astype("int64"),
         tuple(classes),
+        tuple(scale),
     )
 
 

@@ -1,0 +1,211 @@
+"""``refconv train``: train a small grouped network, with checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refconv.cli.options import (
+    BAD_USAGE,
+    PATH,
+    backend_name,
+    backend_option,
+    destination,
+    engine_option,
+    json_option,
+    list_models,
+    load_backend,
+    model_argument,
+    stop,
+)
+from refconv.cli.signals import stopping
+from refconv.cli.training import no_warnings, print_confusion
+
+if TYPE_CHECKING:
+    from refconv.experiments.train import TrainResult
+
+
+@click.command("train")
+@model_argument
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    metavar="DATA",
+    help="digits, textures, photographs, cifar10:FOLDER (binary version) or folder:FOLDER (one subfolder a class).",
+)
+@click.option(
+    "--groups", metavar="SPEC", help="dense, uniform:N, log:N, or table (LeNet-5's). Default: the model's own groups."
+)
+@click.option("--channels", type=click.IntRange(1), metavar="N", help="Channels of each layer (residual). [32]")
+@click.option(
+    "--blocks", type=click.IntRange(0, 10_000), metavar="N", help="Residual modules per stage (residual). [2]"
+)
+@click.option("--width", type=float, metavar="X", help="Factor of all channels and features (alexnet). [1]")
+@click.option(
+    "--side", type=click.IntRange(1), metavar="N", help="Resize images to N×N. Default: the size of the model's input."
+)
+@click.option("--epochs", type=click.IntRange(0), metavar="N", help="Passes through all images.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images per step.")
+@click.option("--lr", type=float, metavar="X", help="Initial learning rate.")
+@click.option(
+    "--schedule",
+    metavar="SPEC",
+    help="How the rate falls: constant, cosine, or steps:A,B,… (divided by 10 after these parts of the training).",
+)
+@click.option("--shift", type=click.IntRange(0), metavar="N", help="Move training images by up to N pixels at random.")
+@click.option("--momentum", type=float, metavar="X", help="Fraction of a step that the next one repeats.")
+@click.option("--weight-decay", type=float, metavar="X", help="Factor of the weights in their gradient.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed for all randomness."
+)
+@click.option(
+    "--out",
+    type=PATH,
+    callback=destination,
+    default=Path("refconv-train"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder for checkpoint.safetensors, metrics.jsonl and curves.png.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Resume from the checkpoint in --out. The other options must be the same, but --epochs may grow, and --lr may "
+    "change for the steps to come.",
+)
+@click.option("--checkpoint-every", type=click.IntRange(1), metavar="N", help="Save every N steps, not only epochs.")
+@backend_option
+@engine_option
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    model: str | None,
+    data: str,
+    groups: str | None,
+    side: int | None,
+    seed: int,
+    out: Path,
+    resume: bool,
+    checkpoint_every: int | None,
+    backend: str | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Train MODEL (residual, lenet5 or alexnet) on DATA, with checkpoints to resume from.
+
+    refconv train alone lists the models.
+
+    An interruption, even kill -9 or a power failure, costs at most the steps after the last checkpoint, and the resumed
+    training ends with the same bits as one that was never stopped. Ctrl-C saves first. Needs the extra refconv[train].
+    Progress goes to standard error. Options not given are the model's usual ones.
+
+    \b
+    refconv train residual --groups log:3
+    refconv train lenet5 --epochs 20 --out lenet
+    refconv train lenet5 --epochs 20 --out lenet --resume
+    refconv train lenet5 --epochs 30 --out lenet --resume    ten epochs more
+    """  # noqa: D301
+    if model is None:
+        list_models(context, as_json)
+        return
+    from rich.console import Console
+
+    from refconv.experiments.train import (
+        DivergedError,
+        InterruptedTrainingError,
+        TrainError,
+        TrainSettings,
+        run_training,
+    )
+    from refconv.experiments.trainable import find_model
+    from refconv.nn import keep_memory
+    from refconv.progress import ConsoleObserver
+
+    load_backend(backend)
+    keep_memory()
+    chosen = {name: value for name, value in given.items() if value is not None}
+    try:
+        recipe = find_model(model).recipe
+        settings = TrainSettings(
+            model=model,
+            data=data,
+            groups=groups,
+            options={name: value for name, value in chosen.items() if not hasattr(recipe, name)},
+            side=side,
+            backend=backend_name(backend),
+            seed=seed,
+            recipe=dataclasses.replace(recipe, **{n: v for n, v in chosen.items() if hasattr(recipe, n)}),
+        )
+        with stopping() as received, no_warnings(), ConsoleObserver(Console(stderr=True)) as observer:
+            result = run_training(
+                settings,
+                out,
+                resume=resume,
+                checkpoint_every=checkpoint_every,
+                observer=observer,
+                stopping=lambda: bool(received),
+            )
+    except InterruptedTrainingError as interruption:
+        stop(f"{interruption}; to resume: {_resuming(context.obj)}", 128 + received[0])
+    except DivergedError as error:
+        again = _resuming(context.obj, lr=f"{settings.recipe.lr / 10:g}")
+        stop(
+            f"{error}; to resume from step {error.saved} with a smaller learning rate: {again}; if that diverges too, "
+            "start again with another --out",
+            BAD_USAGE,
+        )
+    except (TrainError, ImportError, ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from error
+    except OSError as error:
+        reason = f"{error.filename or out}: {error.strerror}" if error.strerror else str(error)
+        stop(f"cannot write {reason}; earlier files stay", BAD_USAGE)
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2))
+    else:
+        _print_result(result)
+        click.echo(out)
+
+
+def _resuming(arguments: Sequence[str], lr: str | None = None) -> str:
+    """Return the command line that resumes a training, with another learning rate if it is given."""
+    kept: list[str] = []
+    for word in arguments:
+        if lr is not None and kept and kept[-1] == "--lr":
+            kept.pop()
+        elif word != "--resume" and not (lr is not None and word.startswith("--lr=")):
+            kept.append(word)
+    return shlex.join(["refconv", *kept, *(["--lr", lr] if lr is not None else []), "--resume"])
+
+
+def _print_result(result: TrainResult) -> None:
+    reached = "not trained" if result.test_accuracy is None else f"test accuracy {100 * result.test_accuracy:.2f} %"
+    model, groups = result.settings["model"], result.settings["groups"]
+    click.echo(f"{model}: {result.parameters:,} parameters, {reached}")
+    if difference := unlike_cost(model, groups, result.parameters):
+        click.echo(difference)
+    if result.confusion is not None:
+        print_confusion(result.classes, result.confusion)
+
+
+def unlike_cost(model: str, groups: str, parameters: int) -> str:
+    """Return why ``refconv cost`` counts other parameters, or nothing if it counts the same."""
+    from refconv.cli.tables import shape_text
+    from refconv.cost import model_cost
+
+    cost = model_cost(model, groups)
+    if cost.parameters == parameters:
+        return ""
+    return (
+        f"(refconv cost {model} --groups {groups} counts {cost.parameters:,}, for the default size, images of "
+        f"{shape_text(cost.input_shape)} and {cost.layers[-1].output_shape[0]:,} classes."
+        f"{' ' + cost.note if cost.note else ''})"
+    )
