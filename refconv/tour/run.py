@@ -106,7 +106,7 @@ def check_packages() -> None:
     """Raise MissingPackagesError, with what to install, unless all of the tour's packages are there."""
     missing = [package for module, package in _PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise MissingPackagesError(f"the tour needs {', '.join(missing)}: pip install 'refconv[tour]'")
+        raise MissingPackagesError(f"the tour needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def run_tour(
