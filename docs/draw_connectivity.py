@@ -14,4 +14,4 @@ KINDS = [
 ]
 
 if __name__ == "__main__":
-    (Path(__file__).parent / "connectivity.png").write_bytes(connectivity_figure(KINDS))
+    (Path(__file__).parent / "connectivity.png").write_bytes(connectivity_figure(KINDS, columns=4))

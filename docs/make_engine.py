@@ -61,7 +61,10 @@ def figure(record: Record, step: int) -> Figure:
         rates = [rate(record, layer, set_up) for set_up in (before, after)]
         axis.plot(rates, [place, place], color="black", linewidth=1, zorder=1)
         ratio = rates[0] / rates[1]
-        axis.annotate(f"{ratio:.2f}", (max(rates), place), (7, 0), textcoords="offset points", va="center", fontsize=8)
+        axis.annotate(
+            f"{ratio:.2f}", (max(rates), place), (7, 0), textcoords="offset points", va="center", fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )  # fmt: skip
     for set_up, colour in ((before, "white"), (after, "black")):
         rates = [rate(record, layer, set_up) for layer in layers]
         axis.scatter(rates, range(len(layers)), s=32, color=colour, edgecolor="black", zorder=2, label=set_up)

@@ -27,9 +27,9 @@ DType = Any
 
 _INSTALL = {
     "numpy": "numpy",
-    "cupy": "refconv[cuda13]' (CUDA 13) or 'refconv[cuda12]' (CUDA 12)",
-    "torch": "refconv[torch]'",
-    "array_api_strict": "refconv[strict]'",
+    "cupy": "cupy-cuda13x or cupy-cuda12x (the extra cuda13 or cuda12, by CUDA's version)",
+    "torch": "torch (the extra torch)",
+    "array_api_strict": "array-api-strict (the extra strict)",
 }
 BACKENDS = tuple(_INSTALL)
 """Names that :func:`load_backend` accepts."""
@@ -93,7 +93,7 @@ def load_backend(name: str | None = None) -> Namespace:
         xp = _namespace(name)
     except ImportError as error:
         raise BackendError(
-            f"backend {name!r} needs a package that is missing ({error}): pip install '{_INSTALL[name]}, "
+            f"backend {name!r} needs a package that is missing ({error}): pip install {_INSTALL[name]}, "
             "or use --backend numpy"
         ) from error
     if name == "cupy":
@@ -317,6 +317,13 @@ def dtype_kind(name: str) -> str:
 def device(array: Array) -> Any:
     """Return the device that an array is on, for the ``device=`` argument of its module's functions."""
     return array.device
+
+
+def reshaped_copy(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:
+    """Return `array` in another shape, in new memory."""
+    if xp is np:  # whose reshape has no `copy` before version 2.1
+        return array.copy().reshape(shape)
+    return xp.reshape(array, shape, copy=True)
 
 
 def plain(array: Array) -> Array:

@@ -30,6 +30,7 @@ from refconv.arrays import (
     namespace_of,
     native_dtype,
     plain,
+    reshaped_copy,
     tap_slices,
     windows,
 )
@@ -37,13 +38,14 @@ from refconv.integers import is_sequence, members, per_axis, shown
 from refconv.shapes import Geometry, Shape, as_shape, check_shape, geometry, refuse_absurd
 
 
-def gather_columns(xp: Namespace, padded: Array, geo: Geometry, groups: int, *, copy: bool | None = None) -> Array:
+def gather_columns(xp: Namespace, padded: Array, geo: Geometry, groups: int, *, copy: bool = False) -> Array:
     """Return the columns (G, C·T, N·L) of a padded image (N, G·C, P1, …, Pd): im2col, samples side by side."""
     d = len(geo.kernel)
     view = windows(xp, padded, geo.kernel, geo.stride, geo.dilation, geo.output)  # (N, G·C, k1…kd, o1…od)
     view = xp.permute_dims(view, (*range(1, d + 2), 0, *range(d + 2, 2 * d + 2)))  # (G·C, k1…kd, N, o1…od)
     rows = padded.shape[1] // groups * elements(geo.kernel)
-    return xp.reshape(view, (groups, rows, padded.shape[0] * elements(geo.output)), copy=copy)
+    shape = (groups, rows, padded.shape[0] * elements(geo.output))
+    return reshaped_copy(xp, view, shape) if copy else xp.reshape(view, shape)
 
 
 def scatter_columns(xp: Namespace, columns: Array, geo: Geometry, batch: int) -> Array:

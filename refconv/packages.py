@@ -7,20 +7,18 @@ from collections.abc import Mapping
 
 
 class MissingPackagesError(ImportError):
-    """Packages of an extra are missing; the message says what to install."""
+    """Packages are missing; the message says what to install."""
 
 
-def check_packages(what: str, extra: str, packages: Mapping[str, str]) -> None:
+def check_packages(what: str, packages: Mapping[str, str]) -> None:
     """Check that packages are installed, without importing them.
 
     Parameters
     ----------
     what : str
         What needs them, with its verb: "the tour needs".
-    extra : str
-        The extra of refconv that contains them.
     packages : mapping of str to str
-        Modules, and the packages that contain them.
+        Modules, and the packages that contain them, as pip knows these.
 
     Raises
     ------
@@ -29,11 +27,11 @@ def check_packages(what: str, extra: str, packages: Mapping[str, str]) -> None:
 
     Examples
     --------
-    >>> check_packages("the tour needs", "tour", {"no_such_module": "No Such Package"})
+    >>> check_packages("the tour needs", {"no_such_module": "no-such-package"})
     Traceback (most recent call last):
         ...
-    refconv.packages.MissingPackagesError: the tour needs No Such Package: pip install 'refconv[tour]'
+    refconv.packages.MissingPackagesError: the tour needs no-such-package: pip install no-such-package
     """
     missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise MissingPackagesError(f"{what} {', '.join(missing)}: pip install 'refconv[{extra}]'")
+        raise MissingPackagesError(f"{what} {', '.join(missing)}: pip install {' '.join(missing)}")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from refconv import BackendError, array_namespace, load_backend, to_numpy
-from refconv.arrays import windows, windows_standard
+from refconv.arrays import reshaped_copy, windows, windows_standard
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed")
@@ -49,9 +49,9 @@ def test_missing_package_names_the_extra(monkeypatch):
 
     monkeypatch.setattr(arrays, "_namespace", missing)
     for name, extra in {
-        "cupy": "refconv[cuda13]",
-        "torch": "refconv[torch]",
-        "array_api_strict": "refconv[strict]",
+        "cupy": "pip install cupy-cuda13x or cupy-cuda12x (the extra cuda13 or cuda12, by CUDA's version), or use",
+        "torch": "pip install torch (the extra torch), or use",
+        "array_api_strict": "pip install array-api-strict (the extra strict), or use",
     }.items():
         with pytest.raises(BackendError) as caught:
             load_backend(name)
@@ -151,6 +151,14 @@ def test_strided_windows_equal_the_standard_ones(name, d):
         point = tuple(int(rng.integers(0, n)) for n in fast.shape)
         where = tuple(point[2 + d + a] * stride[a] + point[2 + a] * dilation[a] for a in range(d))
         assert to_numpy(fast)[point] == values[(*point[:2], *where)]
+
+
+def test_a_reshaped_copy_shares_no_memory(backend):
+    xp = backend.xp
+    x = xp.asarray([[1, 2, 3], [4, 5, 6]])
+    copy = reshaped_copy(xp, x, (3, 2))
+    x[0, 0] = 7
+    assert to_numpy(copy).tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
 def test_windows_of_numpy_are_read_only():

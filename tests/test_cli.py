@@ -155,7 +155,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(capsys: Any, arguments: list[str]
 def test_missing_backend_is_one_line_that_says_what_to_install(capsys: Any, arguments: list[str]) -> None:
     code, out, err = run_command(capsys, *arguments, "--backend", "cupy")
     assert (code, out) == (2, "")
-    assert "refconv[cuda13]" in err
+    assert "pip install cupy-cuda13x" in err
     assert len(err.splitlines()) == 1
 
 
@@ -175,7 +175,7 @@ def test_missing_packages_are_one_line_that_says_what_to_install(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "skimage" else found(name))
     code, out, err = run_command(capsys, "tour", "--out", str(tmp_path / "report"))
     assert (code, out) == (2, "")
-    assert err == "refconv: the tour needs scikit-image: pip install 'refconv[tour]'\n"
+    assert err == "refconv: the tour needs scikit-image: pip install scikit-image\n"
     assert not any(tmp_path.iterdir())
 
 
@@ -356,5 +356,5 @@ def test_a_missing_package_is_noticed_before_any_work(
     out = [word for option in options for word in (option, str(tmp_path / "new"))]
     code, printed, err = run_command(capsys, command, *NEEDED[command][0], *out)
     assert (code, printed, err.count("\n")) == (2, "", 1)
-    assert re.search(r"need.*pip install 'refconv\[\w+\]'", err)
+    assert re.search(r"need.*pip install \w+", err)
     assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ from refconv.cli.run import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
+FIGURES = sorted(ROOT.glob("docs/**/*.png"))
 LANGUAGES = {"python", "sh", "text", "{toctree}", "{eval-rst}", "{literalinclude}"}
 INCLUDE = re.compile(r"^```\{literalinclude\} (\S+)\n((?::.*\n)*)```$", re.MULTILINE)
 
@@ -55,6 +56,18 @@ def test_blocks_are_what_they_say(page):
         if language == "sh":
             for line in re.findall(r"^(?:\w+=\w+ )?(refconv .*)", text, re.MULTILINE):
                 assert unknown_words(line) == [], line
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda path: path.name)
+def test_figures_are_cut_nowhere(figure):
+    Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    image = np.asarray(Image.open(figure).convert("L"))
+    assert min(edge.min() for edge in (image[0], image[-1], image[:, 0], image[:, -1])) == 255
+
+
+def test_figures_are_described():
+    for page in PAGES:
+        assert "![](" not in page.read_text("utf-8")
 
 
 def test_stale_commands_are_seen():

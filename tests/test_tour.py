@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import refconv
 from refconv.progress import ConsoleReporter
@@ -238,6 +240,24 @@ def test_report_is_self_contained(toured: tuple[Path, str]) -> None:
         "NASA, public domain", "Local response", "logarithmic, n=3",
     ):  # fmt: skip
         assert stated in page
+
+
+def test_a_narrow_window_shows_each_number_with_its_heading(toured: tuple[Path, str]) -> None:
+    page = (toured[0] / "index.html").read_text(encoding="utf-8")
+    assert "td::before { content: attr(data-label);" in page
+    cells = re.findall(r"<td([^>]*)>([^<]*)</td>", page)
+    assert len(cells) == 10 + 6 * 7 + 4 * 2 + 4 * 5
+    assert all("data-label=" in attributes for attributes, text in cells if text)
+    headings = set(re.findall(r'data-label="([^",]*)', page))
+    assert headings < set(re.findall(r"<th[^>]*>([^<]*)</th>", page))
+
+
+def test_figures_of_the_report_fit_a_phone_and_are_cut_nowhere(toured: tuple[Path, str]) -> None:
+    page = (toured[0] / "index.html").read_text(encoding="utf-8")
+    for data in re.findall(r'src="data:image/png;base64,([^"]*)', page):
+        image = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
+        assert image.shape[1] == 896  # 5.6 inches: letters of 11 points are 7 points high on a phone
+        assert min(edge.min() for edge in (image[0], image[-1], image[:, 0], image[:, -1])) == 255
 
 
 def test_results_are_valid_json(toured: tuple[Path, str]) -> None:

@@ -152,7 +152,7 @@ class Rows(Taps):
         """Write sums (k1, G, K, T'·C) to kernels (G, K, C, T)."""
         count, K, C, taps = kernels.shape
         by_tap = sums.reshape(len(sums), count, K, taps // len(sums), C).transpose(1, 2, 4, 0, 3)
-        np.reshape(kernels, by_tap.shape, copy=False)[...] = by_tap
+        kernels.reshape(by_tap.shape)[...] = by_tap
 
 
 class ChannelsLast(Rows):

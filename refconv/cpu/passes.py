@@ -147,7 +147,7 @@ class _Tiles:
         G, K, _ = kernels[0].shape
         shape = (tile.samples, G * K, tile.rows[1] - tile.rows[0], *self.call.geometry.output[1:])
         if into is not None:
-            into = np.reshape(into, (tile.samples, G, K, math.prod(shape[2:])), copy=False)
+            into = into.reshape(tile.samples, G, K, math.prod(shape[2:]))
         return self.layout.positions(kernels, columns, shape, into)
 
 
@@ -353,7 +353,7 @@ def _shared(call: Convolution, grad: Array, kernels: Sequence[Array], image: Arr
     reversed_weights = []
     for weight in weights:  # the same memory, as the weight of the reversed call
         view = adjoint.kernels(weight)  # (G, C, K, k1, …, kd)
-        reversed_weights.append(np.reshape(view, (*view.shape[:3], math.prod(view.shape[3:])), copy=False))
+        reversed_weights.append(view.reshape(*view.shape[:3], math.prod(view.shape[3:])))
     tiles = _Tiles(adjoint.call, dtype, choices.for_both(adjoint.call), Watch())
     blocks, preparations = _prepare(tiles, [adjoint.kernels(kernel) for kernel in kernels])
     plan = tiles.plan(split_channels=False, sums_batch=True)

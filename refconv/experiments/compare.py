@@ -18,7 +18,7 @@ from typing import Any
 
 import refconv
 from refconv.cost import parse_groups, residual
-from refconv.experiments.figures import STYLES, accuracy_against_parameters
+from refconv.experiments.figures import STYLES, accuracy_by_budget
 from refconv.experiments.paired import paired_interval
 from refconv.experiments.tables import evaluation, markdown, short_name
 from refconv.experiments.tasks import CompareError, CompareSettings, image_shape, result_rows, trainer_of
@@ -133,7 +133,7 @@ def _concluded(
     for name, contents in (
         (EVALUATION, (json.dumps(result, indent=2) + "\n").encode()),
         (TABLE, markdown(result).encode()),
-        (FIGURE, accuracy_against_parameters(result)),
+        (FIGURE, accuracy_by_budget(result)),
     ):
         with replacing(folder / name) as partial:
             partial.write_bytes(contents)

@@ -71,12 +71,10 @@ STYLES = (
     {"color": "#d55e00", "marker": "X", "linestyle": (0, (1, 3))},
 )
 """Okabe and Ito's palette; markers and lines distinguish the groupings without colour."""
-_ASIDE = 1.025
-"""Factor between the horizontal places of neighbouring groupings, so that their error bars overlap less."""
 
 
-def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
-    """Draw the accuracy of a comparison's networks against their parameters, with one panel per data set.
+def accuracy_by_budget(result: dict[str, Any]) -> bytes:
+    """Draw the accuracy of a comparison's networks, side by side for each budget, with one panel per data set.
 
     Parameters
     ----------
@@ -89,20 +87,17 @@ def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
         A PNG image.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullLocator
 
     config = result["settings"]
     names, groupings, budgets = config["data"], config["groups"], sorted(config["budgets"])
     figure = Figure(figsize=(5.2 * len(names), 4.4), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     for name, axis in zip(names, axes, strict=True):
-        axis.set_xscale("log")
         for place, groups in enumerate(groupings):
             found = [e for e in result["networks"] if (e["data"], e["groups"]) == (name, groups)]
-            found.sort(key=lambda entry: int(entry["parameters"]))
-            aside = _ASIDE ** (place - (len(groupings) - 1) / 2)
+            aside = 0.6 * ((place + 0.5) / len(groupings) - 0.5)
             axis.errorbar(
-                [aside * entry["parameters"] for entry in found],
+                [budgets.index(entry["budget"]) + aside for entry in found],
                 [100 * entry["mean"] for entry in found],
                 yerr=[100 * entry["deviation"] for entry in found],
                 label=groups,
@@ -112,23 +107,18 @@ def accuracy_against_parameters(result: dict[str, Any]) -> bytes:
                 markersize=6,
                 markeredgecolor="black",
                 markeredgewidth=0.6,
-                **STYLES[place],
+                **{**STYLES[place], "linestyle": "none"},
             )
         tested = result["data"][name]["test_images"]
         axis.set_title(f"{short_name(name)}, {tested:,} test images")
-        axis.set_xticks(budgets, [f"{budget:,}" for budget in budgets])
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_xlabel("parameters (logarithmic)")
+        axis.set_xticks(range(len(budgets)), [f"{budget:,}" for budget in budgets])
+        axis.set_xlim(-0.5, len(budgets) - 0.5)
+        axis.set_xlabel("parameters, about")
         axis.set_ylabel("test accuracy (%)")
-        axis.margins(x=0.1)
-        axis.grid(alpha=0.3)
+        axis.grid(axis="y", alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), frameon=False)
-    figure.supxlabel(
-        f"Mean ± standard deviation over {config['seeds']} seeds.\n"
-        "Markers are shifted slightly sideways, so that bars overlap less.",
-        fontsize="small",
-    )
+    figure.supxlabel(f"Mean ± standard deviation over {config['seeds']} seeds.", fontsize="small")
     return _png(figure)
 
 

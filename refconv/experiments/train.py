@@ -184,7 +184,7 @@ def run_training(
     """
     folder, observer = Path(out), Observer() if observer is None else observer
     every = None if checkpoint_every is None else as_int(checkpoint_every, "checkpoint_every", 1)
-    check_packages("training needs", "train", _PACKAGES)
+    check_packages("training needs", _PACKAGES)
     _check_out(folder, resume)
     prepared = _prepare(settings)
     if not resume:

@@ -166,8 +166,7 @@ def build_source(name: str) -> NotebookNode:
     try:
         import jupytext
     except ImportError as error:
-        advice = "pip install 'refconv[notebooks]'"
-        raise NotebookError(f"this needs a package that is missing ({error}): {advice}") from None
+        raise NotebookError(f"notebooks need jupytext: pip install jupytext ({error})") from None
     notebook: NotebookNode = jupytext.read(folder() / f"{name}.md", fmt="md:myst")
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

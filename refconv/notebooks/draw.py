@@ -152,7 +152,8 @@ def bars(axes: Axes, names: Sequence[str], pairs: Sequence[tuple[str, Sequence[f
         places = [i + (index - (len(pairs) - 1) / 2) * height for i in range(len(names))]
         style: dict[str, Any] = {"color": DARK} if index == 0 else {"color": LIGHT, "hatch": "//", "edgecolor": "white"}
         drawn = axes.barh(places, list(values), height * 0.92, label=name, **style)
-        axes.bar_label(drawn, [f"{value:.3g}" for value in values], padding=3, fontsize=9)
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # also over a line
+        axes.bar_label(drawn, [f"{value:.3g}" for value in values], padding=3, fontsize=9, bbox=ground)
     axes.set_yticks(range(len(names)), list(names))
     axes.invert_yaxis()
     axes.set_xlabel(label)

@@ -1,4 +1,7 @@
-"""The pictures of the report, as PNG images. They read the same in grey and to the colour-blind."""
+"""The pictures of the report, as PNG images. They read the same in grey and to the colour-blind.
+
+They are narrow, with panels below each other, so that a phone shows them whole and their letters stay legible.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +23,27 @@ if TYPE_CHECKING:
 DARK, LIGHT = "#20456b", "#e69f00"
 """Blue and orange of Okabe and Ito's palette for the colour-blind; far apart in lightness too."""
 _TEXT_SIZE = 11
+_WIDTH = 5.6
+"""Inches, of every picture of the report."""
 
 
-def connectivity_figure(named: Sequence[tuple[str, ChannelGroups]]) -> bytes:
+def connectivity_figure(named: Sequence[tuple[str, ChannelGroups]], columns: int = 2) -> bytes:
     """Draw which output channel reads which input channel, one panel per kind of groups.
 
     Parameters
     ----------
     named : sequence of (str, ChannelGroups)
         Titles and groups.
+    columns : int
+        Panels side by side.
 
     Returns
     -------
     bytes
         A PNG image.
     """
-    figure, axes = _figure(1, len(named), width=2.9 * len(named), height=3.5)
+    rows = -(-len(named) // columns)
+    figure, axes = _figure(rows, columns, width=columns * _WIDTH / 2, height=3.4 * rows)
     for (name, groups), axis in zip(named, axes, strict=True):
         matrix = groups.connectivity()
         axis.imshow(matrix, cmap="Greys", vmin=0, vmax=1.35, interpolation="nearest")
@@ -44,7 +52,8 @@ def connectivity_figure(named: Sequence[tuple[str, ChannelGroups]]) -> bytes:
         axis.set_xlabel("input channel")
         axis.set_xticks(_channel_ticks(groups.c_in))
         axis.set_yticks(_channel_ticks(groups.c_out))
-    axes[0].set_ylabel("output channel")
+    for axis in axes[::columns]:
+        axis.set_ylabel("output channel")
     return _png(figure)
 
 
@@ -52,16 +61,16 @@ def _channel_ticks(channels: int) -> list[int]:
     return [*range(0, channels, max(1, channels // 4)), channels - 1]
 
 
-def photograph_figure(result: AlexNetResult, maps: int = 6) -> bytes:
-    """Draw the photograph, and the feature maps of conv 1 that vary most over it, as a PNG image."""
-    figure, axes = _figure(1, maps + 1, width=1.75 * (maps + 1), height=2.1)
+def photograph_figure(result: AlexNetResult) -> bytes:
+    """Draw the photograph, and the seven feature maps of conv 1 that vary most over it, as a PNG image."""
+    figure, axes = _figure(2, 4, width=_WIDTH, height=3.4)
     axes[0].imshow(result.photograph)
     axes[0].set_title("photograph", fontsize=_TEXT_SIZE)
     deviations = result.feature_maps.std(axis=(1, 2))
-    strongest = sorted(int(channel) for channel in np.argsort(-deviations)[:maps])
+    strongest = sorted(int(channel) for channel in np.argsort(-deviations)[:7])
     for channel, axis in zip(strongest, axes[1:], strict=True):
         axis.imshow(result.feature_maps[channel], cmap="gray")
-        axis.set_title(f"conv1, map {channel}", fontsize=_TEXT_SIZE)
+        axis.set_title(f"map {channel}", fontsize=_TEXT_SIZE)
     for axis in axes:
         axis.set_axis_off()
     return _png(figure)
@@ -69,7 +78,7 @@ def photograph_figure(result: AlexNetResult, maps: int = 6) -> bytes:
 
 def alexnet_figure(result: AlexNetResult) -> bytes:
     """Draw multiply-adds and measured time of every convolution with two groups and with one, as a PNG image."""
-    figure, (macs, seconds) = _figure(1, 2, width=10, height=3.4)
+    figure, (macs, seconds) = _figure(2, 1, width=_WIDTH, height=6)
     names = [layer.name for layer in result.layers]
     _paired_bars(macs, names, [layer.macs for layer in result.layers], 1e-6)
     macs.set_ylabel("multiply-adds (millions)")
@@ -98,24 +107,24 @@ def _paired_bars(axis: Axes, names: list[str], pairs: Sequence[tuple[float, floa
 
 def accuracy_figure(result: DigitsResult) -> bytes:
     """Draw the accuracy of every seed as a dot, and mean ± standard deviation beside it, as a PNG image."""
-    figure, (axis,) = _figure(1, 1, width=8, height=3.8)
+    figure, (axis,) = _figure(1, 1, width=_WIDTH, height=4.2)
     for place, network in enumerate(result.networks):
         values = 100 * np.asarray(network.accuracies)
         offsets = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
         axis.plot(
-            place - 0.12 + offsets, values, "o", color=LIGHT, markeredgecolor="black", markersize=8,
+            values, place - 0.16 + offsets, "o", color=LIGHT, markeredgecolor="black", markersize=8,
             label="one seed" if place == 0 else None,
         )  # fmt: skip
         axis.errorbar(
-            place + 0.16, 100 * network.mean, yerr=100 * network.spread, fmt="D", color=DARK, capsize=6, markersize=7,
+            100 * network.mean, place + 0.2, xerr=100 * network.spread, fmt="D", color=DARK, capsize=6, markersize=7,
             label="mean ± standard deviation" if place == 0 else None,
         )  # fmt: skip
     names = [f"{network.name}\n{network.parameters:,} parameters" for network in result.networks]
-    axis.set_xticks(range(len(names)), names)
-    axis.set_xlim(-0.5, len(names) - 0.5)
-    axis.set_ylabel("test accuracy (%)")
-    axis.grid(axis="y", alpha=0.3)
-    axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=2)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set_xlabel("test accuracy (%)")
+    axis.grid(axis="x", alpha=0.3)
+    figure.legend(frameon=False, loc="outside upper center", ncols=2)
     _open(axis)
     return _png(figure)
 
@@ -136,5 +145,5 @@ def _open(axis: Axes) -> None:
 def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     # Without the name of the program, the same figure is the same file.
-    figure.savefig(stream, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    figure.savefig(stream, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return stream.getvalue()

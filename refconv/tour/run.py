@@ -122,7 +122,7 @@ def run_tour(
     refconv.tour.report.ReportError
         If no report can be written to `out`.
     """
-    check_packages("the tour needs", "tour", _PACKAGES)
+    check_packages("the tour needs", _PACKAGES)
     from refconv.tour import report
 
     settings = Settings() if settings is None else settings

@@ -65,7 +65,7 @@ def bundled_photographs() -> dict[str, Images]:
     >>> bundled_photographs()["chelsea"].shape                 # doctest: +SKIP
     (300, 451, 3)
     """
-    with needing("the photographs", "scikit-learn and scikit-image"):
+    with needing("the photographs", "scikit-learn", "scikit-image"):
         from skimage import data
         from sklearn.datasets import load_sample_image
     bundled: Any = data  # its functions have no types

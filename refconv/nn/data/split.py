@@ -89,9 +89,9 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def needing(what: str, package: str) -> Iterator[None]:
+def needing(what: str, *packages: str) -> Iterator[None]:
     """Turn a failed import into an error that says why the package is needed and how to install it."""
     try:
         yield
     except ImportError as error:
-        raise ImportError(f"{what} need {package}: pip install 'refconv[train]'") from error
+        raise ImportError(f"{what} need {' and '.join(packages)}: pip install {' '.join(packages)}") from error
