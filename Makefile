@@ -67,7 +67,7 @@ oldest: .venv/.made ## run the tests with the oldest dependencies that pyproject
 	$(PIP_INSTALL) uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/oldest
 	$(BIN)/uv pip install --quiet --python build/oldest --resolution lowest-direct -e '.[tour,vectors,testing,strict]'
-	$(BIN)/uv pip install --quiet --python build/oldest pytest pytest-xdist
+	$(BIN)/uv pip install --quiet --python build/oldest filelock pytest pytest-xdist
 	build/oldest/bin/python -m pytest -n $(WORKERS) --dist worksteal tests $(ARGS)
 
 newest: .venv/.made ## run the tests with the newest dependencies, whatever constraints.txt pins
