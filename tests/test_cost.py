@@ -121,7 +121,7 @@ def test_report(model):
     report = cost.to_dict()
     assert json.loads(json.dumps(report)) == report
     assert set(report) == {
-        "model", "groups", "input_shape", "layers", "parameters", "macs", "activations", "bytes", "memory"
+        "model", "groups", "input_shape", "layers", "parameters", "macs", "activations", "bytes", "memory", "note"
     }  # fmt: skip
     assert report["model"] == model
     for key in ("parameters", "macs", "activations"):

@@ -356,6 +356,8 @@ uniform_groups(2 ** 20, 2 ** 20 + 1, 1).connectivity()
     ValueError: the connectivity matrix would need c_out·c_in = 1048577·1048576 elements, more than 2^40
 
 # operands
+to_numpy(3)
+    TypeError: array must be a dense array of numpy, cupy, torch or array_api_strict; got int
 im2col(3, 2)
     TypeError: x must be a dense array of numpy, cupy, torch or array_api_strict; got int
 col2im(3, (1, 1, 2), 2)
