@@ -84,7 +84,7 @@ def page(rows: Iterable[Row]) -> str:
         "its default arguments. A dot says that the check in that column failed, as it should. The numbers in the last",
         "columns say in how many regimes of each kind a problem failed ([what the checker runs](what-is-checked.md)).",
         "Made by `python docs/make_kill_table.py`. `make test` runs every mistake until one of its checks fails, and",
-        "makes every twentieth row again; `make check` makes every row again.",
+        "makes every fortieth row again; `make check` makes every row again.",
         "",
         f"* {len(rows)} mistakes, all caught.",
         f"* The diagnosis of the first failure names {first} of them alone at its first rank, and {tied} in a tie.",

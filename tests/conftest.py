@@ -51,6 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background: children would ignore it too
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("COLUMNS", None)  # which xdist sets: tables would be cut to it
     name = config.getoption("--backend")
     known = [b for b in BACKENDS if b not in NUMPY[1:]]
     if name is not None and name not in BACKENDS:

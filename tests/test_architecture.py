@@ -22,6 +22,7 @@ MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not
     "settings": {"integers"},
     "files": set(),
     "packages": set(),
+    "tables": set(),
     "padding": {"arrays"},
     "im2col": {*INTEGERS, "arrays", "padding"},
     "textbook": TOOLS,  # no thread, no tile, no layout
@@ -31,7 +32,7 @@ MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not
     "derivatives": {"conv", "engine", "cpu", "textbook", *TOOLS},
     "cost": CORE,
     "refconv": CORE,  # __init__.py
-    "nn": {"nn", "files", *CORE},
+    "nn": {"nn", "files", "tables", *CORE},
     "testing": {"testing", "files", "arrays", "integers", "groups"},  # oracles share no code with what they judge
 }
 HEAVY = {

@@ -65,7 +65,7 @@ def test_every_mistake_is_caught_by_a_check_of_its_row(mutant: Mutant) -> None:
     assert {complaint.check for complaint in failed.complaints} <= row_of(ROWS[mutant.name]).checks
 
 
-@pytest.mark.thinned(20)
+@pytest.mark.thinned(40)
 @pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_rows_of_the_kill_table_are_true(mutant: Mutant) -> None:
     assert str(make_kill_table.row(mutant)) == ROWS[mutant.name], "run python docs/make_kill_table.py"
@@ -756,6 +756,7 @@ def test_an_unknown_mistake_is_not_given_a_name() -> None:
     assert "no known mistake matches" in str(report)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("name", "precision"),
     [("operands rounded to TF32", "tf32"), ("operands rounded to bfloat16", "bfloat16")],

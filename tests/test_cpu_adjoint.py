@@ -34,6 +34,7 @@ def shared(request: Any) -> Any:
         yield request.param
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("tile", [1, 1 << 20])
 def test_both_ways_equal_the_definition(way: bool, transposed: bool, tile: int) -> None:

@@ -121,6 +121,7 @@ CASES = [
 ]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("check", "notebook", "function", "supports", "changes", "name"), CASES)
 def test_a_wrong_answer_is_called_by_its_name(check, notebook, function, supports, changes, name):
     verdict = getattr(exercises, check)(written(notebook, function, *changes), supports=supports)

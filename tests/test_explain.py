@@ -737,6 +737,7 @@ GRADIENTS = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_new_mistakes_in_the_gradients(name):
     part, change, facts, said = GRADIENTS[name]
@@ -1032,6 +1033,7 @@ OF_RIGHT = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("said", "part"),
     [

@@ -108,6 +108,7 @@ def double_backward(case: ConvProblem, needs: Any) -> tuple[Function, Function, 
     return function, vjp, [case.grad_output, case.x, *(case.weight if several else [case.weight])]
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.filterwarnings("ignore:inputs.* is constant")
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("values", ["integers", "normal"])

@@ -71,7 +71,7 @@ def test_workflows_make_what_the_makefile_makes():
     commands += yaml.safe_load((ROOT / ".readthedocs.yaml").read_text("utf-8"))["build"]["commands"]
     made = {target for command in commands for target in re.findall(r"^make ([a-z]+)$", command)}
     made |= {row["versions"] for row in jobs("tests")["versions"]["strategy"]["matrix"]["include"]}
-    assert made == {"test", "oldest", "newest", "wheel", "workflows", "site"}
+    assert made == {"test", "check", "oldest", "newest", "wheel", "workflows", "site"}
     assert made <= TARGETS
 
 

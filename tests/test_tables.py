@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from refconv.cli.tables import Column, print_table
+from refconv.tables import Column, print_table
 
 COLUMNS = [
     Column("name", "all", words=True),
@@ -55,4 +55,4 @@ def test_a_table_may_be_empty_and_have_sections(capsys: Any) -> None:
 def test_no_command_has_a_table_of_its_own() -> None:
     folder = Path(__file__).parent.parent / "refconv"
     texts = {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in folder.rglob("*.py")}
-    assert [path for path, text in texts.items() if "rich.table" in text] == ["cli/tables.py"]
+    assert [path for path, text in texts.items() if "rich.table" in text] == ["tables.py"]

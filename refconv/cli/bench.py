@@ -99,7 +99,7 @@ def _print_bench(record: dict[str, Any]) -> None:
     from rich.console import Console
 
     from refconv.bench.run import summary
-    from refconv.cli.tables import Column, print_table
+    from refconv.tables import Column, print_table
 
     console, means = Console(highlight=False), summary(record)
     for workload in dict.fromkeys(result["workload"] for result in record["results"]):

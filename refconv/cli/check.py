@@ -244,7 +244,7 @@ def _check_folder(
 
 
 def _print_rows(rows: Sequence[Row]) -> None:
-    from refconv.cli.tables import Column, print_table
+    from refconv.tables import Column, print_table
     from refconv.testing.grader.folder import COLUMNS
 
     count = sum(row.graded.passed for row in rows)

@@ -165,8 +165,8 @@ def _number(word: str, option: str) -> int:
 def _print_comparison(result: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from refconv.cli.tables import Column, print_table
     from refconv.experiments.tables import COLUMNS, caption, short_name, table_rows
+    from refconv.tables import Column, print_table
 
     for name in result["data"]:
         columns = [Column(title, words=title in ("groups", "verdict")) for title in COLUMNS]

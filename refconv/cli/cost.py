@@ -83,7 +83,7 @@ def command(
 
 
 def _print_cost(counted: Cost) -> None:
-    from refconv.cli.tables import Column, print_table, shape_text
+    from refconv.tables import Column, print_table, shape_text
 
     columns = [
         Column("layer", "all", words=True),
@@ -108,7 +108,7 @@ def _print_cost(counted: Cost) -> None:
 def _print_memory(report: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from refconv.cli.tables import Column, print_table
+    from refconv.tables import Column, print_table
 
     columns = [Column("batch", words=True)]
     for row in report["memory"]:

@@ -75,7 +75,7 @@ def command(checkpoint: Path, images: tuple[Path, ...], invert: bool, backend: s
 
 
 def _print_predictions(network: TrainedNetwork, predictions: list[dict[str, Any]]) -> None:
-    from refconv.cli.tables import Column, print_table
+    from refconv.tables import Column, print_table
 
     shown = min(_SHOWN, len(network.classes))
     columns = [Column("image", words=True)]

@@ -198,8 +198,8 @@ def _print_result(result: TrainResult) -> None:
 
 def unlike_cost(model: str, groups: str, parameters: int) -> str:
     """Return why ``refconv cost`` counts other parameters, or nothing if it counts the same."""
-    from refconv.cli.tables import shape_text
     from refconv.cost import model_cost
+    from refconv.tables import shape_text
 
     cost = model_cost(model, groups)
     if cost.parameters == parameters:

@@ -22,7 +22,7 @@ def no_warnings() -> Iterator[None]:
 
 def print_confusion(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> None:
     """Print how many test images of each class were taken for each class."""
-    from refconv.cli.tables import Column, print_table
+    from refconv.tables import Column, print_table
 
     tested, right = sum(map(sum, confusion)), sum(row[index] for index, row in enumerate(confusion))
     if len(classes) > CLASSES_AT_MOST:

@@ -39,26 +39,26 @@ class Summary:
 
     def __repr__(self) -> str:
         """Return the table, and below it the memory of a training step."""
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
+        from refconv.tables import Column, print_table
 
         memory = self.cost.memory(self.batch)
         step, workspace = f"{memory.predicted / 2**20:,.1f} MiB", f"{memory.workspace / 2**20:,.0f} MiB"
-        table = Table(box=box.SIMPLE, show_footer=True, pad_edge=False)
-        table.add_column("layer", "all")
-        table.add_column("kind", "")
-        table.add_column("output", "", justify="right")
-        table.add_column("parameters", f"{self.cost.parameters:,}", justify="right")
-        table.add_column("MACs", f"{self.batch * self.cost.macs:,}", justify="right")
-        table.add_column("bytes kept", f"{memory.activations:,}", justify="right")
+        columns = [
+            Column("layer", "all", words=True),
+            Column("kind", words=True),
+            Column("output"),
+            Column("parameters", f"{self.cost.parameters:,}"),
+            Column("MACs", f"{self.batch * self.cost.macs:,}"),
+            Column("bytes kept", f"{memory.activations:,}"),
+        ]
+        rows = []
         for layer, kind in zip(self.cost.layers, self.kinds, strict=True):
             _, kept, _ = layer.on_one_of(1)
             numbers = (layer.parameters, self.batch * layer.macs, self.batch * kept)
-            table.add_row(layer.name, kind, str((self.batch, *layer.output_shape)), *(f"{n:,}" for n in numbers))
-        console = Console(file=io.StringIO(), width=1000, color_system=None)
-        console.print(table)
-        lines = [line[1:].rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+            rows.append((layer.name, kind, str((self.batch, *layer.output_shape)), *(f"{n:,}" for n in numbers)))
+        printed = io.StringIO()
+        print_table("", columns, rows, file=printed)
+        lines = [line[1:].rstrip() for line in printed.getvalue().splitlines()]
         lines.append(f"A training step in float32 with momentum takes about {step}, with {workspace} of workspace.")
         return "\n".join(filter(None, lines))
 

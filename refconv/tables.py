@@ -6,6 +6,7 @@ import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from rich import box
 from rich.cells import cell_len
@@ -37,9 +38,14 @@ class Column:
 
 
 def print_table(
-    title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, in_sections: bool = False
+    title: str,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    *,
+    in_sections: bool = False,
+    file: IO[str] | None = None,
 ) -> None:
-    """Print a table on standard output.
+    """Print a table.
 
     If it is wider than the terminal, it is printed in parts, each with the first column and some of the others. Without
     a terminal, its width is not limited, unless the environment variable ``COLUMNS`` says so.
@@ -54,8 +60,10 @@ def print_table(
         A cell for each column.
     in_sections : bool
         Whether to draw a line between rows whose first cells differ.
+    file : text file, optional
+        Where to print it, by default on standard output.
     """
-    console = Console(highlight=False)
+    console = Console(file=file, highlight=False)
     limited = console.is_terminal or bool(os.environ.get("COLUMNS"))
     if not limited:
         console.width = 10_000
