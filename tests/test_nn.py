@@ -435,7 +435,7 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
         lambda: Linear(3, 2, dtype="float64", rng=rng()).forward(x64(2, 3, 1)),
     ),
     (TypeError, "float32; got float64", lambda: Linear(3, 2, rng=rng()).forward(x64(5, 3))),
-    (TypeError, "x must be real", lambda: ReLU().forward(x64(2) + 0j)),
+    (TypeError, "x must be real for ReLU", lambda: ReLU().forward(x64(2) + 0j)),
     (ValueError, "batch axis", lambda: Flatten().forward(x64())),
     (ValueError, "identity shortcut", lambda: Residual(Flatten()).forward(x64(2, 2, 2))),
     (ValueError, "identity shortcut", lambda: Residual(MaxPool(2)).forward(x64(2, 2, 2))),

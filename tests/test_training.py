@@ -172,6 +172,21 @@ def test_the_reported_loss_is_the_mean_over_the_epoch_so_far() -> None:
             assert step.ends_epoch is (index == 2)
 
 
+@pytest.mark.parametrize(("option", "minimum"), [("epochs", 0), ("batch_size", 1)])
+def test_numbers_below_their_minimum_are_refused(option: str, minimum: int) -> None:
+    model = Sequential(Linear(3, 2, rng=rng(0)))
+    settings = {"epochs": 1, "batch_size": 2, option: minimum - 1}
+    with pytest.raises(ValueError, match=f"{option} must be at least {minimum}; got {minimum - 1}"):
+        Trainer(
+            model,
+            np.ones((4, 3), "float32"),
+            np.zeros(4, int),
+            optimiser=momentum(model.parameters()),
+            rng=rng(1),
+            **settings,
+        )
+
+
 def test_a_state_of_another_training_is_refused_and_changes_nothing() -> None:
     numpy = Backend("numpy", np, np.ndarray)
     trainer = make(numpy)
