@@ -7,14 +7,16 @@ The mathematics of refconv is written once against ``xp``, a namespace of the ar
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import itertools
 import math
 import operator
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -24,6 +26,9 @@ Namespace = Any
 """An array module: the functions of the array API standard."""
 DType = Any
 """A data type of some array module."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _INSTALL = {
     "numpy": "numpy",
@@ -317,6 +322,29 @@ def dtype_kind(name: str) -> str:
 def device(array: Array) -> Any:
     """Return the device that an array is on, for the ``device=`` argument of its module's functions."""
     return array.device
+
+
+def on_device(array: Array) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which the array's device is the current one.
+
+    CuPy computes on the current device, and only arrays of that device; other modules look at the arrays.
+    """
+    return array.device if _module_name(array) == "cupy" else contextlib.nullcontext()
+
+
+def on_their_device(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` with the device of its first array as the current one while it runs: see :func:`on_device`."""
+
+    @functools.wraps(function)
+    def entered(*args: P.args, **options: P.kwargs) -> R:
+        if "cupy" in sys.modules:
+            for argument in (*args, *options.values()):
+                if _module_name(argument) == "cupy":
+                    with on_device(argument):
+                        return function(*args, **options)
+        return function(*args, **options)
+
+    return entered
 
 
 def plain(array: Array) -> Array:

@@ -16,6 +16,8 @@ from refconv.arrays import (
     elements,
     moved,
     namespace_of,
+    on_device,
+    on_their_device,
 )
 from refconv.nn.base import widened
 from refconv.shapes import check_shape
@@ -80,6 +82,7 @@ class SoftmaxCrossEntropy(Loss):
            [ 0.125,  0.125,  0.125, -0.375]])
     """
 
+    @on_their_device
     def forward(self, logits: Array, labels: Array) -> float:
         """Return the mean loss of a batch.
 
@@ -126,7 +129,8 @@ class SoftmaxCrossEntropy(Loss):
         """Return the gradient with respect to the logits, (p − one-hot) / N: a new array (N, K)."""
         log_p, right, dtype = self._recall()
         xp = array_namespace(log_p)
-        return xp.astype((xp.exp(log_p) - xp.astype(right, log_p.dtype)) / log_p.shape[0], dtype, copy=False)
+        with on_device(log_p):
+            return xp.astype((xp.exp(log_p) - xp.astype(right, log_p.dtype)) / log_p.shape[0], dtype, copy=False)
 
 
 class MeanSquaredError(Loss):
@@ -145,6 +149,7 @@ class MeanSquaredError(Loss):
     array([[0., 2.]])
     """
 
+    @on_their_device
     def forward(self, predictions: Array, targets: Array) -> float:
         """Return the mean squared error.
 
@@ -174,7 +179,9 @@ class MeanSquaredError(Loss):
     def backward(self) -> Array:
         """Return the gradient with respect to the predictions, 2·(z − t) / M: a new array."""
         difference, dtype = self._recall()
-        return array_namespace(difference).astype(2 * difference / elements(difference.shape), dtype, copy=False)
+        xp = array_namespace(difference)
+        with on_device(difference):
+            return xp.astype(2 * difference / elements(difference.shape), dtype, copy=False)
 
 
 class BinaryCrossEntropy(Loss):
@@ -197,6 +204,7 @@ class BinaryCrossEntropy(Loss):
     array([ 0. , -0.5])
     """
 
+    @on_their_device
     def forward(self, logits: Array, targets: Array) -> float:
         """Return the mean binary cross-entropy.
 
@@ -231,7 +239,9 @@ class BinaryCrossEntropy(Loss):
     def backward(self) -> Array:
         """Return the gradient with respect to the logits, (σ(z) − t) / M: a new array."""
         difference, dtype = self._recall()
-        return array_namespace(difference).astype(difference / elements(difference.shape), dtype, copy=False)
+        xp = array_namespace(difference)
+        with on_device(difference):
+            return xp.astype(difference / elements(difference.shape), dtype, copy=False)
 
 
 def _pair(name: str, z: Array, targets: Array) -> tuple[Array, Array]:
