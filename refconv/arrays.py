@@ -76,8 +76,8 @@ def load_backend(name: str | None = None) -> Namespace:
     ValueError
         If no backend has that name.
     BackendError
-        If its package is missing (the message says what to install) or no device is found (the message
-        says which flag to use).
+        If its package is missing, no device is found, or CuPy cannot compute on it because a CUDA library is missing.
+        The message says what to install or which flag to use.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def load_backend(name: str | None = None) -> Namespace:
         xp = _namespace(name)
     except ImportError as error:
         raise BackendError(
-            f"backend {name!r} needs a package that is missing ({error}): pip install '{_INSTALL[name]}, "
+            f"backend {name!r} needs a package that is missing ({_reason(error)}): pip install '{_INSTALL[name]}, "
             "or use --backend numpy"
         ) from error
     if name == "cupy":
@@ -106,15 +106,32 @@ def load_backend(name: str | None = None) -> Namespace:
     return xp
 
 
+@functools.cache
 def _require_gpu(xp: Namespace) -> None:
+    """Compute a sum and a matrix product on the GPU: CuPy loads the libraries for them, NVRTC and cuBLAS, only then."""
     try:
         xp.cuda.runtime.getDeviceCount()
-        xp.zeros(1)
+        zeros = xp.zeros((2, 2), dtype=xp.float32)
     except Exception as error:  # CuPy raises several classes of its own; each means that no GPU can be used
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BackendError(
-            f"backend 'cupy' is installed but finds no usable GPU ({reason}): use --backend numpy"
+            f"backend 'cupy' is installed but finds no usable GPU ({_reason(error)}): use --backend numpy"
         ) from error
+    try:
+        ones = zeros + 1
+        found = xp.matmul(ones, ones).tolist()
+        if found != [[2, 2], [2, 2]]:
+            raise ArithmeticError(f"ones times ones gave {found}")
+    except Exception as error:
+        raise BackendError(
+            f"backend 'cupy' finds a GPU but cannot compute on it ({_reason(error)}): install the CUDA libraries with "
+            f"pip install '{_INSTALL['cupy']}, or use --backend numpy"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error or of its cause, which CuPy's own messages put last."""
+    cause = error.__cause__ or error
+    return str(cause).partition("\n")[0] or type(cause).__name__
 
 
 def _module_name(array: Array) -> str | None:
@@ -224,7 +241,7 @@ def to_numpy(array: Array) -> np.ndarray[Any, Any]:
         elif module == "array_api_strict":
             array = array.to_device(_namespace(module).Device("CPU_DEVICE"))
         return np.asarray(array)
-    except (TypeError, NotImplementedError, RuntimeError) as error:  # a bfloat16 or meta tensor
+    except (TypeError, NotImplementedError) as error:  # a bfloat16 or meta tensor; not what a GPU reports
         raise TypeError(
             f"array must have values that NumPy can represent; got {dtype_of(array)} on device {device(array)}"
         ) from error
