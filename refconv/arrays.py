@@ -364,6 +364,14 @@ def on_their_device(function: Callable[P, R]) -> Callable[P, R]:
     return entered
 
 
+def on_gpu(array: Array) -> bool:
+    """Return whether an array is in the memory of a GPU."""
+    if isinstance(array, np.ndarray):
+        return False
+    module = _module_name(array)
+    return module == "cupy" or (module == "torch" and array.device.type != "cpu")
+
+
 def plain(array: Array) -> Array:
     """Return a NumPy array as its base class, since a subclass may index differently; return other arrays unchanged."""
     return np.asarray(array) if isinstance(array, np.ndarray) else array
@@ -392,7 +400,7 @@ def conj(xp: Namespace, array: Array) -> Array:
 
 
 def matmul(xp: Namespace, a: Array, b: Array, *, out: Array = None) -> Array:
-    """Return the matrix product a·b of the last two axes, batched over the others; `out` works on NumPy only.
+    """Return the matrix product a·b of the last two axes, batched over the first; `out` works on NumPy only.
 
     NumPy's warning about invalid values is silenced: vectorised products also raise it for correct results, and other
     modules never raise it. A result that is NaN stays NaN.
@@ -400,6 +408,9 @@ def matmul(xp: Namespace, a: Array, b: Array, *, out: Array = None) -> Array:
     if xp is np:
         with np.errstate(invalid="ignore"):
             return np.matmul(a, b, out=out)
+    if a.ndim == b.ndim == 3 and a.shape[0] == b.shape[0] == 1:
+        # CuPy copies transposed operands of a batch of products, but not of a single product.
+        return xp.matmul(a[0, ...], b[0, ...])[None, ...]
     return xp.matmul(a, b)
 
 
@@ -427,6 +438,11 @@ def sum_axis(
 def all_finite(array: Array) -> bool:
     """Return whether a NumPy array contains neither infinities nor NaNs."""
     return dtype_kind(dtype_of(array)) == "integer" or bool(np.isfinite(array).all())
+
+
+def may_have_nan(xp: Namespace, array: Array) -> bool:
+    """Return whether a real array may contain NaNs: on NumPy whether it does, elsewhere True, since looking waits."""
+    return xp is not np or bool(np.isnan(array).any())
 
 
 def masked(xp: Namespace, array: Array, kept: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from refconv import BackendError, array_namespace, load_backend, to_numpy
-from refconv.arrays import windows, windows_standard
+from refconv.arrays import matmul, on_gpu, windows, windows_standard
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed")
@@ -76,7 +76,7 @@ class Compiled(np.ndarray):
 @pytest.mark.parametrize(
     ("breaks", "message"),
     [
-        ({"getDeviceCount": fails(RuntimeError("cudaErrorNoDevice: none"))}, r"no usable GPU \(cudaErrorNoDevice: none"),
+        ({"getDeviceCount": fails(RuntimeError("cudaErrorNoDevice: 0"))}, r"no usable GPU \(cudaErrorNoDevice: 0"),
         ({"zeros": fails(MemoryError())}, r"no usable GPU \(MemoryError\)"),
         ({"zeros": lambda *_, **__: np.zeros(2).view(Compiled)}, r"compute on it \(libnvrtc\.so: .*cuda13"),
         ({"matmul": fails(ImportError("libcublas.so: missing\nsecond"))}, r"compute on it \(libcublas\.so: missing\):"),
@@ -114,6 +114,30 @@ def test_a_gpu_failure_is_not_taken_for_a_wrong_type(monkeypatch):
     monkeypatch.setattr(arrays, "namespace_of", lambda named: None)
     with pytest.raises(RuntimeError, match=r"^cudaErrorIllegalAddress$"):
         to_numpy(SimpleNamespace(get=fails(RuntimeError("cudaErrorIllegalAddress"))))
+
+
+def test_arrays_on_a_gpu():
+    def like(module, name, device=None):
+        return type(name, (), {"__module__": module, "device": SimpleNamespace(type=device)})()
+
+    assert on_gpu(like("cupy", "ndarray"))
+    assert on_gpu(like("torch", "Tensor", "cuda"))
+    assert not on_gpu(like("torch", "Tensor", "cpu"))
+    assert not any(on_gpu(load_backend(name).zeros(1)) for name in ("numpy", "array_api_strict"))
+
+
+@pytest.mark.parametrize(("groups", "axes"), [(1, 2), (3, 3)])
+def test_the_product_of_one_group_is_a_single_one(groups, axes):
+    """CuPy copies no operand of a single product."""
+    rng, seen = np.random.default_rng(0), []
+    a, b = rng.integers(-9, 9, (groups, 2, 4)), rng.integers(-9, 9, (groups, 4, 5))
+
+    def product(a, b):
+        seen.append((a.ndim, b.ndim))
+        return a @ b
+
+    assert np.array_equal(matmul(SimpleNamespace(matmul=product), a, b), a @ b)
+    assert seen == [(axes, axes)]
 
 
 def test_no_arrays_at_all():

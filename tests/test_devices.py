@@ -142,20 +142,20 @@ def network(on: OnSecondDevice | None = None) -> Sequential:
     )  # fmt: skip
 
 
+IMAGES, LABELS = np.random.default_rng(3).standard_normal((6, 2, 6, 6)), np.array([0, 2, 1, 1, 0, 2])
+
+
+def trainer(model: Any, optimiser: Any) -> Trainer:
+    return Trainer(
+        model, IMAGES, LABELS, optimiser=optimiser(model.parameters(), 0.01), epochs=2, batch_size=4, shift=1,
+        schedule=lambda done: 1 - done / 2, rng=np.random.default_rng(5), generators={"dropout": model[7].rng},
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("optimiser", [SGD, Adam])
 def test_a_training_stays_on_the_device(second: OnSecondDevice, optimiser: Any) -> None:
     """NumPy's arrays, which are moved, give NumPy's numbers; so does a training that is resumed from a copied state."""
-    rng = np.random.default_rng(3)
-    images, labels = rng.standard_normal((6, 2, 6, 6)), np.array([0, 2, 1, 1, 0, 2])
-
-    def trainer(model: Any) -> Trainer:
-        more: dict[str, Any] = {"epochs": 2, "batch_size": 4, "shift": 1, "rng": np.random.default_rng(5)}
-        more["generators"] = {"dropout": model[7].rng}
-        schedule = lambda done: 1 - done / 2  # noqa: E731
-        rate = optimiser(model.parameters(), 0.01)
-        return Trainer(model, images, labels, optimiser=rate, schedule=schedule, **more)
-
-    reference, moved, resumed = (trainer(network()), *(trainer(network(second)) for _ in range(2)))
+    reference, moved, resumed = (trainer(network(on), optimiser) for on in (None, second, second))
     for step, (expected, found) in enumerate(zip(reference, moved, strict=True)):
         assert found.loss == pytest.approx(expected.loss, rel=1e-9)
         if step == 1:
@@ -168,8 +168,32 @@ def test_a_training_stays_on_the_device(second: OnSecondDevice, optimiser: Any) 
             np.testing.assert_allclose(second.to_numpy(array), expected, rtol=1e-9, atol=1e-12)
     for array in (*moved.optimiser.state().values(), *resumed.optimiser.state().values()):
         second.check(array)
-    assert accuracy(moved.model, images, labels) == accuracy(reference.model, images, labels)
+    assert accuracy(moved.model, IMAGES, LABELS) == accuracy(reference.model, IMAGES, LABELS)
     assert str(summary(moved.model, (2, 2, 6, 6))) == str(summary(reference.model, (2, 2, 6, 6)))
+
+
+@pytest.mark.parametrize("optimiser", [SGD, Adam])
+def test_a_training_step_waits_for_the_device_once(
+    second: OnSecondDevice, optimiser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, waits = iter(trainer(network(second), optimiser)), []
+
+    def watch(name: str, method: Any) -> None:
+        def watched(*args: Any) -> Any:
+            waits.append(name)
+            return method(*args)
+
+        monkeypatch.setattr(second.array_type, name, watched)
+
+    try:
+        for name in {"__bool__", "__int__", "__float__", "to_device", "get", "item", "tolist"}:
+            if method := getattr(second.array_type, name, None):
+                watch(name, method)
+    except TypeError:
+        pytest.skip("the methods of CuPy's arrays cannot be watched")
+    for _ in steps:
+        assert len(waits) == 1, waits
+        waits.clear()
 
 
 @pytest.mark.parametrize("loss", [SoftmaxCrossEntropy, MeanSquaredError, BinaryCrossEntropy])

@@ -142,8 +142,9 @@ class Trainer:
         if self._shift:
             images = shifted(images, self._shift, self._generators["order"])
         logits = self.model.forward(images)
-        self._epoch_loss += self._loss.forward(logits, labels) * (part.stop - part.start)
-        self._epoch_right += _count_right(logits, labels)
+        loss, right = self._loss.graded(logits, labels)
+        self._epoch_loss += loss * (part.stop - part.start)
+        self._epoch_right += right
         self.model.backward(self._loss.backward())
         self.optimiser.step()
         self.step += 1
