@@ -7,14 +7,16 @@ The mathematics of refconv is written once against ``xp``, a namespace of the ar
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import itertools
 import math
 import operator
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -24,6 +26,9 @@ Namespace = Any
 """An array module: the functions of the array API standard."""
 DType = Any
 """A data type of some array module."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _INSTALL = {
     "numpy": "numpy",
@@ -71,8 +76,8 @@ def load_backend(name: str | None = None) -> Namespace:
     ValueError
         If no backend has that name.
     BackendError
-        If its package is missing (the message says what to install) or no device is found (the message
-        says which flag to use).
+        If its package is missing, no device is found, or CuPy cannot compute on it because a CUDA library is missing.
+        The message says what to install or which flag to use.
 
     Examples
     --------
@@ -93,7 +98,7 @@ def load_backend(name: str | None = None) -> Namespace:
         xp = _namespace(name)
     except ImportError as error:
         raise BackendError(
-            f"backend {name!r} needs a package that is missing ({error}): pip install {_INSTALL[name]}, "
+            f"backend {name!r} needs a package that is missing ({_reason(error)}): pip install {_INSTALL[name]}, "
             "or use --backend numpy"
         ) from error
     if name == "cupy":
@@ -101,15 +106,32 @@ def load_backend(name: str | None = None) -> Namespace:
     return xp
 
 
+@functools.cache
 def _require_gpu(xp: Namespace) -> None:
+    """Compute a sum and a matrix product on the GPU: CuPy loads the libraries for them, NVRTC and cuBLAS, only then."""
     try:
         xp.cuda.runtime.getDeviceCount()
-        xp.zeros(1)
+        zeros = xp.zeros((2, 2), dtype=xp.float32)
     except Exception as error:  # CuPy raises several classes of its own; each means that no GPU can be used
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BackendError(
-            f"backend 'cupy' is installed but finds no usable GPU ({reason}): use --backend numpy"
+            f"backend 'cupy' is installed but finds no usable GPU ({_reason(error)}): use --backend numpy"
         ) from error
+    try:
+        ones = zeros + 1
+        found = xp.matmul(ones, ones).tolist()
+        if found != [[2, 2], [2, 2]]:
+            raise ArithmeticError(f"ones times ones gave {found}")
+    except Exception as error:
+        raise BackendError(
+            f"backend 'cupy' finds a GPU but cannot compute on it ({_reason(error)}): install the CUDA libraries with "
+            f"pip install '{_INSTALL['cupy']}, or use --backend numpy"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error or of its cause, which CuPy's own messages put last."""
+    cause = error.__cause__ or error
+    return str(cause).partition("\n")[0] or type(cause).__name__
 
 
 def _module_name(array: Array) -> str | None:
@@ -219,7 +241,7 @@ def to_numpy(array: Array) -> np.ndarray[Any, Any]:
         elif module == "array_api_strict":
             array = array.to_device(_namespace(module).Device("CPU_DEVICE"))
         return np.asarray(array)
-    except (TypeError, NotImplementedError, RuntimeError) as error:  # a bfloat16 or meta tensor
+    except (TypeError, NotImplementedError) as error:  # a bfloat16 or meta tensor; not what a GPU reports
         raise TypeError(
             f"array must have values that NumPy can represent; got {dtype_of(array)} on device {device(array)}"
         ) from error
@@ -326,6 +348,37 @@ def reshaped_copy(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:
     return xp.reshape(array, shape, copy=True)
 
 
+def on_device(array: Array) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which the array's device is the current one.
+
+    CuPy computes on the current device, and only arrays of that device; other modules look at the arrays.
+    """
+    return array.device if _module_name(array) == "cupy" else contextlib.nullcontext()
+
+
+def on_their_device(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` with the device of its first array as the current one while it runs: see :func:`on_device`."""
+
+    @functools.wraps(function)
+    def entered(*args: P.args, **options: P.kwargs) -> R:
+        if "cupy" in sys.modules:
+            for argument in (*args, *options.values()):
+                if _module_name(argument) == "cupy":
+                    with on_device(argument):
+                        return function(*args, **options)
+        return function(*args, **options)
+
+    return entered
+
+
+def on_gpu(array: Array) -> bool:
+    """Return whether an array is in the memory of a GPU."""
+    if isinstance(array, np.ndarray):
+        return False
+    module = _module_name(array)
+    return module == "cupy" or (module == "torch" and array.device.type != "cpu")
+
+
 def plain(array: Array) -> Array:
     """Return a NumPy array as its base class, since a subclass may index differently; return other arrays unchanged."""
     return np.asarray(array) if isinstance(array, np.ndarray) else array
@@ -354,7 +407,7 @@ def conj(xp: Namespace, array: Array) -> Array:
 
 
 def matmul(xp: Namespace, a: Array, b: Array, *, out: Array = None) -> Array:
-    """Return the matrix product a·b of the last two axes, batched over the others; `out` works on NumPy only.
+    """Return the matrix product a·b of the last two axes, batched over the first; `out` works on NumPy only.
 
     NumPy's warning about invalid values is silenced: vectorised products also raise it for correct results, and other
     modules never raise it. A result that is NaN stays NaN.
@@ -362,6 +415,9 @@ def matmul(xp: Namespace, a: Array, b: Array, *, out: Array = None) -> Array:
     if xp is np:
         with np.errstate(invalid="ignore"):
             return np.matmul(a, b, out=out)
+    if a.ndim == b.ndim == 3 and a.shape[0] == b.shape[0] == 1:
+        # CuPy copies transposed operands of a batch of products, but not of a single product.
+        return xp.matmul(a[0, ...], b[0, ...])[None, ...]
     return xp.matmul(a, b)
 
 
@@ -389,6 +445,11 @@ def sum_axis(
 def all_finite(array: Array) -> bool:
     """Return whether a NumPy array contains neither infinities nor NaNs."""
     return dtype_kind(dtype_of(array)) == "integer" or bool(np.isfinite(array).all())
+
+
+def may_have_nan(xp: Namespace, array: Array) -> bool:
+    """Return whether a real array may contain NaNs: on NumPy whether it does, elsewhere True, since looking waits."""
+    return xp is not np or bool(np.isnan(array).any())
 
 
 def masked(xp: Namespace, array: Array, kept: Array) -> Array:

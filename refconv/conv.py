@@ -28,6 +28,7 @@ from refconv.arrays import (
     get_dtype,
     item_bytes,
     namespace_of,
+    on_their_device,
     plain,
     sum_axis,
 )
@@ -246,6 +247,7 @@ def _bias_grad(c: _Checked, grad: Array) -> Array:
 # --- Public functions ------------------------------------------------------------------------------------------------
 
 
+@on_their_device
 def conv(
     x: Array,
     weight: Weight,
@@ -344,6 +346,7 @@ def conv(
     return _from_first(c, passes(xp).correlate(call.extended, _image(c, x), _to_kernels(c, weight), bias))
 
 
+@on_their_device
 def conv_backward(
     grad_output: Array,
     x: Array,
@@ -426,6 +429,7 @@ def conv_backward(
     return _conv_grads(c, grad_x, kernels, _bias_grad(c, grad) if "bias" in needs else None)
 
 
+@on_their_device
 def conv_input_grad(
     grad_output: Array,
     weight: Weight,
@@ -490,6 +494,7 @@ def conv_input_grad(
     return _from_first(c, _folded(c, passes(xp).scatter(call.extended, grad, _conj_kernels(c, weight))))
 
 
+@on_their_device
 def conv_weight_grad(
     grad_output: Array,
     x: Array,
@@ -565,6 +570,7 @@ def conv_weight_grad(
     return _from_kernels(c, passes(xp).outer(call.extended, _to_first(c, grad_output), image, c.accumulate))
 
 
+@on_their_device
 def conv_transpose(
     x: Array,
     weight: Weight,
@@ -650,6 +656,7 @@ def conv_transpose(
     return _from_first(c, passes(xp).scatter(call, _to_first(c, x), _to_kernels(c, weight), bias))
 
 
+@on_their_device
 def conv_transpose_backward(
     grad_output: Array,
     x: Array,

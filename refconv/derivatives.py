@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from refconv.arrays import Array, accumulating_dtype, add_to, array_namespace, device, native_dtype
+from refconv.arrays import Array, accumulating_dtype, add_to, array_namespace, device, native_dtype, on_their_device
 from refconv.conv import (
     ConvGrads,
     Weight,
@@ -284,6 +284,7 @@ def conv_transpose_double_backward(
     return _double_backward(conv_transpose, conv_transpose_backward, grad_grads, grad_output, x, weight, needs, options)
 
 
+@on_their_device
 def _jvp(
     forward: Callable[..., Array], x: Array, weight: Weight, direction: dict[str, Any], options: dict[str, Any]
 ) -> Array:
@@ -305,6 +306,7 @@ def _jvp(
     return xp.astype(total, native_dtype(xp, x), copy=False)
 
 
+@on_their_device
 def _double_backward(
     forward: Callable[..., Array],
     backward: Callable[..., ConvGrads],

@@ -29,6 +29,7 @@ from refconv.arrays import (
     get_dtype,
     namespace_of,
     native_dtype,
+    on_their_device,
     plain,
     reshaped_copy,
     tap_slices,
@@ -64,6 +65,7 @@ def axis_runs(geo: Geometry) -> list[tuple[pads.Run, ...]]:
     return [pads.runs(n, *pair, geo.padding_mode) for n, pair in zip(geo.size, geo.pads, strict=True)]
 
 
+@on_their_device
 def im2col(x: Array, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Array:
     r"""Write every window of `x` as a column (``torch.nn.functional.unfold`` in any number of dimensions).
 
@@ -124,6 +126,7 @@ def im2col(x: Array, kernel_size: Any, *, stride: Any = 1, padding: Any = 0, dil
     return columns if batched else columns[0, ...]
 
 
+@on_their_device
 def col2im(
     columns: Array,
     input_shape: Any,

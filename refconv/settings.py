@@ -16,6 +16,9 @@ ENGINES = ("textbook", "fast")
 DEFAULT_WORKSPACE = 64 * 2**20
 """Scratch bytes of one call unless :func:`set_workspace` says otherwise."""
 
+GPU_WORKSPACE = 2**30
+"""The same for arrays on a GPU, where every operation takes time to start."""
+
 _engine: ContextVar[str | None] = ContextVar("refconv_engine", default=None)
 _workers: ContextVar[int | None] = ContextVar("refconv_workers", default=None)
 workspace: ContextVar[int] = ContextVar("refconv_workspace", default=DEFAULT_WORKSPACE)
@@ -112,7 +115,9 @@ def set_workers(n: int) -> contextlib.AbstractContextManager[None]:
 
 
 def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noqa: A002  (what the argument is)
-    """Return a context manager inside which a call aims to use at most `bytes` of scratch memory (default 64 MiB).
+    """Return a context manager inside which a call aims to use at most `bytes` of scratch memory.
+
+    Default: 64 MiB, and 1 GiB for arrays on a GPU, where fewer and larger operations cost less.
 
     The budget covers everything a call needs beyond its arguments, its result and copies of the weight, over all its
     threads.

@@ -37,7 +37,7 @@ def as_shape(value: Any, name: str) -> Shape:
     return tuple(as_int(v, f"{name}[{axis}]", 0) for axis, v in enumerate(values))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Geometry:
     """The spatial axes of a convolution; a transposed convolution is described by its adjoint.
 
@@ -57,7 +57,7 @@ class Geometry:
         """Effective kernel sizes: dilation·(k − 1) + 1 per axis."""
         return tuple([d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)])
 
-    @property
+    @functools.cached_property
     def padded(self) -> Shape:
         """Input sizes after padding and cropping."""
         return tuple([n + before + after for n, (before, after) in zip(self.size, self.pads, strict=True)])

@@ -57,12 +57,13 @@ from refconv.arrays import (
     item_bytes,
     matmul,
     native_dtype,
+    on_gpu,
 )
 from refconv.groups import ChannelSide
 from refconv.im2col import axis_runs, gather_columns, scatter_columns
 from refconv.integers import cut, even
 from refconv.padding import fold, pad
-from refconv.settings import workspace
+from refconv.settings import GPU_WORKSPACE, workspace
 from refconv.shapes import Convolution, ListedBlock, Shape, refuse_absurd
 
 # --- The three passes ---
@@ -180,7 +181,8 @@ def _slices(call: Convolution, like: Array) -> tuple[slice, ...]:
 
     A slice has at least one sample.
     """
-    return _cut_batch(call, item_bytes(dtype_of(like)), workspace.get())
+    budget = workspace.get(GPU_WORKSPACE) if on_gpu(like) else workspace.get()  # with what to return if none is set
+    return _cut_batch(call, item_bytes(dtype_of(like)), budget)
 
 
 @functools.lru_cache(maxsize=256)

@@ -3,12 +3,13 @@
 import importlib.util
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from refconv import BackendError, array_namespace, load_backend, to_numpy
-from refconv.arrays import reshaped_copy, windows, windows_standard
+from refconv.arrays import matmul, on_gpu, reshaped_copy, windows, windows_standard
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed")
@@ -59,21 +60,41 @@ def test_missing_package_names_the_extra(monkeypatch):
         assert "--backend numpy" in str(caught.value)
 
 
-def test_no_device_names_the_flag(monkeypatch):
+def fails(error, cause=None):
+    """Return a function that raises an error."""
+
+    def failing(*args, **options):
+        raise error from cause
+
+    return failing
+
+
+class Compiled(np.ndarray):
+    __add__ = fails(RuntimeError("a long story"), OSError("libnvrtc.so: cannot open shared object file"))
+
+
+@pytest.mark.parametrize(
+    ("breaks", "message"),
+    [
+        ({"getDeviceCount": fails(RuntimeError("cudaErrorNoDevice: 0"))}, r"no usable GPU \(cudaErrorNoDevice: 0"),
+        ({"zeros": fails(MemoryError())}, r"no usable GPU \(MemoryError\)"),
+        ({"zeros": lambda *_, **__: np.zeros(2).view(Compiled)}, r"compute on it \(libnvrtc\.so: .*cuda13"),
+        ({"matmul": fails(ImportError("libcublas.so: missing\nsecond"))}, r"compute on it \(libcublas\.so: missing\):"),
+        ({"matmul": np.subtract}, r"compute on it \(ones times ones gave \[\[0\.0"),
+    ],
+)  # fmt: skip
+def test_a_gpu_that_cannot_compute_is_one_clear_error(monkeypatch, breaks, message):
     from refconv import arrays
 
-    class Runtime:
-        @staticmethod
-        def getDeviceCount():  # noqa: N802  (CuPy's name)
-            raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
-
-    class FakeCupy:
-        class cuda:  # noqa: N801
-            runtime = Runtime
-
-    monkeypatch.setattr(arrays, "_namespace", lambda name: FakeCupy)
-    with pytest.raises(BackendError, match=r"no usable GPU \(cudaErrorNoDevice.*--backend numpy"):
+    working = {"getDeviceCount": lambda: 1, "float32": np.float32, "zeros": np.zeros, "matmul": np.matmul}
+    cupy = SimpleNamespace(**working | breaks, cuda=SimpleNamespace(runtime=SimpleNamespace(**working | breaks)))
+    monkeypatch.setattr(arrays, "_require_gpu", arrays._require_gpu.__wrapped__)  # it remembers what has worked
+    monkeypatch.setattr(arrays, "_namespace", lambda name: cupy)
+    with pytest.raises(BackendError, match=f"^backend 'cupy' .*{message}.*--backend numpy$"):
         load_backend("cupy")
+    vars(cupy).update(working)
+    cupy.cuda.runtime = cupy
+    assert load_backend("cupy") is cupy
 
 
 @pytest.mark.parametrize(
@@ -84,6 +105,39 @@ def test_not_an_array(wrong):
         array_namespace(np.zeros(2), wrong)
     with pytest.raises(TypeError, match="dense array"):
         to_numpy(wrong)
+
+
+def test_a_gpu_failure_is_not_taken_for_a_wrong_type(monkeypatch):
+    from refconv import arrays
+
+    monkeypatch.setattr(arrays, "_module_name", lambda array: "cupy")
+    monkeypatch.setattr(arrays, "namespace_of", lambda named: None)
+    with pytest.raises(RuntimeError, match=r"^cudaErrorIllegalAddress$"):
+        to_numpy(SimpleNamespace(get=fails(RuntimeError("cudaErrorIllegalAddress"))))
+
+
+def test_arrays_on_a_gpu():
+    def like(module, name, device=None):
+        return type(name, (), {"__module__": module, "device": SimpleNamespace(type=device)})()
+
+    assert on_gpu(like("cupy", "ndarray"))
+    assert on_gpu(like("torch", "Tensor", "cuda"))
+    assert not on_gpu(like("torch", "Tensor", "cpu"))
+    assert not any(on_gpu(load_backend(name).zeros(1)) for name in ("numpy", "array_api_strict"))
+
+
+@pytest.mark.parametrize(("groups", "axes"), [(1, 2), (3, 3)])
+def test_the_product_of_one_group_is_a_single_one(groups, axes):
+    """CuPy copies no operand of a single product."""
+    rng, seen = np.random.default_rng(0), []
+    a, b = rng.integers(-9, 9, (groups, 2, 4)), rng.integers(-9, 9, (groups, 4, 5))
+
+    def product(a, b):
+        seen.append((a.ndim, b.ndim))
+        return a @ b
+
+    assert np.array_equal(matmul(SimpleNamespace(matmul=product), a, b), a @ b)
+    assert seen == [(axes, axes)]
 
 
 def test_no_arrays_at_all():

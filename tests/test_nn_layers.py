@@ -34,12 +34,36 @@ from tests.nn_helpers import apart, check_gradients, inputs_of_every_kind, integ
 # --- Dropout ---
 
 
+def splitmix64(state: int, count: int) -> Any:
+    """Return the generator's numbers, by Python's integers, from the state of the first."""
+    numbers = []
+    for _ in range(count):
+        z = state
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        numbers.append(z ^ (z >> 31))
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+    return np.array(numbers, "uint64")
+
+
+def drawn(shape: tuple[int, ...], p: float, seed: int) -> Any:
+    """Return the elements that a new Dropout keeps first."""
+    numbers = splitmix64(int(rng(seed).integers(2**63)), math.prod(shape))
+    return (numbers >> 40).reshape(shape) >= p * 2**24
+
+
+def test_the_numbers_are_those_of_splitmix64() -> None:
+    """The first numbers of the published generator from the seed 1234567."""
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert splitmix64(1234567 + 0x9E3779B97F4A7C15, 4).tolist() == published
+
+
 @pytest.mark.parametrize(("rescale", "training", "testing"), [("training", 4 / 3, 1.0), ("testing", 1.0, 0.75)])
 def test_dropout(backend: Backend, rescale: str, training: float, testing: float) -> None:
     x, g = apart((40, 50)), integers((40, 50), 1)
     layer = Dropout(0.25, rng=rng(3), rescale=rescale)
     y = layer.forward(backend.asarray(x))
-    kept = rng(3).random((40, 50), dtype="float32") >= 0.25  # the same numbers on every module
+    kept = drawn((40, 50), 0.25, 3)  # the same numbers on every module
     assert 0.7 < kept.mean() < 0.8
     backend.assert_equal(y, np.where(kept, x * training, 0))
     backend.assert_equal(layer.backward(backend.asarray(g)), np.where(kept, g * training, 0))
@@ -50,6 +74,17 @@ def test_dropout(backend: Backend, rescale: str, training: float, testing: float
     backend.assert_equal(layer.forward(backend.asarray(x)), x * testing)
     backend.assert_equal(layer.backward(backend.asarray(g)), g * testing)
     assert layer.rng.bit_generator.state == before  # testing draws nothing
+
+
+def test_dropped_elements_are_independent() -> None:
+    """Pairs in rows, in columns and in successive masks are as frequent as at random, within 5 standard deviations."""
+    layer, x, p = Dropout(0.25, rng=rng(1)), np.ones((512, 500)), 0.25
+    first, second = (layer.forward(x) == 0 for _ in range(2))
+    pairs = [(first, second), *((first[step:], first[:-step]) for step in (1, 2, 64))]
+    pairs += [(first[:, step:], first[:, :-step]) for step in (1, 2, 64)]
+    for a, b in pairs:
+        assert abs(np.mean(a) - p) < 5 * math.sqrt(p * (1 - p) / a.size)
+        assert abs(np.mean(a & b) - p * p) < 5 * math.sqrt(p * p * (1 - p * p) / a.size)
 
 
 def test_dropout_of_nothing_draws_nothing(backend: Backend) -> None:
@@ -66,7 +101,7 @@ def test_dropped_elements_are_zero_whatever_they_were(backend: Backend) -> None:
     for value in (np.inf, -np.inf, np.nan):
         layer = Dropout(rng=rng(0))
         x = np.full((6, 6), value)
-        kept = rng(0).random((6, 6), dtype="float32") >= 0.5
+        kept = drawn((6, 6), 0.5, 0)
         backend.assert_equal(layer.forward(backend.asarray(x)), np.where(kept, value, 0))
         backend.assert_equal(layer.backward(backend.asarray(x)), np.where(kept, value, 0))
 

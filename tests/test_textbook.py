@@ -88,6 +88,23 @@ def test_the_workspace_cuts_the_batch_of_every_array_module(backend: Backend, sl
             assert slices == [count] * 3
 
 
+def test_arrays_on_a_gpu_have_a_larger_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w, budgets = np.ones((1, 1, 5)), np.ones((1, 1, 3)), []
+
+    def cut(call: Any, number_bytes: int, budget: int) -> tuple[slice, ...]:
+        budgets.append(budget)
+        return (slice(0, 1),)
+
+    monkeypatch.setattr(textbook, "_cut_batch", cut)
+    for found in (False, True):
+        monkeypatch.setattr(textbook, "on_gpu", lambda array, found=found: found)
+        with refconv.set_engine("textbook"):
+            refconv.conv(x, w)
+            with refconv.set_workspace(1000):
+                refconv.conv(x, w)
+    assert budgets == [2**26, 1000, 2**30, 1000]
+
+
 @pytest.mark.parametrize("groups", [1, 4, "shared"])
 @pytest.mark.parametrize(("padding_mode", "dtype"), [("zeros", "f4"), ("reflect", "f4"), ("zeros", "c8")])
 def test_memory_stays_within_the_workspace(groups: Any, padding_mode: str, dtype: str) -> None:

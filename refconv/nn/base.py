@@ -36,6 +36,7 @@ from refconv.arrays import (
     load_backend,
     moved,
     namespace_of,
+    on_their_device,
 )
 from refconv.integers import as_float, shown
 from refconv.shapes import Shape, check_shape, refuse_absurd
@@ -101,6 +102,12 @@ class Layer(ABC):
     _saved: tuple[Shape, DType, tuple[Any, ...]] | None = None
     _buffers: tuple[str, ...] = ()
     """Names of attributes with arrays that training changes, but not by gradients."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let the passes of every layer run on the device of their argument."""
+        super().__init_subclass__(**options)
+        for name in vars(cls).keys() & {"forward", "backward"}:
+            setattr(cls, name, on_their_device(getattr(cls, name)))
 
     def __call__(self, x: Array) -> Array:
         """Return ``forward(x)``. A NumPy array is first moved to the array module and device of the parameters."""
@@ -350,7 +357,10 @@ class Place:
     def full(self, shape: Shape, value: float) -> Array:
         """Return an array filled with `value`."""
         refuse_absurd("a parameter", shape)
-        return self._xp.full(shape, value, dtype=get_dtype(self._xp, self._dtype), device=self._device)
+        return self._array(np.full(shape, value))
+
+    def _array(self, values: np.ndarray[Any, Any]) -> Array:
+        return self._xp.asarray(values.astype(self._dtype), device=self._device)
 
 
 class Init(Place):
@@ -366,10 +376,10 @@ class Init(Place):
         if std is None:
             std = math.sqrt(2 / fan_in) if fan_in else 0.0
         std = as_float(std, "std", 0)
-        values = self._rng.normal(0.0, std, shape)
-        return self._xp.asarray(values.astype(self._dtype), device=self._device)
+        return self._array(self._rng.normal(0.0, std, shape))
 
 
+@on_their_device
 def copied(array: Array) -> Array:
     """Return a new array with the same values."""
     return array_namespace(array).asarray(array, copy=True)

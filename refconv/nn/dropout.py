@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from refconv.arrays import Array, device, masked, namespace_of
+from refconv.arrays import Array, device, elements, masked, namespace_of
+from refconv.engine import spread_rows
 from refconv.integers import as_float, shown
 from refconv.nn.base import Layer, check_floating, check_rng
 
@@ -22,7 +25,8 @@ class Dropout(Layer):
     p : float
         0 ≤ p < 1. Draws are multiples of 2⁻²⁴, so the true probability is p rounded up to such a multiple.
     rng : numpy.random.Generator
-        Draws M, the same on every array module. It draws nothing in testing or for p = 0.
+        Draws one number for each M; the device of x computes M from it, the same on every array module. It draws
+        nothing in testing or for p = 0.
     rescale : {"training", "testing"}
         When elements are scaled.
 
@@ -40,7 +44,8 @@ class Dropout(Layer):
     ----------
     N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, "Dropout: A Simple Way to Prevent Neural
     Networks from Overfitting", JMLR 15 (2014), section 4 and (``rescale="training"``) section 10; AlexNet, NIPS 2012,
-    section 4.2, multiplies by 0.5 in testing.
+    section 4.2, multiplies by 0.5 in testing. G. L. Steele, D. Lea, C. H. Flood, "Fast Splittable Pseudorandom Number
+    Generators", OOPSLA 2014 (SplitMix64, which draws M).
 
     Examples
     --------
@@ -48,9 +53,9 @@ class Dropout(Layer):
     >>> from refconv.nn import Dropout
     >>> layer = Dropout(0.5, rng=np.random.default_rng(0))
     >>> layer.forward(np.ones((1, 6)))
-    array([[2., 2., 2., 0., 0., 0.]])
+    array([[0., 2., 0., 2., 0., 0.]])
     >>> layer.backward(np.full((1, 6), 10.))
-    array([[20., 20., 20.,  0.,  0.,  0.]])
+    array([[ 0., 20.,  0., 20.,  0.,  0.]])
     >>> layer.eval().forward(np.ones((1, 6)))
     array([[1., 1., 1., 1., 1., 1.]])
     """
@@ -70,12 +75,36 @@ class Dropout(Layer):
             scale = 1 / (1 - self.p) if self.training else 1 - self.p
         kept = None
         if self.training and self.p:
-            kept = xp.asarray(self.rng.random(tuple(x.shape), dtype=np.float32) >= self.p, device=device(x))
+            least = math.ceil(self.p * 2**24)
+            kept = xp.reshape(_draws_at_least(least, int(self.rng.integers(2**63)), x), x.shape)
         return self._keep(_dropped(x, kept, scale), kept, scale)
 
     def backward(self, grad_output: Array) -> Array:
         """Return g where x was kept, else 0, scaled as x was."""
         return _dropped(grad_output, *self._recall(grad_output))
+
+
+def _draws_at_least(least: int, key: int, like: Array) -> Array:
+    """Return, for each element of `like`, whether its draw from 0, …, 2²⁴ − 1 is at least `least`.
+
+    Element i gets the top 24 bits of SplitMix64's number i, counted from the state `key`. 64-bit integers wrap on every
+    array module; of signed ones, the masks make >> the shift of unsigned ones.
+    """
+    xp, count = namespace_of({"x": like}), elements(like.shape)
+    found = xp.empty(count, dtype=xp.bool, device=device(like))
+
+    def work(part: slice) -> None:
+        z = xp.arange(part.start, part.stop, dtype=xp.int64, device=device(like)) * _signed(0x9E3779B97F4A7C15) + key
+        z = (z ^ ((z >> 30) & (2**34 - 1))) * _signed(0xBF58476D1CE4E5B9)
+        z = (z ^ ((z >> 27) & (2**37 - 1))) * _signed(0x94D049BB133111EB)
+        found[part] = ((z >> 40) & (2**24 - 1)) >= least
+
+    spread_rows(xp, work, count, 4 * 8)
+    return found
+
+
+def _signed(bits: int) -> int:
+    return bits - 2**64 if bits >= 2**63 else bits
 
 
 def _dropped(x: Array, kept: Array | None, scale: float) -> Array:

@@ -7,6 +7,7 @@ from typing import Any
 
 from refconv.arrays import (
     Array,
+    Namespace,
     array_namespace,
     check_dtype,
     converted,
@@ -16,6 +17,9 @@ from refconv.arrays import (
     elements,
     moved,
     namespace_of,
+    on_device,
+    on_their_device,
+    to_numpy,
 )
 from refconv.nn.base import widened
 from refconv.shapes import check_shape
@@ -102,31 +106,45 @@ class SoftmaxCrossEntropy(Loss):
         TypeError
             If the logits are not real floating point, the labels are not integers, or they belong to two modules.
         """
+        return self.graded(logits, labels)[0]
+
+    @on_their_device
+    def graded(self, logits: Array, labels: Array) -> tuple[float, int]:
+        """Return the mean loss, and the number of samples whose largest logit is that of the correct class.
+
+        It takes the arguments of :meth:`forward`, raises the same errors, and waits for a GPU only once.
+        """
         xp = namespace_of({"logits": logits})
         labels = moved(labels, logits)
         namespace_of({"logits": logits, "labels": labels})
         _check(logits, labels)
         classes = xp.arange(logits.shape[1], dtype=xp.int64, device=device(logits))
         labels = xp.astype(labels, xp.int64, copy=False)
-        if bool(xp.any((labels < 0) | (labels >= logits.shape[1]))):
+        right = labels[:, None] == classes[None, :]  # (N, K), one True in each row
+        shifted = widened(xp, logits)  # half precision would overflow in sums over many classes or samples
+        shifted = shifted - xp.max(shifted, axis=1, keepdims=True)
+        log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))  # (N, K)
+        total, count, wrong = _fetched(
+            xp,
+            xp.where(right, log_p, xp.zeros_like(log_p)),
+            xp.argmax(logits, axis=1) == labels,
+            (labels < 0) | (labels >= logits.shape[1]),
+        )
+        if wrong:
             low, high = int(xp.min(labels)), int(xp.max(labels))
             raise ValueError(
                 f"labels must be 0 … K−1 = {logits.shape[1] - 1} (logits have shape {tuple(logits.shape)}); got labels "
                 f"from {low} to {high}"
             )
-        right = labels[:, None] == classes[None, :]  # (N, K), one True in each row
-        shifted = widened(xp, logits)  # half precision would overflow in sums over many classes or samples
-        shifted = shifted - xp.max(shifted, axis=1, keepdims=True)
-        log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))  # (N, K)
         self._saved = (log_p, right, logits.dtype)
-        total = float(xp.sum(xp.where(right, log_p, xp.zeros_like(log_p))))
-        return -total / int(logits.shape[0])
+        return -total / logits.shape[0], int(count)
 
     def backward(self) -> Array:
         """Return the gradient with respect to the logits, (p − one-hot) / N: a new array (N, K)."""
         log_p, right, dtype = self._recall()
         xp = array_namespace(log_p)
-        return xp.astype((xp.exp(log_p) - xp.astype(right, log_p.dtype)) / log_p.shape[0], dtype, copy=False)
+        with on_device(log_p):
+            return xp.astype((xp.exp(log_p) - xp.astype(right, log_p.dtype)) / log_p.shape[0], dtype, copy=False)
 
 
 class MeanSquaredError(Loss):
@@ -145,6 +163,7 @@ class MeanSquaredError(Loss):
     array([[0., 2.]])
     """
 
+    @on_their_device
     def forward(self, predictions: Array, targets: Array) -> float:
         """Return the mean squared error.
 
@@ -174,7 +193,9 @@ class MeanSquaredError(Loss):
     def backward(self) -> Array:
         """Return the gradient with respect to the predictions, 2·(z − t) / M: a new array."""
         difference, dtype = self._recall()
-        return array_namespace(difference).astype(2 * difference / elements(difference.shape), dtype, copy=False)
+        xp = array_namespace(difference)
+        with on_device(difference):
+            return xp.astype(2 * difference / elements(difference.shape), dtype, copy=False)
 
 
 class BinaryCrossEntropy(Loss):
@@ -197,6 +218,7 @@ class BinaryCrossEntropy(Loss):
     array([ 0. , -0.5])
     """
 
+    @on_their_device
     def forward(self, logits: Array, targets: Array) -> float:
         """Return the mean binary cross-entropy.
 
@@ -220,18 +242,28 @@ class BinaryCrossEntropy(Loss):
         """
         z, t = _pair("logits", logits, targets)
         xp = array_namespace(z)
-        if not bool(xp.all((t >= 0) & (t <= 1))):
-            raise ValueError(f"targets must be from 0 to 1; got numbers from {float(xp.min(t))} to {float(xp.max(t))}")
         e = xp.exp(-xp.abs(z))
         sigmoid = xp.where(z > 0, xp.ones_like(e), e) / (1 + e)
-        self._saved = (sigmoid - t, logits.dtype)
         losses = xp.where(z > 0, z, xp.zeros_like(z)) - z * t + xp.log1p(e)
-        return float(xp.sum(losses)) / elements(z.shape)
+        total, wrong = _fetched(xp, losses, xp.logical_not((t >= 0) & (t <= 1)))
+        if wrong:
+            raise ValueError(f"targets must be from 0 to 1; got numbers from {float(xp.min(t))} to {float(xp.max(t))}")
+        self._saved = (sigmoid - t, logits.dtype)
+        return total / elements(z.shape)
 
     def backward(self) -> Array:
         """Return the gradient with respect to the logits, (σ(z) − t) / M: a new array."""
         difference, dtype = self._recall()
-        return array_namespace(difference).astype(difference / elements(difference.shape), dtype, copy=False)
+        xp = array_namespace(difference)
+        with on_device(difference):
+            return xp.astype(difference / elements(difference.shape), dtype, copy=False)
+
+
+def _fetched(xp: Namespace, losses: Array, *conditions: Array) -> list[float]:
+    """Return the sum of the losses, and how often each condition is true; a GPU is waited for once."""
+    total = xp.sum(losses)
+    counts = [xp.astype(xp.sum(xp.astype(condition, xp.int64)), total.dtype) for condition in conditions]
+    return to_numpy(xp.stack([total, *counts])).tolist()  # type: ignore[no-any-return]
 
 
 def _pair(name: str, z: Array, targets: Array) -> tuple[Array, Array]:

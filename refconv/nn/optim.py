@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
+import numpy as np
+
 from refconv.arrays import (
     Array,
     accumulating_dtype,
@@ -15,7 +17,9 @@ from refconv.arrays import (
     elements,
     get_dtype,
     item_bytes,
+    moved,
     namespace_of,
+    on_their_device,
     plain,
 )
 from refconv.engine import spread_rows
@@ -134,6 +138,7 @@ class Optimiser(ABC):
     def _rule(self, w: Array, grad: Array, *memory: Array) -> tuple[Array, ...]:
         """Return the new value and the new memory, each number from the numbers at its place."""
 
+    @on_their_device
     def _in_pieces(self, w: Array, grad: Array, *memory: Array) -> list[Array]:
         """Return the rule's results, computed in pieces."""
         xp = array_namespace(w, grad, *memory)
@@ -203,9 +208,7 @@ class SGD(Optimiser):
         super().__init__(parameters, lr)
         self.momentum = as_float(momentum, "momentum", 0, 1)
         self.weight_decay = as_float(weight_decay, "weight_decay", 0)
-        self.velocities = [
-            array_namespace(parameter.value).zeros_like(parameter.value) for parameter in self.parameters
-        ]
+        self.velocities = [_zeros(p.value) for p in self.parameters]
 
     def change_lr(self, lr: float) -> None:
         """Change the learning rate, and scale v as if the new rate had always applied.
@@ -218,7 +221,7 @@ class SGD(Optimiser):
         old = self.lr
         super().change_lr(lr)
         if self.lr != old:
-            self.velocities = [self.lr / old * velocity for velocity in self.velocities]
+            self.velocities = [_scaled(velocity, self.lr / old) for velocity in self.velocities]
 
     def _rule(self, w: Array, grad: Array, *memory: Array) -> tuple[Array, ...]:
         (velocity,) = memory
@@ -287,7 +290,7 @@ class Adam(Optimiser):
         self.betas = tuple(as_float(beta, f"betas[{i}]", 0, 1) for i, beta in enumerate(betas))
         self.eps = as_float(eps, "eps", above=0)
         self.steps = 0
-        self.means, self.squares = ([_zeros(p.value) for p in self.parameters] for _ in self._memory)
+        self.means, self.squares = ([_zeros(p.value, wide=True) for p in self.parameters] for _ in self._memory)
 
     def step(self) -> None:
         """Apply the rule once to every parameter: see :meth:`Optimiser.step`."""
@@ -296,9 +299,7 @@ class Adam(Optimiser):
 
     def state(self) -> dict[str, Array]:
         """Return the number of steps, and m and s of each parameter: ``"mean.0"``, ``"square.0"``."""
-        value = self.parameters[0].value
-        xp = array_namespace(value)
-        return {"steps": xp.full((1,), self.steps, dtype=xp.int64, device=device(value)), **super().state()}
+        return {"steps": moved(np.array([self.steps], "int64"), self.parameters[0].value), **super().state()}
 
     def _set_state(self, state: Mapping[str, Array]) -> None:
         super()._set_state(state)
@@ -314,8 +315,14 @@ class Adam(Optimiser):
         return xp.astype(widened(xp, w) - size, w.dtype, copy=False), mean, square
 
 
-def _zeros(value: Array) -> Array:
-    """Return zeros of the shape of `value`, wide enough for squares: half precision becomes single."""
-    xp = array_namespace(value)
-    dtype = get_dtype(xp, accumulating_dtype(xp, dtype_of(value)))
-    return xp.zeros(tuple(value.shape), dtype=dtype, device=device(value))
+@on_their_device
+def _zeros(like: Array, *, wide: bool = False) -> Array:
+    """Return zeros of the shape of `like`; if `wide`, half precision becomes single, since squares need it."""
+    xp, dtype = array_namespace(like), dtype_of(like)
+    dtype = accumulating_dtype(xp, dtype) if wide else dtype
+    return xp.zeros(tuple(like.shape), dtype=get_dtype(xp, dtype), device=device(like))
+
+
+@on_their_device
+def _scaled(array: Array, factor: float) -> Array:
+    return factor * array

@@ -27,6 +27,7 @@ from refconv.arrays import (
     get_dtype,
     item_bytes,
     masked,
+    may_have_nan,
     namespace_of,
     native_dtype,
     plain,
@@ -222,7 +223,7 @@ def _largest(xp: Namespace, x: Array, win: _Windows, dtype: DType) -> tuple[Arra
     y = xp.full((x.shape[0], *win.output), lowest, dtype=x.dtype, device=device(x))
     for _, windows, inputs in win.taps():
         y[windows] = xp.maximum(y[windows], x[inputs])
-    nan = real and bool(xp.any(xp.isnan(y)))
+    nan = real and may_have_nan(xp, y)
     chosen = xp.zeros(y.shape, dtype=dtype, device=device(x))
     for tap, windows, inputs in win.taps():
         found = x[inputs] == y[windows]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refconv.arrays import Array, array_namespace, device, dtype_kind, dtype_of, elements
+from refconv.arrays import Array, array_namespace, device, dtype_kind, dtype_of, elements, on_device
 from refconv.cost import FLOAT, Cost
 from refconv.cost import Layer as LayerCost
 from refconv.integers import as_int, is_sequence, members, shown
@@ -118,10 +118,11 @@ def summary(model: Layer, input_shape: Sequence[int]) -> Summary:
     refuse_absurd("the input", shape)
     parameters = model.parameters()
     like = parameters[0].value if parameters else np.zeros((), "float32")
-    duplicate = copy.deepcopy(model, {id(parameter): parameter for parameter in parameters})
     rows: list[tuple[LayerCost, str]] = []
-    _watch("", duplicate, rows)
-    duplicate.forward(array_namespace(like).zeros(shape, dtype=like.dtype, device=device(like)))
+    with on_device(like):
+        duplicate = copy.deepcopy(model, {id(parameter): parameter for parameter in parameters})
+        _watch("", duplicate, rows)
+        duplicate.forward(array_namespace(like).zeros(shape, dtype=like.dtype, device=device(like)))
     costs, kinds = zip(*rows, strict=True)
     return Summary(Cost(type(model).__name__, "", shape[1:], costs), kinds, shape[0])
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.arrays import Array, array_namespace, device, dtype_of, moved, to_numpy
+from refconv.arrays import Array, array_namespace, device, dtype_of, moved, on_device, on_their_device, to_numpy
 from refconv.integers import as_int, cut, shown
 from refconv.nn.base import Layer, adopted, check_rng, checked_state
 from refconv.nn.loss import SoftmaxCrossEntropy
@@ -123,7 +123,9 @@ class Trainer:
     def __iter__(self) -> Iterator[Step]:
         """Take the remaining steps, and yield after each."""
         while self.step < self.step_count:
-            yield self._take()
+            with on_device(self._images):
+                step = self._take()
+            yield step
 
     def _take(self) -> Step:
         xp = self._xp
@@ -140,8 +142,9 @@ class Trainer:
         if self._shift:
             images = shifted(images, self._shift, self._generators["order"])
         logits = self.model.forward(images)
-        self._epoch_loss += self._loss.forward(logits, labels) * (part.stop - part.start)
-        self._epoch_right += _count_right(logits, labels)
+        loss, right = self._loss.graded(logits, labels)
+        self._epoch_loss += loss * (part.stop - part.start)
+        self._epoch_right += right
         self.model.backward(self._loss.backward())
         self.optimiser.step()
         self.step += 1
@@ -288,6 +291,7 @@ class Recipe:
         )
 
 
+@on_their_device
 def shifted(images: Array, most: int, rng: np.random.Generator) -> Array:
     r"""Return images, each shifted at random; the border is repeated to fill the gap.
 
@@ -350,6 +354,7 @@ def _set_generators(generators: Mapping[str, np.random.Generator], states: Any) 
             ) from error
 
 
+@on_their_device
 def _count_right(logits: Array, labels: Array) -> int:
     xp = array_namespace(logits, labels)
     answers = xp.astype(xp.argmax(logits, axis=1), labels.dtype, copy=False)
