@@ -187,6 +187,8 @@ def built(
         sizes = sizes if outputs is None else outputs(sizes)
         y = np.zeros((len(x), len(weight), *sizes), x.dtype)
         rows, cols = len(weight) // groups, weight.shape[1]
+        triples = [(k, c, channel(k, c, cols, rows, groups)) for k, c in np.ndindex(len(weight), cols)]
+        ks, cs, sources = (list(column) for column in zip(*(t for t in triples if t[2] is not None), strict=True))
         for o in np.ndindex(*sizes):
             for t in np.ndindex(*weight.shape[2:]):
                 place = []
@@ -196,15 +198,14 @@ def built(
                         return stride[a] * oa + dilation[a] * ta - padding[a]
 
                     asked.stride, asked.taps, asked.padding = stride, weight.shape[2 + a], padding
+                    asked.positions = sizes[a]
                     i = read(a, o[a], t[a], n, asked)
                     place.append(i if i is None or 0 <= i < n else border(i, n))
                 if None in place:
                     continue
-                for k, c in itertools.product(range(len(weight)), range(cols)):
-                    source = channel(k, c, cols, rows, groups)
-                    if source is not None:
-                        value = x[(slice(None), source, *place)] * weight[(row(k, rows), c, *t)]
-                        y[(slice(None), k, *o)] += (value * factor(o, t, k)).astype(x.dtype)
+                values = x[(slice(None), sources, *place)] * weight[([row(k, rows) for k in ks], cs, *t)]
+                values *= np.array([factor(o, t, k) for k in ks], x.dtype)
+                np.add.at(y, (slice(None), ks, *o), values)
         y *= np.asarray(scale(weight), y.dtype)
         return y if bias is None else y + bias.reshape(-1, *[1] * len(sizes))
 
@@ -242,7 +243,7 @@ CHANGED = {
     "the padding of axis 0 on all axes": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + asked.padding[a] - asked.padding[0]},
         {"padding": (4, 4)},
-        "this is the padding of axis 0.",
+        "the padding is that of axis 0.",
     ),
     "half a kernel as the padding of axis 0, which is also the padding of axis 1": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + 3 * (a == 0)},
@@ -256,7 +257,7 @@ CHANGED = {
         "it starts one element early.",
     ),
     "outputs rotated along axis 0": (
-        {"read": lambda a, o, t, n, asked: asked(o if a else (o - 2) % 5, t)},
+        {"read": lambda a, o, t, n, asked: asked(o if a else (o - 2) % asked.positions, t)},
         {},
         "Along axis 0, y[o] is what y[o − 2] should be, and y[0] is what y[3] should be: y is rotated.",
     ),
@@ -288,7 +289,7 @@ CHANGED = {
     "flipped and stride ignored along axis 1": (
         {"read": lambda a, o, t, n, asked: asked(0, asked.taps - 1 - t) + o if a else asked(o, t)},
         {"flipped": (False, True), "stride": (2, 1), "padding": PADDING},
-        "the kernel is flipped, the stride is ignored",
+        "the kernel is flipped; the stride is ignored",
     ),
     "all taps read one element along axis 1": (
         {"read": lambda a, o, t, n, asked: asked(o, 0) if a else asked(o, t)},
@@ -303,7 +304,7 @@ CHANGED = {
     "strides exchanged": (
         {"read": lambda a, o, t, n, asked: asked(0, t) + o * asked.stride[1 - a]},
         {"stride": (8, 2)},
-        "this is the stride of axis 1",
+        "the stride is that of axis 1",
     ),
     "circular padding": (
         {"border": lambda i, n: i % n},
@@ -728,7 +729,7 @@ GRADIENTS = {
         "grad_bias",
         lambda self, g: (g * g).sum((0, 2, 3)),
         {"is_linear": False},
-        "not linear in g",
+        "grad_bias is right, but computed from g² instead of g.",
     ),
 }
 
@@ -934,9 +935,10 @@ RANDOM = np.random.default_rng(0)
 NONLINEAR = {
     "relu": (
         lambda x, w, b, i: right_y(np.maximum(x, 0), w, b, *i),
-        "It is not linear in x: where x is zero except x[",
+        "The output is right, but computed from max(x, 0) instead of x.",
     ),
-    "square": (lambda x, w, b, i: right_y(x * x, w, b, *i), "for −1; a linear function would give "),
+    "square": (lambda x, w, b, i: right_y(x * x, w, b, *i), "computed from x² instead of x"),
+    "cube": (lambda x, w, b, i: right_y(x**3, w, b, *i), "for 2; a linear function would give "),
     "relu after": (lambda x, w, b, i: np.maximum(right_y(x, w, b, *i), 0), "negative results become 0"),
     "weight normalised": (lambda x, w, b, i: right_y(x, w / max(1, np.abs(w).max()), b, *i), "It is not linear in w"),
     "random": (

@@ -17,7 +17,7 @@ from refconv.testing.checker.report import Failure, ordered
 from refconv.testing.explain import explain, standard_problem
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.session import REPEATS
-from refconv.testing.explain.table import Asked
+from refconv.testing.explain.table import Asked, Table
 from refconv.testing.explain.words import paddings
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
@@ -61,10 +61,13 @@ def explained(
     failed: one with as many numbers above 1 as possible, because on the smallest a single element is everything.
     """
     failures = [replace(f, explanation=_at_the_case(f, forward, backward, call)) for f in failures]
-    asked = [f for f in ordered(failures) if _is_asked(f) and not f.explanation]
+    asked = sorted(
+        (f for f in ordered(failures) if _is_asked(f) and not f.explanation), key=lambda failure: failure.part != "y"
+    )
     if not asked:
         return list(failures)
     texts: dict[str, str] = {}
+    tables: dict[Problem, dict[str, Table]] = {}
     problem = asked[0].case.problem
     standard = standard_problem(problem.spatial_dims, supports, problem.transposed)
 
@@ -72,7 +75,10 @@ def explained(
         others = [other for other in failed if other.batch and _is_small(other, name) and other != problem]
         best = max(others, key=lambda other: _unlike(other, problem), default=problem)
         second = None if problem == standard else best
-        found = explain(call, forward, backward, problem, dtype, supports, parts=[name], calls=CALLS, second=second)
+        found = explain(
+            call, forward, backward, problem, dtype, supports, parts=[name], calls=CALLS, second=second,
+            fractions=False, tables=tables.setdefault(problem, {}),
+        )  # fmt: skip
         for part in found.parts.values():
             if not part.is_right and (part.is_linear is not None or part.inputs):
                 texts[name] = f"Read out on {shown(problem)}: {part.text}"
@@ -157,11 +163,12 @@ def _is_small(problem: Problem, part: str) -> bool:
     return work(problem) <= WORK_READ and calls <= CALLS
 
 
-def _variety(problem: Problem) -> tuple[int, int]:
-    """Return how many numbers of a problem are above 1; of equally many, the least work is best."""
+def _variety(problem: Problem) -> tuple[float, int]:
+    """Return how many numbers of a problem are above 1, then above 2; of equally many, the least work is best."""
     groups = problem.n_groups
-    sizes = (problem.batch or 0, problem.c_in // groups, problem.c_out // groups, groups)
-    return sum(n > 1 for n in (*sizes, *problem.kernel, *problem.size, *problem.output_size)), -work(problem)
+    sizes = (problem.batch or 0, problem.c_in // groups, problem.c_out // groups, groups, *problem.kernel)
+    sizes += (*problem.stride, *problem.dilation, *problem.size, *problem.output_size)
+    return sum((n > 1) + 0.1 * (n > 2) for n in sizes), -work(problem)
 
 
 def _unlike(problem: Problem, first: Problem) -> tuple[int, int]:

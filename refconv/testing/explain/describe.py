@@ -12,6 +12,7 @@ import numpy as np
 
 from refconv.testing.explain import words
 from refconv.testing.explain.fit import (
+    BORDERS,
     Axis,
     Factors,
     Layout,
@@ -96,10 +97,16 @@ class Finding:
             for a, (of_o, of_t) in enumerate(zip(*pairing, strict=True))
         ]
         axes = fit_axes(reads, self.asked.lines, sizes)
-        if any(border != "zeros" for axis in axes for border in axis.border):
-            axes = self._same_borders(axes, reads, sizes)
         straight = tuple((a, a) for a in range(len(axes)))
         pairs = tuple(zip(*pairing, strict=True))
+        if any(border != "zeros" for axis in axes for border in axis.border) and self.second():
+            seen = {border for pair in self._seen("border") or () for border in pair}
+            axes = fit_axes(reads, self.asked.lines, sizes, [border for border in BORDERS if border in seen])
+        if any(axis.kind for axis in axes) and self.second():
+            kinds = self._seen("kinds") or [None] * len(axes)
+            axes = [axis if axis.kind == kind else axis.plain() for axis, kind in zip(axes, kinds, strict=True)]
+        if pairs != straight and self.second() and self._seen("axes") != pairs:
+            return None
         channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
         orders = channels.orders
         if orders and orders[0] != "right":
@@ -120,6 +127,8 @@ class Finding:
             fields |= _numbers_of(axes)
             if pairs == straight:
                 fields["numbers"] = [(axis.stride, axis.dilation, axis.before) for axis in axes]
+        fields["kinds"] = [axis.kind for axis in axes]
+        fields["skipped"] = pairs == straight and words.border_windows_skipped(axes, self.asked)
         plain = all(_plain(axis) for axis in axes) and pairs == straight
         fields["is_convolution"] = plain and samples == "right" and channels.name is not None
         return said, fields
@@ -128,15 +137,6 @@ class Finding:
         """Return the findings on the second problem, if there is one."""
         second = self.second()
         return second.facts.get(fact) if second else None
-
-    def _same_borders(self, axes: list[Axis], reads: list[Rows], sizes: list[tuple[int, int, int]]) -> list[Axis]:
-        """Describe the axes with the kind of border that shows on the second problem too, or with none."""
-        again = {border for pair in self._seen("border") or () for border in pair} - {"zeros"}
-        for kind in again:
-            axes = fit_axes(reads, self.asked.lines, sizes, kind)
-            if {border for axis in axes for border in axis.border} <= {kind, "zeros"}:
-                return axes
-        return axes
 
     @functools.cached_property
     def covered(self) -> Table:

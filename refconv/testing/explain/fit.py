@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -90,6 +90,17 @@ class Axis:
     blocks: tuple[str, str, int] | None = None
 
     @property
+    def kind(self) -> tuple[object, ...] | None:
+        """Whether it is rotated, in blocks or has its taps exchanged; None if none of these."""
+        if self.rotated:
+            return ("rotated", self.rotated[0])
+        return self.blocks and self.blocks[:2] or self.taps and ("taps",) or None
+
+    def plain(self) -> Axis:
+        """Return the axis without these."""
+        return replace(self, rotated=None, blocks=None, taps=None)
+
+    @property
     def before(self) -> int | None:
         """Elements before the image that the first window reaches, for either direction of positions and taps."""
         if self.start is None or self.line is None:
@@ -99,20 +110,26 @@ class Axis:
 
 
 def fit_axes(
-    reads: Sequence[Rows], asked: Sequence[Line], sizes: Sequence[tuple[int, int, int]], first: str = ""
+    reads: Sequence[Rows],
+    asked: Sequence[Line],
+    sizes: Sequence[tuple[int, int, int]],
+    borders: Sequence[str] = tuple(BORDERS),
 ) -> list[Axis]:
-    """Describe the rows of every axis, with the same kind of border where one kind fits all: `first` is tried first."""
-    for kind in sorted(BORDERS, key=lambda kind: kind != first):
-        axes = [fit_axis(*each, kind) for each in zip(reads, asked, sizes, strict=True)]
-        if {border for axis in axes for border in axis.border} <= {kind, "zeros"}:
+    """Describe the rows of every axis, with the same kind of border, one of `borders`, where one kind fits all."""
+    for first in borders or ("zeros",):
+        kinds = sorted(borders, key=lambda kind: kind != first)
+        axes = [fit_axis(*each, kinds) for each in zip(reads, asked, sizes, strict=True)]
+        if {border for axis in axes for border in axis.border} <= {first, "zeros"}:
             break
     return axes
 
 
-def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], border: str = "") -> Axis:
+def fit_axis(
+    reads: Rows, asked: Line, sizes: tuple[int, int, int], borders: Sequence[str] = tuple(BORDERS)
+) -> Axis:
     """Describe the rows (o, t, i) of one axis with `sizes` positions, taps and image elements.
 
-    The kind `border` of BORDERS is preferred where the rows fit several.
+    Of the kinds of borders the first that fits is named.
 
     Examples
     --------
@@ -141,8 +158,8 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], border: str 
             rotated, blocks,
         )  # fmt: skip
     model = row_set(line_triples(line, *sizes))
-    before, extra_before = _border(line, reads, sizes, lambda i: i < 0, border)
-    after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2], border)
+    before, extra_before = _border(line, reads, sizes, lambda i: i < 0, borders)
+    after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2], borders)
     missing, extra = model - reads, reads - model - extra_before - extra_after
     whole = line != asked
     stride = line[0] if sizes[0] > 1 and not (whole and fixed[0] is not None) else None
@@ -257,15 +274,15 @@ def _modes(reads: Rows) -> list[Line]:
 
 
 def _border(
-    line: Line, reads: Rows, sizes: tuple[int, int, int], outside: Callable[[int], bool], preferred: str
+    line: Line, reads: Rows, sizes: tuple[int, int, int], outside: Callable[[int], bool], borders: Sequence[str]
 ) -> tuple[str, Rows]:
     """Return the kind of border on one side of the image, with its rows."""
     places = [(o, t) for o in range(sizes[0]) for t in range(sizes[1])]
     beyond = [(o, t, line[0] * o + line[1] * t + line[2]) for o, t in places]
     beyond = [place for place in beyond if outside(place[2])]
     seen = {row for row in reads if row[:2] in {place[:2] for place in beyond}}
-    for name, index in sorted(BORDERS.items(), key=lambda kind: kind[0] != preferred):
-        rows = {(o, t, index(i, sizes[2])) for o, t, i in beyond}
+    for name in borders:
+        rows = {(o, t, BORDERS[name](i, sizes[2])) for o, t, i in beyond}
         if rows and rows == seen:
             return name, frozenset(rows)
     return "zeros", frozenset()

@@ -1,4 +1,7 @@
-"""Functions of the right result: clipped, rectified, scaled, rounded; found by comparing small and large results."""
+"""Functions of the right result: clipped, rectified, scaled, rounded, wrapped around, or with numbers added.
+
+They are found by comparing small and large results.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ TOLERANCE = 1e-6
 
 FEWEST = 8
 """The fewest different right results for a sentence."""
+
+FEWEST_WRAPPED = 3
+"""The fewest wrong results that show multiples of a power of two."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,48 @@ def function_of_right(results: Sequence[Result], name: str) -> str | None:
     for values, text in _known(right, seen):
         if not np.array_equal(values, right) and _close(values, seen):
             return f"{name} is {text}.".replace(" -", " −")
-    return _scaled(results, name)
+    return wrapped(right, seen, name) or _added(results, name) or _scaled(results, name)
+
+
+def wrapped(right: Array, seen: Array, name: str) -> str | None:
+    """Return a sentence if all wrong results, at least three, differ by multiples of a power of two.
+
+    A number that is added afterwards, such as the bias, does not hide that sums wrap around before.
+
+    >>> right = np.arange(0, 200_000, 777)
+    >>> wrapped(right, right.astype(np.int16) + 1000, "The output") is None
+    True
+    >>> print(wrapped(right + 1000, right.astype(np.int16) + 1000, "The output"))
+    Where the output is wrong, it differs by multiples of 2^16: sums or products wrap around in 16 bits.
+    """
+    wrong = seen != right
+    apart = seen[wrong] - right[wrong]
+    several = len(apart) >= FEWEST_WRAPPED and len(np.unique(apart)) > 1
+    if not several or not np.any(right[~wrong]):  # of a linear function, only zeros are right
+        return None
+    for bits in (32, 16, 8):
+        if not np.any(apart % 2**bits):
+            name = name[0].lower() + name[1:]
+            text = f"Where {name} is wrong, it differs by multiples of 2^{bits}"
+            return f"{text}: sums or products wrap around in {bits} bits."
+    return None
+
+
+def _added(results: Sequence[Result], name: str) -> str | None:
+    """Describe numbers that are added to some elements, always the same."""
+    apart = results[0].seen - results[0].right
+    if not all(_close(r.right + apart, r.seen) for r in results):
+        return None
+    where = np.argwhere(np.abs(apart) > TOLERANCE)
+    values = [f"{value:.6g}" for value in np.unique(apart[np.abs(apart) > TOLERANCE])]
+    first = tuple(where[0].tolist())
+    at = f"at {len(where)} of {apart.size} elements, {'first ' * (len(where) > 1)}at {first}"
+    number = values[0] if len(values) == 1 else f"a number from {values[0]} to {values[-1]}"
+    if not any(r.right[tuple(where.T)].any() for r in results):
+        text = f"{name} is {number} {at}, where it should always be 0; the others are right."
+    else:
+        text = f"{number} is added to {name[0].lower()}{name[1:]} {at}, for all operands; the others are right."
+    return (text[0].upper() + text[1:]).replace("-", "−")
 
 
 def _close(one: Array, other: Array) -> bool:

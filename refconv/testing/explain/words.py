@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -136,20 +137,46 @@ def axes_sentences(
         again = None  # it is right there
     reasons = {}
     for a in wrong:
-        first = axis_reasons(numbers[a], a, asked)
-        known = axis_reasons(again[a], a, other.asked) if other and again else {}
+        first = axis_reasons(numbers[a], a, asked, names)
+        known = axis_reasons(again[a], a, other.asked, names) if other and again else {}
         reasons[a] = {key: clause for key, clause in first.items() if key in known}
     moved = [a for a in wrong if shift(numbers[a], a, asked)]
     common = set.intersection(*({key for key in reasons[a] if key[0] == "shift"} for a in moved)) if moved else set()
+    if border_windows_skipped(axes, asked) and (other := second()) and other.facts.get("skipped"):
+        where = [f"{names.letter} = {ranges(asked.beyond(a))} along axis {a}" for a in range(len(axes)) if asked.beyond(a)]
+        yield (
+            f"Windows that reach beyond {names.image} are skipped: nothing is used at {' and '.join(where)}. "
+            f"Only elements beyond {names.image} should count as zeros."
+        )
+        return
     if ("shift", "ignored") in common:
         common.discard(("shift", "axis"))  # that of another axis is 0
+    cause = next(iter(common))[1] if len(common) == 1 else ""
     for a, axis in enumerate(axes):
         due = asked.lines[a]
+        if a not in moved and (padding := paddings(asked, a).get(cause)) and not axis.right:
+            line = (*due[:2], -padding[0])
+            if row_set(line_triples(line, *axis.sizes)) == axis.reads:  # too few reads to determine it alone
+                axis = replace(axis, line=line, fixed=(None, None), missing=None, extra=None)
+                moved, reasons[a] = [*moved, a], {("shift", cause): padding[1]}
+                numbers[a] = (*due[:2], padding[0])
         why = list(_number_clauses(numbers[a], due, reasons[a])) if a in reasons else []
         if a in moved:
             late = shift(numbers[a], a, asked)
             why.append(reasons[a][next(iter(common))] if len(common) == 1 else _elements(late))
         yield from _axis_sentences(axis, a, asked, names, why)
+
+
+def border_windows_skipped(axes: Sequence[Axis], asked: Asked) -> bool:
+    """Return whether exactly the windows that reach beyond the image are missing."""
+    found = []
+    for index, axis in enumerate(axes):
+        missing = axis.missing
+        others = axis.line != asked.lines[index] or axis.extra or axis.border != ("zeros", "zeros")
+        if others or (missing is not None and missing.name != "o"):
+            return False
+        found.append(missing.values if missing else ())
+    return any(found) and found == [asked.beyond(index) for index in range(len(axes))]
 
 
 def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, reasons: Sequence[str]) -> Iterator[str]:
@@ -187,7 +214,7 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, reasons:
         text = formula((shown[0], shown[1], shown[2]), names.letter)
         right = formula((wanted[0], wanted[1], wanted[2]), names.letter)
         if any(_at(axis, axis.line) - _at(axis, due)):
-            why = "" if axis.extra else listed(reasons)
+            why = "" if axis.extra else "; ".join(reasons)
             outside = not any(wanted[:2]) and not 0 <= wanted[2] < axis.sizes[2]
             yield (
                 f"Along axis {index} {names.reads(text)}{only}; it should be {names.image}[{right}]"
@@ -281,7 +308,7 @@ def _rows(axis: Axis, index: int, due: Line, names: Names) -> Iterator[str]:
     yield f"{text}. The right element is {names.image}[{formula(due, names.letter)}]."
 
 
-def axis_reasons(numbers: Numbers, index: int, asked: Asked) -> dict[tuple[str, str], str]:
+def axis_reasons(numbers: Numbers, index: int, asked: Asked, names: Names) -> dict[tuple[str, str], str]:
     """Return all possible causes of the numbers of an axis as clauses, by (what, cause)."""
     due = asked.lines[index]
     found = {}
@@ -291,7 +318,8 @@ def axis_reasons(numbers: Numbers, index: int, asked: Asked) -> dict[tuple[str, 
     if stride is not None and stride < 0:
         found["line", "reversed"] = "positions are in reverse order"
     if step is not None and step < 0:
-        found["line", "flipped"] = "the kernel is flipped"
+        flipped = f"{names.result} comes out flipped" if names.part == "grad_weight" else "the kernel is flipped"
+        found["line", "flipped"] = flipped
     for column, name in enumerate(("stride", "dilation")):
         value = numbers[column]
         if value is None or abs(value) == due[column]:
@@ -300,7 +328,7 @@ def axis_reasons(numbers: Numbers, index: int, asked: Asked) -> dict[tuple[str, 
             found[name, "ignored"] = f"the {name} is ignored"
         for j, line in enumerate(asked.lines):
             if j != index and line[column] == abs(value):
-                found[name, f"axis {j}"] = f"this is the {name} of axis {j}"
+                found[name, f"axis {j}"] = f"the {name} is that of axis {j}"
     return found | {("shift", key): clause for key, clause in shift_causes(numbers, index, asked).items()}
 
 
@@ -339,7 +367,7 @@ def shift_causes(numbers: Numbers, index: int, asked: Asked) -> dict[str, str]:
     found = {name: clause for name, (padding, clause) in paddings(asked, index).items() if padding == used}
     others = [j for j, pair in enumerate(asked.before) if j != index and pair == used]
     if others:
-        found["axis"] = f"this is the padding of axis {listed(others)}"
+        found["axis"] = f"the padding is that of axis {listed(others)}"
     return found | {f"by {late}": _elements(late)}
 
 
@@ -358,13 +386,16 @@ def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
         "exchanged": (after, "the padding after is used before"),
         "all": (before + after, "all padding is put before"),
         "sign": (-before, "the padding has the wrong sign"),
+        "times dilation": (before * dilation, "the padding is multiplied by the dilation"),
+        "times stride": (before * stride, "the padding is multiplied by the stride"),
         "half kernel": (taps // 2, "the padding is k // 2"),
         "kernel": (taps - 1, "the padding is k − 1"),
         "half span": (span // 2, "the padding is dilation·(k − 1) // 2"),
         "span": (span, "the padding is dilation·(k − 1)"),
+        "dilated kernel": (dilation * taps, "the padding is dilation·k"),
         "full": (span - before, "the padding is dilation·(k − 1) − padding"),
-        "same": (same // 2, "this is the padding before of TensorFlow's SAME, which depends on the size"),
-        "same lower": (same - same // 2, "this is the padding before of SAME_LOWER, which depends on the size"),
+        "same": (same // 2, "the padding before is that of TensorFlow's SAME, which depends on the size"),
+        "same lower": (same - same // 2, "the padding before is that of SAME_LOWER, which depends on the size"),
         "centre": (before + centred, "it starts (k // 2)·(dilation − 1) early: the kernel is dilated about its centre"),
         "undilated": (before + undilated, "it starts (k − 1)·(dilation − 1) early"),
         "undilated late": (before - undilated, "it starts (k − 1)·(dilation − 1) late"),
@@ -380,10 +411,13 @@ def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
                       f"it starts late by {left} at the end, rounded down to a multiple of the dilation"),
         "extra": (before - extra, "it is shifted by output_padding, so that the extra elements come first"),
     }  # fmt: skip
+    undetermined = {"times stride"} if stride == 1 else set()
     if dilation == 1:
-        for name in ("half span", "span", "centre", "undilated", "undilated late", "rest taps"):
-            del found[name]
-    return found
+        undetermined |= {
+            "times dilation", "half span", "span", "dilated kernel", "centre", "undilated", "undilated late",
+            "rest taps",
+        }  # fmt: skip
+    return {name: cause for name, cause in found.items() if name not in undetermined}
 
 
 def _missing(pattern: Pattern, names: Names) -> str:
@@ -733,6 +767,11 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
         yield "the image with its padding cropped a second time", cropped(image)
         if problem.transposed:
             yield "what padding added instead of cropped gives", cropped(full(), 1)
+            for name, factors in (("dilation", dilation), ("stride", stride)):
+                more = multiplied_pads(problem, factors)
+                yield f"what padding·{name} gives", tuple(
+                    max(0, n - b - a) for n, (b, a) in zip(full(), more, strict=True)
+                )
             yield "what stride 1 gives", cropped(full(s=[1] * d))
             yield "what dilation 1 gives", cropped(full(e=[1] * d))
             yield "what output_padding 0 gives", cropped(full(rest=[0] * d))
@@ -770,6 +809,8 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
     yield "what stride 1 gives", floor(outputs(s=[1] * d))
     yield "what the padding k // 2 gives", floor(outputs(p=[(k // 2, k // 2) for k in kernel]))
     yield "what no padding gives", floor(outputs(p=[(0, 0)] * d))
+    for name, factors in (("dilation", dilation), ("stride", stride)):
+        yield f"what padding·{name} gives", floor(outputs(p=multiplied_pads(problem, factors)))
     yield "what the padding before alone gives", floor(outputs(p=[(b, 0) for b, _ in pads]))
     yield "what dilation 1 gives", floor(outputs(e=[1] * d))
     yield "what stride and dilation exchanged give", floor(outputs(s=dilation, e=stride))
@@ -789,6 +830,11 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
         yield "what the dilations in reverse order give", floor(outputs(e=dilation[::-1]))
         yield "what the dilation of axis 0 on all axes gives", floor(outputs(e=[dilation[0]] * d))
         yield "the sizes in reverse order", problem.output_size[::-1]
+
+
+def multiplied_pads(problem: Problem, factors: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the paddings of all axes, each times a factor."""
+    return [(b * f, a * f) for (b, a), f in zip(problem.pairs, factors, strict=True)]
 
 
 def sizes(shape: Sequence[int]) -> str:
