@@ -406,12 +406,12 @@ CHANGED = {
     "one output channel with another's weights": (
         {"row": lambda k, rows: 2 if k == 3 else k},
         {"channel_order": None, "channels": {q: [0, 1, 2, 3] if q < 2 else [4, 5, 6, 7] for q in range(4)}},
-        "Output channel 3 goes with input channels 4 to 7 and weight row 2; it should be",
+        "Output channel 3 goes with weight row 2; it should be weight row 3.",
     ),
     "input channels rotated by one": (
         {"channel": lambda k, c, cols, rows, groups: (k // rows * cols + c + 1) % 8},
         {"channel_order": None, "channels": {q: [1, 2, 3, 4] if q < 2 else [0, 5, 6, 7] for q in range(4)}},
-        "Output channel 0 goes with input channels 1 to 4 and",
+        "Output channel 0 goes with input channels 1 to 4; it should be input channels 0 to 3.",
     ),
 }
 
@@ -949,7 +949,7 @@ NONLINEAR = {
         lambda x, w, b, i: right_y(x, w, b, *i) * next(COUNT),
         "It is random, or depends on earlier calls.",
     ),
-    "ignores x": (lambda x, w, b, i: right_y(np.ones_like(x), w, b, *i), "does not read x"),
+    "ignores x": (lambda x, w, b, i: right_y(np.arange(x.size).reshape(x.shape), w, b, *i), "does not read x"),
     "adds x": (lambda x, w, b, i: right_y(x, w, b, *i) + x.sum(), "With w all zero, the output is"),
     "bias times x": (lambda x, w, b, i: right_y(x, w, b * x.sum(), *i), "What the bias adds depends on x."),
     "bias squared": (lambda x, w, b, i: right_y(x, w, b * b, *i), "The output is not linear in the bias."),

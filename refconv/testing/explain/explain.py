@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -175,7 +176,11 @@ def _explained(session: Session, part: str) -> Part:
     except Refused as refused:
         found = Part(part, refused.text, is_linear=refused.linear, inputs=refused.inputs, shape=session.shape)
         contradicts = refused.linear is False and words.SAME_CALLS not in refused.text
-        if refused.inputs and (text := right_for_another(session, part)):
+        text = None
+        if refused.linear is False or refused.inputs:
+            with contextlib.suppress(Refused):
+                text = right_for_another(session, part)
+        if text:
             found, contradicts = replace(found, text=text, is_linear=False), False
     try:
         varying = session.varying(part) if contradicts else None

@@ -68,18 +68,20 @@ def function_of_right(results: Sequence[Result], name: str) -> str | None:
 def wrapped(right: Array, seen: Array, name: str) -> str | None:
     """Return a sentence if all wrong results, at least three, differ by multiples of a power of two.
 
-    A number that is added afterwards, such as the bias, does not hide that sums wrap around before.
+    A number that is added afterwards, such as the bias, does not hide this. Multiples of the right results, and one
+    number added to all, do not count.
 
     >>> right = np.arange(0, 200_000, 777)
-    >>> wrapped(right, right.astype(np.int16) + 1000, "The output") is None
-    True
-    >>> print(wrapped(right + 1000, right.astype(np.int16) + 1000, "The output"))
-    Where the output is wrong, it differs by multiples of 2^16: sums or products wrap around in 16 bits.
+    >>> wrapped(right + 1000, right.astype(np.int16) + 1000, "The output")
+    'Where the output is wrong, it differs by multiples of 2^16: sums or products wrap around in 16 bits.'
+    >>> wrapped(right, 257 * right, "The output"), wrapped(right, right + 256, "The output")
+    (None, None)
     """
     wrong = seen != right
     apart = seen[wrong] - right[wrong]
-    several = len(apart) >= FEWEST_WRAPPED and len(np.unique(apart)) > 1
-    if not several or not np.any(right[~wrong]):  # of a linear function, only zeros are right
+    with np.errstate(all="ignore"):
+        ratios = np.unique(np.round(apart / right[wrong], 9))
+    if len(apart) < FEWEST_WRAPPED or min(len(np.unique(apart)), len(ratios)) < 2:
         return None
     for bits in (32, 16, 8):
         if not np.any(apart % 2**bits):

@@ -105,7 +105,7 @@ def another(problem: Problem) -> Problem:
     --------
     >>> other = another(standard_problem(2, ("stride", "padding", "dilation", "groups")))
     >>> other.x_shape, other.weight_shape, other.output_shape, other.stride, other.dilation
-    ((2, 9, 6, 25), (12, 3, 4, 3), (2, 12, 4, 4), (3, 7), (2, 5))
+    ((2, 9, 12, 25), (12, 3, 4, 3), (2, 12, 6, 4), (3, 7), (2, 5))
     """
 
     def changed(number: int, step: int = 1) -> int:
@@ -127,7 +127,7 @@ def another(problem: Problem) -> Problem:
     if problem.transposed:
         size = tuple(map(changed, problem.size))
     else:
-        counts = [n + 1 - 2 * (n > 3) if n > 1 else 1 for n in problem.output_size]
+        counts = [n + (n > 1) for n in problem.output_size]
         size = tuple(
             max(1, (n - 1) * s + w + 1 + min(s - 1, r + 1 if r == 1 else max(0, r - 1)) - sum(pair))
             for n, s, w, r, pair in zip(counts, stride, spans, remainders(problem), pads, strict=True)

@@ -316,7 +316,8 @@ def axis_reasons(numbers: Numbers, index: int, asked: Asked, names: Names) -> di
     if None not in (stride, step) and stride != due[0] and (stride, abs(step or 0)) == (due[1], due[0]):
         found["line", "exchanged"] = "stride and dilation are exchanged"
     if stride is not None and stride < 0:
-        found["line", "reversed"] = "positions are in reverse order"
+        two = asked.shapes["positions"][2 + index] == 2
+        found["line", "reversed"] = "the two positions are exchanged" if two else "positions are in reverse order"
     if step is not None and step < 0:
         flipped = f"{names.result} comes out flipped" if names.part == "grad_weight" else "the kernel is flipped"
         found["line", "flipped"] = flipped
@@ -500,12 +501,14 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
     right = asked.channels({**asked.shapes})
     for q in channels.wrong[:3]:
         due = right[right[:, 0] == q]
-        seen = _together(to, channels.reads[q], channels.rows[q]) if q in channels.reads else "nothing"
-        wanted = _together(to, sorted(set(due[:, 3].tolist())), sorted(set(due[:, 1].tolist())))
-        if seen == wanted:
-            yield f"{of.capitalize()} {q} goes with its {to}s and weight columns in another order."
+        partners = {to: (channels.reads, 3), "weight row": (channels.rows, 1)}
+        pairs = {noun: (seen.get(q, []), np.unique(due[:, column]).tolist()) for noun, (seen, column) in partners.items()}
+        wrong = [(_those(noun, seen), _those(noun, wanted)) for noun, (seen, wanted) in pairs.items() if seen != wanted]
+        if wrong:
+            seen, wanted = (" and ".join(words) for words in zip(*wrong, strict=True))
+            yield f"{of.capitalize()} {q} goes with {seen if q in channels.reads else 'nothing'}; it should be {wanted}."
         else:
-            yield f"{of.capitalize()} {q} goes with {seen}; it should be {wanted}."
+            yield f"{of.capitalize()} {q} goes with its {to}s and weight columns in another order."
     if len(channels.wrong) > 3:
         yield f"{len(channels.wrong)} of {asked.shapes['positions'][1]} {of}s are wrong."
 
@@ -521,8 +524,8 @@ def _unused(title: str, values: Sequence[int]) -> str:
     return f"{noun.capitalize()}{s} {ranges(values)}{more} {are} not used."
 
 
-def _together(channel: str, reads: Sequence[int], rows: Sequence[int]) -> str:
-    return f"{channel}{grammar(reads)[0]} {ranges(list(reads))} and weight row{grammar(rows)[0]} {ranges(list(rows))}"
+def _those(noun: str, values: Sequence[int]) -> str:
+    return f"{noun}{grammar(values)[0]} {ranges(values)}"
 
 
 def _earlier(role: str, group: bool, names: Names) -> str:
