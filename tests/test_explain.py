@@ -19,12 +19,13 @@ from refconv.testing.checker.cases import make_case
 from refconv.testing.checker.plan import SUPPORTS as ALL_WORDS
 from refconv.testing.checker.plan import Domain, systematic
 from refconv.testing.explain import explain, readout, standard_problem
+from refconv.testing.explain.causes import shift_causes, size_rules
 from refconv.testing.explain.fit import fit_axes, row_set
 from refconv.testing.explain.pointwise import Result, function_of_right
 from refconv.testing.explain.problems import another
 from refconv.testing.explain.session import Second
 from refconv.testing.explain.table import ROLES, Asked, line_triples
-from refconv.testing.explain.words import Names, axes_sentences, listed, multiplied, shift_causes, size_rules
+from refconv.testing.explain.words import Names, axes_sentences, listed, multiplied
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
 from refconv.testing.oracles.trilinear import exact_results

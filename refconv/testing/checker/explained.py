@@ -15,11 +15,11 @@ from refconv.testing.checker.examine import PARTS, TITLES, TRAIT_CHECKS, VALUE_C
 from refconv.testing.checker.plan import work
 from refconv.testing.checker.report import Failure, ordered
 from refconv.testing.explain import explain, standard_problem
+from refconv.testing.explain.causes import paddings
 from refconv.testing.explain.pointwise import wrapped
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.session import REPEATS
 from refconv.testing.explain.table import Asked, Table
-from refconv.testing.explain.words import paddings
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
 from refconv.testing.oracles.trilinear import exact_results

@@ -11,22 +11,19 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.explain import words
+from refconv.testing.explain.channels import fit_channels, fit_samples
 from refconv.testing.explain.fit import (
     BORDERS,
     Axis,
     Factors,
-    Layout,
-    Rows,
     axes_of,
     fit_axes,
-    fit_channels,
     fit_factors,
-    fit_layouts,
-    fit_samples,
     flat_line,
     is_product,
     row_set,
 )
+from refconv.testing.explain.layouts import Layout, fit_layouts
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.readout import Entries
 from refconv.testing.explain.session import Second

@@ -17,6 +17,7 @@ from refconv.integers import as_bool, as_int
 from refconv.testing.checker.calls import Caller
 from refconv.testing.explain import words
 from refconv.testing.explain.bias import forward_bias, grad_bias
+from refconv.testing.explain.causes import size_rules
 from refconv.testing.explain.describe import Finding, constant_sentences, right_sentence
 from refconv.testing.explain.problems import another, standard_problem
 from refconv.testing.explain.readout import Budget, Measure, Refused, agrees, code_sizes, draw, linearity, read
@@ -306,7 +307,7 @@ def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
 
 def _rules(problem: Problem, part: str, shape: Shape) -> list[str]:
     """Return the rules that give a result this size."""
-    return [name for name, size in words.size_rules(problem, part) if tuple(size) == shape[2:]]
+    return [name for name, size in size_rules(problem, part) if tuple(size) == shape[2:]]
 
 
 def _right_elements(shape: Shape, due: Shape) -> str:

@@ -14,7 +14,7 @@ AXES = ((3, 2, 3, (4, 6), 5, 1, 1), (2, 8, 6, (1, 5), 3, 2, 3))
 """The same for each axis of a plane.
 
 On the first axis windows overlap. The numbers are chosen so that common mistakes give different sizes and lines: no two
-of the causes in :func:`refconv.testing.explain.words.shift_causes` have the same numbers on both axes.
+of the causes in :func:`refconv.testing.explain.causes.shift_causes` have the same numbers on both axes.
 """
 SQUARE = ((3, 2, 3, (3, 5), 5, 0, 2),)
 """The same for all axes of a function that takes one number for all of them."""

@@ -89,5 +89,6 @@ def _result(part: str, problem: Problem, operands: Operands) -> Array:
 
 
 def _same(right: Array, seen: Array) -> bool:
-    same_shape = right.shape == seen.shape
-    return bool(same_shape and right.any() and np.allclose(right, seen, rtol=1e-4, atol=1e-4 * float(np.max(np.abs(right)))))
+    if right.shape != seen.shape or not right.any():
+        return False
+    return np.allclose(right, seen, rtol=1e-4, atol=1e-4 * float(np.max(np.abs(right))))

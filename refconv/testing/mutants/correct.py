@@ -46,7 +46,9 @@ class Conv:
 
     def forward(self, x: Array, weight: Array, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
         """Return y."""
-        return self.y(x, weight, bias, steps(stride, self.amounts(padding, x, weight, stride, dilation), dilation, groups))
+        return self.y(
+            x, weight, bias, steps(stride, self.amounts(padding, x, weight, stride, dilation), dilation, groups)
+        )
 
     def backward(
         self, grad_output: Array, x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, groups: int

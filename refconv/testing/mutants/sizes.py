@@ -469,7 +469,10 @@ class _(_Same):
 
 
 @mistake(
-    "padding", "causal padding of dilation·k", "Output o may read input o·stride: pad dilation·(k − 1).", supports="causal"
+    "padding",
+    "causal padding of dilation·k",
+    "Output o may read input o·stride: pad dilation·(k − 1).",
+    supports="causal",
 )
 class _(Conv):
     """dilation·k zeros are put before the input, so that outputs do not read the newest inputs."""
