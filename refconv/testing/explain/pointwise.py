@@ -22,6 +22,9 @@ FEWEST = 8
 FEWEST_WRAPPED = 3
 """The fewest wrong results that show multiples of a power of two."""
 
+FEWEST_RESULTS = 3
+"""The fewest different results that show a number added to all of them."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -94,18 +97,19 @@ def wrapped(right: Array, seen: Array, name: str) -> str | None:
 def _added(results: Sequence[Result], name: str) -> str | None:
     """Describe numbers that are added to some elements, always the same."""
     apart = results[0].seen - results[0].right
-    if not all(_close(r.right + apart, r.seen) for r in results):
+    if len({r.right.tobytes() for r in results}) < FEWEST_RESULTS or not all(
+        _close(r.right + apart, r.seen) for r in results
+    ):
         return None
     where = np.argwhere(np.abs(apart) > TOLERANCE)
     values = [f"{value:.6g}" for value in np.unique(apart[np.abs(apart) > TOLERANCE])]
     first = tuple(where[0].tolist())
     at = f"at {len(where)} of {apart.size} elements, {'first ' * (len(where) > 1)}at {first}"
     number = values[0] if len(values) == 1 else f"a number from {values[0]} to {values[-1]}"
-    if not any(r.right[tuple(where.T)].any() for r in results):
-        text = f"{name} is {number} {at}, where it should always be 0; the others are right."
-    else:
-        text = f"{number} is added to {name[0].lower()}{name[1:]} {at}, for all operands; the others are right."
-    return (text[0].upper() + text[1:]).replace("-", "−")
+    if any(r.right[tuple(where.T)].any() for r in results):
+        added = f"{number[0].upper()}{number[1:]} is added to {name[0].lower()}{name[1:]} {at}"
+        return f"{added}, for all operands; the others are right.".replace("-", "−")
+    return f"{name} is {number} {at}, where it should always be 0; the others are right.".replace("-", "−")
 
 
 def _close(one: Array, other: Array) -> bool:

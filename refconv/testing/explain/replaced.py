@@ -62,6 +62,8 @@ def right_for_another(session: Session, part: str) -> str | None:
         session.y(x, weight, session.bias) if part == "forward" else session.gradient(part, g, x, weight)
         for x, weight, g in two
     ]
+    if not any(map(np.any, seen)):
+        return None
     replaced = [_replacements(part, problem, Operands(x, weight, None, g)) for x, weight, g in two]
     for (text, first), (_, second) in zip(*replaced, strict=True):
         if all(map(_same, (_result(part, problem, first), _result(part, problem, second)), seen)):
@@ -89,6 +91,5 @@ def _result(part: str, problem: Problem, operands: Operands) -> Array:
 
 
 def _same(right: Array, seen: Array) -> bool:
-    if right.shape != seen.shape or not right.any():
-        return False
-    return np.allclose(right, seen, rtol=1e-4, atol=1e-4 * float(np.max(np.abs(right))))
+    tolerance = 1e-4 * float(np.max(np.abs(right), initial=0))
+    return right.shape == seen.shape and np.allclose(right, seen, rtol=1e-4, atol=tolerance)
