@@ -172,7 +172,7 @@ def test_causal_padding_is_a_condition() -> None:
     causal = np.array([p.padding == "causal" for p in problems])
     for failed, said in (
         (causal, "causal padding"),
-        (causal & np.array([p.kernel[0] > 1 for p in problems]), "causal padding above 0"),
+        (causal & np.array([p.kernel[0] > 1 for p in problems]), "nonzero causal padding"),
     ):
         sentence = where(list(itertools.compress(problems, failed)), list(itertools.compress(problems, ~failed)))
         assert sentence == f"all {failed.sum()} problems with {said} fail, and no other"

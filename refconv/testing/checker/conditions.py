@@ -120,7 +120,7 @@ ON_AXES: Numbers = {
     "padding unlike half the kernel side": lambda s: s.before != s.kernel // 2,
     "padding at least the kernel side": lambda s: s.before >= s.kernel,
     "padding at least the dilated kernel side": lambda s: s.before >= s.span,
-    "causal padding above 0": lambda s: s.causal & (s.before > 0),
+    "nonzero causal padding": lambda s: s.causal & (s.before > 0),
     "padding before and after that differ": lambda s: ~s.causal & (s.before != s.after),
     "padding before": lambda s: s.before > 0,
     "padding after": lambda s: s.after > 0,

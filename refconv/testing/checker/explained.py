@@ -113,7 +113,7 @@ def _is_asked(failure: Failure) -> bool:
 
 
 def _in_few_bits(failure: Failure, runs: Sequence[Run]) -> str | None:
-    """Explain whole numbers that differ by multiples of a power of two in all cases that fail."""
+    """Explain whole numbers whose errors in every failing case are multiples of a power of two."""
     if failure.check not in (*VALUE_CHECKS.values(), "large numbers"):
         return None
     wrong = [

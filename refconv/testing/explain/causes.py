@@ -17,7 +17,7 @@ Numbers = tuple[int | None, int | None, int | None]
 def axis_reasons(numbers: Numbers, index: int, asked: Asked, flipped: str | None = None) -> dict[tuple[str, str], str]:
     """Return all possible causes of the numbers of an axis as clauses, by (what, cause).
 
-    `flipped` is what comes out flipped, if not the kernel.
+    `flipped` names a flipped result, if not the kernel is flipped.
     """
     due = asked.lines[index]
     found = {}

@@ -17,6 +17,7 @@ from refconv.testing.explain.fit import (
     Axis,
     Factors,
     axes_of,
+    border_windows_skipped,
     fit_axes,
     fit_factors,
     flat_line,
@@ -113,19 +114,23 @@ class Finding:
         if odd and self.layout is not None and self.layout.order is not None:
             return None
         samples = fit_samples(row_set(table.samples), shapes["positions"][0])
+        skipped = pairs == straight and border_windows_skipped(axes, self.asked)
         said = [
             *words.sample_sentences(samples, sorted(row_set(table.samples)), shapes["positions"][0], names),
             *words.channel_sentences(channels, self.asked, names),
             *words.pairing_sentence(pairing, names),
-            *words.axes_sentences(axes, self.asked, names, self.second),
+            *(
+                [words.skipped_sentence(self.asked, names)]
+                if skipped and self._seen("skipped")
+                else words.axes_sentences(axes, self.asked, names, self.second)
+            ),
         ]
         fields: dict[str, Any] = {"axes": pairs, "channel_order": channels.name, "samples": samples, "orders": orders}
         if all(axis.line is not None for axis in axes):
             fields |= _numbers_of(axes)
             if pairs == straight:
                 fields["numbers"] = [(axis.stride, axis.dilation, axis.before) for axis in axes]
-        fields["kinds"] = [axis.kind for axis in axes]
-        fields["skipped"] = pairs == straight and words.border_windows_skipped(axes, self.asked)
+        fields |= {"kinds": [axis.kind for axis in axes], "skipped": skipped}
         plain = all(_plain(axis) for axis in axes) and pairs == straight
         fields["is_convolution"] = plain and samples == "right" and channels.name is not None
         return said, fields

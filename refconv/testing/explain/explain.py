@@ -138,7 +138,7 @@ def explain(
     fractions : bool
         Whether results of numbers that are not whole are looked at too.
     tables : dict, optional
-        Products of the parts that were explained earlier on the same problem; those of `parts` are entered.
+        Products of the parts that were explained earlier on the same problem; the products of `parts` are entered.
 
     Returns
     -------

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refconv.testing.explain.table import ROLES, Table, line_triples
+from refconv.testing.explain.table import ROLES, Asked, Table, line_triples
 from refconv.testing.oracles.definition import Array
 
 Rows = frozenset[tuple[int, ...]]
@@ -91,13 +91,15 @@ class Axis:
 
     @property
     def kind(self) -> tuple[object, ...] | None:
-        """Whether it is rotated, in blocks or has its taps exchanged; None if none of these."""
-        if self.rotated:
+        """Which of `rotated`, `blocks` and `taps` describes it, without their numbers; None if none does."""
+        if self.rotated is not None:
             return ("rotated", self.rotated[0])
-        return (self.blocks and self.blocks[:2]) or (self.taps and ("taps",)) or None
+        if self.blocks is not None:
+            return self.blocks[:2]
+        return None if self.taps is None else ("taps",)
 
     def plain(self) -> Axis:
-        """Return the axis without these."""
+        """Return the axis without these descriptions."""
         return replace(self, rotated=None, blocks=None, taps=None)
 
     @property
@@ -318,6 +320,18 @@ def _some(rows: Rows) -> Pattern | None:
     return Pattern("some", tuple(sorted(rows)[:3]), len(rows)) if rows else None
 
 
+def border_windows_skipped(axes: Sequence[Axis], asked: Asked) -> bool:
+    """Return whether exactly the windows that reach beyond the image are missing."""
+    found = []
+    for index, axis in enumerate(axes):
+        missing = axis.missing
+        others = axis.line != asked.lines[index] or axis.extra or axis.border != ("zeros", "zeros")
+        if others or (missing is not None and missing.name != "o"):
+            return False
+        found.append(missing.values if missing else ())
+    return any(found) and found == [asked.beyond(index) for index in range(len(axes))]
+
+
 # --- All axes --------------------------------------------------------------------------------------------------------
 
 
@@ -346,7 +360,6 @@ def axes_of(table: Table) -> tuple[list[Rows], tuple[tuple[int, ...], tuple[int,
 def is_product(table: Table) -> bool:
     """Return whether the table is every combination of its samples, channels and spatial rows.
 
-    >>> from refconv.testing.explain.table import Asked
     >>> from refconv.testing.oracles.problems import Problem
     >>> is_product(Asked(Problem(1, 1, 1, (3,), (2,), (1,), (1,), ((0, 0),), bias=False)).table("forward"))
     True

@@ -81,13 +81,13 @@ def wrapped(right: Array, seen: Array, name: str) -> str | None:
     (None, None)
     """
     wrong = seen != right
-    apart = seen[wrong] - right[wrong]
+    error = seen[wrong] - right[wrong]
     with np.errstate(all="ignore"):
-        ratios = np.unique(np.round(apart / right[wrong], 9))
-    if len(apart) < FEWEST_WRAPPED or min(len(np.unique(apart)), len(ratios)) < 2:
+        ratios = np.unique(np.round(error / right[wrong], 9))
+    if len(error) < FEWEST_WRAPPED or min(len(np.unique(error)), len(ratios)) < 2:
         return None
     for bits in (32, 16, 8):
-        if not np.any(apart % 2**bits):
+        if not np.any(error % 2**bits):
             name = name[0].lower() + name[1:]
             text = f"Where {name} is wrong, it differs by multiples of 2^{bits}"
             return f"{text}: sums or products wrap around in {bits} bits."
@@ -96,15 +96,15 @@ def wrapped(right: Array, seen: Array, name: str) -> str | None:
 
 def _added(results: Sequence[Result], name: str) -> str | None:
     """Describe numbers that are added to some elements, always the same."""
-    apart = results[0].seen - results[0].right
+    error = results[0].seen - results[0].right
     if len({r.right.tobytes() for r in results}) < FEWEST_RESULTS or not all(
-        _close(r.right + apart, r.seen) for r in results
+        _close(r.right + error, r.seen) for r in results
     ):
         return None
-    where = np.argwhere(np.abs(apart) > TOLERANCE)
-    values = [f"{value:.6g}" for value in np.unique(apart[np.abs(apart) > TOLERANCE])]
+    where = np.argwhere(np.abs(error) > TOLERANCE)
+    values = [f"{value:.6g}" for value in np.unique(error[np.abs(error) > TOLERANCE])]
     first = tuple(where[0].tolist())
-    at = f"at {len(where)} of {apart.size} elements, {'first ' * (len(where) > 1)}at {first}"
+    at = f"at {len(where)} of {error.size} elements, {'first ' * (len(where) > 1)}at {first}"
     number = values[0] if len(values) == 1 else f"a number from {values[0]} to {values[-1]}"
     if any(r.right[tuple(where.T)].any() for r in results):
         added = f"{number[0].upper()}{number[1:]} is added to {name[0].lower()}{name[1:]} {at}"

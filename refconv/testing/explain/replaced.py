@@ -66,7 +66,7 @@ def right_for_another(session: Session, part: str) -> str | None:
         return None
     replaced = [_replacements(part, problem, Operands(x, weight, None, g)) for x, weight, g in two]
     for (text, first), (_, second) in zip(*replaced, strict=True):
-        if all(map(_same, (_result(part, problem, first), _result(part, problem, second)), seen)):
+        if _same(_result(part, problem, first), seen[0]) and _same(_result(part, problem, second), seen[1]):
             return f"{'The output' if part == 'forward' else part} is right, but computed from {text}."
     return None
 

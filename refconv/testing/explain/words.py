@@ -141,43 +141,38 @@ def axes_sentences(
         reasons[a] = {key: clause for key, clause in first.items() if key in known}
     moved = [a for a in wrong if shift(numbers[a], a, asked)]
     common = set.intersection(*({key for key in reasons[a] if key[0] == "shift"} for a in moved)) if moved else set()
-    if border_windows_skipped(axes, asked) and (other := second()) and other.facts.get("skipped"):
-        where = [
-            f"{names.letter} = {ranges(asked.beyond(a))} along axis {a}" for a in range(len(axes)) if asked.beyond(a)
-        ]
-        yield (
-            f"Windows that reach beyond {names.image} are skipped: nothing is used at {' and '.join(where)}. "
-            f"Only elements beyond {names.image} should count as zeros."
-        )
-        return
     if ("shift", "ignored") in common:
         common.discard(("shift", "axis"))  # that of another axis is 0
-    cause = next(iter(common))[1] if len(common) == 1 else ""
+    cause = next(iter(common)) if len(common) == 1 else ("shift", "")
     for a, axis in enumerate(axes):
-        due = asked.lines[a]
-        if a not in moved and (padding := paddings(asked, a).get(cause)) and not axis.right:
-            line = (*due[:2], -padding[0])
-            if row_set(line_triples(line, *axis.sizes)) == axis.reads:  # too few reads to determine it alone
-                axis = replace(axis, line=line, fixed=(None, None), missing=None, extra=None)
-                moved, reasons[a] = [*moved, a], {("shift", cause): padding[1]}
-                numbers[a] = (*due[:2], padding[0])
-        why = list(_number_clauses(numbers[a], due, reasons[a])) if a in reasons else []
-        if a in moved:
-            late = shift(numbers[a], a, asked)
-            why.append(reasons[a][next(iter(common))] if len(common) == 1 else elements(late))
+        due, shared = asked.lines[a], paddings(asked, a).get(cause[1])
+        if a not in moved and shared:  # it may have too few reads to show this alone
+            axis = _shifted(axis, (*due[:2], -shared[0]))
+        why = []
+        if axis.line not in (due, None):
+            seen, known = (axis.stride, axis.dilation, axis.before), reasons.get(a, {})
+            why = list(_number_clauses(seen, due, known))
+            if late := shift(seen, a, asked):
+                why.append(known.get(cause) or (shared[1] if shared else elements(late)))
         yield from _axis_sentences(axis, a, asked, names, why)
 
 
-def border_windows_skipped(axes: Sequence[Axis], asked: Asked) -> bool:
-    """Return whether exactly the windows that reach beyond the image are missing."""
-    found = []
-    for index, axis in enumerate(axes):
-        missing = axis.missing
-        others = axis.line != asked.lines[index] or axis.extra or axis.border != ("zeros", "zeros")
-        if others or (missing is not None and missing.name != "o"):
-            return False
-        found.append(missing.values if missing else ())
-    return any(found) and found == [asked.beyond(index) for index in range(len(axes))]
+def _shifted(axis: Axis, line: Line) -> Axis:
+    """Return an axis with a line that is known from other axes, if it has exactly the reads."""
+    if axis.right or row_set(line_triples(line, *axis.sizes)) != axis.reads:
+        return axis
+    stride, dilation, start = line
+    return replace(axis, stride=stride, dilation=dilation, start=start, line=line, fixed=(None, None), missing=None)
+
+
+def skipped_sentence(asked: Asked, names: Names) -> str:
+    """Return the sentence on windows that are skipped because they reach beyond the image."""
+    beyond = {axis: ranges(asked.beyond(axis)) for axis in range(len(asked.lines)) if asked.beyond(axis)}
+    where = " and ".join(f"{names.letter} = {positions} along axis {axis}" for axis, positions in beyond.items())
+    return (
+        f"Windows that reach beyond {names.image} are skipped: nothing is used at {where}. "
+        f"Only elements beyond {names.image} should count as zeros."
+    )
 
 
 def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, reasons: Sequence[str]) -> Iterator[str]:
