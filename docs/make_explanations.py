@@ -25,6 +25,8 @@ def problems(mutant: Mutant) -> Iterator[tuple[str, Problem]]:
     """Yield the problems on which a mistake is looked for, the standard one first."""
     standard = standard_problem(2, mutant.supports, mutant.transposed)
     yield "standard", standard
+    if "causal" in mutant.supports:
+        yield "causal", standard_problem(1, ("bias", "stride", "dilation", "groups", "causal"))
     yield "no padding", dataclasses.replace(standard, padding=((0, 0), (0, 0)))
     yield "K columns", dataclasses.replace(standard, size=(standard.size[0], standard.size[1] + standard.stride[1]))
     extra = (0, 0) if mutant.transposed else ()
@@ -33,8 +35,6 @@ def problems(mutant: Mutant) -> Iterator[tuple[str, Problem]]:
     yield "no remainder", dataclasses.replace(standard, size=(9, 9))
     if not mutant.transposed and "groups" in mutant.supports:
         yield "depthwise", dataclasses.replace(standard, c_in=3, c_out=6, groups=3)
-    if "causal" in mutant.supports:
-        yield "causal", standard_problem(1, ("bias", "stride", "dilation", "groups", "causal"))
     if "output_padding" in mutant.supports:
         yield "output padding", dataclasses.replace(standard, output_padding=(standard.stride[0], 0))
 

@@ -19,12 +19,13 @@ from refconv.testing.checker.cases import make_case
 from refconv.testing.checker.plan import SUPPORTS as ALL_WORDS
 from refconv.testing.checker.plan import Domain, systematic
 from refconv.testing.explain import explain, readout, standard_problem
+from refconv.testing.explain.causes import shift_causes, size_rules
 from refconv.testing.explain.fit import fit_axes, row_set
 from refconv.testing.explain.pointwise import Result, function_of_right
 from refconv.testing.explain.problems import another
 from refconv.testing.explain.session import Second
 from refconv.testing.explain.table import ROLES, Asked, line_triples
-from refconv.testing.explain.words import Names, axes_sentences, listed, multiplied, shift_causes, size_rules
+from refconv.testing.explain.words import Names, axes_sentences, listed, multiplied
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
 from refconv.testing.oracles.trilinear import exact_results
@@ -190,6 +191,8 @@ def built(
         sizes = sizes if outputs is None else outputs(sizes)
         y = np.zeros((len(x), len(weight), *sizes), x.dtype)
         rows, cols = len(weight) // groups, weight.shape[1]
+        triples = [(k, c, channel(k, c, cols, rows, groups)) for k, c in np.ndindex(len(weight), cols)]
+        ks, cs, sources = (list(column) for column in zip(*(t for t in triples if t[2] is not None), strict=True))
         for o in np.ndindex(*sizes):
             for t in np.ndindex(*weight.shape[2:]):
                 place = []
@@ -199,15 +202,14 @@ def built(
                         return stride[a] * oa + dilation[a] * ta - padding[a]
 
                     asked.stride, asked.taps, asked.padding = stride, weight.shape[2 + a], padding
+                    asked.positions, asked.dilation = sizes[a], dilation
                     i = read(a, o[a], t[a], n, asked)
                     place.append(i if i is None or 0 <= i < n else border(i, n))
                 if None in place:
                     continue
-                for k, c in itertools.product(range(len(weight)), range(cols)):
-                    source = channel(k, c, cols, rows, groups)
-                    if source is not None:
-                        value = x[(slice(None), source, *place)] * weight[(row(k, rows), c, *t)]
-                        y[(slice(None), k, *o)] += (value * factor(o, t, k)).astype(x.dtype)
+                values = x[(slice(None), sources, *place)] * weight[([row(k, rows) for k in ks], cs, *t)]
+                values *= np.array([factor(o, t, k) for k in ks], x.dtype)
+                np.add.at(y, (slice(None), ks, *o), values)
         y *= np.asarray(scale(weight), y.dtype)
         return y if bias is None else y + bias.reshape(-1, *[1] * len(sizes))
 
@@ -245,7 +247,7 @@ CHANGED = {
     "the padding of axis 0 on all axes": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + asked.padding[a] - asked.padding[0]},
         {"padding": (4, 4)},
-        "this is the padding of axis 0.",
+        "the padding is that of axis 0.",
     ),
     "half a kernel as the padding of axis 0, which is also the padding of axis 1": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + 3 * (a == 0)},
@@ -259,7 +261,7 @@ CHANGED = {
         "it starts one element early.",
     ),
     "outputs rotated along axis 0": (
-        {"read": lambda a, o, t, n, asked: asked(o if a else (o - 2) % 5, t)},
+        {"read": lambda a, o, t, n, asked: asked(o if a else (o - 2) % asked.positions, t)},
         {},
         "Along axis 0, y[o] is what y[o − 2] should be, and y[0] is what y[3] should be: y is rotated.",
     ),
@@ -291,7 +293,7 @@ CHANGED = {
     "flipped and stride ignored along axis 1": (
         {"read": lambda a, o, t, n, asked: asked(0, asked.taps - 1 - t) + o if a else asked(o, t)},
         {"flipped": (False, True), "stride": (2, 1), "padding": PADDING},
-        "the kernel is flipped, the stride is ignored",
+        "the kernel is flipped; the stride is ignored",
     ),
     "all taps read one element along axis 1": (
         {"read": lambda a, o, t, n, asked: asked(o, 0) if a else asked(o, t)},
@@ -303,10 +305,27 @@ CHANGED = {
         {"stride": (0, 0)},
         "the stride is 0",
     ),
+    "padding multiplied by the dilation": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) + asked.padding[a] * (1 - asked.dilation[a])},
+        {"stride": STRIDE},
+        "it should be x[2·o + 3·t − 4]: the padding is multiplied by the dilation. Along axis 1 your output reads "
+        "x[8·o + 6·t − 6]; it should be x[8·o + 6·t − 1]: the padding is multiplied by the dilation.",
+    ),
+    "windows that reach beyond x skipped": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) if asked(o, 0) >= 0 and asked(o, asked.taps - 1) < n else None},
+        {"extra": 0},
+        "Windows that reach beyond x are skipped: nothing is used at o = 0, 1, 3, 4 along axis 0 and o = 0 along axis "
+        "1. Only elements beyond x should count as zeros.",
+    ),
+    "windows skipped that happen to be those that reach beyond x": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) if a or o == 2 else None},
+        {"extra": 0},
+        "Along axis 0, nothing is used at o = 0, 1, 3, 4.",
+    ),
     "strides exchanged": (
         {"read": lambda a, o, t, n, asked: asked(0, t) + o * asked.stride[1 - a]},
         {"stride": (8, 2)},
-        "this is the stride of axis 1",
+        "the stride is that of axis 1",
     ),
     "circular padding": (
         {"border": lambda i, n: i % n},
@@ -408,12 +427,12 @@ CHANGED = {
     "one output channel with another's weights": (
         {"row": lambda k, rows: 2 if k == 3 else k},
         {"channel_order": None, "channels": {q: [0, 1, 2, 3] if q < 2 else [4, 5, 6, 7] for q in range(4)}},
-        "Output channel 3 goes with input channels 4 to 7 and weight row 2; it should be",
+        "Output channel 3 goes with weight row 2; it should be weight row 3.",
     ),
     "input channels rotated by one": (
         {"channel": lambda k, c, cols, rows, groups: (k // rows * cols + c + 1) % 8},
         {"channel_order": None, "channels": {q: [1, 2, 3, 4] if q < 2 else [0, 5, 6, 7] for q in range(4)}},
-        "Output channel 0 goes with input channels 1 to 4 and",
+        "Output channel 0 goes with input channels 1 to 4; it should be input channels 0 to 3.",
     ),
 }
 
@@ -528,6 +547,13 @@ WRAPPED = {
         {},
         "those with sample of y = 1 and output channel = 2 and axis 0, o = 3 and axis 1, o = 0; the others",
     ),
+    "no bias where a window reaches beyond x": (
+        lambda x, w, b, i: (
+            right_y(x, w, None, *i) + b.reshape(-1, 1, 1) * np.logical_and.outer(np.arange(5) == 2, np.arange(3) > 0)
+        ),
+        None,
+        "The bias is missing at outputs whose windows reach beyond x: 156 of 180.",
+    ),
     "samples reversed": (
         lambda x, w, b, i: right_y(x, w, b, *i)[::-1].copy(),
         {"samples": "reversed"},
@@ -637,6 +663,12 @@ def test_new_mistakes_around_a_right_convolution(name):
 # --- New mistakes in the gradients -----------------------------------------------------------------------------------
 
 
+class Uncleared(Conv):
+    def grad_x(self, g, weight, shape, p):
+        read = Conv().grad_x(np.ones_like(g), np.ones_like(weight), shape, p)
+        return np.where(read == 0, 1, Conv().grad_x(g, weight, shape, p))
+
+
 def averaged_overlaps(self, g, weight, shape, p):
     ones = Conv.grad_x(Conv(), np.ones_like(g), np.ones_like(weight), shape, p)
     return Conv.grad_x(self, g, weight, shape, p) / np.maximum(ones, 1) * (len(weight) // p.groups)
@@ -732,7 +764,7 @@ GRADIENTS = {
         "grad_bias",
         lambda self, g: (g * g).sum((0, 2, 3)),
         {"is_linear": False},
-        "not linear in g",
+        "grad_bias is right, but computed from g² instead of g.",
     ),
 }
 
@@ -939,9 +971,10 @@ RANDOM = np.random.default_rng(0)
 NONLINEAR = {
     "relu": (
         lambda x, w, b, i: right_y(np.maximum(x, 0), w, b, *i),
-        "It is not linear in x: where x is zero except x[",
+        "The output is right, but computed from max(x, 0) instead of x.",
     ),
-    "square": (lambda x, w, b, i: right_y(x * x, w, b, *i), "for −1; a linear function would give "),
+    "square": (lambda x, w, b, i: right_y(x * x, w, b, *i), "computed from x² instead of x"),
+    "cube": (lambda x, w, b, i: right_y(x**3, w, b, *i), "for 2; a linear function would give "),
     "relu after": (lambda x, w, b, i: np.maximum(right_y(x, w, b, *i), 0), "negative results become 0"),
     "weight normalised": (lambda x, w, b, i: right_y(x, w / max(1, np.abs(w).max()), b, *i), "It is not linear in w"),
     "random": (
@@ -952,7 +985,7 @@ NONLINEAR = {
         lambda x, w, b, i: right_y(x, w, b, *i) * next(COUNT),
         "It is random, or depends on earlier calls.",
     ),
-    "ignores x": (lambda x, w, b, i: right_y(np.ones_like(x), w, b, *i), "does not read x"),
+    "ignores x": (lambda x, w, b, i: right_y(np.arange(x.size).reshape(x.shape), w, b, *i), "does not read x"),
     "adds x": (lambda x, w, b, i: right_y(x, w, b, *i) + x.sum(), "With w all zero, the output is"),
     "bias times x": (lambda x, w, b, i: right_y(x, w, b * x.sum(), *i), "What the bias adds depends on x."),
     "bias squared": (lambda x, w, b, i: right_y(x, w, b * b, *i), "The output is not linear in the bias."),
@@ -1052,6 +1085,137 @@ def test_functions_of_the_right_result(said, part):
     assert found.is_linear is False
 
 
+def test_a_number_that_is_always_added():
+    def last(*args):
+        y = right_y(*args)
+        y.reshape(-1)[-1] += 3
+        return y
+
+    assert forward_of(last).text == (
+        "3 is added to the output at 1 of 180 elements, at (2, 3, 4, 2), for all operands; the others are right."
+    )
+    text = backward_of("grad_x", Uncleared.grad_x).text
+    assert re.fullmatch(
+        r"grad_x is 1 at \d+ of 4416 elements, first at \(0, 0, 0, 0\), where it should always be 0; .*", text
+    )
+
+
+def sixteen_bits(x, w, b, *integers):
+    y = Conv().forward(x.astype(np.int64), w.astype(np.int64), None, *integers).astype(np.int16).astype(np.int32)
+    return y if b is None else y + b.astype(np.int32).reshape(-1, *[1] * (y.ndim - 2))
+
+
+WRAPS = "Where the output is wrong, it differs by multiples of 2^16: sums or products wrap around in 16 bits."
+
+
+def test_sums_that_wrap_around_before_the_bias_is_added():
+    assert forward_of(sixteen_bits, dtype="int32").text == WRAPS
+    for dtype in ("int8", "int32"):
+        report = check_conv(sixteen_bits, dtype=dtype, output_dtype="int32", spatial_dims=1, pairs=False, cases=20)
+        assert {failure.explanation for failure in report.failures} == {WRAPS}
+
+
+# --- Right for another operand ---------------------------------------------------------------------------------------
+
+OF_GRADIENT = {
+    "g·(y > 0) instead of g, where y is the output without its bias": lambda g, y: g * (y > 0),
+    "g·(1 − tanh² y) instead of g, where y is the output without its bias": lambda g, y: g * (1 - np.tanh(y) ** 2),
+    "g·y instead of g, where y is the output without its bias": lambda g, y: g * y,
+    "max(g, 0) instead of g": lambda g, y: np.maximum(g, 0),
+    "g clipped to −1 … 1 instead of g": lambda g, y: np.clip(g, -1, 1),
+    "the sign of g instead of g": lambda g, y: np.sign(g),
+    "ones instead of g": lambda g, y: np.ones_like(g),
+}
+
+
+@pytest.mark.parametrize("said", OF_GRADIENT)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_gradients_of_a_changed_upstream_gradient(said, transposed):
+    right = (ConvTranspose if transposed else Conv)()
+
+    def backward(g, x, w, *integers):
+        return right.backward(OF_GRADIENT[said](g, right.forward(x, w, None, *integers)), x, w, *integers)
+
+    extra = (0,) if transposed else ()
+    problem = small((4,), (2,), (1,), 1, batch=2, c_in=2, c_out=2, transposed=transposed, output_padding=extra)
+    parts = explained_on(problem, right.forward, backward).parts
+    assert parts.pop("forward").is_right
+    for name, part in parts.items():
+        assert part.text == f"{name} is right, but computed from {said}."
+        assert part.is_linear is False
+
+
+def test_operands_that_are_changed_first():
+    problem = small((6,), (2,), (1,), 1, c_in=2, c_out=2)
+    for change, said in (
+        (lambda x, w, *rest: right_y(np.abs(x), w, *rest), "The output is right, but computed from |x| instead of x."),
+        (lambda x, w, *rest: right_y(x, w * w, *rest), "The output is right, but computed from w² instead of w."),
+        (lambda x, w, *rest: right_y(x, np.cbrt(w), *rest), "It is not linear in w"),
+    ):
+        assert explained_on(problem, change).parts["forward"].text.startswith(said)
+
+
+# --- One problem, and a second ---------------------------------------------------------------------------------------
+
+
+def test_the_gradients_of_a_wrong_forward_pass_are_called_so():
+    class Flipped(Conv):
+        def kernel(self, weight):
+            return weight[:, :, ::-1]
+
+        def grad_weight(self, g, x, shape, p):
+            return super().grad_weight(g, x, shape, p)[:, :, ::-1]
+
+    same = "It is the right gradient of what your forward pass computes, and so has the same mistake."
+    parts = explain_conv(Flipped().forward, Flipped().backward, spatial_dims=1).parts
+    assert "the kernel is flipped" in parts["forward"].text
+    assert (parts["grad_x"].text, parts["grad_weight"].text) == (same, same)
+    assert not any(parts[name].is_right for name in ("grad_x", "grad_weight"))
+    parts = explain_conv(Conv().forward, Flipped().backward, spatial_dims=1).parts
+    assert "the kernel is flipped" in parts["grad_x"].text
+    assert parts["grad_weight"].text.endswith(": grad_weight comes out flipped.")
+    explanations = [
+        f.explanation
+        for f in check_conv(Flipped().forward, Flipped().backward, spatial_dims=1, pairs=False, cases=1).failures
+    ]
+    assert sum(text.endswith(same) for text in explanations) == 2
+
+
+def wraps(x, w, *rest):
+    columns = np.pad(x[:, :, 0], [(0, 0), (0, 0), (1, 1)])  # of the first row, which is read below the last
+    y = Conv().forward(x, w, *rest)
+    y[:, :, -1] += np.einsum("nct,kc->nkt", columns[:, :, :-1], w[:, :, 2, 0])
+    y[:, :, -1] += np.einsum("nct,kc->nkt", columns[:, :, 1:], w[:, :, 2, 1])
+    return y
+
+
+@pytest.mark.parametrize(
+    ("change", "claim"),
+    [
+        (wraps, "x wraps around to the other end"),
+        (lambda *args: np.roll(Conv().forward(*args), 1, 2), "y is rotated"),
+        (lambda *args: Conv().forward(*args).swapaxes(2, 3), "its axes are in the order"),
+    ],
+)
+def test_a_claim_of_one_size_is_made_only_if_a_larger_one_shows_it_too(change, claim):
+    three, five = (small((n, n), (3, 2), (1, 1), 1, c_in=2, c_out=2) for n in (3, 5))
+
+    def only_three(x, *rest):
+        return change(x, *rest) if x.shape[2] == 3 else Conv().forward(x, *rest)
+
+    assert claim in explained_on(three, change, second=five).parts["forward"].text
+    text = explained_on(three, only_three, second=five).parts["forward"].text
+    assert claim not in text
+    assert "right on" not in text
+
+
+def test_a_right_function_is_told_to_be_checked_on_other_sizes():
+    right = explain_conv(Conv().forward, spatial_dims=1)
+    assert right.text.splitlines()[-1] == "It may still be wrong for other sizes: check_conv tries many."
+    wrong = explain_conv(wrapper(WRAPPED["bias twice"][0]), Conv().backward)
+    assert "check_conv" not in wrong.text
+
+
 def test_saturating_integers_and_sums_in_single_precision():
     def saturating(x, w, b, *integers):
         return np.clip(Conv().forward(*(a.astype(np.int64) for a in (x, w, b)), *integers), -128, 127).astype(np.int8)
@@ -1106,7 +1270,7 @@ def test_numbers_that_are_not_finite_and_count_as_others(number, other, said):
 
 def test_orders_that_one_axis_has():
     def blocks(a, o, t, n, asked):
-        return asked(o, t) if a or o == 4 else asked(o // 2 * 2 + 1 - o % 2, t)
+        return asked(o, t) if a or o == asked.positions // 2 * 2 else asked(o // 2 * 2 + 1 - o % 2, t)
 
     text = forward_of(built(read=blocks)).text
     assert "Along axis 0 every block of 2 elements is in reverse order in y." in text

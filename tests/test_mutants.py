@@ -149,6 +149,39 @@ def kron() -> Any:
     return forward, None
 
 
+def same_padding(n: int, k: int, s: int, d: int) -> tuple[int, int]:
+    missing = ((n + s - 1) // s - 1) * s + (k - 1) * d + 1 - n
+    return max(0, missing) // 2, max(0, missing) - max(0, missing) // 2
+
+
+def word_for_another(amounts: Callable[[int, int, int, int], tuple[int, int]]) -> Any:
+    def forward(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+        if padding == "causal":
+            x = np.pad(x, [(0, 0), (0, 0), amounts(x.shape[2], weight.shape[2], stride[0], dilation[0])])
+            padding = (0,)
+        return right.forward(x, weight, bias, stride, padding, dilation, groups)
+
+    return forward, None
+
+
+CAUSAL = ("bias", "stride", "padding", "dilation", "groups", "causal")
+
+
+@written("causal padding taken for same", CAUSAL, spatial_dims=1)
+def causal_same() -> Any:
+    return word_for_another(same_padding)
+
+
+@written("causal padding taken for same_lower", CAUSAL, spatial_dims=1)
+def causal_same_lower() -> Any:
+    return word_for_another(lambda *numbers: same_padding(*numbers)[::-1])
+
+
+@written("causal padding of dilation·k", CAUSAL, spatial_dims=1)
+def causal_kernel() -> Any:
+    return word_for_another(lambda n, k, s, d: (k * d, 0))
+
+
 # --- Backward passes -------------------------------------------------------------------------------------------------
 
 

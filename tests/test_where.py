@@ -153,10 +153,47 @@ def test_nothing_accidental_is_said() -> None:
         assert sentence == f"{failed.sum()} of {n} problems fail; their sizes do not tell them from the others"
 
 
+def test_a_condition_that_excludes_few_passing_problems_is_not_said() -> None:
+    problems = problems_of(2)
+    rng = np.random.default_rng(0)
+    for condition, said in (
+        (lambda p: max(p.kernel) > 1, None),
+        (lambda p: p.batch and p.batch > 1, "problems with batch at least 2 fail, and no other"),
+    ):
+        failed = np.array([bool(condition(p)) and rng.random() < 0.25 for p in problems])
+        sentence = where(list(itertools.compress(problems, failed)), list(itertools.compress(problems, ~failed)))
+        assert sentence is not None
+        assert sentence.endswith(said or "do not tell them from the others"), sentence
+
+
+def test_causal_padding_is_a_condition() -> None:
+    words = (*SUPPORTS, "causal")
+    problems = [case.problem for case in plan(1, words, False, "float32", 100, 0) if case.kind == "integers"]
+    causal = np.array([p.padding == "causal" for p in problems])
+    for failed, said in (
+        (causal, "causal padding"),
+        (causal & np.array([p.kernel[0] > 1 for p in problems]), "nonzero causal padding"),
+    ):
+        sentence = where(list(itertools.compress(problems, failed)), list(itertools.compress(problems, ~failed)))
+        assert sentence == f"all {failed.sum()} problems with {said} fail, and no other"
+
+
 def test_fewer_than_three_problems_say_nothing() -> None:
     failing, passing = split(HIDDEN["unequal strides"])
     assert where(failing[:2], passing) is where(failing, passing[:2]) is None
     assert where(failing[:3], passing[:3]) is not None
+
+
+def test_a_sentence_about_one_of_several_checks_says_so() -> None:
+    def forward(x: Any, weight: Any, *options: Any) -> Any:
+        if len(x) > 2:
+            raise ValueError("too many samples")
+        return Conv().forward(x, weight, *options) + (len(x) > 1)
+
+    found = {f.check: f.where for f in check_conv(forward, spatial_dims=1, supports=(), pairs=False).failures}
+    assert found["values"] is not None
+    assert found["values"].startswith("of those that fail no other check, all ")
+    assert found["values"].endswith(" problems with batch at least 2 fail, and no other")
 
 
 def test_a_message_says_which_elements_are_wrong() -> None:

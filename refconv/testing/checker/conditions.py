@@ -34,6 +34,7 @@ class Sizes:
     dilation: Array
     before: Array
     after: Array
+    causal: Array
     transposed: bool
 
     @classmethod
@@ -46,8 +47,9 @@ class Sizes:
             [(p.size, p.output_size, p.kernel, p.stride, p.dilation) for p in problems]
         ).swapaxes(0, 1)
         before, after = np.array([p.pairs for p in problems]).T.swapaxes(1, 2)
+        causal = np.array([[p.padding == "causal"] for p in problems])
         transposed = problems[0].transposed
-        return cls(batch, c_in, c_out, groups, bias, x, y, kernel, stride, dilation, before, after, transposed)
+        return cls(batch, c_in, c_out, groups, bias, x, y, kernel, stride, dilation, before, after, causal, transposed)
 
     @property
     def span(self) -> Array:
@@ -118,7 +120,8 @@ ON_AXES: Numbers = {
     "padding unlike half the kernel side": lambda s: s.before != s.kernel // 2,
     "padding at least the kernel side": lambda s: s.before >= s.kernel,
     "padding at least the dilated kernel side": lambda s: s.before >= s.span,
-    "padding before and after that differ": lambda s: s.before != s.after,
+    "nonzero causal padding": lambda s: s.causal & (s.before > 0),
+    "padding before and after that differ": lambda s: ~s.causal & (s.before != s.after),
     "padding before": lambda s: s.before > 0,
     "padding after": lambda s: s.after > 0,
     "stride above the kernel side": lambda s: s.stride > s.kernel,
@@ -140,6 +143,7 @@ ON_AXES: Numbers = {
 ON_PROBLEMS: Numbers = {
     "a bias": lambda s: s.bias > 0,
     "no bias": lambda s: s.bias == 0,
+    "causal padding": lambda s: s.causal[:, 0],
     "as many input as output channels": lambda s: s.c_in == s.c_out,
     "unequal numbers of input and output channels": lambda s: s.c_in != s.c_out,
     "more input than output channels": lambda s: s.c_in > s.c_out,
@@ -233,7 +237,7 @@ def conditions(problems: Sequence[Problem], count: int) -> Iterator[Condition]:
         yield Condition((words,), "", bits, holds, int(holds.sum()))
 
 
-USUALLY, AT_LEAST, VALUE, PARITY, RELATION, MULTIPLE, AT_MOST, RARELY = 4.0, 6.0, 7.0, 7.0, 7.5, 8.0, 9.0, 2.0
+USUALLY, AT_LEAST, VALUE, PARITY, RELATION, MULTIPLE, AT_MOST, RARELY = 4.0, 6.0, 7.0, 7.0, 7.5, 8.0, 9.0, 4.0
 """Bits of a condition: simple, general and common ones are named rather than others."""
 
 SHARE, SHARE_OF_SMALL = 0.05, 0.25

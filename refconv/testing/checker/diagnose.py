@@ -110,7 +110,9 @@ def _where(failure: Failure, runs: Sequence[Run]) -> str | None:
         failed = [any(c.check == failure.check for c in seen.complaints) for _, seen in regular]
         passed = [not any(c.part == failure.part for c in seen.complaints) for _, seen in regular]
         if any(failed):
-            return where(list(compress(problems, failed)), list(compress(problems, passed)))
+            text = where(list(compress(problems, failed)), list(compress(problems, passed)))
+            elsewhere = sum(failed) + sum(passed) < len(regular)
+            return f"of those that fail no other check, {text}" if text and elsewhere else text
     return None
 
 

@@ -11,14 +11,15 @@ import numpy as np
 
 from refconv.testing.checker.calls import Caller, with_array, with_arrays
 from refconv.testing.checker.diagnose import Run
-from refconv.testing.checker.examine import PARTS, TRAIT_CHECKS
+from refconv.testing.checker.examine import PARTS, TITLES, TRAIT_CHECKS, VALUE_CHECKS
 from refconv.testing.checker.plan import work
 from refconv.testing.checker.report import Failure, ordered
 from refconv.testing.explain import explain, standard_problem
+from refconv.testing.explain.causes import paddings
+from refconv.testing.explain.pointwise import wrapped
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.session import REPEATS
-from refconv.testing.explain.table import Asked
-from refconv.testing.explain.words import paddings
+from refconv.testing.explain.table import Asked, Table
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
 from refconv.testing.oracles.trilinear import exact_results
@@ -60,11 +61,16 @@ def explained(
     Every part is read out on a standard problem, where all numbers differ; if it is right there, on a problem that
     failed: one with as many numbers above 1 as possible, because on the smallest a single element is everything.
     """
-    failures = [replace(f, explanation=_at_the_case(f, forward, backward, call)) for f in failures]
-    asked = [f for f in ordered(failures) if _is_asked(f) and not f.explanation]
+    failures = [
+        replace(f, explanation=_in_few_bits(f, runs) or _at_the_case(f, forward, backward, call)) for f in failures
+    ]
+    asked = sorted(
+        (f for f in ordered(failures) if _is_asked(f) and not f.explanation), key=lambda failure: failure.part != "y"
+    )
     if not asked:
         return list(failures)
     texts: dict[str, str] = {}
+    tables: dict[Problem, dict[str, Table]] = {}
     problem = asked[0].case.problem
     standard = standard_problem(problem.spatial_dims, supports, problem.transposed)
 
@@ -72,9 +78,13 @@ def explained(
         others = [other for other in failed if other.batch and _is_small(other, name) and other != problem]
         best = max(others, key=lambda other: _unlike(other, problem), default=problem)
         second = None if problem == standard else best
-        found = explain(call, forward, backward, problem, dtype, supports, parts=[name], calls=CALLS, second=second)
+        found = explain(
+            call, forward, backward, problem, dtype, supports, parts=[name], calls=CALLS, second=second,
+            fractions=False, tables=tables.setdefault(problem, {}),
+        )  # fmt: skip
         for part in found.parts.values():
-            if not part.is_right and (part.is_linear is not None or part.inputs):
+            without_elements = part.shape is not None and 0 in part.shape
+            if not part.is_right and (part.is_linear is not None or part.inputs or without_elements):
                 texts[name] = f"Read out on {shown(problem)}: {part.text}"
 
     for failure in asked:
@@ -100,6 +110,23 @@ def explained(
 def _is_asked(failure: Failure) -> bool:
     """Return whether reading out says something; of calls that are wrong only when repeated, if no name does."""
     return failure.check not in NO_EXPLANATION or (failure.check == "repeat" and not failure.diagnoses)
+
+
+def _in_few_bits(failure: Failure, runs: Sequence[Run]) -> str | None:
+    """Explain whole numbers whose errors in every failing case are multiples of a power of two."""
+    if failure.check not in (*VALUE_CHECKS.values(), "large numbers"):
+        return None
+    wrong = [
+        (c.expected.reshape(-1), c.actual.reshape(-1))
+        for _, seen in runs
+        for c in seen.complaints
+        if (c.check, c.part) == (failure.check, failure.part) and c.expected is not None and c.actual is not None
+    ]
+    right, actual = (np.concatenate(arrays) for arrays in zip(*wrong, strict=True))
+    if not np.isfinite(actual).all() or actual.dtype.kind == "c":
+        return None
+    wide = np.int64 if actual.dtype.kind in "biu" else np.float64
+    return wrapped(right.astype(wide), actual.astype(wide), TITLES[failure.part])
 
 
 def _at_the_case(
@@ -157,11 +184,13 @@ def _is_small(problem: Problem, part: str) -> bool:
     return work(problem) <= WORK_READ and calls <= CALLS
 
 
-def _variety(problem: Problem) -> tuple[int, int]:
-    """Return how many numbers of a problem are above 1; of equally many, the least work is best."""
+def _variety(problem: Problem) -> tuple[float, int]:
+    """Return how many numbers of a problem are above 1, and a little for 2; of equally many, the least work is best."""
     groups = problem.n_groups
-    sizes = (problem.batch or 0, problem.c_in // groups, problem.c_out // groups, groups)
-    return sum(n > 1 for n in (*sizes, *problem.kernel, *problem.size, *problem.output_size)), -work(problem)
+    sizes = (problem.batch or 0, problem.c_in // groups, problem.c_out // groups, groups, *problem.kernel)
+    sizes += (*problem.stride, *problem.dilation, *problem.size, *problem.output_size)
+    several = sum(n > 2 for n in problem.output_size)  # two positions may as well be reversed as exchanged
+    return sum((n > 1) + 0.1 * (n > 2) for n in sizes) + several, -work(problem)
 
 
 def _unlike(problem: Problem, first: Problem) -> tuple[int, int]:
@@ -169,7 +198,7 @@ def _unlike(problem: Problem, first: Problem) -> tuple[int, int]:
     asked = Asked(problem)
     causes = [len({used for used, _ in paddings(asked, axis).values()}) for axis in range(problem.spatial_dims)]
     numbers = list(zip(_numbers(problem), _numbers(first), strict=True))
-    enough = sum(min(n, m, 3) for n, m in numbers)  # two positions may as well be rotated as reversed
+    enough = sum(min(n, m, 3) for n, m in numbers)
     lines = zip(problem.kernel, problem.stride, problem.dilation, asked.before, strict=True)
     unlike = sum(n > 1 and n != m for n, m in numbers) + sum(len(set(line)) for line in lines)
     return 3 * enough + unlike + sum(causes), -work(problem)

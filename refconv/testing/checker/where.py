@@ -32,12 +32,14 @@ WIDTH = 20
 SURE = 6.0
 """Bits that a description must save."""
 
-AGAIN = 4.0
+AGAIN = 2.0
 """Bits of every further condition that does not exclude all passing problems."""
 
-PLAIN, UNLIKE, EXCLUDED = 7.5, 0.1, 0.5
-"""For two conditions, either of them enough: bits; passing problems per failing one that may meet them, and the share
-of passing problems that must not."""
+EXCLUDED = 0.5
+"""Share of the passing problems that a description must exclude."""
+
+PLAIN, UNLIKE = 7.5, 0.1
+"""For two conditions, either of them enough: bits, and passing problems per failing one that may meet them."""
 
 EITHER = 2.0
 """Bits to say that one of two conditions is enough."""
@@ -83,6 +85,8 @@ def described(failing: Sequence[Problem], passing: Sequence[Problem]) -> Descrip
         best = _best(best, _together([*shared, *_on_one_axis(shared, f)], f, len(passing)))
     if best.passing.any():
         best = _best(best, _either(problems, f))
+    if best.passing.sum() > EXCLUDED * len(passing):
+        return Description(best.bits, (), np.ones(len(passing), bool))
     return best
 
 

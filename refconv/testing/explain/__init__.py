@@ -1,10 +1,11 @@
 """What a convolution computes, found out by calling it.
 
 ``problems`` chooses a small problem, and ``session`` calls the functions on it. ``readout`` finds the products that a
-function adds up, ``table`` arranges them by position, tap and image element, and ``fit`` fits strides, dilations,
-paddings, channels and factors to them. ``describe`` chooses the description that accounts for the whole table,
-``words`` says it in sentences, and ``bias`` does all this for the bias. ``explain`` puts the steps together into a
-``report``.
+function adds up, and ``table`` arranges them by position, tap and image element. ``fit`` fits strides, dilations,
+paddings and factors to them, ``channels`` and ``layouts`` the rest, and ``causes`` names mistakes that give such
+numbers. ``describe`` chooses the description that accounts for the whole table, ``words`` says it in sentences, and
+``bias`` does all this for the bias. A part that is not linear may be a function of the right result (``pointwise``) or
+right for another operand (``replaced``). ``explain`` puts the steps together into a ``report``.
 """
 
 from refconv.testing.explain.explain import explain, explain_conv

@@ -140,12 +140,22 @@ def _kernels(session: Session, sizes: Sequence[int]) -> Array:
     return counts
 
 
+def _inside(session: Session) -> Array:
+    """Return for each position whether its window is inside x."""
+    inside = np.ones((), bool)
+    for axis, positions in enumerate(session.asked.problem.output_size):
+        inside = np.logical_and.outer(inside, ~np.isin(np.arange(positions), session.asked.beyond(axis)))
+    return inside
+
+
 def _reached(session: Session, used: Array) -> str:
     """Return the sentence on an array (N, K, o1, …) of the outputs to which the bias is added."""
     missing, size = np.count_nonzero(~used), used.size
     if np.array_equal(used, np.broadcast_to(_kernels(session, used.shape[2:]) > 0, used.shape)):
         where = "that a tap reaches" if session.asked.problem.transposed else "whose windows reach x"
         return f"The bias is added only at outputs {where}: {size - missing} of {size}."
+    if not session.asked.problem.transposed and np.array_equal(used, np.broadcast_to(_inside(session), used.shape)):
+        return f"The bias is missing at outputs whose windows reach beyond x: {missing} of {size}."
     return f"The bias is missing at {missing} of {size} outputs{_where(used, session)}."
 
 

@@ -11,21 +11,20 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.explain import words
+from refconv.testing.explain.channels import fit_channels, fit_samples
 from refconv.testing.explain.fit import (
+    BORDERS,
     Axis,
     Factors,
-    Layout,
-    Rows,
     axes_of,
+    border_windows_skipped,
     fit_axes,
-    fit_channels,
     fit_factors,
-    fit_layouts,
-    fit_samples,
     flat_line,
     is_product,
     row_set,
 )
+from refconv.testing.explain.layouts import Layout, fit_layouts
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.readout import Entries
 from refconv.testing.explain.session import Second
@@ -96,10 +95,16 @@ class Finding:
             for a, (of_o, of_t) in enumerate(zip(*pairing, strict=True))
         ]
         axes = fit_axes(reads, self.asked.lines, sizes)
-        if any(border != "zeros" for axis in axes for border in axis.border):
-            axes = self._same_borders(axes, reads, sizes)
         straight = tuple((a, a) for a in range(len(axes)))
         pairs = tuple(zip(*pairing, strict=True))
+        if any(border != "zeros" for axis in axes for border in axis.border) and self.second():
+            seen = {border for pair in self._seen("border") or () for border in pair}
+            axes = fit_axes(reads, self.asked.lines, sizes, [border for border in BORDERS if border in seen])
+        if any(axis.kind for axis in axes) and self.second():
+            kinds = self._seen("kinds") or [None] * len(axes)
+            axes = [axis if axis.kind == kind else axis.plain() for axis, kind in zip(axes, kinds, strict=True)]
+        if pairs != straight and self.second() and self._seen("axes") != pairs:
+            return None
         channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
         orders = channels.orders
         if orders and orders[0] != "right":
@@ -109,17 +114,23 @@ class Finding:
         if odd and self.layout is not None and self.layout.order is not None:
             return None
         samples = fit_samples(row_set(table.samples), shapes["positions"][0])
+        skipped = pairs == straight and border_windows_skipped(axes, self.asked)
         said = [
             *words.sample_sentences(samples, sorted(row_set(table.samples)), shapes["positions"][0], names),
             *words.channel_sentences(channels, self.asked, names),
             *words.pairing_sentence(pairing, names),
-            *words.axes_sentences(axes, self.asked, names, self.second),
+            *(
+                [words.skipped_sentence(self.asked, names)]
+                if skipped and self._seen("skipped")
+                else words.axes_sentences(axes, self.asked, names, self.second)
+            ),
         ]
         fields: dict[str, Any] = {"axes": pairs, "channel_order": channels.name, "samples": samples, "orders": orders}
         if all(axis.line is not None for axis in axes):
             fields |= _numbers_of(axes)
             if pairs == straight:
                 fields["numbers"] = [(axis.stride, axis.dilation, axis.before) for axis in axes]
+        fields |= {"kinds": [axis.kind for axis in axes], "skipped": skipped}
         plain = all(_plain(axis) for axis in axes) and pairs == straight
         fields["is_convolution"] = plain and samples == "right" and channels.name is not None
         return said, fields
@@ -128,15 +139,6 @@ class Finding:
         """Return the findings on the second problem, if there is one."""
         second = self.second()
         return second.facts.get(fact) if second else None
-
-    def _same_borders(self, axes: list[Axis], reads: list[Rows], sizes: list[tuple[int, int, int]]) -> list[Axis]:
-        """Describe the axes with the kind of border that shows on the second problem too, or with none."""
-        again = {border for pair in self._seen("border") or () for border in pair} - {"zeros"}
-        for kind in again:
-            axes = fit_axes(reads, self.asked.lines, sizes, kind)
-            if {border for axis in axes for border in axis.border} <= {kind, "zeros"}:
-                return axes
-        return axes
 
     @functools.cached_property
     def covered(self) -> Table:

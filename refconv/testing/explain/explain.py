@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -16,12 +17,14 @@ from refconv.integers import as_bool, as_int
 from refconv.testing.checker.calls import Caller
 from refconv.testing.explain import words
 from refconv.testing.explain.bias import forward_bias, grad_bias
+from refconv.testing.explain.causes import size_rules
 from refconv.testing.explain.describe import Finding, constant_sentences, right_sentence
 from refconv.testing.explain.problems import another, standard_problem
 from refconv.testing.explain.readout import Budget, Measure, Refused, agrees, code_sizes, draw, linearity, read
+from refconv.testing.explain.replaced import right_for_another
 from refconv.testing.explain.report import Explanation, Part
 from refconv.testing.explain.session import Second, Session, check_pointwise
-from refconv.testing.explain.table import PARTS, Asked, Shape, Table, classes, roles, table_of
+from refconv.testing.explain.table import PARTS, Asked, Shape, Table, classes, follows, roles, table_of
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
 
@@ -104,6 +107,8 @@ def explain(
     calls: int = CALLS,
     seconds: float = math.inf,
     second: Problem | None = None,
+    fractions: bool = True,
+    tables: dict[str, Table] | None = None,
 ) -> Explanation:
     """Explain a convolution on one problem.
 
@@ -130,6 +135,10 @@ def explain(
     second : Problem, optional
         A problem on which the same should be wrong: a cause is named only if it shows there too. By default the same
         problem with other numbers.
+    fractions : bool
+        Whether results of numbers that are not whole are looked at too.
+    tables : dict, optional
+        Products of the parts that were explained earlier on the same problem; the products of `parts` are entered.
 
     Returns
     -------
@@ -138,20 +147,20 @@ def explain(
     """
     budget = Budget(calls, time.perf_counter() + seconds)
 
-    def session_on(asked: Asked, *more: Any) -> Session:
-        return Session(call, forward, backward, asked, np.dtype(dtype), supports, budget, *more)
+    def session_on(asked: Asked, known: dict[str, Table], *more: Any) -> Session:
+        return Session(call, forward, backward, asked, np.dtype(dtype), supports, budget, fractions, known, *more)
 
     @functools.cache
     def on_second(part: str) -> Second | None:
         asked = Asked(another(problem) if second is None else second)
         if min(asked.problem.output_size) < 1:
             return None
-        session = session_on(asked)
+        session = session_on(asked, {})
         session.budget = replace(budget, calls=2 * calls)
         found = _explained(session, part)
-        return Second(asked, session.facts | {"factor": found.factor, "bias": found.bias})
+        return Second(asked, vars(found) | session.facts)
 
-    session = session_on(Asked(problem), on_second)
+    session = session_on(Asked(problem), {} if tables is None else tables, on_second)
     wanted = [part for part in PARTS if part in parts and (part == "forward" or backward is not None)]
     return Explanation({part: _explained(session, part) for part in wanted}, problem)
 
@@ -168,6 +177,12 @@ def _explained(session: Session, part: str) -> Part:
     except Refused as refused:
         found = Part(part, refused.text, is_linear=refused.linear, inputs=refused.inputs, shape=session.shape)
         contradicts = refused.linear is False and words.SAME_CALLS not in refused.text
+        text = None
+        if refused.linear is False or refused.inputs:
+            with contextlib.suppress(Refused):
+                text = right_for_another(session, part)
+        if text:
+            found, contradicts = replace(found, text=text, is_linear=False), False
     try:
         varying = session.varying(part) if contradicts else None
     except Refused:
@@ -216,14 +231,18 @@ def _bilinear(session: Session, part: str) -> Part:
     table, clipped = _clipped(table, asked, out)
     said += clipped
     right = asked.table(part, table.shapes[out])
+    session.tables[part] = table
     finding = Finding(asked, part, names, table, right, functools.partial(session.second, part))
     found = finding.found(entries.unread)
-    session.facts |= {key: found.pop(key, None) for key in ("numbers", "orders")} | {
+    session.facts |= {key: found.pop(key, None) for key in ("numbers", "kinds", "skipped", "orders")} | {
         "layouts": () if found["right"] else finding.layouts
     }
-    wrong = found.pop("sentences")
-    if found.pop("right") and said and not wrong:
+    wrong, products_right = found.pop("sentences"), found.pop("right")
+    if products_right and said and not wrong:
         wrong = [_right_elements(table.shapes[out], asked.shapes[out])]
+    forward = None if part == "forward" or products_right or said else session.tables.get("forward")
+    if forward is not None and follows(table, forward):
+        wrong = ["It is the right gradient of what your forward pass computes, and so has the same mistake."]
     said += wrong
     if (
         len(constants.out)
@@ -261,30 +280,34 @@ def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
     if sorted(shape) == sorted(due):
         last = (0, len(due) - 1, *range(1, len(due) - 1))
         orders = [last, *itertools.permutations(range(len(due)))]
-        order = next(p for p in orders if tuple(shape[a] for a in p) == due)
-        axes = words.axis_names(role, names.transposed, len(due) - 2)
-        session.order, session.shape = tuple(order), due
-        return [f"{text}: its axes are in the order ({', '.join(axes[order.index(a)] for a in range(len(due)))})."]
+        fitting = session.facts["result orders"] = [p for p in orders if tuple(shape[a] for a in p) == due]
+        second = session.second(names.part)
+        again = second.facts.get("result orders", ()) if second else fitting
+        order = next((p for p in fitting if p in again), None)
+        if order is not None:
+            axes = words.axis_names(role, names.transposed, len(due) - 2)
+            session.order, session.shape = tuple(order), due
+            return [f"{text}: its axes are in the order ({', '.join(axes[order.index(a)] for a in range(len(due)))})."]
     if math.prod(shape) == math.prod(due):
         session.fold = session.shape = due
         return [f"{text}. It is described as if reshaped to that."]
     if len(shape) != len(due):
         raise Refused(f"{text}.")
-    if 0 in shape:
-        raise Refused(f"{text}. It has no elements.")
     if shape[:2] == due[:2]:
         same = _rules(problem, names.part, shape)
         second = session.second(names.part) if same else None
         again = _rules(second.asked.problem, names.part, second.facts.get("shape", ())) if second else []
         same = [name for name in same if name in again]
         if same:
-            return [f"{text}. {words.sizes(shape[2:])} is {' or '.join(same[:2])}."]
+            text = f"{text}. {words.sizes(shape[2:])} is {' or '.join(same[:2])}"
+    if 0 in shape:
+        raise Refused(f"{text}. It has no elements.")
     return [f"{text}."]
 
 
 def _rules(problem: Problem, part: str, shape: Shape) -> list[str]:
     """Return the rules that give a result this size."""
-    return [name for name, size in words.size_rules(problem, part) if tuple(size) == shape[2:]]
+    return [name for name, size in size_rules(problem, part) if tuple(size) == shape[2:]]
 
 
 def _right_elements(shape: Shape, due: Shape) -> str:

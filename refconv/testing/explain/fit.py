@@ -1,4 +1,4 @@
-"""Fit a table of products: the line i = stride·o + dilation·t + start of each axis, channels, samples and factors.
+"""Fit a table of products: the line i = stride·o + dilation·t + start of each axis, and factors.
 
 Every function compares sets exactly. A fit that leaves a product unexplained says so, and numbers that the table does
 not determine, such as a stride where there is one position, are None.
@@ -7,8 +7,8 @@ not determine, such as a stride where there is one position, are None.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -90,6 +90,19 @@ class Axis:
     blocks: tuple[str, str, int] | None = None
 
     @property
+    def kind(self) -> tuple[object, ...] | None:
+        """Which of `rotated`, `blocks` and `taps` describes it, without their numbers; None if none does."""
+        if self.rotated is not None:
+            return ("rotated", self.rotated[0])
+        if self.blocks is not None:
+            return self.blocks[:2]
+        return None if self.taps is None else ("taps",)
+
+    def plain(self) -> Axis:
+        """Return the axis without these descriptions."""
+        return replace(self, rotated=None, blocks=None, taps=None)
+
+    @property
     def before(self) -> int | None:
         """Elements before the image that the first window reaches, for either direction of positions and taps."""
         if self.start is None or self.line is None:
@@ -99,20 +112,24 @@ class Axis:
 
 
 def fit_axes(
-    reads: Sequence[Rows], asked: Sequence[Line], sizes: Sequence[tuple[int, int, int]], first: str = ""
+    reads: Sequence[Rows],
+    asked: Sequence[Line],
+    sizes: Sequence[tuple[int, int, int]],
+    borders: Sequence[str] = tuple(BORDERS),
 ) -> list[Axis]:
-    """Describe the rows of every axis, with the same kind of border where one kind fits all: `first` is tried first."""
-    for kind in sorted(BORDERS, key=lambda kind: kind != first):
-        axes = [fit_axis(*each, kind) for each in zip(reads, asked, sizes, strict=True)]
-        if {border for axis in axes for border in axis.border} <= {kind, "zeros"}:
+    """Describe the rows of every axis, with the same kind of border, one of `borders`, where one kind fits all."""
+    for first in borders or ("zeros",):
+        kinds = sorted(borders, key=lambda kind: kind != first)
+        axes = [fit_axis(*each, kinds) for each in zip(reads, asked, sizes, strict=True)]
+        if {border for axis in axes for border in axis.border} <= {first, "zeros"}:
             break
     return axes
 
 
-def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], border: str = "") -> Axis:
+def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], borders: Sequence[str] = tuple(BORDERS)) -> Axis:
     """Describe the rows (o, t, i) of one axis with `sizes` positions, taps and image elements.
 
-    The kind `border` of BORDERS is preferred where the rows fit several.
+    Of the kinds of borders the first that fits is named.
 
     Examples
     --------
@@ -141,8 +158,8 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], border: str 
             rotated, blocks,
         )  # fmt: skip
     model = row_set(line_triples(line, *sizes))
-    before, extra_before = _border(line, reads, sizes, lambda i: i < 0, border)
-    after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2], border)
+    before, extra_before = _border(line, reads, sizes, lambda i: i < 0, borders)
+    after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2], borders)
     missing, extra = model - reads, reads - model - extra_before - extra_after
     whole = line != asked
     stride = line[0] if sizes[0] > 1 and not (whole and fixed[0] is not None) else None
@@ -257,15 +274,15 @@ def _modes(reads: Rows) -> list[Line]:
 
 
 def _border(
-    line: Line, reads: Rows, sizes: tuple[int, int, int], outside: Callable[[int], bool], preferred: str
+    line: Line, reads: Rows, sizes: tuple[int, int, int], outside: Callable[[int], bool], borders: Sequence[str]
 ) -> tuple[str, Rows]:
     """Return the kind of border on one side of the image, with its rows."""
     places = [(o, t) for o in range(sizes[0]) for t in range(sizes[1])]
     beyond = [(o, t, line[0] * o + line[1] * t + line[2]) for o, t in places]
     beyond = [place for place in beyond if outside(place[2])]
     seen = {row for row in reads if row[:2] in {place[:2] for place in beyond}}
-    for name, index in sorted(BORDERS.items(), key=lambda kind: kind[0] != preferred):
-        rows = {(o, t, index(i, sizes[2])) for o, t, i in beyond}
+    for name in borders:
+        rows = {(o, t, BORDERS[name](i, sizes[2])) for o, t, i in beyond}
         if rows and rows == seen:
             return name, frozenset(rows)
     return "zeros", frozenset()
@@ -301,6 +318,18 @@ def pattern(part: Rows, whole: Rows, names: Sequence[str]) -> Pattern | None:
 
 def _some(rows: Rows) -> Pattern | None:
     return Pattern("some", tuple(sorted(rows)[:3]), len(rows)) if rows else None
+
+
+def border_windows_skipped(axes: Sequence[Axis], asked: Asked) -> bool:
+    """Return whether exactly the windows that reach beyond the image are missing."""
+    found = []
+    for index, axis in enumerate(axes):
+        missing = axis.missing
+        others = axis.line != asked.lines[index] or axis.extra or axis.border != ("zeros", "zeros")
+        if others or (missing is not None and missing.name != "o"):
+            return False
+        found.append(missing.values if missing else ())
+    return any(found) and found == [asked.beyond(index) for index in range(len(axes))]
 
 
 # --- All axes --------------------------------------------------------------------------------------------------------
@@ -350,127 +379,6 @@ def flat_line(table: Table) -> list[int] | None:
     if rank < len(columns) or not np.array_equal(matrix @ whole, index):
         return None
     return [int(v) for v in whole]
-
-
-# --- Channels --------------------------------------------------------------------------------------------------------
-
-
-def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
-    """Yield ways to mix channels up: a name, and rows (q, weight row, weight column, m)."""
-    groups, cols = asked.groups, asked.shapes["weight"][1]
-    total = asked.shapes["positions"][1]
-    each = total // groups
-    right = list(itertools.product(range(groups), range(each), range(cols)))
-
-    def rows(q: object = None, row: object = None, m: object = None) -> Rows:
-        def value(function: object, g: int, j: int, c: int, otherwise: int) -> int:
-            return otherwise if function is None else int(function(g, j, c))  # type: ignore[operator]
-
-        return frozenset(
-            (value(q, g, j, c, g * each + j), value(row, g, j, c, g * each + j), c, value(m, g, j, c, g * cols + c))
-            for g, j, c in right
-        )
-
-    if groups > 1:
-        yield "first inputs", rows(m=lambda g, j, c: c)
-        yield "first positions", rows(q=lambda g, j, c: j)
-        yield "groups reversed", rows(m=lambda g, j, c: (groups - 1 - g) * cols + c)
-        yield "next group", rows(m=lambda g, j, c: (g + 1) % groups * cols + c)
-        yield "previous group", rows(m=lambda g, j, c: (g - 1) % groups * cols + c)
-        yield "image interleaved", rows(m=lambda g, j, c: g + c * groups)
-        yield "positions interleaved", rows(q=lambda g, j, c: j * groups + g)
-        yield "both interleaved", rows(q=lambda g, j, c: j * groups + g, m=lambda g, j, c: g + c * groups)
-        yield "modulo", rows(m=lambda g, j, c: (g * each + j) % groups * cols + c)
-        yield "first weights", rows(row=lambda g, j, c: j)
-        yield "weights reversed", rows(row=lambda g, j, c: (groups - 1 - g) * each + j)
-        yield "first group", frozenset(row for row in rows() if row[0] < each)
-        yield "last group", frozenset(row for row in rows() if row[0] >= total - each)
-    if cols > 1:
-        yield "columns reversed", rows(m=lambda g, j, c: g * cols + cols - 1 - c)
-        yield "first column", frozenset(row for row in rows() if row[2] == 0)
-        yield "last column", frozenset(row for row in rows() if row[2] == cols - 1)
-        yield "every column", rows() | frozenset((q, row, c, m) for q, row, _, m in rows() for c in range(cols))
-    if each > 1:
-        yield "rows reversed in groups", rows(row=lambda g, j, c: g * each + each - 1 - j)
-        yield "first row of groups", rows(row=lambda g, j, c: g * each)
-        yield "last rows", frozenset(row for row in rows() if row[0] % each == each - 1)
-        yield "first rows", frozenset(row for row in rows() if row[0] % each == 0)
-    if total > 1:
-        for kind, column, whole, block in (("positions", 0, total, each), ("image", 3, groups * cols, cols)):
-            for name, size in ((f"earlier {kind}", whole), (f"earlier {kind} of the group", block)):
-                yield (
-                    name,
-                    frozenset(
-                        (*row[:column], later, *row[column + 1 :])
-                        for row in rows()
-                        for later in range(row[column], (row[column] // size + 1) * size)
-                    ),
-                )
-        yield "rows reversed", rows(row=lambda g, j, c: total - 1 - g * each - j)
-        yield "first row", rows(row=lambda g, j, c: 0)
-
-
-@dataclass(frozen=True)
-class Channels:
-    """Which channels and weight rows go together.
-
-    `orders` are "right", or the known mix-ups that have these rows. `reads` maps each position channel to image
-    channels, and `rows` to weight rows. `missing` describes absent rows where nothing else is wrong.
-    """
-
-    orders: tuple[str, ...]
-    reads: dict[int, list[int]]
-    rows: dict[int, list[int]]
-    missing: Pattern | None
-    wrong: list[int]
-
-    @property
-    def name(self) -> str | None:
-        """The first of the orders."""
-        return next(iter(self.orders), None)
-
-
-def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
-    """Describe the rows (q, weight row, weight column, m)."""
-    reads: dict[int, set[int]] = {}
-    weight_rows: dict[int, set[int]] = {}
-    for q, row, _, m in rows:
-        reads.setdefault(q, set()).add(m)
-        weight_rows.setdefault(q, set()).add(row)
-    same = (name for name, model in channel_models(asked) if model == rows)
-    orders = ("right",) if rows == right else tuple(same)
-    missing = None
-    if rows < right:
-        missing = pattern(right - rows, right, ("q", "row", "col", "m"))
-    wrong = sorted({row[0] for row in rows ^ right})
-    return Channels(
-        orders,
-        {q: sorted(reads[q]) for q in sorted(reads)},
-        {q: sorted(weight_rows[q]) for q in sorted(weight_rows)},
-        missing,
-        wrong,
-    )
-
-
-# --- Samples ---------------------------------------------------------------------------------------------------------
-
-
-def fit_samples(rows: Rows, count: int) -> str | None:
-    """Name how samples go together: "right", "only 0, 1", "reversed", "all" or None for anything else.
-
-    >>> fit_samples(frozenset({(1, 1)}), 2), fit_samples(frozenset({(0, 1), (1, 0)}), 2)
-    ('only 1', 'reversed')
-    """
-    pairs = sorted(rows)
-    if pairs == [(n, n) for n in range(count)]:
-        return "right"
-    if pairs and all(a == b for a, b in pairs):
-        return "only " + ", ".join(str(a) for a, _ in pairs)
-    if pairs == [(n, count - 1 - n) for n in range(count)]:
-        return "reversed"
-    if len(pairs) == count * count:
-        return "all"
-    return None
 
 
 # --- Factors ---------------------------------------------------------------------------------------------------------
@@ -531,65 +439,3 @@ def fit_factors(table: Table) -> Factors:
 def _plain(value: Array) -> complex:
     number = complex(value)
     return number if number.imag else number.real
-
-
-# --- Elements out of place -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One array used with its elements in other places, and otherwise right.
-
-    `element` gives, for each flat index of the array, the flat index of the element whose work it does. `order` is the
-    order of axes that was taken for the right one; `merged` says whether the array is transposed and then reshaped
-    (True) or reshaped and then transposed back; `per_group` whether that is done to each group of a weight.
-    """
-
-    role: str
-    element: Array
-    order: tuple[int, ...] | None
-    merged: bool
-    per_group: bool
-    shape: tuple[int, ...]
-    groups: int
-
-    def is_order_of(self, other: Layout) -> bool:
-        """Return whether the elements of this array are also in the order that was found on another problem."""
-        if other.order is None or other.role != self.role:
-            return False
-        shape = _grouped(self.shape, self.groups if other.per_group else 0)
-        return np.array_equal(self.element, _reshaped(shape, other.order, other.merged))
-
-
-def fit_layouts(table: Table, right: Table, groups: int) -> Iterator[Layout]:
-    """Yield the arrays whose elements do the right work of other elements, and the orders of axes that do the same."""
-    for role in ROLES:
-        actual, due = table.signatures(role), right.signatures(role)
-        if len(actual) != len(due) or not np.isin(actual, np.append(due, 0)).all():
-            continue
-        order = np.argsort(due, kind="stable")
-        element = order[np.minimum(np.searchsorted(due[order], actual), len(due) - 1)]
-        element = np.where(actual == 0, -1, element)
-        for per_group in (False, True) if role == "weight" and groups > 1 else (False,):
-            shape = _grouped(table.shapes[role], groups if per_group else 0)
-            for axes in itertools.permutations(range(len(shape))):
-                if (per_group and axes[0] != 0) or axes == tuple(range(len(shape))):
-                    continue
-                for merged in (True, False):
-                    moved = _reshaped(shape, axes, merged)
-                    if np.array_equal(actual, due[moved]):
-                        yield Layout(role, moved, axes, merged, per_group, table.shapes[role], groups)
-        moved = np.any((element >= 0) & (element != np.arange(len(element))))
-        if moved and len(np.unique(due[due != 0])) == np.count_nonzero(due):
-            yield Layout(role, element, None, False, False, table.shapes[role], groups)
-
-
-def _grouped(shape: Sequence[int], groups: int) -> tuple[int, ...]:
-    return (groups, shape[0] // groups, *shape[1:]) if groups else tuple(shape)
-
-
-def _reshaped(shape: Sequence[int], axes: Sequence[int], merged: bool) -> Array:
-    index = np.arange(int(np.prod(shape)))
-    if merged:
-        return index.reshape(shape).transpose(axes).reshape(-1)
-    return index.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes)).reshape(-1)

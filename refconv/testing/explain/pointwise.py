@@ -1,4 +1,7 @@
-"""Functions of the right result: clipped, rectified, scaled, rounded; found by comparing small and large results."""
+"""Functions of the right result: clipped, rectified, scaled, rounded, wrapped around, or with numbers added.
+
+They are found by comparing small and large results.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,12 @@ TOLERANCE = 1e-6
 
 FEWEST = 8
 """The fewest different right results for a sentence."""
+
+FEWEST_WRAPPED = 3
+"""The fewest wrong results that show multiples of a power of two."""
+
+FEWEST_RESULTS = 3
+"""The fewest different results that show a number added to all of them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,51 @@ def function_of_right(results: Sequence[Result], name: str) -> str | None:
     for values, text in _known(right, seen):
         if not np.array_equal(values, right) and _close(values, seen):
             return f"{name} is {text}.".replace(" -", " −")
-    return _scaled(results, name)
+    return wrapped(right, seen, name) or _added(results, name) or _scaled(results, name)
+
+
+def wrapped(right: Array, seen: Array, name: str) -> str | None:
+    """Return a sentence if all wrong results, at least three, differ by multiples of a power of two.
+
+    A number that is added afterwards, such as the bias, does not hide this. Multiples of the right results, and one
+    number added to all, do not count.
+
+    >>> right = np.arange(0, 200_000, 777)
+    >>> wrapped(right + 1000, right.astype(np.int16) + 1000, "The output")
+    'Where the output is wrong, it differs by multiples of 2^16: sums or products wrap around in 16 bits.'
+    >>> wrapped(right, 257 * right, "The output"), wrapped(right, right + 256, "The output")
+    (None, None)
+    """
+    wrong = seen != right
+    error = seen[wrong] - right[wrong]
+    with np.errstate(all="ignore"):
+        ratios = np.unique(np.round(error / right[wrong], 9))
+    if len(error) < FEWEST_WRAPPED or min(len(np.unique(error)), len(ratios)) < 2:
+        return None
+    for bits in (32, 16, 8):
+        if not np.any(error % 2**bits):
+            name = name[0].lower() + name[1:]
+            text = f"Where {name} is wrong, it differs by multiples of 2^{bits}"
+            return f"{text}: sums or products wrap around in {bits} bits."
+    return None
+
+
+def _added(results: Sequence[Result], name: str) -> str | None:
+    """Describe numbers that are added to some elements, always the same."""
+    error = results[0].seen - results[0].right
+    if len({r.right.tobytes() for r in results}) < FEWEST_RESULTS or not all(
+        _close(r.right + error, r.seen) for r in results
+    ):
+        return None
+    where = np.argwhere(np.abs(error) > TOLERANCE)
+    values = [f"{value:.6g}" for value in np.unique(error[np.abs(error) > TOLERANCE])]
+    first = tuple(where[0].tolist())
+    at = f"at {len(where)} of {error.size} elements, {'first ' * (len(where) > 1)}at {first}"
+    number = values[0] if len(values) == 1 else f"a number from {values[0]} to {values[-1]}"
+    if any(r.right[tuple(where.T)].any() for r in results):
+        added = f"{number[0].upper()}{number[1:]} is added to {name[0].lower()}{name[1:]} {at}"
+        return f"{added}, for all operands; the others are right.".replace("-", "−")
+    return f"{name} is {number} {at}, where it should always be 0; the others are right.".replace("-", "−")
 
 
 def _close(one: Array, other: Array) -> bool:

@@ -14,7 +14,7 @@ AXES = ((3, 2, 3, (4, 6), 5, 1, 1), (2, 8, 6, (1, 5), 3, 2, 3))
 """The same for each axis of a plane.
 
 On the first axis windows overlap. The numbers are chosen so that common mistakes give different sizes and lines: no two
-of the causes in :func:`refconv.testing.explain.words.shift_causes` have the same numbers on both axes.
+of the causes in :func:`refconv.testing.explain.causes.shift_causes` have the same numbers on both axes.
 """
 SQUARE = ((3, 2, 3, (3, 5), 5, 0, 2),)
 """The same for all axes of a function that takes one number for all of them."""
@@ -105,7 +105,7 @@ def another(problem: Problem) -> Problem:
     --------
     >>> other = another(standard_problem(2, ("stride", "padding", "dilation", "groups")))
     >>> other.x_shape, other.weight_shape, other.output_shape, other.stride, other.dilation
-    ((2, 9, 6, 11), (12, 3, 4, 3), (2, 12, 4, 2), (3, 7), (2, 5))
+    ((2, 9, 12, 25), (12, 3, 4, 3), (2, 12, 6, 4), (3, 7), (2, 5))
     """
 
     def changed(number: int, step: int = 1) -> int:
@@ -127,7 +127,7 @@ def another(problem: Problem) -> Problem:
     if problem.transposed:
         size = tuple(map(changed, problem.size))
     else:
-        counts = map(changed, problem.output_size)
+        counts = [n + (n > 1) for n in problem.output_size]
         size = tuple(
             max(1, (n - 1) * s + w + 1 + min(s - 1, r + 1 if r == 1 else max(0, r - 1)) - sum(pair))
             for n, s, w, r, pair in zip(counts, stride, spans, remainders(problem), pads, strict=True)

@@ -117,7 +117,10 @@ class Explanation:
     @property
     def text(self) -> str:
         """Return all findings."""
-        return "\n".join(f"{name}: {part.text}" for name, part in self.parts.items())
+        lines = [f"{name}: {part.text}" for name, part in self.parts.items()]
+        if all(part.is_right for part in self.parts.values()):
+            lines.append("It may still be wrong for other sizes: check_conv tries many.")
+        return "\n".join(lines)
 
     @property
     def is_linear(self) -> bool:

@@ -14,7 +14,7 @@ from refconv.testing.checker.calls import Caller, Outcome, with_array, with_arra
 from refconv.testing.checker.cases import passed_padding
 from refconv.testing.explain.pointwise import Result, function_of_right
 from refconv.testing.explain.readout import Budget, Refused, differ, draw, largest, unsteady
-from refconv.testing.explain.table import PARTS, Asked, roles
+from refconv.testing.explain.table import PARTS, Asked, Table, roles
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Operands
 from refconv.testing.oracles.trilinear import exact_results
@@ -29,8 +29,8 @@ REPEATS = 50
 class Second:
     """The findings on a second problem, with other numbers: a cause is named only if it shows there too.
 
-    `facts` has the findings there, by the names of a :class:`Part`'s fields, and "numbers", "orders",
-    "layouts".
+    `facts` has the findings there, by the names of a :class:`Part`'s fields, and "numbers", "kinds", "skipped",
+    "orders", "result orders", "layouts".
     """
 
     asked: Asked
@@ -42,7 +42,8 @@ class Session:
 
     `shape` is that of the part's results, once known: of the arrays returned, with their axes in the order `order` or
     reshaped to `fold` if these are set. `fastest` is the shortest call so far, in seconds. `facts` are found on the
-    way. `second` returns the findings about a part on a second problem, if there is one.
+    way, and `tables` for the parts read out so far. With `fractions`, numbers that are not whole are tried too.
+    `second` returns the findings about a part on a second problem, if there is one.
     """
 
     def __init__(
@@ -54,9 +55,13 @@ class Session:
         dtype: np.dtype[Any],
         supports: Sequence[str],
         budget: Budget,
+        fractions: bool,
+        tables: dict[str, Table],
         second: Callable[[str], Second | None] = lambda part: None,
     ) -> None:
         self.call, self.asked, self.dtype, self.budget, self.second = call, asked, dtype, budget, second
+        self.tables = tables
+        self.fractions = fractions and dtype.kind == "f" and dtype.itemsize > 2
         self.forward = with_array(forward)
         self.backward = with_arrays(forward if backward is None else backward)
         problem = asked.problem
@@ -173,13 +178,13 @@ class Session:
         return f"{part} changes with {name}, on which it must not depend."
 
     def results(self, part: str) -> Iterator[Result]:
-        """Yield the part's results, and the right ones, for tiny, small and large whole numbers and for fractions."""
+        """Yield the part's results, and the right ones, for tiny, small and large whole numbers, and for fractions."""
         if self.dtype.kind == "c":
             return
         rng, problem = np.random.default_rng(12), self.asked.problem
         most, scale = largest(self.dtype), self.dtype.type(7)
         most *= 5 if self.dtype.kind in "iu" and self.dtype.itemsize > 2 else 1
-        for top in (0, 3, 3, most // 4, most, *([-3] if self.dtype.kind == "f" and self.dtype.itemsize > 2 else [])):
+        for top in (0, 3, 3, most // 4, most, *([-3] if self.fractions else [])):
             x, weight, g = (draw(rng, a.shape, self.dtype, abs(top) or 1) for a in (self.x, self.weight, self.g))
             bias = None if self.bias is None else draw(rng, self.bias.shape, self.dtype, abs(top) or 1)
             if top == 0:

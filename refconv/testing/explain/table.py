@@ -69,6 +69,13 @@ class Asked:
         pads = (-before for before in self.before)
         return list(zip(self.problem.stride, self.problem.dilation, pads, strict=True))
 
+    def beyond(self, axis: int) -> tuple[int, ...]:
+        """Return the positions along an axis whose windows reach beyond the image."""
+        stride, dilation, start = self.lines[axis]
+        positions, taps, size = (self.shapes[role][2 + axis] for role in ROLES)
+        firsts = [stride * o + start for o in range(positions)]
+        return tuple(o for o, i in enumerate(firsts) if i < 0 or i + dilation * (taps - 1) >= size)
+
     def channels(self, shapes: dict[str, Shape]) -> Array:
         """Return the rows (q, weight row, weight column, m)."""
         q, col = np.indices((shapes["positions"][1], shapes["weight"][1])).reshape(2, -1)
@@ -170,6 +177,18 @@ class Table:
         total = np.zeros(int(np.prod(self.shapes[role])), np.uint64)
         np.add.at(total, self.flat[role], mixed)
         return total
+
+
+def follows(gradient: Table, forward: Table) -> bool:
+    """Return whether a gradient has the products of a forward pass, where their arrays overlap: it is its gradient."""
+    sizes = [min(pair) for role in ROLES for pair in zip(gradient.shapes[role], forward.shapes[role], strict=True)]
+
+    def products(table: Table) -> Array:
+        rows = np.concatenate([*(table.coordinates[role] for role in ROLES), table.factor[None]]).T
+        return np.unique(rows[np.all(rows[:, :-1] < sizes, axis=1)], axis=0)
+
+    mine, theirs = products(gradient), products(forward)
+    return bool(len(mine) and mine.shape == theirs.shape and np.allclose(mine, theirs, rtol=1e-3))
 
 
 def combine(shapes: dict[str, Shape], spatial: Sequence[Array], channels: Array, samples: Array) -> Table:

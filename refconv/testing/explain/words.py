@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
-from refconv.testing.explain.fit import Axis, Channels, Factors, Layout, Line, Pattern, row_set
-from refconv.testing.explain.problems import remainders
+from refconv.testing.explain.causes import Numbers, axis_reasons, elements, paddings, ratios, shift
+from refconv.testing.explain.channels import Channels
+from refconv.testing.explain.fit import Axis, Factors, Line, Pattern, row_set
+from refconv.testing.explain.layouts import Layout
 from refconv.testing.explain.session import Second
 from refconv.testing.explain.table import ROLES, Asked, Table, line_triples, roles
 from refconv.testing.oracles.definition import Array
@@ -26,13 +29,13 @@ SYMBOLS = {
 UNREAD = "were not found: they read more than the calls could separate"
 SAME_CALLS = "calls with the same arguments"
 
-BORDER_WORDS = {
-    "wraps around to the other end": ("wraps around to the other end", "the other end"),
-    "repeats the edge element": ("repeats the edge element", "the edge element"),
-    "reflects, without the edge element": ("reflects, without the edge element", "its reflection, without the edge"),
-    "reflects, edge element included": ("reflects, edge element included", "its reflection, edge included"),
+BORDER_ENDS = {
+    "wraps around to the other end": "the other end",
+    "repeats the edge element": "the edge element",
+    "reflects, without the edge element": "its reflection, without the edge",
+    "reflects, edge element included": "its reflection, edge included",
 }
-"""What an image has beyond its edge; and to which element a gradient adds what belongs there."""
+"""To which element a gradient adds what belongs beyond the image, by the kind of the border."""
 
 
 class Names:
@@ -117,10 +120,6 @@ def plural(count: int, noun: str) -> str:
 # --- Axes ------------------------------------------------------------------------------------------------------------
 
 
-Numbers = tuple[int | None, int | None, int | None]
-"""Stride, dilation (negative for a flipped kernel) and padding before of an axis, where these are known."""
-
-
 def axes_sentences(
     axes: Sequence[Axis], asked: Asked, names: Names, second: Callable[[], Second | None]
 ) -> Iterator[str]:
@@ -134,22 +133,46 @@ def axes_sentences(
     again = other.facts.get("numbers") if other else None
     if other and again and again == [(s, d, -p) for s, d, p in other.asked.lines]:
         again = None  # it is right there
+    flipped = names.result if names.part == "grad_weight" else None
     reasons = {}
     for a in wrong:
-        first = axis_reasons(numbers[a], a, asked)
-        known = axis_reasons(again[a], a, other.asked) if other and again else {}
+        first = axis_reasons(numbers[a], a, asked, flipped)
+        known = axis_reasons(again[a], a, other.asked, flipped) if other and again else {}
         reasons[a] = {key: clause for key, clause in first.items() if key in known}
     moved = [a for a in wrong if shift(numbers[a], a, asked)]
     common = set.intersection(*({key for key in reasons[a] if key[0] == "shift"} for a in moved)) if moved else set()
     if ("shift", "ignored") in common:
         common.discard(("shift", "axis"))  # that of another axis is 0
+    cause = next(iter(common)) if len(common) == 1 else ("shift", "")
     for a, axis in enumerate(axes):
-        due = asked.lines[a]
-        why = list(_number_clauses(numbers[a], due, reasons[a])) if a in reasons else []
-        if a in moved:
-            late = shift(numbers[a], a, asked)
-            why.append(reasons[a][next(iter(common))] if len(common) == 1 else _elements(late))
+        due, shared = asked.lines[a], paddings(asked, a).get(cause[1])
+        if a not in moved and shared:  # it may have too few reads to show this alone
+            axis = _shifted(axis, (*due[:2], -shared[0]))
+        why = []
+        if axis.line not in (due, None):
+            seen, known = (axis.stride, axis.dilation, axis.before), reasons.get(a, {})
+            why = list(_number_clauses(seen, due, known))
+            if late := shift(seen, a, asked):
+                why.append(known.get(cause) or (shared[1] if shared else elements(late)))
         yield from _axis_sentences(axis, a, asked, names, why)
+
+
+def _shifted(axis: Axis, line: Line) -> Axis:
+    """Return an axis with a line that is known from other axes, if it has exactly the reads."""
+    if axis.right or row_set(line_triples(line, *axis.sizes)) != axis.reads:
+        return axis
+    stride, dilation, start = line
+    return replace(axis, stride=stride, dilation=dilation, start=start, line=line, fixed=(None, None), missing=None)
+
+
+def skipped_sentence(asked: Asked, names: Names) -> str:
+    """Return the sentence on windows that are skipped because they reach beyond the image."""
+    beyond = {axis: ranges(asked.beyond(axis)) for axis in range(len(asked.lines)) if asked.beyond(axis)}
+    where = " and ".join(f"{names.letter} = {positions} along axis {axis}" for axis, positions in beyond.items())
+    return (
+        f"Windows that reach beyond {names.image} are skipped: nothing is used at {where}. "
+        f"Only elements beyond {names.image} should count as zeros."
+    )
 
 
 def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, reasons: Sequence[str]) -> Iterator[str]:
@@ -187,7 +210,7 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, reasons:
         text = formula((shown[0], shown[1], shown[2]), names.letter)
         right = formula((wanted[0], wanted[1], wanted[2]), names.letter)
         if any(_at(axis, axis.line) - _at(axis, due)):
-            why = "" if axis.extra else listed(reasons)
+            why = "" if axis.extra else "; ".join(reasons)
             outside = not any(wanted[:2]) and not 0 <= wanted[2] < axis.sizes[2]
             yield (
                 f"Along axis {index} {names.reads(text)}{only}; it should be {names.image}[{right}]"
@@ -216,17 +239,14 @@ def _border(axis: Axis, index: int, names: Names) -> Iterator[str]:
     unseen = [side for side in kinds if side not in wrong and not beyond[side]]
     happens = "falls" if names.result == names.image else "is read"
     rest = f" (nothing {happens} {unseen[0]} element on this problem)" if unseen else ""
-    if names.result == names.image:
-        gets = {border: text for border, (_, text) in BORDER_WORDS.items()}
-    else:
-        gets = {border: text for border, (text, _) in BORDER_WORDS.items()}
     both = len(wrong) == 2 and len(set(wrong.values())) == 1
     where = ["on both sides of " + names.image] if both else [f"{side} element" for side in wrong]
     for side, border in zip(where, wrong.values(), strict=False):
         if names.result == names.image:
-            yield f"Along axis {index}, what falls {side}{rest} is added to {gets[border]}; it should be dropped."
+            end = BORDER_ENDS[border]
+            yield f"Along axis {index}, what falls {side}{rest} is added to {end}; it should be dropped."
         else:
-            yield f"Along axis {index}, {side}{rest}, {names.image} {gets[border]}; it should be zero there."
+            yield f"Along axis {index}, {side}{rest}, {names.image} {border}; it should be zero there."
 
 
 def _at(axis: Axis, line: Line) -> Array:
@@ -281,29 +301,6 @@ def _rows(axis: Axis, index: int, due: Line, names: Names) -> Iterator[str]:
     yield f"{text}. The right element is {names.image}[{formula(due, names.letter)}]."
 
 
-def axis_reasons(numbers: Numbers, index: int, asked: Asked) -> dict[tuple[str, str], str]:
-    """Return all possible causes of the numbers of an axis as clauses, by (what, cause)."""
-    due = asked.lines[index]
-    found = {}
-    stride, step, _ = numbers
-    if None not in (stride, step) and stride != due[0] and (stride, abs(step or 0)) == (due[1], due[0]):
-        found["line", "exchanged"] = "stride and dilation are exchanged"
-    if stride is not None and stride < 0:
-        found["line", "reversed"] = "positions are in reverse order"
-    if step is not None and step < 0:
-        found["line", "flipped"] = "the kernel is flipped"
-    for column, name in enumerate(("stride", "dilation")):
-        value = numbers[column]
-        if value is None or abs(value) == due[column]:
-            continue
-        if abs(value) == 1:
-            found[name, "ignored"] = f"the {name} is ignored"
-        for j, line in enumerate(asked.lines):
-            if j != index and line[column] == abs(value):
-                found[name, f"axis {j}"] = f"this is the {name} of axis {j}"
-    return found | {("shift", key): clause for key, clause in shift_causes(numbers, index, asked).items()}
-
-
 def _number_clauses(numbers: Numbers, due: Line, reasons: Mapping[tuple[str, str], str]) -> Iterator[str]:
     """Yield the differences of an axis' stride and dilation, by their confirmed causes or else as numbers."""
     yield from (clause for (what, _), clause in reasons.items() if what == "line")
@@ -316,74 +313,6 @@ def _number_clauses(numbers: Numbers, due: Line, reasons: Mapping[tuple[str, str
         if value is not None and abs(value) != due[column] and (name, value) != ("dilation", 0):
             known = (clause for (what, _), clause in reasons.items() if what == name)
             yield next(known, f"the {name} is {abs(value)}, not {due[column]}")
-
-
-def shift(numbers: Numbers, index: int, asked: Asked) -> int:
-    """Return by how many elements the first window starts too late; 0 if unknown."""
-    return 0 if numbers[2] is None else asked.before[index] - numbers[2]
-
-
-def _elements(late: int) -> str:
-    count = "one element" if abs(late) == 1 else f"{abs(late)} elements"
-    return f"it starts {count} {'late' if late > 0 else 'early'}"
-
-
-def shift_causes(numbers: Numbers, index: int, asked: Asked) -> dict[str, str]:
-    """Return the possible causes of the padding before, by a name for the same cause on other axes and problems.
-
-    "by n" is the plain shift, so that it rules out a cause whose numbers are the same.
-    """
-    used, late = numbers[2], shift(numbers, index, asked)
-    if used is None:
-        return {}
-    found = {name: clause for name, (padding, clause) in paddings(asked, index).items() if padding == used}
-    others = [j for j, pair in enumerate(asked.before) if j != index and pair == used]
-    if others:
-        found["axis"] = f"this is the padding of axis {listed(others)}"
-    return found | {f"by {late}": _elements(late)}
-
-
-def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
-    """Return the paddings before that mistakes give on one axis, each with the clause that names the mistake."""
-    problem = asked.problem
-    stride, dilation, taps = problem.stride[index], problem.dilation[index], problem.kernel[index]
-    before, after = problem.pairs[index]
-    span, rest, size = dilation * (taps - 1), remainders(problem)[index], problem.size[index]
-    extra = (problem.output_padding or (0,) * len(asked.before))[index]
-    same = max(0, (-(-size // stride) - 1) * stride + span + 1 - size)
-    even, centred, undilated = taps % 2 == 0, taps // 2 * (dilation - 1), (taps - 1) * (dilation - 1)
-    left = "what the stride leaves over"
-    found = {
-        "ignored": (0, "the padding before is ignored"),
-        "exchanged": (after, "the padding after is used before"),
-        "all": (before + after, "all padding is put before"),
-        "sign": (-before, "the padding has the wrong sign"),
-        "half kernel": (taps // 2, "the padding is k // 2"),
-        "kernel": (taps - 1, "the padding is k − 1"),
-        "half span": (span // 2, "the padding is dilation·(k − 1) // 2"),
-        "span": (span, "the padding is dilation·(k − 1)"),
-        "full": (span - before, "the padding is dilation·(k − 1) − padding"),
-        "same": (same // 2, "this is the padding before of TensorFlow's SAME, which depends on the size"),
-        "same lower": (same - same // 2, "this is the padding before of SAME_LOWER, which depends on the size"),
-        "centre": (before + centred, "it starts (k // 2)·(dilation − 1) early: the kernel is dilated about its centre"),
-        "undilated": (before + undilated, "it starts (k − 1)·(dilation − 1) early"),
-        "undilated late": (before - undilated, "it starts (k − 1)·(dilation − 1) late"),
-        "even": (before - even, "it starts one element late where k is even"),
-        "even early": (before + even, "it starts one element early where k is even"),
-        "late": (before - stride + 1, "the first window starts at the last element of a step"),
-        "early": (before + stride - 1, "it starts stride − 1 early"),
-        "half": (before - stride // 2, "it starts half a stride late"),
-        "rest": (before - rest, f"it starts late by {left} at the end"),
-        "rest early": (before + rest, f"it starts early by {left} at the end"),
-        "half rest": (before - rest // 2, f"it starts late by half of {left}, rounded down"),
-        "rest taps": (before - rest // dilation * dilation,
-                      f"it starts late by {left} at the end, rounded down to a multiple of the dilation"),
-        "extra": (before - extra, "it is shifted by output_padding, so that the extra elements come first"),
-    }  # fmt: skip
-    if dilation == 1:
-        for name in ("half span", "span", "centre", "undilated", "undilated late", "rest taps"):
-            del found[name]
-    return found
 
 
 def _missing(pattern: Pattern, names: Names) -> str:
@@ -466,12 +395,17 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
     right = asked.channels({**asked.shapes})
     for q in channels.wrong[:3]:
         due = right[right[:, 0] == q]
-        seen = _together(to, channels.reads[q], channels.rows[q]) if q in channels.reads else "nothing"
-        wanted = _together(to, sorted(set(due[:, 3].tolist())), sorted(set(due[:, 1].tolist())))
-        if seen == wanted:
-            yield f"{of.capitalize()} {q} goes with its {to}s and weight columns in another order."
+        partners = {to: (channels.reads, 3), "weight row": (channels.rows, 1)}
+        pairs = {
+            noun: (seen.get(q, []), np.unique(due[:, column]).tolist()) for noun, (seen, column) in partners.items()
+        }
+        wrong = [(_those(noun, seen), _those(noun, wanted)) for noun, (seen, wanted) in pairs.items() if seen != wanted]
+        if wrong:
+            seen, wanted = (" and ".join(words) for words in zip(*wrong, strict=True))
+            found = seen if q in channels.reads else "nothing"
+            yield f"{of.capitalize()} {q} goes with {found}; it should be {wanted}."
         else:
-            yield f"{of.capitalize()} {q} goes with {seen}; it should be {wanted}."
+            yield f"{of.capitalize()} {q} goes with its {to}s and weight columns in another order."
     if len(channels.wrong) > 3:
         yield f"{len(channels.wrong)} of {asked.shapes['positions'][1]} {of}s are wrong."
 
@@ -487,8 +421,8 @@ def _unused(title: str, values: Sequence[int]) -> str:
     return f"{noun.capitalize()}{s} {ranges(values)}{more} {are} not used."
 
 
-def _together(channel: str, reads: Sequence[int], rows: Sequence[int]) -> str:
-    return f"{channel}{grammar(reads)[0]} {ranges(list(reads))} and weight row{grammar(rows)[0]} {ranges(list(rows))}"
+def _those(noun: str, values: Sequence[int]) -> str:
+    return f"{noun}{grammar(values)[0]} {ranges(values)}"
 
 
 def _earlier(role: str, group: bool, names: Names) -> str:
@@ -557,31 +491,6 @@ def multiplied(value: complex, problem: Problem, second: Second | None = None, a
         return "added twice"
     text = f"multiplied by {shown.replace('-', '−')}"
     return text + (f", which is {' or '.join(named)}" if named else "")
-
-
-def ratios(value: float, problem: Problem) -> dict[str, str]:
-    """Return the ratios that a factor equals, each with its number."""
-    batch, columns = problem.batch or 1, problem.weight_shape[1]
-    length, taps = math.prod(problem.output_size), math.prod(problem.kernel)
-    per_group = "K/G" if problem.transposed else "C/G"
-    sizes = (
-        ("N", batch, "samples"),
-        ("L", length, "output positions"),
-        ("N·L", batch * length, "samples and output positions"),
-        ("T", taps, "taps"),
-        (per_group, columns, "channels"),
-        (f"T·{per_group}", columns * taps, "taps and channels"),
-        ("G", len(problem.lists), "groups"),
-    )
-    named = {}
-    for name, size, counted in sizes:
-        found = {f"1/({name})" if len(name) > 1 else f"1/{name}": 1 / size}
-        if counted.startswith(("taps", "channels", "groups")):
-            found[name] = size
-        for ratio, number in found.items():
-            if abs(abs(value) / number - 1) < 1e-3:
-                named[f"{'−' * (value < 0)}{ratio}"] = f"{name} = {size} {counted}"
-    return named
 
 
 FACTOR_PLACES = {"n": "sample", "o": "position", "row": "weight row", "col": "weight column", "t": "tap"}
@@ -702,93 +611,6 @@ def _terms(table: Table, role: str, element: int, names: Names) -> str:
         factor = mine.factor[j]
         terms.append(places if abs(factor - 1) < 1e-3 else f"{factor:.4g}·{places}".replace("-", "−"))
     return (" + ".join(terms) + " + …" * (len(mine.factor) > 3)) or "nothing"
-
-
-# --- Shapes ----------------------------------------------------------------------------------------------------------
-
-
-def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield rules for spatial sizes that people use by mistake, with the sizes that they give."""
-    d = problem.spatial_dims
-    size, kernel, stride, dilation, pads = (
-        problem.size, problem.kernel, problem.stride, problem.dilation, problem.pairs,
-    )  # fmt: skip
-    if part == "grad_weight":
-        yield "the span dilation·(k − 1) + 1", tuple(e * (k - 1) + 1 for e, k in zip(dilation, kernel, strict=True))
-        yield "the kernel's axes in reverse order", kernel[::-1]
-        return
-    if (part == "forward") == problem.transposed:  # the image's size
-        image = problem.output_size if problem.transposed else size
-        positions = problem.size if problem.transposed else problem.output_size
-        extra = problem.output_padding or (0,) * d
-
-        def full(s: Sequence[int] = stride, e: Sequence[int] = dilation, rest: Sequence[int] = extra) -> list[int]:
-            axes = zip(positions, s, e, kernel, rest, strict=True)
-            return [(n - 1) * sj + ej * (k - 1) + 1 + r for n, sj, ej, k, r in axes]
-
-        def cropped(whole: Sequence[int], sign: int = -1) -> tuple[int, ...]:
-            return tuple(n + sign * (b + a) for n, (b, a) in zip(whole, pads, strict=True))
-
-        yield "the image with its padding not cropped", tuple(n + b + a for n, (b, a) in zip(image, pads, strict=True))
-        yield "the image with its padding cropped a second time", cropped(image)
-        if problem.transposed:
-            yield "what padding added instead of cropped gives", cropped(full(), 1)
-            yield "what stride 1 gives", cropped(full(s=[1] * d))
-            yield "what dilation 1 gives", cropped(full(e=[1] * d))
-            yield "what output_padding 0 gives", cropped(full(rest=[0] * d))
-            axes = zip(positions, stride, full(), strict=True)
-            yield (
-                "n·stride where the kernel is smaller than that",
-                cropped([max(w, (n - 1) * s + s + r) for (n, s, w), r in zip(axes, extra, strict=True)]),
-            )
-            yield "n·stride", tuple(n * s for n, s in zip(positions, stride, strict=True))
-        else:
-            yield (
-                "what the windows reach, without the rows that the stride leaves over",
-                tuple(min(n, w - b) for n, w, (b, _) in zip(image, cropped(full(rest=[0] * d), 0), pads, strict=True)),
-            )
-            yield "what the windows reach", cropped(full(rest=[0] * d))
-        return
-
-    def outputs(
-        s: Sequence[int] = stride,
-        e: Sequence[int] = dilation,
-        p: Sequence[tuple[int, int]] = pads,
-        k: Sequence[int] = kernel,
-    ) -> list[tuple[int, int]]:
-        axes = zip(size, k, s, e, p, strict=True)
-        return [(n + b + a - ej * (kj - 1) - 1, sj) for n, kj, sj, ej, (b, a) in axes]
-
-    def floor(pairs: list[tuple[int, int]]) -> tuple[int, ...]:
-        return tuple(n // s + 1 for n, s in pairs)
-
-    if problem.transposed:
-        return
-    yield "what ceil in place of floor gives", tuple(-(-n // s) + 1 for n, s in outputs())
-    yield "one less than asked on each axis: + 1 is missing", tuple(n // s for n, s in outputs())
-    yield "what adding 1 before the division by the stride gives", tuple((n + 1) // s for n, s in outputs())
-    yield "what stride 1 gives", floor(outputs(s=[1] * d))
-    yield "what the padding k // 2 gives", floor(outputs(p=[(k // 2, k // 2) for k in kernel]))
-    yield "what no padding gives", floor(outputs(p=[(0, 0)] * d))
-    yield "what the padding before alone gives", floor(outputs(p=[(b, 0) for b, _ in pads]))
-    yield "what dilation 1 gives", floor(outputs(e=[1] * d))
-    yield "what stride and dilation exchanged give", floor(outputs(s=dilation, e=stride))
-    yield (
-        "what the span dilation·k gives",
-        tuple((n + 1 - e) // s + 1 for (n, s), e in zip(outputs(), dilation, strict=True)),
-    )
-    yield "the size of x", size
-    if d > 1:
-        yield "that of axis 0 on all axes", (problem.output_size[0],) * d
-        yield "that of the last axis on all axes", (problem.output_size[-1],) * d
-        yield "what the kernel size of axis 0 on all axes gives", floor(outputs(k=[kernel[0]] * d))
-        yield "what the strides in reverse order give", floor(outputs(s=stride[::-1]))
-        yield "what the stride of axis 0 on all axes gives", floor(outputs(s=[stride[0]] * d))
-        yield "what the paddings in reverse order give", floor(outputs(p=pads[::-1]))
-        yield "what the padding of axis 0 on all axes gives", floor(outputs(p=[pads[0]] * d))
-        yield "what the dilations in reverse order give", floor(outputs(e=dilation[::-1]))
-        yield "what the dilation of axis 0 on all axes gives", floor(outputs(e=[dilation[0]] * d))
-        yield "the sizes in reverse order", problem.output_size[::-1]
 
 
 def sizes(shape: Sequence[int]) -> str:

@@ -46,13 +46,15 @@ class Conv:
 
     def forward(self, x: Array, weight: Array, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
         """Return y."""
-        return self.y(x, weight, bias, steps(stride, self.amounts(padding, weight, dilation), dilation, groups))
+        return self.y(
+            x, weight, bias, steps(stride, self.amounts(padding, x, weight, stride, dilation), dilation, groups)
+        )
 
     def backward(
         self, grad_output: Array, x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, groups: int
     ) -> Any:
         """Return (grad_x, grad_weight, grad_bias)."""
-        amounts = self.amounts(padding, weight, dilation)
+        amounts = self.amounts(padding, x, weight, stride, dilation)
         return self.grads(grad_output, x, weight, steps(stride, amounts, dilation, groups))
 
     # --- The passes ---
@@ -133,12 +135,14 @@ class Conv:
 
     # --- Padding and its adjoint ---
 
-    def amounts(self, padding: Any, weight: Array, dilation: Any) -> Any:
+    def amounts(self, padding: Any, x: Array, weight: Array, stride: Any, dilation: Any) -> Any:
         """Return the padding as numbers."""
-        return [self.causal(weight.shape[2], dilation[0])] if isinstance(padding, str) else padding
+        if not isinstance(padding, str):
+            return padding
+        return [self.causal(x.shape[2], weight.shape[2], stride[0], dilation[0])]
 
-    def causal(self, k: int, d: int) -> tuple[int, int]:
-        """Return (before, after) of causal padding."""
+    def causal(self, n: int, k: int, s: int, d: int) -> tuple[int, int]:
+        """Return (before, after) of causal padding, for n elements."""
         return d * (k - 1), 0
 
     def pad(self, x: Array, padding: Pairs) -> Array:

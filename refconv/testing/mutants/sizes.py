@@ -402,8 +402,8 @@ class _(ConvTranspose):
 class _(Conv):
     """Half of the zeros are put after the input, so that outputs read later inputs."""
 
-    def causal(self, k, d):
-        before, _ = super().causal(k, d)
+    def causal(self, n, k, s, d):
+        before, _ = super().causal(n, k, s, d)
         return before // 2, before - before // 2
 
 
@@ -411,8 +411,8 @@ class _(Conv):
 class _(Conv):
     """All zeros are put after the input, so that each output reads the inputs that follow it."""
 
-    def causal(self, k, d):
-        return super().causal(k, d)[::-1]
+    def causal(self, n, k, s, d):
+        return super().causal(n, k, s, d)[::-1]
 
 
 @mistake(
@@ -424,8 +424,8 @@ class _(Conv):
 class _(Conv):
     """A library's padding=dilation·(k − 1) pads both ends, and the outputs after the input's end are kept."""
 
-    def causal(self, k, d):
-        before, _ = super().causal(k, d)
+    def causal(self, n, k, s, d):
+        before, _ = super().causal(n, k, s, d)
         return before, before
 
 
@@ -433,8 +433,52 @@ class _(Conv):
 class _(Conv):
     """k − 1 zeros are put before the input, with any dilation."""
 
-    def causal(self, k, d):
-        return super().causal(k, 1)
+    def causal(self, n, k, s, d):
+        return super().causal(n, k, s, 1)
+
+
+class _Same(Conv):
+    """The padding of 'same': n / stride outputs, rounded up, so that it depends on the input's size."""
+
+    def causal(self, n, k, s, d):
+        total = max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
+        return total // 2, total - total // 2
+
+
+@mistake(
+    "padding",
+    "causal padding taken for same",
+    "'same' puts about half of the zeros after the input; put dilation·(k − 1) before it and none after.",
+    supports="causal",
+)
+class _(_Same):
+    """'causal' is padded as 'same': outputs read later inputs, and the zeros depend on size and stride."""
+
+
+@mistake(
+    "padding",
+    "causal padding taken for same_lower",
+    "'same_lower' puts about half of the zeros after the input; put dilation·(k − 1) before it and none after.",
+    supports="causal",
+)
+class _(_Same):
+    """'causal' is padded as 'same_lower', with the odd zero before: outputs read later inputs."""
+
+    def causal(self, n, k, s, d):
+        return super().causal(n, k, s, d)[::-1]
+
+
+@mistake(
+    "padding",
+    "causal padding of dilation·k",
+    "Output o may read input o·stride: pad dilation·(k − 1).",
+    supports="causal",
+)
+class _(Conv):
+    """dilation·k zeros are put before the input, so that outputs do not read the newest inputs."""
+
+    def causal(self, n, k, s, d):
+        return d * k, 0
 
 
 @mistake("padding", "transposed: padding enlarges the output", "Padding of a transposed convolution is cropped away.")

@@ -1,0 +1,71 @@
+"""Fit arrays whose elements are out of place: reshaped or transposed, and otherwise right."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from refconv.testing.explain.table import ROLES, Table
+from refconv.testing.oracles.definition import Array
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One array used with its elements in other places, and otherwise right.
+
+    `element` gives, for each flat index of the array, the flat index of the element whose work it does. `order` is the
+    order of axes that was taken for the right one; `merged` says whether the array is transposed and then reshaped
+    (True) or reshaped and then transposed back; `per_group` whether that is done to each group of a weight.
+    """
+
+    role: str
+    element: Array
+    order: tuple[int, ...] | None
+    merged: bool
+    per_group: bool
+    shape: tuple[int, ...]
+    groups: int
+
+    def is_order_of(self, other: Layout) -> bool:
+        """Return whether the elements of this array are also in the order that was found on another problem."""
+        if other.order is None or other.role != self.role:
+            return False
+        shape = _grouped(self.shape, self.groups if other.per_group else 0)
+        return np.array_equal(self.element, _reshaped(shape, other.order, other.merged))
+
+
+def fit_layouts(table: Table, right: Table, groups: int) -> Iterator[Layout]:
+    """Yield the arrays whose elements do the right work of other elements, and the orders of axes that do the same."""
+    for role in ROLES:
+        actual, due = table.signatures(role), right.signatures(role)
+        if len(actual) != len(due) or not np.isin(actual, np.append(due, 0)).all():
+            continue
+        order = np.argsort(due, kind="stable")
+        element = order[np.minimum(np.searchsorted(due[order], actual), len(due) - 1)]
+        element = np.where(actual == 0, -1, element)
+        for per_group in (False, True) if role == "weight" and groups > 1 else (False,):
+            shape = _grouped(table.shapes[role], groups if per_group else 0)
+            for axes in itertools.permutations(range(len(shape))):
+                if (per_group and axes[0] != 0) or axes == tuple(range(len(shape))):
+                    continue
+                for merged in (True, False):
+                    moved = _reshaped(shape, axes, merged)
+                    if np.array_equal(actual, due[moved]):
+                        yield Layout(role, moved, axes, merged, per_group, table.shapes[role], groups)
+        moved = np.any((element >= 0) & (element != np.arange(len(element))))
+        if moved and len(np.unique(due[due != 0])) == np.count_nonzero(due):
+            yield Layout(role, element, None, False, False, table.shapes[role], groups)
+
+
+def _grouped(shape: Sequence[int], groups: int) -> tuple[int, ...]:
+    return (groups, shape[0] // groups, *shape[1:]) if groups else tuple(shape)
+
+
+def _reshaped(shape: Sequence[int], axes: Sequence[int], merged: bool) -> Array:
+    index = np.arange(int(np.prod(shape)))
+    if merged:
+        return index.reshape(shape).transpose(axes).reshape(-1)
+    return index.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes)).reshape(-1)

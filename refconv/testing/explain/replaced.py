@@ -1,0 +1,95 @@
+"""Results that are right for another operand: one that was rectified, clipped or squared, or g times a derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from refconv.testing.explain.readout import draw
+from refconv.testing.explain.session import RESULTS, Session
+from refconv.testing.oracles.definition import Array
+from refconv.testing.oracles.problems import Operands, Problem
+from refconv.testing.oracles.trilinear import exact_results
+
+Function = Callable[[Array], Array]
+
+OF_ITSELF: Mapping[str, Function] = {
+    "max({0}, 0)": lambda v: np.maximum(v, 0),
+    "min({0}, 0)": lambda v: np.minimum(v, 0),
+    "|{0}|": np.abs,
+    "{0}²": np.square,
+    "{0} clipped to −1 … 1": lambda v: np.clip(v, -1, 1),
+    "the sign of {0}": np.sign,
+    "ones": np.ones_like,
+}
+"""Replacements of an operand that depend on this operand alone."""
+
+OF_OUTPUT: Mapping[str, Function] = {
+    "(y > 0)": lambda y: y > 0,
+    "(y ≥ 0)": lambda y: y >= 0,
+    "y": lambda y: y,
+    "2·y": lambda y: 2 * y,
+    "(1 − tanh² y)": lambda y: 1 - np.tanh(y) ** 2,
+    "(1 − y²)": lambda y: 1 - y * y,
+    "σ(y)·(1 − σ(y))": lambda y: 0.25 / np.cosh(y / 2) ** 2,
+    "y·(1 − y)": lambda y: y * (1 - y),
+}
+"""Functions of the output y by which g is multiplied."""
+
+READ = {"forward": ("x", "weight"), "grad_x": ("grad_output", "weight"), "grad_weight": ("grad_output", "x"),
+        "grad_bias": ("grad_output",)}  # fmt: skip
+SYMBOLS = {"x": "x", "weight": "w", "grad_output": "g"}
+
+
+def right_for_another(session: Session, part: str) -> str | None:
+    """Return the replacement of an operand with which a part is right, as a sentence; None if none is known.
+
+    Parameters
+    ----------
+    session : Session
+        The functions and their problem.
+    part : str
+        "forward", "grad_x", "grad_weight" or "grad_bias".
+    """
+    if session.dtype.kind not in "if":
+        return None
+    rng, problem = np.random.default_rng(14), session.asked.problem
+    arrays = session.x, session.weight, session.g
+    scale = session.dtype.type(1 + (session.dtype.kind == "f"))  # halves tell clipping from signs
+    two = [[(draw(rng, a.shape, session.dtype) / scale).astype(session.dtype) for a in arrays] for _ in range(2)]
+    seen = [
+        session.y(x, weight, session.bias) if part == "forward" else session.gradient(part, g, x, weight)
+        for x, weight, g in two
+    ]
+    if not any(map(np.any, seen)):
+        return None
+    replaced = [_replacements(part, problem, Operands(x, weight, None, g)) for x, weight, g in two]
+    for (text, first), (_, second) in zip(*replaced, strict=True):
+        if _same(_result(part, problem, first), seen[0]) and _same(_result(part, problem, second), seen[1]):
+            return f"{'The output' if part == 'forward' else part} is right, but computed from {text}."
+    return None
+
+
+def _replacements(part: str, problem: Problem, operands: Operands) -> Iterator[tuple[str, Operands]]:
+    """Yield each replacement in words, and the operands with it."""
+    wide = operands.mapped(lambda a: a.astype(np.int64 if a.dtype.kind == "i" else np.float64))
+    for operand in READ[part]:
+        symbol, values = SYMBOLS[operand], getattr(wide, operand)
+        for name, function in OF_ITSELF.items():
+            yield f"{name.format(symbol)} instead of {symbol}", wide._replace(**{operand: function(values)})
+    if part != "forward":
+        y = _result("forward", problem, wide)
+        for name, function in OF_OUTPUT.items():
+            text = f"g·{name} instead of g, where y is the output without its bias"
+            yield text, wide._replace(grad_output=wide.grad_output * function(y))
+
+
+def _result(part: str, problem: Problem, operands: Operands) -> Array:
+    result: Array = getattr(exact_results(problem, operands, (RESULTS[part],)), RESULTS[part])
+    return result
+
+
+def _same(right: Array, seen: Array) -> bool:
+    tolerance = 1e-4 * float(np.max(np.abs(right), initial=0))
+    return right.shape == seen.shape and np.allclose(right, seen, rtol=1e-4, atol=tolerance)
