@@ -363,7 +363,7 @@ def on_their_device(function: Callable[P, R]) -> Callable[P, R]:
     def entered(*args: P.args, **options: P.kwargs) -> R:
         if "cupy" in sys.modules:
             for argument in (*args, *options.values()):
-                if _module_name(argument) == "cupy":
+                if type(argument) is not np.ndarray and _module_name(argument) == "cupy":
                     with on_device(argument):
                         return function(*args, **options)
         return function(*args, **options)

@@ -85,9 +85,11 @@ BREAKS: dict[str, tuple[str, Change, str]] = {
     "tasks do not wait": ("cpu.threads:_in_threads.work", drop("wait"), "test_cpu_threads"),
     "threads not waited for": ("cpu.threads:_in_threads", drop("join"), "test_cpu_threads"),
     "threads joined once only": ("cpu.threads:_in_threads", replace("interrupted", False), "test_cpu_threads"),
+    "the current device": ("arrays:on_their_device", replace("cupy", "torch", nth=2), "test_devices"),
     # Layers
     "fan-in without the stride": ("nn.layers:_Convolution.__init__", drop("taps"), "test_nn"),
     "NaN gets no gradient": ("nn.pooling:_largest", replace("nan", False), "test_nn_pooling"),
+    "a layer waits for the GPU": ("nn.pooling:_largest", replace("may_have_nan", "(lambda xp, y: bool(xp.any(xp.isnan(y))))"), "test_devices"),
     "windows beyond the padding": ("nn.pooling:_Windows.counts", unwrap("minimum", 0, nth=1), "test_nn_pooling"),
     "alpha always divided": ("nn.normalisation:LocalResponseNorm._alpha", replace("divide_by_size", True), "test_nn_normalisation"),
     "testing moves with the batch": ("nn.normalisation:BatchNorm.forward", replace("training", True, nth=1), "test_nn_normalisation"),

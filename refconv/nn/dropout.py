@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from refconv.arrays import Array, device, elements, masked, namespace_of
+from refconv.arrays import Array, Namespace, device, elements, masked, namespace_of
 from refconv.engine import spread_rows
 from refconv.integers import as_float, shown
 from refconv.nn.base import Layer, check_floating, check_rng
@@ -87,23 +87,29 @@ class Dropout(Layer):
 def _draws_at_least(least: int, key: int, like: Array) -> Array:
     """Return, for each element of `like`, whether its draw from 0, …, 2²⁴ − 1 is at least `least`.
 
-    Element i gets the top 24 bits of SplitMix64's number i, counted from the state `key`. 64-bit integers wrap on every
-    array module; of signed ones, the masks make >> the shift of unsigned ones.
+    Element i gets the top 24 bits of SplitMix64's number i, counted from the state `key`. Signed 64-bit integers, which
+    every array module has, wrap to the same bits as unsigned ones.
     """
     xp, count = namespace_of({"x": like}), elements(like.shape)
     found = xp.empty(count, dtype=xp.bool, device=device(like))
 
     def work(part: slice) -> None:
         z = xp.arange(part.start, part.stop, dtype=xp.int64, device=device(like)) * _signed(0x9E3779B97F4A7C15) + key
-        z = (z ^ ((z >> 30) & (2**34 - 1))) * _signed(0xBF58476D1CE4E5B9)
-        z = (z ^ ((z >> 27) & (2**37 - 1))) * _signed(0x94D049BB133111EB)
-        found[part] = ((z >> 40) & (2**24 - 1)) >= least
+        z = (z ^ _shifted(xp, z, 30)) * _signed(0xBF58476D1CE4E5B9)
+        z = (z ^ _shifted(xp, z, 27)) * _signed(0x94D049BB133111EB)
+        found[part] = _shifted(xp, z, 40) >= least
 
     spread_rows(xp, work, count, 4 * 8)
     return found
 
 
+def _shifted(xp: Namespace, z: Array, places: int) -> Array:
+    """Return z >> places as of unsigned 64-bit integers, with zeros from the left."""
+    return xp.bitwise_right_shift(z, places) & (2 ** (64 - places) - 1)
+
+
 def _signed(bits: int) -> int:
+    """Return the signed 64-bit integer of the same bits."""
     return bits - 2**64 if bits >= 2**63 else bits
 
 
