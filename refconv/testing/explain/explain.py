@@ -288,7 +288,7 @@ def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
             axes = words.axis_names(role, names.transposed, len(due) - 2)
             session.order, session.shape = tuple(order), due
             return [f"{text}: its axes are in the order ({', '.join(axes[order.index(a)] for a in range(len(due)))})."]
-    if math.prod(shape) == math.prod(due):
+    if math.prod(shape) == math.prod(due) and (len(shape) != len(due) or shape[:2] != due[:2]):
         session.fold = session.shape = due
         return [f"{text}. It is described as if reshaped to that."]
     if len(shape) != len(due):
