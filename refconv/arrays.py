@@ -279,6 +279,11 @@ def get_dtype(xp: Namespace, name: str) -> DType:
     return dtype
 
 
+def index_dtype(xp: Namespace) -> DType:
+    """Return the data type of indices: NumPy takes no int64 where it has 32 bits, as in a browser."""
+    return np.intp if xp is np else xp.int64
+
+
 def check_dtype(name: str, array: Array, others: Iterable[Array] = ()) -> str:
     """Return the name of an array's data type, or raise TypeError if convolutions do not support it.
 

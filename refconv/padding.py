@@ -20,7 +20,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from refconv.arrays import Array, DType, Namespace, add_to, device, sum_axis
+from refconv.arrays import Array, DType, Namespace, add_to, device, index_dtype, sum_axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def extend(xp: Namespace, x: Array, axis: int, pad: tuple[int, int], mode: str) 
     """Return the window [−before, n + after) of an axis that its mode, "reflect" or "circular", extends."""
     n = x.shape[axis]
     period = _period(n, mode)
-    shown = xp.remainder(xp.arange(-pad[0], n + pad[1], dtype=xp.int64, device=device(x)), period)
+    shown = xp.remainder(xp.arange(-pad[0], n + pad[1], dtype=index_dtype(xp), device=device(x)), period)
     return xp.take(x, xp.where(shown < n, shown, period - shown), axis=axis)
 
 

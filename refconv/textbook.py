@@ -54,6 +54,7 @@ from refconv.arrays import (
     device,
     dtype_of,
     elements,
+    index_dtype,
     item_bytes,
     matmul,
     native_dtype,
@@ -141,7 +142,7 @@ def read(xp: Namespace, array: Array, side: ChannelSide, listed: slice) -> Array
     """Return some listed channels of (N, channels, …): a slice, or a copy if groups share, skip or reorder channels."""
     if side.is_contiguous:
         return array[:, listed, ...]
-    return xp.take(array, xp.asarray(side.listed[listed], dtype=xp.int64, device=device(array)), axis=1)
+    return xp.take(array, xp.asarray(side.listed[listed], dtype=index_dtype(xp), device=device(array)), axis=1)
 
 
 def write(xp: Namespace, out: Array, n: slice, side: ChannelSide, parts: Sequence[Any], bias: Array | None) -> None:
@@ -161,7 +162,7 @@ def _onto_channels(xp: Namespace, side: ChannelSide, parts: Sequence[Array]) -> 
     zero = xp.zeros((batch, 1, *size), dtype=parts[0].dtype, device=device(parts[0]))
     listed = xp.concat([*parts, zero], axis=1)  # (N, listed channels and a zero one, …)
     # Table i has the place in `listed` where each channel occurs for the i-th time, or else that of the zero channel.
-    tables = [xp.asarray(table, dtype=xp.int64, device=device(zero)) for table in side.gather_tables()]
+    tables = [xp.asarray(table, dtype=index_dtype(xp), device=device(zero)) for table in side.gather_tables()]
     total = xp.take(listed, tables[0], axis=1)
     for table in tables[1:]:
         add_to(xp, total, xp.take(listed, table, axis=1))

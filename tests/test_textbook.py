@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import refconv
 from refconv import cpu, textbook
+from refconv.settings import ENGINES
 from refconv.testing.oracles.problems import definition_results
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import Backend, assert_results, run
@@ -182,6 +183,25 @@ def test_a_tiny_call_is_short() -> None:
             sys.setprofile(None)
     assert 20 < len(calls) <= 60
     assert len(set(calls)) <= 8
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_indices_have_numpys_own_type(monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    """Where NumPy has 32 bits, as in a browser, `take` refuses int64."""
+    take, types = np.take, set()
+
+    def recorded(x: Any, indices: Any, axis: int) -> Any:
+        types.add(indices.dtype)
+        return take(x, indices, axis=axis)
+
+    monkeypatch.setattr(np, "take", recorded)
+    monkeypatch.setattr(np, "intp", np.int32)
+    groups = refconv.ChannelGroups([[1, 0], [0, 2]], [[0], [1]])
+    x, weights = np.ones((1, 3, 4)), [np.ones(shape) for shape in groups.weight_shapes((3,))]
+    with refconv.set_engine(engine):
+        refconv.conv_backward(refconv.conv(x, weights, groups=groups), x, weights, groups=groups)
+        refconv.conv(x, np.ones((1, 3, 3)), padding=40, padding_mode="reflect")
+    assert types == {np.dtype("int32")}
 
 
 def test_the_page_stays_one_page() -> None:
