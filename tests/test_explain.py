@@ -1527,3 +1527,16 @@ def test_causal_padding_is_read_out():
         part = explain_conv(implementation.forward, spatial_dims=1, supports=words).parts["forward"]
         assert part.is_right == (text is None)
         assert text is None or text in part.text
+
+
+def test_a_factor_that_another_problem_does_not_show_is_one_of_this_problem():
+    """Outputs from the second on are doubled; on the problem read out, the first reads only padding."""
+
+    def forward(x, weight, bias, stride, padding, dilation, groups):
+        y = Conv().forward(x, weight, None, stride, padding, dilation, groups)
+        y[:, :, 1:] *= 2
+        return y if bias is None else y + bias[:, None]
+
+    padded = small((6,), (1,), (2,), 2)
+    text = explained_on(padded, forward, None).parts["forward"].text
+    assert "On this problem, every product is added twice." in text

@@ -263,7 +263,7 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
     size, problem = len(each), session.asked.problem
     used = each != 0
     if not used.any():
-        return {"factor": 0.0}, ["grad_bias is zero: it reads nothing of g."]
+        return {"factor": 0.0}, ["On this problem, grad_bias is zero: it reads nothing of g."]
     by_channel = used.any(axis=(1, *range(3, each.ndim)))
     channels = {e: np.flatnonzero(row).tolist() for e, row in enumerate(by_channel)}
     factors = sorted({round(float(v), 6) for v in each[used].real})

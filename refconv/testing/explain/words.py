@@ -507,7 +507,9 @@ def factor_sentences(
             elif abs(value - 1) > 1e-3:
                 other = second()
                 again = other.facts.get("factor") if other else None
-                yield f"Every product is {multiplied(value, problem, other, again)}."
+                times = multiplied(value, problem, other, again)
+                confirmed = other is None or again == value or "which is" in times
+                yield f"{'Every' if confirmed else 'On this problem, every'} product is {times}."
     elif factors.by == "overlap":
         yield f"Products that meet in one element of {names.image} are averaged instead of added."
     else:
