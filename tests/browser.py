@@ -108,7 +108,7 @@ class Browser:
 
     def mouse(self, kind: str, x: float, y: float, buttons: int = 0) -> None:
         """Move, press or release the mouse."""
-        button = "none" if kind == "mouseMoved" else "left"
+        button = "left" if buttons or kind != "mouseMoved" else "none"
         self("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, buttons=buttons, clickCount=1)
 
     def move(self, x: float, y: float) -> None:

@@ -21,8 +21,8 @@ another state. A *moment* is the square that the pictures are marked for: the cu
   const MODES = ["zeros", "reflect", "replicate", "circular"];
   const PASSES = { forward: "Forward", input: "Gradient of input", weight: "Gradient of weights" };
   const KINDS = {
-    dense: "none: each output reads all", uniform: "equal groups", logarithmic: "logarithmic: 1/2, 1/4, …",
-    depthwise: "depthwise: one per channel", lenet5: "LeNet-5's table", sizes: "your own boundaries",
+    dense: "one (dense)", uniform: "equal", logarithmic: "logarithmic", depthwise: "depthwise",
+    lenet5: "LeNet-5's table", sizes: "your own",
   };
   const EXAMPLES = {
     "A window slides": "at=7",
@@ -90,11 +90,11 @@ another state. A *moment* is the square that the pictures are marked for: the cu
       detail = counts.filter((n) => n <= Number(detail)).pop() ?? counts.at(1) ?? 1;
     }
     if (kind === "sizes") {
-      const sides = detail.split(",").map((side) => side.split("+").map(Number));
+      const sides = detail.split(",").map((side) => side.split(".").map(Number));
       const fits = (sizes, channels) => sizes.every((size) => size >= 1 && Number.isInteger(size)) && sum(sizes) === channels;
       const right = sides.length === 2 && sides[0].length === sides[1].length && fits(sides[0], C) && fits(sides[1], K);
       if (!right) {
-        if (Math.min(C, K) > 1) detail = [C, K].map((c) => `${Math.ceil(c / 2)}+${Math.floor(c / 2)}`).join(",");
+        if (Math.min(C, K) > 1) detail = [C, K].map((c) => `${Math.ceil(c / 2)}.${Math.floor(c / 2)}`).join(",");
         else kind = "dense";
       }
     }
@@ -107,7 +107,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
     const sides = (sizes) => convolution.groupsFromSizes(...state.channels.map(sizes));
     if (kind === "lenet5") return convolution.lenet5Groups();
     if (kind === "logarithmic") return sides((c) => convolution.logarithmicSizes(c, Number(detail)));
-    if (kind === "sizes") return convolution.groupsFromSizes(...detail.split(",").map((s) => s.split("+").map(Number)));
+    if (kind === "sizes") return convolution.groupsFromSizes(...detail.split(",").map((s) => s.split(".").map(Number)));
     return sides((c) => convolution.uniformSizes(c, { dense: 1, depthwise: state.channels[0] }[kind] ?? Number(detail)));
   }
 
@@ -251,7 +251,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
         logarithmic: `logarithmic_groups(${C}, ${K}, ${detail})`,
         depthwise: `depthwise_groups(${C}, ${K / C})`,
         lenet5: "lenet5_c3_groups()",
-        sizes: `ChannelGroups.from_sizes(\n    ${(detail ?? "").split(",").map((s) => `[${s.replaceAll("+", ", ")}]`).join(",\n    ")},\n)`,
+        sizes: `ChannelGroups.from_sizes(\n    ${(detail ?? "").split(",").map((s) => `[${s.replaceAll(".", ", ")}]`).join(",\n    ")},\n)`,
       }[kind];
       lines.push(
         "", `groups = refconv.${made}`,
@@ -263,12 +263,13 @@ another state. A *moment* is the square that the pictures are marked for: the cu
     }
     const call = (name, operands) => {
       const whole = `${name}(${[...operands, ...options].join(", ")})`;
-      return whole.length < 78 ? whole : `${name}(\n    ${[operands.join(", "), options.join(", ")].join(",\n    ")},\n)`;
+      if (whole.length < 78) return whole;
+      const rows = [operands, options.filter((o) => !/^(padding_mode|groups)/.test(o)), options.filter((o) => /^(padding_mode|groups)/.test(o))];
+      return `${name}(\n${rows.filter((row) => row.length).map((row) => `    ${row.join(", ")},\n`).join("")})`;
     };
     const name = transposed ? "conv_transpose" : "conv";
     lines.push("", `y = ${call(`refconv.${name}2d`, ["x", "weight"])}`);
     if (pass !== "forward") {
-      if (state.output_padding.some(Boolean)) options.splice(options.findIndex((o) => o.startsWith("output_p")), 1);
       lines.push(
         "", "k, i, j = np.indices(y.shape[1:])",
         "g = ((i + 2 * j + 3 * k) % 5 - 2)[None]",
@@ -352,7 +353,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
       return inside ? { panel, row, column } : null;
     }
 
-    /** Draw cells, `paint(panel, row, column)` of each: {value, text, share, outside, blank}, and the marks on them. */
+    /** Draw cells, `paint(panel, row, column)` of each: {value, text, share, outside, blank, progress}, and the marks. */
     draw(paint, marks, numbers, names = [], faded = () => false) {
       const ratio = window.devicePixelRatio || 1;
       const { canvas, cellWidth: w, cellHeight: h } = this;
@@ -384,7 +385,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
         for (let row = 0; row < this.rows; row++)
           for (let column = 0; column < this.columns; column++) {
             const [x, y] = this.corner(panel, row, column);
-            const { value = 0, text = minus(value), share = 0, outside, blank } = paint(panel, row, column);
+            const { value = 0, text = minus(value), share = 0, outside, blank, progress } = paint(panel, row, column);
             pen.fillStyle = ink.panel;
             pen.fillRect(x, y, w - gap, h - gap);
             const tinted = tints.has(`${panel} ${row} ${column}`);
@@ -397,6 +398,10 @@ another state. A *moment* is the square that the pictures are marked for: the cu
               pen.fillStyle = value < 0 ? ink.negative : ink.cell;
               pen.fillRect(x, y, w - gap, h - gap);
               pen.globalAlpha = strength;
+            }
+            if (progress && h >= 8) {
+              pen.fillStyle = share > 0.6 ? ink.panel : ink.muted;
+              pen.fillRect(x + 2, y + h - gap - 4, (w - gap - 4) * progress, 2);
             }
             if (outside) this.hatch(pen, x, y, w - gap, h - gap);
             if (gap) {
@@ -524,6 +529,13 @@ another state. A *moment* is the square that the pictures are marked for: the cu
         if (element < 0 ? i === row && j === column : problem.reads[t][l] === element) found.push({ t, l });
       }
     return found;
+  }
+
+  /** How many windows up to a position read each element of a channel. */
+  function windowsOf({ problem }, last) {
+    const counts = new Int32Array(problem.elements);
+    for (const row of problem.reads) row.slice(0, last + 1).forEach((element) => element >= 0 && counts[element]++);
+    return counts;
   }
 
   function marksOf(m, moment) {
@@ -654,7 +666,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
       if (kind === "scatter")
         return `${value(k, l)} = <b>${number}</b> times the kernel is added to the window` +
           (group.positions.length > 1 ? `, and so are the group's other ${plural(group.positions.length - 1, "channel")}` : "") +
-          ". Where windows overlap, the sums grow.";
+          ". Where windows overlap, the sums add up.";
       return `${value(k, l)} = <b>${number}</b> times the window is added to the kernel's gradient.`;
     }
     if (moment.what === "entry") {
@@ -723,9 +735,9 @@ another state. A *moment* is the square that the pictures are marked for: the cu
   }
 
   const TITLES = {
-    correlate: ["Each output is a window times the kernel, summed", "im2col: every window becomes a column", "One matrix product computes all outputs"],
-    scatter: ["Each number is spread over a window; overlaps add up", "col2im: every column is added back to its window", "One matrix product computes all columns"],
-    outer: ["Each position adds its window to the kernel's gradient", "im2col: every window becomes a column", "One matrix product sums over all positions"],
+    correlate: ["Each output is a window times the kernel, summed", "im2col: every window becomes a column", "One matrix product gives all outputs"],
+    scatter: ["Each number is spread over a window; overlaps add up", "col2im: every column is added back to its window", "One matrix product gives all columns"],
+    outer: ["Each position adds its window to the kernel's gradient", "im2col: every window becomes a column", "One matrix product sums over positions"],
   };
 
   function drawAll() {
@@ -749,19 +761,20 @@ another state. A *moment* is the square that the pictures are marked for: the cu
 
     // 1: image, kernel, positions
     const flow = byId("view-image").clientWidth - 34;
-    const room = narrow ? flow : flow - 90;
-    const fraction = (part) => (narrow ? room : room * part);
+    const middle = Math.max(140, flow * 0.17); // of the kernel
+    const room = (part) => (narrow ? flow : (flow - middle - 110) * part);
     const tall = narrow ? 280 : 350;
-    grids.image.place({ panels: m.imageChannels, rows: height, columns: width }, fraction(0.44), tall);
-    grids.kernel.place({ panels: group.image.length, rows: kernel[0], columns: kernel[1] }, fraction(0.18), narrow ? 130 : tall);
-    grids.positions.place({ panels: m.valueChannels, rows: positions[0], columns: positions[1] }, fraction(0.38), tall);
+    grids.image.place({ panels: m.imageChannels, rows: height, columns: width }, room(0.54), tall, 38);
+    grids.kernel.place({ panels: group.image.length, rows: kernel[0], columns: kernel[1] }, narrow ? flow : middle, narrow ? 130 : tall, Math.max(16, grids.image.cellWidth));
+    grids.positions.place({ panels: m.valueChannels, rows: positions[0], columns: positions[1] }, room(0.46), tall, 38);
     const most = { image: largest(m.image), values: largest(m.values), weights: Math.max(...m.weights.map(largest)), matrix: largest(m.matrices[g]) };
+    const added = kind === "scatter" && [m.at, length - 1].map((last) => windowsOf(m, last));
     grids.image.draw((c, row, column) => {
       const element = elementAt(problem, row, column);
       const [i, j] = [row - problem.padding[0][0], column - problem.padding[1][0]];
       const outside = i < 0 || j < 0 || i >= problem.image[0] || j >= problem.image[1];
       const value = element < 0 ? 0 : m.image[c * elements + element];
-      return { value, outside, share: share(value, most.image), blank: outside && kind === "scatter" };
+      return { value, outside, share: share(value, most.image), blank: added && !added[0][element], progress: added && added[0][element] / added[1][element] };
     }, marks.image, numbers, [], (c) => !group.image.includes(c));
     const weightOf = (row, column) => {
       const value = m.weights[g][row * R + column];
@@ -782,12 +795,13 @@ another state. A *moment* is the square that the pictures are marked for: the cu
 
     // 2 and 3: columns above the product, weights left of it
     const space = byId("view-product").clientWidth - 34;
-    const left = Math.min(space * 0.36, R * 26);
-    const across = clamp((space - left - 24) / length, 0.5, 26);
+    const left = narrow ? space - 8 : Math.round(space * 0.34);
+    byId("matrices").style.gridTemplateColumns = narrow ? "" : `${left}px minmax(0, 1fr)`;
+    const across = clamp((narrow ? space - 8 : space - left - 24) / length, 0.5, 26);
     const tallRow = clamp((narrow ? 220 : 300) / R, 0.75, 22);
     const lowRow = clamp(190 / group.positions.length, 6, 22);
     grids.columns.stretch({ rows: R, columns: length }, across, tallRow);
-    grids.weights.stretch({ rows: group.positions.length, columns: R }, left / R, lowRow);
+    grids.weights.stretch({ rows: group.positions.length, columns: R }, Math.min(26, (left - 4) / R), lowRow);
     grids.product.stretch({ rows: group.positions.length, columns: length }, across, lowRow);
     grids.columns.draw((_, row, column) => {
       const value = m.matrices[g][row * length + column];
@@ -817,7 +831,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
     const words = {
       "title-image": title[0], "title-columns": title[1] + ofGroup, "title-product": title[2],
       "name-image": `${names.image}: ${shape(m.imageChannels, problem.image)}`,
-      "name-kernel": m.valueChannels > 1 ? `${names.weights}, ${m.state.transposed ? "input" : "output"} channel ${k}` : names.weights,
+      "name-kernel": m.valueChannels > 1 ? `${names.weights} of ${m.state.transposed ? "input" : "output"} ${k}` : names.weights,
       "name-positions": `${names.values}: ${shape(m.valueChannels, positions)}`,
       "name-columns": `Columns: ${R} × ${length}, one per window`,
       "name-weights": `${names.weights}: ${group.positions.length} × ${R}`,
@@ -828,7 +842,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
         outer: `A column is one window: its ${plural(R, "number")}, written one below the other. A row is one tap of one channel.`,
       }[kind],
       "formula": { correlate: `${m.letters.values} = w · columns`, scatter: `columns = wᵀ · ${m.letters.values}`, outer: `∂w = ${m.letters.values} · columnsᵀ` }[kind],
-      "place": `Position ${m.at + 1} of ${length}`,
+      "place": placeText(m),
     };
     for (const [id, text] of Object.entries(words)) byId(id).textContent = text;
     const arrows = { correlate: ["→", "→"], scatter: ["←", "←"], outer: ["→", "←"] }[kind];
@@ -847,9 +861,11 @@ another state. A *moment* is the square that the pictures are marked for: the cu
     waiting = true;
   }
 
+  const placeText = (m) => `Position ${m.at + 1} of ${m.problem.length}`;
+
   /** Say the caption to a screen reader. */
   function speak() {
-    if (current) byId("spoken").textContent = `${byId("place").textContent}. ${captionOf(current, shown()).replaceAll(/<\/?b>/g, "")}`;
+    if (current) byId("spoken").textContent = `${placeText(current)}. ${captionOf(current, shown()).replaceAll(/<\/?b>/g, "")}`;
   }
 
   // --- Controls -----------------------------------------------------------------------------------------------------
@@ -869,7 +885,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
     byId("problem").textContent = trouble;
     byId("problem").hidden = !trouble;
     byId("stage").classList.toggle("dimmed", Boolean(trouble));
-    if (trouble) byId("caption").textContent = trouble;
+    if (trouble) byId("caption").textContent = "";
     for (const update of updates) update();
     if (!embedded()) history.replaceState(null, "", `#${written(state)}`);
     draw();
@@ -975,7 +991,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
       const n = groupsOf(state).length;
       const small = Math.max(...state.channels) < 4 && value !== "dense" && value !== "lenet5";
       const own = value === "sizes" && n > 1 && kind() !== "lenet5"
-        ? ["reads", "writes"].map((side) => groupsOf(state).map((one) => one[side].length).join("+")).join(",")
+        ? ["reads", "writes"].map((side) => groupsOf(state).map((one) => one[side].length).join(".")).join(",")
         : Math.max(2, n);
       change({ groups: `${value}:${own}`, ...(small ? { channels: [4, 4] } : {}) });
     });
@@ -1132,7 +1148,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
         list[g] = clamp(end - before, 1, both - 1);
         list[g + 1] = both - list[g];
       });
-      change({ groups: `sizes:${all.map((list) => list.join("+")).join(",")}` });
+      change({ groups: `sizes:${all.map((list) => list.join(".")).join(",")}` });
     };
     button.onpointerdown = (event) => { button.setPointerCapture(event.pointerId); };
     button.onpointermove = (event) => {
@@ -1168,6 +1184,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
       for (const name of ["image", "product", "groups"]) byId(`view-${name}`).hidden = !views.split(",").includes(name);
     }
     readColours();
+    byId("controls").open = !matchMedia("(max-width: 62rem)").matches;
     build();
     open(asked || EXAMPLES["A window slides"]);
     byId("whole").href = `${location.href.replace(/[?#].*/, "")}#${written(state)}`;
