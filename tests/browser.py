@@ -125,7 +125,6 @@ class Browser:
         for name in names:
             for kind in ("rawKeyDown", "keyUp"):
                 self("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=KEYS.get(name, 0))
-        self.settle()
 
     def picture(self, path: Path, whole: bool = True) -> None:
         """Save a screenshot."""

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def browser(started: Browser) -> Iterator[Browser]:
     started.run("document.activeElement.blur()")
     started.move(1, 1)
     show(started, "at=7")
+    started.settle()
     yield started
     assert started.complaints == []
     assert all(address.startswith(("file:", "data:", "about:")) for address in started.requests)
@@ -132,11 +134,11 @@ def browser(started: Browser) -> Iterator[Browser]:
 
 def show(browser: Browser, link: str) -> None:
     browser.run(f"explorer.open({json.dumps(link)})")
-    browser.settle()
 
 
 def where(browser: Browser, grid: str, panel: int, row: int, column: int) -> list[float]:
     """Return where the middle of a square is on the screen."""
+    browser.settle()
     return browser.run(f"explorer.where({json.dumps(grid)}, {panel}, {row}, {column})")
 
 
@@ -193,7 +195,7 @@ def test_calls_to_copy_give_the_numbers_of_the_page(browser):
         return { call: explorer.pythonCall(), kind: m.kind, image, values, weights, groups: m.groups, C: m.C, K: m.K };
     })()"""
     kinds = set()
-    for link in [*STATES, *map(drawn, range(40))]:
+    for link in [*STATES, *map(drawn, range(25))]:
         show(browser, link)
         got = browser.run(script)
         assert max(map(len, got["call"].splitlines())) <= 88
@@ -337,6 +339,7 @@ def test_everything_has_a_name_and_room_for_a_finger(browser):
 @needs_browser
 def test_boundaries_of_groups_are_dragged(browser):
     show(browser, "channels=8,8&size=3,3&groups=uniform:2")
+    browser.settle()
     weights = "document.querySelector('#counts dd b').textContent"
     assert browser.run(weights) == "288"
     x, y = browser.run("(({ x, y, width, height }) => [x + width / 2, y + height / 2])"
@@ -385,8 +388,8 @@ def test_kernel_that_does_not_fit_is_explained(browser):
 @needs_browser
 def test_narrow_windows_and_dark_mode(browser):
     try:
-        for link in ("at=7", "channels=16,16&size=5,5&groups=logarithmic:4", "size=12,12&kernel=1,1&padding=4,4&channels=3,2"):
-            for width in (360, 390, 800, 1000, 1400):
+        for link in ("at=7", "channels=3,2&size=6,6&pass=weight&padding=1,1&dilation=2,2", "channels=16,16&size=5,5&groups=logarithmic:4", "size=12,12&kernel=1,1&padding=4,4&channels=3,2"):
+            for width in (360, 640, 1000, 1400):
                 browser.size(width, 900)
                 show(browser, link)
                 assert browser.run("document.documentElement.scrollWidth") <= width, (link, width)
@@ -395,6 +398,12 @@ def test_narrow_windows_and_dark_mode(browser):
                     return one.getBoundingClientRect().right > box.right;
                 }).map((one) => one.id)""")
                 assert clipped == [], (link, width)
+                ends = browser.run("""[...document.querySelectorAll("#flow canvas, #flow #name-kernel")].map((one) => {
+                    const { left, right, top, bottom } = one.getBoundingClientRect();
+                    return [left, right, top, bottom];
+                })""")
+                for a, b in combinations(ends, 2):
+                    assert a[1] <= b[0] or b[1] <= a[0] or a[3] <= b[2] or b[3] <= a[2], (link, width)
         background = "getComputedStyle(document.body).backgroundColor"
         light = browser.run(background)
         picture = browser.run("document.getElementById('image').toDataURL()")

@@ -15,7 +15,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
     output_padding: [0, 0], mode: "zeros", channels: [1, 1], groups: "dense", at: -1, channel: 0, numbers: 1,
   };
   const LIMITS = {
-    size: ["image size", 1, 12], kernel: ["kernel size", 1, 5], stride: ["stride", 1, 4], padding: ["padding", 0, 4],
+    size: ["input size", 1, 12], kernel: ["kernel size", 1, 5], stride: ["stride", 1, 4], padding: ["padding", 0, 4],
     dilation: ["dilation", 1, 4], output_padding: ["output padding", 0, 3], channels: ["channels", 1, 16],
   };
   const MODES = ["zeros", "reflect", "replicate", "circular"];
@@ -146,9 +146,9 @@ another state. A *moment* is the square that the pictures are marked for: the cu
       const has = size[short] + 2 * padding[short][0];
       throw new RangeError(
         transposed
-          ? `The padding crops all ${where} of the output. Choose less padding, or a larger image.`
+          ? `The padding crops all ${where} of the output. Choose less padding, or a larger input.`
           : `The kernel spans ${spans} ${where}, but the padded image has only ${has}. ` +
-            "Choose a larger image or more padding, or a smaller kernel or dilation.",
+            "Choose a larger input or more padding, or a smaller kernel or dilation.",
       );
     }
     const groups = groupsOf(state);
@@ -198,7 +198,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
     const names = {
       forward: { image: "Input x", values: "Output y", weights: "Kernel w", letters: ["x", "y", "w"] },
       input: { image: "Gradient of the input, ∂x", values: "Gradient of the output, g", weights: "Kernel w", letters: ["∂x", "g", "w"] },
-      weight: { image: "Input x", values: "Gradient of the output, g", weights: "Gradient of the kernel, ∂w", letters: ["x", "g", "∂w"] },
+      weight: { image: "Input x", values: "Gradient of the output, g", weights: "Gradient ∂w", letters: ["x", "g", "∂w"] },
     }[state.pass];
     const [first, second, w] = names.letters;
     result.names = transposed ? { ...names, image: names.values, values: names.image } : names;
@@ -399,7 +399,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
               pen.fillRect(x, y, w - gap, h - gap);
               pen.globalAlpha = strength;
             }
-            if (progress && h >= 8) {
+            if (progress < 1 && h >= 16) {
               pen.fillStyle = share > 0.6 ? ink.panel : ink.muted;
               pen.fillRect(x + 2, y + h - gap - 4, (w - gap - 4) * progress, 2);
             }
@@ -761,7 +761,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
 
     // 1: image, kernel, positions
     const flow = byId("view-image").clientWidth - 34;
-    const middle = Math.max(140, flow * 0.17); // of the kernel
+    const middle = Math.max(170, flow * 0.17); // of the kernel
     const room = (part) => (narrow ? flow : (flow - middle - 110) * part);
     const tall = narrow ? 280 : 350;
     grids.image.place({ panels: m.imageChannels, rows: height, columns: width }, room(0.54), tall, 38);
@@ -819,7 +819,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
     grids.groups.draw((_, output, input) => {
       const one = home[output];
       const joined = table[one].has(input);
-      const first = output === m.groups[one].writes[0] && input === m.groups[one].reads[0];
+      const first = output === m.groups[one].writes[0] && input === m.groups[one].reads.at(-1);
       return { value: 1, text: first ? `${one + 1}` : "", blank: !joined, share: joined ? (one === g ? 1 : 0.3) : 0 };
     }, marks.groups, m.groups.length > 1);
     placeHandles();
