@@ -79,7 +79,10 @@ MISTAKES = {
     "weights' gradient not summed": ("gradient[k * rows + r] += values", "gradient[k * rows + r] = values"),
     "groups read the first channels": ("c += size;", ""),
     "element 0 not copied": ("if (reads[t][l] >= 0) matrix", "if (reads[t][l] > 0) matrix"),
-    "columns not transposed back": ("weights[k * rows + r] * values", "weights[r * group.positions.length + k] * values"),
+    "columns not transposed back": (
+        "weights[k * rows + r] * values",
+        "weights[r * group.positions.length + k] * values",
+    ),
 }
 
 
@@ -91,11 +94,14 @@ def test_arithmetic_is_exact_under_node(problems, tmp_path):
         assert ARITHMETIC.count(right) == 1, name
         sources[name] = ARITHMETIC.replace(right, wrong)
     (tmp_path / "given.json").write_text(json.dumps({"sources": sources, "problems": problems}), "utf-8")
-    script = DRIVER + """
+    script = (
+        DRIVER
+        + """
         const { sources, problems } = JSON.parse(require("fs").readFileSync(process.argv[2], "utf-8"));
         const found = Object.entries(sources).map(([name, source]) =>
           [name, new Function(`${source}; ${failures}; return failures;`)()(problems, name ? 1 : Infinity)]);
         console.log(JSON.stringify(Object.fromEntries(found)));"""
+    )
     (tmp_path / "run.js").write_text(script, "utf-8")
     command = [str(NODE), str(tmp_path / "run.js"), str(tmp_path / "given.json")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -122,7 +128,7 @@ def started(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Br
 
 @pytest.fixture
 def browser(started: Browser) -> Iterator[Browser]:
-    """The page as it opens. Whatever a test does, it must load nothing and complain of nothing."""
+    """The page as it opens. After each test: it loaded nothing else, and logged no error."""
     started.run("document.activeElement.blur()")
     started.move(1, 1)
     show(started, "at=7")
@@ -152,15 +158,24 @@ def test_arithmetic_is_exact_in_the_browser(browser, problems):
 
 
 STATES = [
-    "", "size=9,8&kernel=3,2&stride=2,1&padding=1,0&dilation=1,2", "padding=3,2&mode=reflect&kernel=2,3",
-    "padding=4,4&mode=circular&size=3,5&channels=2,3", "padding=2,1&mode=replicate&pass=input&channels=3,2",
-    "channels=8,12&size=5,5&groups=uniform:2", "channels=13,11&size=4,5&groups=logarithmic:4&pass=input",
-    "channels=6,16&size=5,6&groups=lenet5&pass=weight", "channels=3,6&groups=depthwise&size=5,5&stride=2,2&pass=weight",
-    "channels=7,9&size=4,4&groups=sizes:4.2.1,2.3.4", "size=1,9&kernel=1,3&padding=0,2", "size=6,6&pass=input&mode=reflect&padding=2,2",
-    "transposed=1&size=3,4&stride=2,3&output_padding=1,2&padding=1,0", "transposed=1&size=3,3&kernel=2,3&channels=4,6&groups=uniform:2&pass=input",
-    "transposed=1&size=2,3&channels=9,7&groups=logarithmic:3&dilation=2,1&pass=weight", "transposed=1&size=3,2&groups=lenet5",
+    "",
+    "size=9,8&kernel=3,2&stride=2,1&padding=1,0&dilation=1,2",
+    "padding=3,2&mode=reflect&kernel=2,3",
+    "padding=4,4&mode=circular&size=3,5&channels=2,3",
+    "padding=2,1&mode=replicate&pass=input&channels=3,2",
+    "channels=8,12&size=5,5&groups=uniform:2",
+    "channels=13,11&size=4,5&groups=logarithmic:4&pass=input",
+    "channels=6,16&size=5,6&groups=lenet5&pass=weight",
+    "channels=3,6&groups=depthwise&size=5,5&stride=2,2&pass=weight",
+    "channels=7,9&size=4,4&groups=sizes:4.2.1,2.3.4",
+    "size=1,9&kernel=1,3&padding=0,2",
+    "size=6,6&pass=input&mode=reflect&padding=2,2",
+    "transposed=1&size=3,4&stride=2,3&output_padding=1,2&padding=1,0",
+    "transposed=1&size=3,3&kernel=2,3&channels=4,6&groups=uniform:2&pass=input",
+    "transposed=1&size=2,3&channels=9,7&groups=logarithmic:3&dilation=2,1&pass=weight",
+    "transposed=1&size=3,2&groups=lenet5",
     "transposed=1&size=4,3&channels=5,6&groups=sizes:1.4,4.2&pass=input&stride=2,2&output_padding=1,1",
-]  # fmt: skip
+]
 
 
 def drawn(seed: int) -> str:
@@ -180,7 +195,7 @@ def drawn(seed: int) -> str:
 
 
 def given_by_call(call: str) -> Any:
-    """Run a call in Python and return what it prints."""
+    """Run a call in Python and return the printed array."""
     printed: list[Any] = []
     exec(call, {"print": printed.append})
     (result,) = printed
@@ -273,7 +288,7 @@ def test_columns_flow_back_and_overlaps_add_up(browser):
         assert image == refconv.conv_input_grad(g, names["weight"], (1, 1, 5, 5)).ravel().tolist()
     final = names["grads"].x
     browser.move(*where(browser, "image", 0, 2, 2))
-    assert caption(browser).startswith("∂x[0, 2, 2] lies in 9 windows. So far: ")
+    assert caption(browser).startswith("∂x[0, 2, 2] is in 9 windows. So far: ")
     assert caption(browser).endswith(f"= {final[0, 0, 2, 2]}")
 
 
@@ -292,11 +307,32 @@ def test_playing_steps_to_the_end_and_pauses(browser):
     browser.click(*play)
     label = "document.getElementById('play').textContent"
     assert browser.run(label) == "❚❚ Pause"
-    browser.run("new Promise((done) => { const look = () => explorer.model().at === 1 ? done(0) : setTimeout(look, 20); look(); })")
+    browser.run(
+        """new Promise((done) => {
+            const look = () => (explorer.model().at === 1 ? done(0) : setTimeout(look, 20));
+            look();
+        })"""
+    )
     browser.click(*play)
     assert browser.run(label) == "▶ Play"
     browser.click(*browser.run(MIDDLE % "back"))
     assert browser.run("explorer.model().at") == 0
+
+
+@needs_browser
+def test_reduced_motion_plays_slowly(browser):
+    every = []
+    browser.run("window.plain = setInterval; window.setInterval = (step, every) => (window.every = every)")
+    try:
+        for wish in ("no-preference", "reduce"):
+            browser.media(prefers_color_scheme="light", prefers_reduced_motion=wish)
+            browser.click(*browser.run(MIDDLE % "play"))
+            every.append(browser.run("window.every"))
+            browser.click(*browser.run(MIDDLE % "play"))
+    finally:
+        browser.run("window.setInterval = window.plain")
+        browser.media(prefers_color_scheme="light")
+    assert every == [480, 1500]
 
 
 @needs_browser
@@ -316,9 +352,9 @@ def test_keyboard_reaches_everything(browser):
     for _ in range(80):
         browser.key("Tab")
         reached.add(browser.run("(({ id, textContent }) => id || textContent)(document.activeElement)"))
-    wanted = {"A window slides", "Convolution", "Forward", "both", "mode", "kind", "back", "play", "next", "at", "numbers",
-              "image", "kernel", "positions", "columns", "weights", "product", "groups", "copy-code", "copy-link"}  # fmt: skip
-    assert wanted <= reached
+    grids = "image kernel positions columns weights product groups"
+    wanted = f"both mode kind back play next at numbers {grids} copy-code copy-link"
+    assert {"A window slides", "Convolution", "Forward", *wanted.split()} <= reached
 
 
 @needs_browser
@@ -328,7 +364,7 @@ def test_everything_has_a_name_and_room_for_a_finger(browser):
         .filter((one) => one.checkVisibility()).map((one) => {
             const target = one.type === "checkbox" ? one.closest("label") : one;
             const { width, height } = target.getBoundingClientRect();
-            const name = one.ariaLabel ?? one.getAttribute("aria-label") ?? one.labels?.[0]?.textContent ?? one.textContent;
+            const name = one.getAttribute("aria-label") ?? one.labels?.[0]?.textContent ?? one.textContent;
             return [one.tagName, name.trim(), Math.min(width, height)];
         })""")
     assert len(found) > 30
@@ -388,7 +424,12 @@ def test_kernel_that_does_not_fit_is_explained(browser):
 @needs_browser
 def test_narrow_windows_and_dark_mode(browser):
     try:
-        for link in ("at=7", "channels=3,2&size=6,6&pass=weight&padding=1,1&dilation=2,2", "channels=16,16&size=5,5&groups=logarithmic:4", "size=12,12&kernel=1,1&padding=4,4&channels=3,2"):
+        for link in (
+            "at=7",
+            "channels=3,2&size=6,6&pass=weight&padding=1,1&dilation=2,2",
+            "channels=16,16&size=5,5&groups=logarithmic:4",
+            "size=12,12&kernel=1,1&padding=4,4&channels=3,2",
+        ):
             for width in (360, 640, 1000, 1400):
                 browser.size(width, 900)
                 show(browser, link)
@@ -418,10 +459,34 @@ def test_narrow_windows_and_dark_mode(browser):
 @needs_browser
 def test_embedded_views(browser, page):
     browser.open(page.as_uri() + "?views=image&size=1,7&kernel=1,3")
-    visible = browser.run("[...document.querySelectorAll('.views > section')].filter((s) => s.checkVisibility()).map((s) => s.id)")
+    visible = browser.run(
+        "[...document.querySelectorAll('.views > section')].filter((s) => s.checkVisibility()).map((s) => s.id)"
+    )
     assert visible == ["view-image"]
     assert browser.run("document.getElementById('whole').href").endswith("explorer.html#size=1,7&kernel=1,3")
     browser.open(page.as_uri())
+
+
+EMBEDDED = re.compile(r'<iframe src="\.\./explorer\.html\?([^"]*)" title="[^"]+" width="100%" height="(\d+)"')
+
+
+@needs_browser
+def test_embedded_views_of_pages_and_notebooks_fit(browser, page):
+    sources = [*ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.md")]
+    found = [(source.name, *match) for source in sources for match in EMBEDDED.findall(source.read_text("utf-8"))]
+    assert len(found) == sum(source.read_text("utf-8").count("<iframe src=") for source in sources) == 6
+    try:
+        for name, link, height in found:
+            browser.size(700, int(height))
+            browser.open(f"{page.as_uri()}?{link}")
+            assert browser.run("document.documentElement.scrollHeight") <= int(height), name
+            state = dict(part.split("=") for part in link.split("&"))
+            views = state.pop("views").split(",")
+            assert state == dict(part.split("=") for part in browser.run("explorer.link()").split("&")), name
+            assert all(browser.run(f"document.getElementById('view-{view}').checkVisibility()") for view in views), name
+    finally:
+        browser.size(1200, 1600)
+        browser.open(page.as_uri())
 
 
 def test_page_is_small_and_complete(page):

@@ -695,7 +695,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
             ? found.filter(({ l }) => l <= m.at).map(({ t, l }) => [m.matrices[i][(one.image.indexOf(c) * taps + t) * length + l]])
             : [],
         );
-        return `${name} lies in ${windows}. So far: ${sumOf(terms, m.image[c * problem.elements + elementAt(problem, row, column)])}`;
+        return `${name} is in ${windows}. So far: ${sumOf(terms, m.image[c * problem.elements + elementAt(problem, row, column)])}`;
       }
       const reading = problem.groups.filter((one) => one.image.includes(c)).length;
       return `${name} is read by <b>${windows}</b>` + (found.length ? `: one copy of it per window is in the columns` : "") +
@@ -1000,6 +1000,7 @@ another state. A *moment* is the square that the pictures are marked for: the cu
       (n) => change({ groups: `${kind()}:${n}` }), () => ["uniform", "logarithmic"].includes(kind()),
     );
     updates.push(counts);
+    updates.push(() => (byId("whole").href = `${location.href.replace(/[?#].*/, "")}#${written(state)}`));
     updates.push(() => (byId("code").textContent = current ? pythonCall(state) : ""));
     transport();
     Object.values(grids).forEach(listen);
@@ -1187,7 +1188,6 @@ another state. A *moment* is the square that the pictures are marked for: the cu
     byId("controls").open = !matchMedia("(max-width: 62rem)").matches;
     build();
     open(asked || EXAMPLES["A window slides"]);
-    byId("whole").href = `${location.href.replace(/[?#].*/, "")}#${written(state)}`;
     window.addEventListener("hashchange", () => open(location.hash.slice(1)));
     new ResizeObserver(draw).observe(byId("stage"));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColours(); draw(); });
