@@ -358,6 +358,41 @@ def test_keyboard_reaches_everything(browser):
 
 
 @needs_browser
+def test_settings_change_the_state(browser):
+    def slider(name: str, *keys: str) -> None:
+        browser.run(f"""[...document.querySelectorAll(".slider")].filter((one) => one.checkVisibility())
+            .find((one) => one.textContent.startsWith("{name}")).querySelector("input").focus()""")
+        browser.key(*keys)
+
+    def state() -> dict[str, str]:
+        return dict(part.split("=") for part in browser.run("explorer.link()").split("&"))
+
+    slider("input size", "ArrowRight", "ArrowRight")
+    slider("stride", "ArrowRight")
+    assert state() == {"size": "9,9", "stride": "2,2", "at": "7"}
+    browser.click(*browser.run(MIDDLE % "both"))
+    slider("kernel, cols", "ArrowLeft")
+    slider("padding, rows", "ArrowRight")
+    assert (state()["kernel"], state()["padding"]) == ("3,2", "1,0")
+    browser.run("""(() => {
+        for (const [id, value] of [["mode", "reflect"], ["kind", "logarithmic"]]) {
+            document.getElementById(id).value = value;
+            document.getElementById(id).dispatchEvent(new Event("change"));
+        }
+    })()""")
+    assert (state()["mode"], state()["groups"], state()["channels"]) == ("reflect", "logarithmic:2", "4,4")
+    slider("groups", "ArrowRight")
+    slider("outputs", "End", "ArrowLeft")
+    assert (state()["groups"], state()["channels"]) == ("logarithmic:3", "4,15")
+    browser.run("document.querySelector('#pass [aria-checked=true]').focus()")
+    browser.key("ArrowRight")
+    assert state()["pass"] == "input"
+    browser.click(*browser.run(MIDDLE % "copy-code"))
+    browser.run("new Promise((done) => setTimeout(done, 50))")
+    assert browser.run("document.getElementById('copied').textContent") in ("Copied.", "Selected: press Ctrl+C.")
+
+
+@needs_browser
 def test_everything_has_a_name_and_room_for_a_finger(browser):
     show(browser, "channels=8,8&size=5,5&groups=uniform:4")
     found = browser.run("""[...document.querySelectorAll("button, input, select, canvas, summary")]
