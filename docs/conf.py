@@ -54,12 +54,15 @@ autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
 # Appearance. MathJax in one file that draws with SVG needs no fonts.
-templates_path = ["_templates"]
+templates_path = ["_templates", "explorer"]
 html_theme = "furo"
 html_title = "refconv"
 html_static_path = ["_static", str(files("sphinx-mathjax-offline") / "static" / "mathjax" / "tex-svg.js")]
 html_css_files = ["site.css"]
-html_additional_pages = {"index": "redirect.html"}  # the front page is docs/index.html
+html_additional_pages = {
+    "index": "redirect.html",  # the front page is docs/index.html
+    "explorer": "explorer.html",  # joins the files of docs/explorer/
+}
 html_copy_source = False
 html_show_search_summary = False  # a page opened from a file cannot read another
 html_show_copyright = False
