@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help tour test check lint types notebooks site links lite grading mutation lock clean
+.PHONY: help tour test check gpu lint types notebooks site links lite grading mutation lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -25,6 +25,9 @@ test: lint types ## set up .venv, then run every check: lint, types, tests, note
 
 check: .venv/.dev ## the long checks that `make test` leaves out: more of the same, on more seeds, mistakes and array modules
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
+
+gpu: ## on a machine with a GPU: try everything there with $(PYTHON), which has CuPy or PyTorch; page in build/gpu
+	PYTHONPATH=$(CURDIR) $(PYTHON) benchmarks/gpu_acceptance.py $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and format
 	$(BIN)/ruff check .
