@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help tour test check lint types notebooks site links lite grading mutation coverage oldest newest wheel workflows lock clean
+.PHONY: help tour test check gpu lint types notebooks site links lite grading mutation coverage oldest newest wheel workflows lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list

@@ -34,7 +34,7 @@ from refconv import set_workers
 from refconv.bench.peers import PASSES, PEERS
 from refconv.bench.record import header, run, start, write
 from refconv.bench.roofs import roofs
-from refconv.bench.worker import median_seconds
+from refconv.bench.timing import median_seconds
 from refconv.bench.workloads import WORKLOADS
 from refconv.cpu.layouts import TapsOfBatch
 from refconv.nn import keep_memory

@@ -15,6 +15,7 @@ from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
 from refconv.bench.peers import PEERS
+from refconv.bench.peers import peers as peers_on
 from refconv.bench.run import Settings, summary
 from refconv.experiments.figures import STYLES
 
@@ -46,16 +47,18 @@ def table(record: Record) -> str:
         f"refconv bench {' '.join(workloads)} --peers {','.join(peers)} --dtype {settings['dtype']} "
         f"--pass {settings['pass']} --rounds {settings['rounds']} --seconds {settings['seconds']}"
     )
+    backend, packages = settings.get("backend", "numpy"), ("numpy", *peers)
+    if backend != "numpy":
+        command, packages = f"{command} --backend {backend}", ("cupy-cuda12x", "cupy-cuda13x", "torch")
     if settings.get("patience", Settings.patience) != Settings.patience:
         command += f" --patience {settings['patience']:g}"
-    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items() if name in ("numpy", *peers))
-    machine = record["machine"]
+    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items() if name in packages)
     heads = [f"/ {peer}" for peer in peers]
     if "torch" in peers and "roofs" in record:
         heads.append("at the roof / torch")
     lines = [
         f"### {settings['dtype']}, {settings['pass']}\n",
-        f"{record['date']}, {machine['processor']}, {machine['cores']} cores; {versions}. `{command}`\n",
+        f"{record['date']}, {processor(record)}; {versions}. `{command}`\n",
         f"| workload | layer | refconv, ms | {' | '.join(heads)} |",
         f"|---|---|--:|{'--:|' * len(heads)}",
     ]
@@ -76,6 +79,12 @@ def table(record: Record) -> str:
                 mean.append(f"{geometric_mean(at_the_roof(record, r) for r in mine if is_torch(r)):.2f}")
             lines.append(f"| {workload} | geometric mean | | {' | '.join(mean)} |")
     return "\n".join(lines) + "\n"
+
+
+def processor(record: Record) -> str:
+    """Return the name of what was timed: the GPU, or the processor and its cores."""
+    machine = record["machine"]
+    return str(record["gpu"]["name"]) if "gpu" in record else f"{machine['processor']}, {machine['cores']} cores"
 
 
 def is_torch(result: Record) -> bool:
@@ -148,19 +157,20 @@ def timed(record: Record, peer: str) -> list[Record]:
 
 
 def peers_of(record: Record) -> list[str]:
-    """Return the peers that have a time, in the order of PEERS."""
-    return [peer for peer in PEERS if timed(record, peer)]
+    """Return the peers that have a time, in one order."""
+    return [peer for peer in peers_on(record["settings"].get("backend", "numpy")) if timed(record, peer)]
 
 
 def style(peer: str) -> Record:
-    """Return colour, marker and line of a peer, the same in all figures."""
-    return {"label": peer, "markersize": 5, "linewidth": 1.3, **STYLES[list(PEERS).index(peer)]}
+    """Return colour, marker and line of a peer, the same in all figures of its backend."""
+    names = list(PEERS) if peer in PEERS else list(peers_on("cupy"))
+    return {"label": peer, "markersize": 5, "linewidth": 1.3, **STYLES[names.index(peer)]}
 
 
 def title(record: Record) -> str:
     """Return in words what was timed, where."""
-    settings, machine = record["settings"], record["machine"]
-    return f"{settings['dtype']}, {settings['pass']}; {machine['processor']}, {machine['cores']} cores"
+    settings = record["settings"]
+    return f"{settings['dtype']}, {settings['pass']}; {processor(record)}"
 
 
 def sweeps_of(record: Record) -> list[str]:

@@ -23,7 +23,8 @@ from refconv.bench.record import BenchError, header, start, write
 from refconv.bench.record import run as run_python
 from refconv.bench.roofs import roofs
 from refconv.bench.run import Settings, run_bench, summary
-from refconv.bench.worker import measure, median_seconds
+from refconv.bench.timing import median_seconds
+from refconv.bench.worker import measure
 from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.settings import cores
 from refconv.testing.oracles.definition import (
@@ -155,7 +156,7 @@ def test_the_worker_sets_the_threads_of_a_layer(monkeypatch: pytest.MonkeyPatch)
     watched = {"default": lambda: found.append(settings._workers.get())}
     monkeypatch.setitem(PEERS, "refconv", lambda layer, dtype, what: watched)
     monkeypatch.setitem(WORKLOADS, "threads", WORKLOADS["threads"][:1])
-    assert measure("refconv", "threads", "float32", "forward", 0.0)["1"]["variant"] == "default"
+    assert measure("refconv", "threads", "numpy", "float32", "forward", 0.0)["1"]["variant"] == "default"
     assert set(found) == {1}
 
 
@@ -219,7 +220,7 @@ def test_a_process_that_was_slowed_down_runs_again(
 def test_the_pace_is_that_of_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     copying, multiplying = [1.0, 1.1, 1.3, 0.5, 1.0], [2.0, 2.0, 2.0, 2.0, 1.0]
     times = iter([n for pair in zip(copying, multiplying, strict=True) for n in (pair[0],) * 4 + (pair[1],) * 8])
-    monkeypatch.setattr(run, "_seconds", lambda call: next(times))
+    monkeypatch.setattr(run, "wall_seconds", lambda call: next(times))
     pace = run._Pace()
     assert [pace.is_kept() for _ in copying] == [True, True, False, True, False]
 
@@ -309,7 +310,7 @@ def test_layers_that_nobody_times_stand_below_the_table(capsys: Any, monkeypatch
         (["--seconds", "0"], "seconds must be more than 0"),
         (["--seconds", "nan"], "seconds must be more than 0"),
         (["--patience", "-1"], "patience must be at least 0"),
-        (["--backend", "array_api_strict"], "--backend must be numpy"),
+        (["--backend", "array_api_strict"], "backend must be one of numpy, cupy, torch"),
         (["--out", "."], "it is a folder"),
     ],
 )

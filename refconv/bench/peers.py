@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from refconv.bench.gpu import MODULES, GpuError, find_gpu
+from refconv.bench.timing import Call, Clock, wall_seconds
 from refconv.bench.workloads import Layer
-from refconv.settings import cores, set_engine, set_workers
+from refconv.settings import cores, set_engine, set_workers, set_workspace
 
-Call = Callable[[], Any]
 Variants = dict[str, Call]
 """Ways to call one peer; the fastest counts."""
 
@@ -33,27 +34,54 @@ def operands(layer: Layer, dtype: str) -> tuple[Any, list[Any], Any, Any]:
 
 
 def _refconv(layer: Layer, dtype: str, what: str, engine: str | None = None) -> Variants:
+    call = _refconv_call(layer, dtype, what, lambda array: array)
+
+    def with_engine() -> Any:
+        with set_engine(engine):
+            return call()
+
+    return {"default": with_engine}
+
+
+def _refconv_on(module: str, layer: Layer, dtype: str, what: str) -> Variants:
+    call = _refconv_call(layer, dtype, what, find_gpu(module).asarray)
+
+    def within(workspace: int) -> Any:
+        with set_workspace(workspace):
+            return call()
+
+    return {name: functools.partial(within, workspace) for name, workspace in WORKSPACES.items()}
+
+
+def _refconv_call(layer: Layer, dtype: str, what: str, asarray: Callable[[Any], Any]) -> Call:
     import refconv
 
-    x, weights, bias, grad = operands(layer, dtype)
+    arrays = operands(layer, dtype)
+    x, bias, grad = map(asarray, (arrays[0], *arrays[2:]))
     groups: Any = layer.groups
-    weight: Any = weights
+    weight: Any = [asarray(w) for w in arrays[1]]
     if groups.is_uniform:
-        weight, groups = np.concatenate(weights), groups.n
+        weight, groups = asarray(np.concatenate(arrays[1])), groups.n
     options: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": groups}
 
     def forward() -> Any:
-        with set_engine(engine):
-            return refconv.conv(x, weight, bias, **options)
+        return refconv.conv(x, weight, bias, **options)
 
     def training() -> Any:
-        with set_engine(engine):
-            return forward(), refconv.conv_backward(grad, x, weight, **options)
+        return forward(), refconv.conv_backward(grad, x, weight, **options)
 
-    return {"default": training if what == "training" else forward}
+    return training if what == "training" else forward
 
 
-def _torch(layer: Layer, dtype: str, what: str) -> Variants:
+def _cudnn(tf32: bool, layer: Layer, dtype: str, what: str) -> Variants:
+    import torch
+
+    torch.backends.cudnn.benchmark = True  # the fastest of its algorithms
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    return _torch(layer, dtype, what, "cuda")
+
+
+def _torch(layer: Layer, dtype: str, what: str, device: str = "cpu") -> Variants:
     import torch
 
     arrays = operands(layer, dtype)
@@ -61,13 +89,13 @@ def _torch(layer: Layer, dtype: str, what: str) -> Variants:
 
     def make(memory_format: Any) -> Call:
         def leaf(array: Any) -> Any:
-            tensor = torch.from_numpy(array.copy())
+            tensor = torch.from_numpy(array.copy()).to(device)
             tensor = tensor.contiguous(memory_format=memory_format) if tensor.ndim == 4 else tensor
             return tensor.requires_grad_(what == "training")
 
         x, bias = leaf(arrays[0]), leaf(arrays[2])
         weights = [leaf(np.concatenate(arrays[1]))] if groups.is_uniform else [leaf(w) for w in arrays[1]]
-        grad = torch.from_numpy(arrays[3]).contiguous(memory_format=memory_format)
+        grad = torch.from_numpy(arrays[3]).to(device).contiguous(memory_format=memory_format)
         conv = torch.nn.functional.conv2d
         options = {"stride": layer.stride, "padding": layer.padding}
 
@@ -188,15 +216,43 @@ PEERS: dict[str, Callable[[Layer, str, str], Variants]] = {
     "onnxruntime": _onnxruntime,
     "scipy": _scipy,
 }
-"""Every peer by name; "textbook" is refconv itself with its textbook engine."""
+"""Every peer on the CPU by name; "textbook" is refconv itself with its textbook engine."""
+
+BACKENDS = ("numpy", *MODULES)
+"""Where calls are timed: on the CPU, or on the GPU with refconv on arrays of CuPy or PyTorch."""
+WORKSPACES = {"64 MiB": 2**26, "1 GiB": 2**30}
+"""Variants of refconv on a GPU: the workspace of a call."""
+_CUDNN = {"cudnn": False, "cudnn-tf32": True}
+"""PyTorch's convolutions on a GPU, and whether their float32 operands are rounded to TF32."""
 
 _PACKAGES = {"torch": "torch", "jax": "jax", "onnxruntime": "onnxruntime", "scipy": "scipy"}
 _FORWARD_ONLY = ("onnxruntime", "scipy")
 _OWN_THREADS = ("jax", "scipy")
 
 
-def can(peer: str, layer: Layer, dtype: str, what: str) -> str | None:
+def peers(backend: str) -> dict[str, Callable[[Layer, str, str], Variants]]:
+    """Return the peers of a backend by name."""
+    if backend == "numpy":
+        return PEERS
+    cudnn = {name: functools.partial(_cudnn, tf32) for name, tf32 in _CUDNN.items()}
+    return {"refconv": functools.partial(_refconv_on, backend), **cudnn}
+
+
+def clock(peer: str, backend: str) -> Clock:
+    """Return the clock of a peer: on a GPU, that of its array module."""
+    return wall_seconds if backend == "numpy" else find_gpu("torch" if peer in _CUDNN else backend).seconds
+
+
+def can(peer: str, layer: Layer, dtype: str, what: str, backend: str = "numpy") -> str | None:
     """Return the reason why a peer cannot be timed on a layer here, or None if it can."""
+    if backend != "numpy":
+        if layer.threads is not None:
+            return "it is timed on the GPU"
+        try:
+            clock(peer, backend)
+        except GpuError as error:
+            return str(error)
+        return None
     package = _PACKAGES.get(peer)
     if package is not None and importlib.util.find_spec(package) is None:
         return f"{package} is not installed"

@@ -1,19 +1,16 @@
-"""The machine's highest rates: ``python -m refconv.bench.roofs DTYPE SECONDS`` prints JSON."""
+"""The machine's highest rates: ``python -m refconv.bench.roofs BACKEND DTYPE SECONDS`` prints JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from refconv.bench.peers import Call
+from refconv.bench.gpu import Gpu, find_gpu
+from refconv.bench.timing import repeated
 from refconv.settings import cores
-
-LEAST = 3
-"""Minimum number of repetitions of a measurement."""
 
 
 def roofs(dtype: str, seconds: float, side: int = 2048, copied: int = 2**28) -> dict[str, float]:
@@ -38,26 +35,25 @@ def roofs(dtype: str, seconds: float, side: int = 2048, copied: int = 2**28) -> 
     """
     a, b = np.random.default_rng(0).standard_normal((2, side, side)).astype(dtype)
     product = np.empty_like(a)
-    multiplied = _least_seconds(lambda: np.matmul(a, b, out=product), seconds)
+    multiplied = min(repeated(lambda: np.matmul(a, b, out=product), seconds))
     source = np.ones(copied // a.itemsize, dtype)
     target = np.zeros_like(source)
     parts = list(zip(np.array_split(target, cores()), np.array_split(source, cores()), strict=True))
     with ThreadPoolExecutor(len(parts)) as pool:
-        moved = _least_seconds(lambda: list(pool.map(lambda part: np.copyto(*part), parts)), seconds)
+        moved = min(repeated(lambda: list(pool.map(lambda part: np.copyto(*part), parts)), seconds))
     return {"gflops": 2e-9 * side**3 / multiplied, "gigabytes_per_second": 2e-9 * source.nbytes / moved}
 
 
-def _least_seconds(call: Call, seconds: float) -> float:
-    """Return the shortest time of a call, repeated for about `seconds` after a warm-up."""
-    call()
-    times: list[float] = []
-    until = time.perf_counter() + seconds
-    while len(times) < LEAST or time.perf_counter() < until:
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return min(times)
+def gpu_roofs(gpu: Gpu, dtype: str, seconds: float, side: int = 8192, copied: int = 2**30) -> dict[str, float]:
+    """Return the same rates of a GPU, reached by its array module's own product and copy; see :func:`roofs`."""
+    matrix = gpu.asarray(np.random.default_rng(0).random((side, side), dtype))  # type: ignore[arg-type]
+    source = gpu.asarray(np.ones(copied // np.dtype(dtype).itemsize, dtype))
+    multiplied = min(repeated(lambda: gpu.xp.matmul(matrix, matrix), seconds, gpu.seconds))
+    moved = min(repeated(lambda: gpu.xp.asarray(source, copy=True), seconds, gpu.seconds))
+    return {"gflops": 2e-9 * side**3 / multiplied, "gigabytes_per_second": 2e-9 * copied / moved}
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(roofs(sys.argv[1], float(sys.argv[2]))))
+    backend, dtype, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+    found = roofs(dtype, seconds) if backend == "numpy" else gpu_roofs(find_gpu(backend), dtype, seconds)
+    sys.stdout.write(json.dumps(found))

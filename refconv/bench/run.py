@@ -12,11 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from refconv.bench.peers import PASSES, PEERS
+from refconv.bench.gpu import find_gpu
+from refconv.bench.peers import BACKENDS, PASSES
+from refconv.bench.peers import peers as peers_on
 from refconv.bench.record import CLEARED, header, run
+from refconv.bench.timing import wall_seconds
 from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.integers import as_int, shown
 from refconv.settings import engine
+
+PACKAGES = ("numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax", "onnxruntime", "scipy")
+"""Packages whose versions a record names."""
 
 SLOWER = 1.2
 """Maximum slowdown of the machine, relative to its best, before and after a measurement."""
@@ -29,8 +35,8 @@ class Settings:
     Attributes
     ----------
     workloads, peers : tuple of str
-        Names of :data:`refconv.bench.workloads.WORKLOADS` and :data:`refconv.bench.peers.PEERS`; "refconv" is
-        always timed.
+        Names of :data:`refconv.bench.workloads.WORKLOADS` and of :func:`refconv.bench.peers.peers`; "refconv" is
+        always timed. By default all peers of the backend.
     dtype : str
         "float32" or "float64".
     what : str
@@ -41,20 +47,24 @@ class Settings:
         Time for which a process repeats each layer.
     patience : float
         Total seconds to wait for a busy or slow machine and to repeat slowed processes.
+    backend : str
+        "numpy" times the CPU; "cupy" and "torch" time the GPU, with refconv on that module's arrays.
     """
 
     workloads: tuple[str, ...] = ("alexnet",)
-    peers: tuple[str, ...] = tuple(PEERS)
+    peers: tuple[str, ...] | None = None
     dtype: str = "float32"
     what: str = "training"
     rounds: int = 5
     seconds: float = 0.5
     patience: float = 120.0
+    backend: str = "numpy"
 
     def __post_init__(self) -> None:
         for name, values, known in (
+            ("backend", (self.backend,), BACKENDS),
             ("workloads", self.workloads, WORKLOADS),
-            ("peers", self.peers, PEERS),
+            ("peers", self.peers or (), peers_on(self.backend)),
             ("dtype", (self.dtype,), ("float32", "float64")),
             ("pass", (self.what,), PASSES),
         ):
@@ -92,15 +102,20 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
         that were slowed down but kept), "roofs" (the highest rates of all rounds, see
         :func:`refconv.bench.roofs.roofs`) and "results". "results" has an object for each layer and peer. It contains
         the ratio of refconv's median time to the peer's; the median, smallest and largest time of the rounds in
-        seconds; the layer's multiply-adds; the bytes of its input, weights and output; and the peer's fastest variant,
-        or the reason why it was not timed.
+        seconds; the layer's multiply-adds; the bytes of its input, weights and output; and the peer's fastest variant
+        and the times of all in the last round, or the reason why it was not timed. On a GPU there is also "gpu", its
+        description.
 
     Raises
     ------
     BenchError
         If a peer fails.
+    GpuError
+        If the GPU of the backend cannot be used.
     """
-    peers = ("refconv", *(peer for peer in settings.peers if peer != "refconv"))
+    gpu = {} if settings.backend == "numpy" else {"gpu": find_gpu(settings.backend).card()}
+    chosen = peers_on(settings.backend) if settings.peers is None else settings.peers
+    peers = ("refconv", *(peer for peer in chosen if peer != "refconv"))
     times: dict[tuple[str, str, str], list[float]] = {}
     notes: dict[tuple[str, str, str], dict[str, Any]] = {}
     roofs: list[dict[str, float]] = []
@@ -125,8 +140,10 @@ def run_bench(settings: Settings, say: Callable[[str], None] = lambda line: None
                         times.setdefault(key, []).append(found.pop("seconds"))
                     notes[key] = found
     return {
-        **header(packages=("numpy", "torch", "jax", "onnxruntime", "scipy")),
+        **header(packages=PACKAGES),
+        **gpu,
         "settings": {
+            "backend": settings.backend,
             "dtype": settings.dtype,
             "pass": settings.what,
             "engine": engine(),
@@ -180,12 +197,12 @@ def _result(
 
 
 def _measure(peer: str, workload: str, settings: Settings) -> dict[str, Any]:
-    arguments = [peer, workload, settings.dtype, settings.what, str(settings.seconds)]
+    arguments = [peer, workload, settings.backend, settings.dtype, settings.what, str(settings.seconds)]
     return _run(f"{peer} failed on {workload}", "worker", *arguments)
 
 
 def _roofs(settings: Settings) -> dict[str, float]:
-    return _run("measuring roofs failed", "roofs", settings.dtype, str(settings.seconds))
+    return _run("measuring roofs failed", "roofs", settings.backend, settings.dtype, str(settings.seconds))
 
 
 def _run(failure: str, module: str, *arguments: str) -> dict[str, Any]:
@@ -206,8 +223,8 @@ class _Pace:
     def is_kept(self) -> bool:
         """Return whether both take little more than their shortest time so far."""
         times = [
-            min(map(_seconds, [lambda: np.copyto(self._target, self._source)] * 4)),
-            min(map(_seconds, [lambda: self._matrix @ self._matrix] * 8)),
+            min(map(wall_seconds, [lambda: np.copyto(self._target, self._source)] * 4)),
+            min(map(wall_seconds, [lambda: self._matrix @ self._matrix] * 8)),
         ]
         self._best = list(map(min, self._best, times))
         return all(now < SLOWER * best for now, best in zip(times, self._best, strict=True))
@@ -218,10 +235,3 @@ class _Pace:
         while not self.is_kept() and time.monotonic() - started < patience:
             time.sleep(0.2)
         return max(0.0, patience - (time.monotonic() - started))
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    """Return the time that a call takes."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started

@@ -1,48 +1,36 @@
-"""Time one peer in its own process: ``python -m refconv.bench.worker PEER WORKLOAD DTYPE PASS SECONDS`` prints JSON."""
+"""Time a peer in its own process: ``python -m refconv.bench.worker PEER WORKLOAD BACKEND DTYPE PASS SECONDS``.
+
+Prints JSON.
+"""
 
 from __future__ import annotations
 
 import json
-import statistics
 import sys
-import time
+from typing import Any
 
-from refconv.bench.peers import PEERS, Call, can, threads
+from refconv.bench.peers import can, clock, peers, threads
+from refconv.bench.timing import median_seconds
 from refconv.bench.workloads import WORKLOADS
 
-LEAST, MOST = 5, 2000
-"""Minimum and maximum number of repetitions of a measurement."""
 
-
-def median_seconds(call: Call, seconds: float) -> float:
-    """Return the median time of a call, repeated for about `seconds` after a warm-up."""
-    call()
-    call()
-    times: list[float] = []
-    until = time.perf_counter() + seconds
-    while len(times) < LEAST or (time.perf_counter() < until and len(times) < MOST):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
-
-
-def measure(peer: str, workload: str, dtype: str, what: str, seconds: float) -> dict[str, dict[str, float | str]]:
-    """Return the time of each layer of a workload with the peer's fastest variant, or why it cannot be timed."""
-    found: dict[str, dict[str, float | str]] = {}
+def measure(peer: str, workload: str, backend: str, dtype: str, what: str, seconds: float) -> dict[str, dict[str, Any]]:
+    """Return the median time of each layer with the peer's fastest variant and with each, or why it cannot be timed."""
+    found: dict[str, dict[str, Any]] = {}
     for layer in WORKLOADS[workload]:
-        reason = can(peer, layer, dtype, what)
+        reason = can(peer, layer, dtype, what, backend)
         if reason is not None:
             found[layer.name] = {"reason": reason}
             continue
+        timed = clock(peer, backend)
         with threads(peer, layer):
-            variants = PEERS[peer](layer, dtype, what)
-            times = {name: median_seconds(call, seconds / len(variants)) for name, call in variants.items()}
+            variants = peers(backend)[peer](layer, dtype, what)
+            times = {name: median_seconds(call, seconds / len(variants), timed) for name, call in variants.items()}
         best = min(times, key=times.__getitem__)
-        found[layer.name] = {"seconds": times[best], "variant": best}
+        found[layer.name] = {"seconds": times[best], "variant": best, "variants": times}
     return found
 
 
 if __name__ == "__main__":
-    peer, workload, dtype, what, seconds = sys.argv[1:]
-    sys.stdout.write(json.dumps(measure(peer, workload, dtype, what, float(seconds))))
+    peer, workload, backend, dtype, what, seconds = sys.argv[1:]
+    sys.stdout.write(json.dumps(measure(peer, workload, backend, dtype, what, float(seconds))))

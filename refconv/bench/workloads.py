@@ -76,6 +76,7 @@ _BASE = Layer("", 8, 64, 56, 64, 3, padding=1)
 WORKLOADS: dict[str, tuple[Layer, ...]] = {
     "alexnet": _alexnet("2"),
     "alexnet-dense": _alexnet("1"),
+    "alexnet-128": _alexnet("2", 128),
     "resnext": (Layer("32 groups", 8, 128, 28, 128, 3, padding=1, spec="32"),),
     "depthwise": (Layer("depthwise", 8, 128, 56, 128, 3, padding=1, spec="128"),),
     "logarithmic": (Layer("log:4", 8, 256, 14, 256, 3, padding=1, spec="log:4"),),

@@ -23,7 +23,7 @@ from refconv.cli.signals import working
 
 @click.command("bench")
 @click.argument("workloads", nargs=-1, metavar="[WORKLOAD]…")
-@click.option("--peers", metavar="A,B,…", help="Peers to time. Default: textbook and every installed peer.")
+@click.option("--peers", metavar="A,B,…", help="Peers to time. Default: every installed peer.")
 @click.option("--dtype", default="float32", show_default=True, metavar="NAME", help="float32 or float64.")
 @click.option(
     "--pass",
@@ -70,23 +70,24 @@ def command(
 ) -> None:
     """Time refconv against the peers that are installed; each runs in its own process, in turn.
 
-    WORKLOAD is one of alexnet (the default), alexnet-dense, resnext, depthwise, logarithmic, pointwise, small, batch,
-    channels, groups, kernel and threads. Below 1, refconv is faster. Only --backend numpy can be
-    timed.
+    WORKLOAD is one of alexnet (the default), alexnet-dense, alexnet-128 (a batch of 128 images), resnext, depthwise,
+    logarithmic, pointwise, small, batch, channels, groups, kernel and threads. Below 1, refconv is faster.
+
+    With --backend cupy or torch, refconv computes on that module's arrays on the GPU, with workspaces of 64 MiB and
+    1 GiB, and the peers are PyTorch's cuDNN without TF32 (cudnn) and with it (cudnn-tf32). Times there are between two
+    events of the device.
     """
-    from refconv.bench.peers import PEERS
+    from refconv.bench.gpu import GpuError
     from refconv.bench.record import BenchError, write
     from refconv.bench.run import Settings, run_bench
 
     load_backend(backend)
-    if backend_name(backend) != "numpy":
-        raise click.UsageError("--backend must be numpy: the peers run on the CPU")
-    chosen = tuple(PEERS) if peers is None else tuple(words(peers))
+    name, chosen = backend_name(backend), None if peers is None else tuple(words(peers))
     try:
-        settings = Settings(workloads or ("alexnet",), chosen, dtype, what, rounds, seconds, patience)
+        settings = Settings(workloads or ("alexnet",), chosen, dtype, what, rounds, seconds, patience, name)
         with working():
             record = run_bench(settings, lambda line: click.echo(line, err=True))
-    except (ValueError, TypeError, BenchError) as error:
+    except (ValueError, TypeError, BenchError, GpuError) as error:
         raise click.UsageError(str(error)) from error
     if as_json:
         click.echo(json.dumps(record, indent=2))
@@ -107,7 +108,8 @@ def _print_bench(record: dict[str, Any]) -> None:
         peers = [peer for peer in dict.fromkeys(r["peer"] for r in results) if peer != "refconv"]
         timed = [peer for peer in peers if any("ratio" in r for r in results if r["peer"] == peer)]
         settings = record["settings"]
-        title = f"{workload}, {settings['dtype']}, {settings['pass']}: time of refconv / time of the peer"
+        on = "" if settings["backend"] == "numpy" else f" on {record['gpu']['name']} ({settings['backend']})"
+        title = f"{workload}{on}, {settings['dtype']}, {settings['pass']}: time of refconv / time of the peer"
         rows: list[tuple[str, ...]] = []
         layers = dict.fromkeys(result["layer"] for result in results)
         untimed: list[str] = []
