@@ -45,7 +45,8 @@ GROUPS = {
     ),
     "nn": (["nn/*", "nn/models/*", "files"], ["nn*", "models", "training", "checkpoint", "files"]),
     "data": (["nn/data/*"], ["data"]),
-    "checker": (["testing/regimes", "testing/checker/*", "testing/explain/*"], ["check", "explain", "regimes", "where"]),
+    "checker": (["testing/regimes", "testing/checker/*", "testing/explain/*"],
+                ["check", "explain", "regimes", "where"]),
 }  # fmt: skip
 # They measure the source itself, which mutmut makes longer, or run a copy of it where mutmut finds no configuration.
 LEFT_OUT = tuple(f"tests/test_textbook.py::test_{name}" for name in (
