@@ -19,7 +19,7 @@ SWITCHES = (
 
 
 class Browser:
-    """One page of a headless Chromium. `complaints` has its errors and log entries, `requests` what it loads."""
+    """One page of a headless Chromium. `complaints` has its errors and log entries, `requests` all addresses."""
 
     def __init__(self, profile: Path) -> None:
         assert CHROMIUM is not None
