@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,6 +17,8 @@ SWITCHES = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
+SECONDS = 60
+"""How long an answer may take."""
 
 
 class Browser:
@@ -50,6 +53,7 @@ class Browser:
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            assert select.select([self._read], [], [], SECONDS)[0], f"Chromium said nothing for {SECONDS} s"
             part = os.read(self._read, 1 << 20)
             assert part, "Chromium ended"
             self._buffer += part
