@@ -53,7 +53,7 @@ LIMITS = {"timings": 180, "suite": 300}
 TIME_MARK = 1.5
 """Maximum ratio of refconv's time for AlexNet's convolutions to cuDNN's without TF32."""
 PEAK_MARK = 130 * 2**20
-"""Maximum bytes beyond the result for `WIDE` in a workspace of 64 MiB."""
+"""Maximum bytes beyond the result for `WIDE`."""
 WIDE = (
     Layer("512→512 on 7×7", 32, 512, 7, 512, 3, padding=1),
     Layer("256→1024 on 6×6", 32, 256, 6, 1024, 3, padding=1),
@@ -548,11 +548,11 @@ def show_peaks(found: Found) -> list[str]:
         for what, workspaces in passes.items()
         for workspace, row in workspaces.items()
     ]
-    wide = [row for layer in WIDE if layer.name in found for row in found[layer.name].values()]
-    most = max((row["64 MiB"]["beyond"] for row in wide), default=0)
+    wide = [workspaces for layer in WIDE if layer.name in found for workspaces in found[layer.name].values()]
+    most = max((row["beyond"] for workspaces in wide for row in workspaces.values()), default=0)
     verdict = "met" if most <= PEAK_MARK else "owed"
     names = " and ".join(layer.name for layer in WIDE)
-    mark = f"{names}: at most {PEAK_MARK // 2**20} MiB beyond the result, with 64 MiB: {verdict}."
+    mark = f"{names}: at most {PEAK_MARK // 2**20} MiB beyond the result: {verdict}."
     return [*table(("layer", "pass", "workspace", "result, MiB", "beyond, MiB", "reserved, MiB"), rows), "", mark]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +21,7 @@ from refconv.bench.roofs import gpu_roofs
 from refconv.bench.run import Settings, run_bench
 from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.settings import workspace
+from tests import helpers
 from tests.helpers import run_command
 from tests.test_bench import LAYERS, ROOFS, expected, flat
 
@@ -211,6 +214,47 @@ def test_no_gpu_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", fake_torch(available=False))
     with pytest.raises(GpuError, match="PyTorch finds no CUDA device"):
         find_gpu("torch")
+
+
+# --- The backend of the tests -----------------------------------------------------------------------------------------
+
+
+class Tensor:
+    """A tensor that knows its device only."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    def to(self, device: str) -> Tensor:
+        return Tensor(device)
+
+
+def test_tests_put_pytorchs_tensors_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    default: list[str] = []
+
+    @contextlib.contextmanager
+    def device(name: str) -> Iterator[None]:
+        default.append(name)
+        yield
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(from_numpy=lambda array: Tensor()))
+    for name, where, named in (("torch", "cpu", []), ("torch_cuda", "cuda", ["cuda"])):
+        backend = helpers.Backend(name, SimpleNamespace(device=device), Tensor)
+        assert backend.asarray(np.ones(1)).device == where
+        assert backend.module == "torch"
+        with backend.by_default():
+            assert default == named
+
+
+def test_tests_need_a_gpu_for_pytorchs_tensors_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    cuda = SimpleNamespace(is_available=lambda: bool(threads))
+    xp = SimpleNamespace(zeros=lambda shape: Tensor(), cuda=cuda, set_num_threads=threads.append)
+    monkeypatch.setitem(sys.modules, "array_api_compat.torch", xp)
+    with pytest.raises(helpers.Missing, match="backend torch_cuda finds no device"):
+        helpers.load("torch_cuda")
+    assert helpers.load("torch").name == "torch"
+    assert helpers.load("torch_cuda").name == "torch_cuda"  # now there is one
 
 
 # --- refconv bench ---------------------------------------------------------------------------------------------------
