@@ -103,7 +103,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _engine(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run a test with the engine of its parameters, that of a NumPy backend or `engine`, in all its threads.
+    """Run a test, and its threads, with the engine of its parameters: that of a NumPy backend, or `engine`.
 
     Outside the core, new arrays are made on the backend's device; the core must take the device from its operands.
     """

@@ -1,4 +1,4 @@
-"""`make gpu`: each part finds what is wrong and lists what it cannot do; the driver resumes and reports."""
+"""`make gpu`: each part finds its mistakes and lists its gaps; the driver resumes and reports."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def roofs(dtype: str, seconds: float, side: int = 2048, copied: int = 2**28) -> 
 
 def gpu_roofs(gpu: Gpu, dtype: str, seconds: float, side: int = 8192, copied: int = 2**30) -> dict[str, float]:
     """Return the same rates of a GPU, reached by its array module's own product and copy; see :func:`roofs`."""
-    matrix = gpu.asarray(np.random.default_rng(0).random((side, side), dtype))  # type: ignore[arg-type]
+    matrix = gpu.asarray(np.random.default_rng(0).random((side, side)).astype(dtype))
     source = gpu.asarray(np.ones(copied // np.dtype(dtype).itemsize, dtype))
     multiplied = min(repeated(lambda: gpu.xp.matmul(matrix, matrix), seconds, gpu.seconds))
     moved = min(repeated(lambda: gpu.xp.asarray(source, copy=True), seconds, gpu.seconds))
