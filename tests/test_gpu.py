@@ -324,6 +324,13 @@ def test_a_record_names_the_gpu_and_its_peers(numpy_gpu: None, monkeypatch: pyte
     assert [(result["peer"], result["ratio"]) for result in record["results"]] == [
         ("refconv", 1.0), ("cudnn", 1.5), ("cudnn-tf32", 1.5)
     ]  # fmt: skip
+    pages = helpers.script("docs/make_benchmarks.py")
+    record["versions"] |= {"cupy-cuda13x": "14.2.0"}
+    table = pages.table(record)
+    assert ", NumPy; cupy-cuda13x 14.2.0. `refconv bench small" in table
+    assert "--backend cupy --patience 0`" in table
+    assert pages.peers_of(record) == ["refconv", "cudnn", "cudnn-tf32"]
+    assert [pages.style(peer)["label"] for peer in pages.peers_of(record)] == pages.peers_of(record)
     monkeypatch.setattr("refconv.cli.bench.load_backend", lambda name: None)
     code, out, _ = run_command(capsys, "bench", "small", "--backend", "cupy", "--rounds", "1", "--patience", "0")
     assert code == 0
