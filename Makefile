@@ -26,6 +26,9 @@ test: lint types ## set up .venv, then run every check: lint, types, tests, note
 check: .venv/.dev ## the long checks that `make test` leaves out: more of the same, on more seeds, mistakes and array modules
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
 
+gpu: ## on a machine with a GPU: run every part of refconv on it, with a PYTHON that has CuPy or PyTorch; page in build/gpu
+	PYTHONPATH=$(CURDIR) $(PYTHON) benchmarks/gpu_acceptance.py $(ARGS)
+
 lint: .venv/.dev ## ruff: rules and format; zizmor: the workflows in .github
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -82,7 +82,7 @@ def table(record: Record) -> str:
 
 
 def processor(record: Record) -> str:
-    """Return the name of what was timed: the GPU, or the processor and its cores."""
+    """Return the name of the GPU, or else of the processor, with its cores."""
     machine = record["machine"]
     return str(record["gpu"]["name"]) if "gpu" in record else f"{machine['processor']}, {machine['cores']} cores"
 
@@ -162,7 +162,7 @@ def peers_of(record: Record) -> list[str]:
 
 
 def style(peer: str) -> Record:
-    """Return colour, marker and line of a peer, the same in all figures of its backend."""
+    """Return colour, marker and line of a peer, the same in every figure of its backend."""
     names = list(PEERS) if peer in PEERS else list(peers_on("cupy"))
     return {"label": peer, "markersize": 5, "linewidth": 1.3, **STYLES[names.index(peer)]}
 

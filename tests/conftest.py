@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections import Counter
@@ -36,6 +37,9 @@ BOTH_ENGINES = {
 }  # fmt: skip
 """Modules of the core: their tests run with both engines, through `backend` or, where they do not take it, `engine`."""
 
+ON_GPU = "torch_cuda"
+"""Not even skipped where it is missing, for most machines lack it and test PyTorch's tensors on the CPU."""
+
 _CHOSEN = pytest.StashKey[dict[str, "Backend | str"]]()
 
 
@@ -43,8 +47,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backend",
         metavar="NAME",
-        help="run on one array module only: numpy (both engines), array_api_strict, torch or cupy "
-        "(default: every one present on this machine)",
+        help="run on one array module only: numpy (both engines), array_api_strict, torch, torch_cuda or "
+        "cupy (default: every one present on this machine)",
     )
 
 
@@ -70,12 +74,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     is_core = metafunc.module.__name__.rpartition(".")[2] in BOTH_ENGINES
-    left_out = {"backend": () if is_core else ("textbook",), "other_backend": NUMPY}
+    left_out = {"backend": () if is_core else ("textbook",), "other_backend": (*NUMPY, ON_GPU)}
     for fixture in left_out.keys() & set(metafunc.fixturenames):
         params = [
             pytest.param(found, id=name, marks=pytest.mark.skip(reason=found) if isinstance(found, str) else ())
             for name, found in metafunc.config.stash[_CHOSEN].items()
-            if name not in left_out[fixture]
+            if name not in left_out[fixture] and not (name == ON_GPU and isinstance(found, str))
         ]
         metafunc.parametrize(fixture, params)
     if (
@@ -100,12 +104,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _engine(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run a test with the engine of its parameters, that of a NumPy backend or `engine`, in all its threads."""
+    """Run a test, and its threads, with the engine of its parameters: that of a NumPy backend, or `engine`.
+
+    Outside the core, new arrays are made on the backend's device; the core must take the device from its operands.
+    """
     params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
-    backend, engine = getattr(params.get("backend"), "name", None), params.get("engine")
-    if backend in NUMPY:
-        engine = "textbook" if backend == "textbook" else "fast"
-    with mock.patch.dict(os.environ, {"REFCONV_ENGINE": engine} if engine in ENGINES else {}):
+    backend, engine = params.get("backend"), params.get("engine")
+    name = getattr(backend, "name", None)
+    if name in NUMPY:
+        engine = "textbook" if name == "textbook" else "fast"
+    device: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if isinstance(backend, Backend) and request.module.__name__.rpartition(".")[2] not in BOTH_ENGINES:
+        device = backend.by_default()
+    with device, mock.patch.dict(os.environ, {"REFCONV_ENGINE": engine} if engine in ENGINES else {}):
         yield
 
 
@@ -116,7 +127,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("array modules")
     for name, found in chosen.items():
         if isinstance(found, str):
-            count = sum(found in reason for reason in skipped)
-            terminalreporter.write_line(f"{name}: {count} tests skipped, {found}")
+            count = f"{sum(found in reason for reason in skipped)} tests skipped"
+            terminalreporter.write_line(f"{name}: {'not tested' if name == ON_GPU else count}, {found}")
         else:
             terminalreporter.write_line(f"{name}: tested")

@@ -21,7 +21,9 @@ from refconv.testing.oracles.problems import Operands, Problem, Results, definit
 
 NUMPY = ("numpy", "textbook")
 """NumPy arrays: read-only with the fast engine, so that writing to an operand fails; writable with the textbook."""
-BACKENDS = (*NUMPY, "array_api_strict", "torch", "cupy")
+TORCH = {"torch": "cpu", "torch_cuda": "cuda"}
+"""PyTorch's tensors, and the device that they are on."""
+BACKENDS = (*NUMPY, "array_api_strict", *TORCH, "cupy")
 FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 DTYPES = FLOATS + INTEGERS
@@ -61,6 +63,15 @@ class Backend:
     def is_numpy(self) -> bool:
         return self.array_type is np.ndarray
 
+    @property
+    def module(self) -> str:
+        """The name that `load_backend` knows."""
+        return "numpy" if self.is_numpy else "torch" if self.name in TORCH else self.name
+
+    def by_default(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which new arrays are made on the device, also where no device is named."""
+        return self.xp.device(TORCH[self.name]) if self.name == "torch_cuda" else contextlib.nullcontext()
+
     def dtypes(self, names: Iterable[str] = DTYPES) -> list[str]:
         return [name for name in names if self.supports(name)]
 
@@ -74,8 +85,8 @@ class Backend:
         if self.is_numpy:
             array.flags.writeable = self.name == "textbook"
             return array
-        if self.name == "torch":
-            return importlib.import_module("torch").from_numpy(array)
+        if self.name in TORCH:
+            return importlib.import_module("torch").from_numpy(array).to(TORCH[self.name])
         return self.xp.asarray(array)
 
     def to_numpy(self, array: Any) -> Any:
@@ -83,8 +94,8 @@ class Backend:
             return tuple(self.to_numpy(a) for a in array)
         if self.name == "cupy":
             return array.get()
-        if self.name == "torch":
-            return array.detach().resolve_conj().numpy()
+        if self.name in TORCH:
+            return array.detach().cpu().resolve_conj().numpy()
         return np.asarray(array)
 
     def check(self, array: Any) -> None:
@@ -134,7 +145,11 @@ def assert_within(actual: Any, expected: Any, bound: Any) -> None:
 
 def load(name: str) -> Backend:
     """Return the backend of that name, or raise Missing with the reason."""
-    modules = {**dict.fromkeys(NUMPY, "numpy"), "torch": "array_api_compat.torch", "cupy": "array_api_compat.cupy"}
+    modules = {
+        **dict.fromkeys(NUMPY, "numpy"),
+        **dict.fromkeys(TORCH, "array_api_compat.torch"),
+        "cupy": "array_api_compat.cupy",
+    }
     try:
         xp = importlib.import_module(modules.get(name, name))
         array = xp.zeros(1)
@@ -145,7 +160,9 @@ def load(name: str) -> Backend:
             raise
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Missing(f"backend {name} finds no device: {first}") from error
-    if name == "torch":
+    if name == "torch_cuda" and not xp.cuda.is_available():
+        raise Missing(f"backend {name} finds no device: torch.cuda.is_available() is False")
+    if name in TORCH:
         xp.set_num_threads(1)  # waking threads costs more than these small problems do
     return Backend(name, xp, type(array))
 

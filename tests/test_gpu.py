@@ -1,10 +1,11 @@
-"""Measuring on a GPU: the module-specific part on stand-ins for CuPy and PyTorch, the rest with NumPy as the GPU."""
+"""Measurements on a GPU, tested without one: CuPy and PyTorch are replaced by small fakes, or the GPU by NumPy."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import importlib.util
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from refconv.bench.roofs import gpu_roofs
 from refconv.bench.run import Settings, run_bench
 from refconv.bench.workloads import WORKLOADS, Layer
 from refconv.settings import workspace
+from tests import helpers
 from tests.helpers import run_command
 from tests.test_bench import LAYERS, ROOFS, expected, flat
 
@@ -53,7 +55,7 @@ def numpy_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Event:
-    """An event of either module, on a device where a recorded event is one tick later than the one before."""
+    """An event of either module, on a device whose clock ticks once per recorded event."""
 
     ticks = 0
 
@@ -71,7 +73,7 @@ class Event:
 
 
 class MemoryHook:
-    """CuPy's: the hook that is in use is told of every allocation of its pool."""
+    """CuPy's base class of hooks: the active hook sees every allocation of the pool."""
 
     active: Any = None
 
@@ -84,7 +86,7 @@ class MemoryHook:
 
 
 class Pool:
-    """A pool that never gives back what it took from the device, until it is told to."""
+    """A pool that keeps freed memory until `free_all_blocks`."""
 
     def __init__(self) -> None:
         self.live, self.total = 512, 4096
@@ -194,7 +196,7 @@ def test_pytorchs_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(found, TorchGpu)
     assert found.asarray(np.ones(1)) == "cuda"
     assert found.seconds(lambda: None) == 0.25
-    assert found.peak(lambda: torch.state.update(most=450, reserved=640)) == Peak(350, 440)
+    assert found.peak(lambda: torch.state.update(most=max(450, torch.state["most"]), reserved=640)) == Peak(350, 440)
     assert found.free_bytes() == 800
     card = found.card()
     assert (card["name"], card["capability"], card["runtime"], card["cudnn"]) == ("A Card", "9.0", "13.0", 91002)
@@ -211,6 +213,47 @@ def test_no_gpu_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", fake_torch(available=False))
     with pytest.raises(GpuError, match="PyTorch finds no CUDA device"):
         find_gpu("torch")
+
+
+# --- The backend of the tests -----------------------------------------------------------------------------------------
+
+
+class Tensor:
+    """A tensor that knows its device only."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    def to(self, device: str) -> Tensor:
+        return Tensor(device)
+
+
+def test_tests_put_pytorchs_tensors_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    default: list[str] = []
+
+    @contextlib.contextmanager
+    def device(name: str) -> Iterator[None]:
+        default.append(name)
+        yield
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(from_numpy=lambda array: Tensor()))
+    for name, where, named in (("torch", "cpu", []), ("torch_cuda", "cuda", ["cuda"])):
+        backend = helpers.Backend(name, SimpleNamespace(device=device), Tensor)
+        assert backend.asarray(np.ones(1)).device == where
+        assert backend.module == "torch"
+        with backend.by_default():
+            assert default == named
+
+
+def test_tests_need_a_gpu_for_pytorchs_tensors_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    cuda = SimpleNamespace(is_available=lambda: bool(threads))
+    xp = SimpleNamespace(zeros=lambda shape: Tensor(), cuda=cuda, set_num_threads=threads.append)
+    monkeypatch.setitem(sys.modules, "array_api_compat.torch", xp)
+    with pytest.raises(helpers.Missing, match="backend torch_cuda finds no device"):
+        helpers.load("torch_cuda")
+    assert helpers.load("torch").name == "torch"
+    assert helpers.load("torch_cuda").name == "torch_cuda"  # now there is one
 
 
 # --- refconv bench ---------------------------------------------------------------------------------------------------
@@ -234,18 +277,17 @@ def test_refconv_on_a_gpu_computes_the_same_in_each_workspace(
     assert set(found) == {2**26, 2**30}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 @pytest.mark.parametrize("tf32", [False, True])
 def test_cudnn_is_pytorch_with_its_best_algorithm(tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
+    cudnn, matmul = SimpleNamespace(), SimpleNamespace()
+    backends = SimpleNamespace(cudnn=cudnn, cuda=SimpleNamespace(matmul=matmul))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(backends=backends))
     on: list[str] = []
     monkeypatch.setattr(peers, "_torch", lambda layer, dtype, what, device: on.append(device) or {})
     name = "cudnn-tf32" if tf32 else "cudnn"
     peers.peers("torch")[name](LAYERS[0], "float32", "forward")
     assert on == ["cuda"]
-    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == (tf32, True)
-    assert torch.backends.cuda.matmul.allow_tf32 is tf32
+    assert (cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32) == (tf32, True, tf32)
 
 
 def test_what_cannot_be_timed_on_a_gpu_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,6 +324,13 @@ def test_a_record_names_the_gpu_and_its_peers(numpy_gpu: None, monkeypatch: pyte
     assert [(result["peer"], result["ratio"]) for result in record["results"]] == [
         ("refconv", 1.0), ("cudnn", 1.5), ("cudnn-tf32", 1.5)
     ]  # fmt: skip
+    pages = helpers.script("docs/make_benchmarks.py")
+    record["versions"] |= {"cupy-cuda13x": "14.2.0"}
+    table = pages.table(record)
+    assert ", NumPy; cupy-cuda13x 14.2.0. `refconv bench small" in table
+    assert "--backend cupy --patience 0`" in table
+    assert pages.peers_of(record) == ["refconv", "cudnn", "cudnn-tf32"]
+    assert [pages.style(peer)["label"] for peer in pages.peers_of(record)] == pages.peers_of(record)
     monkeypatch.setattr("refconv.cli.bench.load_backend", lambda name: None)
     code, out, _ = run_command(capsys, "bench", "small", "--backend", "cupy", "--rounds", "1", "--patience", "0")
     assert code == 0

@@ -1,4 +1,4 @@
-"""`make gpu`: each part finds what is wrong and lists what it cannot do; the driver resumes and reports."""
+"""`make gpu`: each part finds its mistakes and lists its gaps; the driver resumes and reports."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ def test_peaks_are_beyond_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     row = found["conv2"]["forward"]["64 MiB"]
     assert row == {"beyond": 2**20 - row["result"], "reserved": 2**21, "result": 2 * 8 * 36 * 4}
     assert found["dense"]["backward"]["1 GiB"]["result"] == 4 * (2 * 3 * 49 + 4 * 27 + 4)
-    assert "with 64 MiB: met" in acceptance.show_peaks(found)[-1]
+    assert "at most 130 MiB beyond the result: met" in acceptance.show_peaks(found)[-1]
     monkeypatch.setattr(acceptance, "PEAK_MARK", 100)
-    assert "with 64 MiB: owed" in acceptance.show_peaks(found)[-1]
+    assert "beyond the result: owed" in acceptance.show_peaks(found)[-1]
     monkeypatch.setattr(NumpyGpu, "peak", lambda self, call: Peak(0, 0))
     assert outcome("peaks")["missing"] == ["the memory pool's peak is not known: arrays are not allocated from it"]
 

@@ -41,7 +41,7 @@ QUICK = Settings(
 
 
 def test_verification_passes(backend: Backend) -> None:
-    name = "numpy" if backend.is_numpy else backend.name
+    name = backend.module
     found = verify([name], exact=60, real=15, seed=5)
     (report,) = found.backends
     assert found.passed, report.failures

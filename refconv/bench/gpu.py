@@ -14,19 +14,19 @@ MODULES = ("cupy", "torch")
 
 
 class GpuError(Exception):
-    """There is no GPU, or it cannot do what is needed; the message says why."""
+    """No GPU can be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The peak of a memory pool during a call, beyond what was in use before.
+    """The peak of a memory pool during a call, beyond the memory in use before it.
 
     Attributes
     ----------
     used : int
         Bytes of arrays, the result among them, rounded up as the pool does.
     reserved : int
-        Bytes that the pool took from the device, after it had returned all that was free.
+        Bytes that the pool took from the device, after it had returned all free memory.
     """
 
     used: int
