@@ -76,7 +76,7 @@ def site(tmp_path_factory):
         pytest.importorskip(package, reason="the extra 'lite' is not installed: make lite")
     folder = tmp_path_factory.mktemp("lite")
     (folder / "pyodide").mkdir()
-    for file in ("pyodide.mjs", "pyodide-lock.json"):
+    for file in ("pyodide.js", "pyodide-lock.json"):
         (folder / "pyodide" / file).write_text("{}", "utf-8")
     wheel = make_lite.own_wheel(folder / "wheels")
     make_lite.build(folder / "site", [wheel], folder / "pyodide")
