@@ -125,7 +125,7 @@ def test_read_only_arrays_raise_no_warning(peer):
 def test_missing_package_is_named(peer, monkeypatch):
     for package in PEERS[peer]:
         monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
-    with pytest.raises(ImportError, match=rf"^{peer.__name__} needs the package \w+: pip install '"):
+    with pytest.raises(ImportError, match=rf"^{peer.__name__} needs the package \w+: pip install \w"):
         peer()
 
 

@@ -20,7 +20,6 @@ TEMPLATES = [*sorted((GITHUB / "ISSUE_TEMPLATE").glob("*.yml")), GITHUB / "PULL_
 TARGETS = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 PATTERNS = ("*.md", "docs/**/*.md", "notebooks/*.md", "refconv/**/*.py")
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for p in PATTERNS for path in ROOT.glob(p)}
-TEXTS = {path: text for path, text in TEXTS.items() if not path.startswith(("refconv/nn/", "refconv/testing/"))}
 
 
 def jobs(workflow: str) -> dict:

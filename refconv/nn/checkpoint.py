@@ -122,5 +122,5 @@ def _safetensors() -> tuple[Any, Any, type[Exception]]:
         from safetensors import SafetensorError, safe_open
         from safetensors.numpy import save_file
     except ImportError as error:
-        raise ImportError("checkpoints need safetensors: pip install 'refconv[train]'") from error
+        raise ImportError("checkpoints need safetensors: pip install safetensors") from error
     return safe_open, save_file, SafetensorError

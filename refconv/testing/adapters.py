@@ -95,7 +95,7 @@ def torch_conv(spatial_dims: int = 2, transposed: bool = False, device: str = "c
     """
     spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 3)
     transposed = as_bool(transposed, "transposed")
-    torch = _load("torch", "torch_conv", "refconv[torch]")
+    torch = _load("torch", "torch_conv", "torch")
     function = getattr(torch.nn.functional, f"conv{'_transpose' if transposed else ''}{spatial_dims}d")
 
     def tensor(array: Array) -> Any:
@@ -310,7 +310,7 @@ def _load(module: str, function: str, requirement: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise ImportError(
-            f"{function} needs the package {package}: pip install '{requirement}' ({error})", name=package
+            f"{function} needs the package {package}: pip install {requirement} ({error})", name=package
         ) from error
 
 

@@ -81,4 +81,4 @@ def needing(what: str, package: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ImportError(f"{what} need {package}: pip install 'refconv[train]'") from error
+        raise ImportError(f"{what} need {package}: pip install {package.lower().replace(' and', '')}") from error
