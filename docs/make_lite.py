@@ -8,6 +8,7 @@ the browser, lacks. Pyodide itself is loaded from its network when a notebook is
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -22,10 +23,15 @@ from refconv import notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "build" / "lite"
-LACKING = ("array-api-compat", "comm", "ipywidgets", "jupyterlab-widgets")
-"""What the notebooks or their kernel import, is written in Python alone, and is not in Pyodide's distribution."""
+LACKING = ("array-api-compat", "click", "comm", "ipywidgets", "jupyterlab-widgets", "markdown-it-py", "mdurl", "rich")
+"""Packages of Python alone that the notebooks, their kernel or refconv require, and that Pyodide may lack."""
 NEEDED = ("ipywidgets", "matplotlib", "pillow")
 """What the notebooks import besides refconv and what it requires."""
+
+ABI = "2024_0"
+"""Of Pyodide 0.27, which the pinned kernel needs."""
+LOADED = ("ipython", "matplotlib", "micropip", "numpy", "pillow", "threadpoolctl")
+"""Packages of Pyodide's distribution that the kernel and the notebooks load, with what these depend on."""
 
 EXTENSIONS = ("@jupyterlite/pyodide-kernel-extension", "@jupyter-widgets/jupyterlab-manager")
 """Parts of JupyterLab: the kernel in the browser, and sliders."""
@@ -74,6 +80,26 @@ def build(to: Path, packages: Sequence[Path], pyodide: Path | None = None) -> No
         run("jupyterlite_core", "build", "--lite-dir", folder, *options, where=folder)
 
 
+def check_pyodide(folder: Path) -> None:
+    """Exit with a message unless the folder has a Pyodide that the kernel can start and that the notebooks can use."""
+    lock = folder / "pyodide-lock.json"
+    if not lock.is_file():
+        raise SystemExit(f"no pyodide-lock.json in {folder}: it is not Pyodide's distribution")
+    contents = json.loads(lock.read_text("utf-8"))
+    if (abi := contents["info"].get("abi_version")) != ABI:
+        raise SystemExit(f"the Pyodide in {folder} must be version 0.27, ABI {ABI}; got ABI {abi}")
+    wanted = list(LOADED)
+    for name in wanted:  # grows
+        depends = [needed.lower().replace("_", "-") for needed in contents["packages"][name]["depends"]]
+        wanted += [needed for needed in depends if needed not in wanted]
+    files = [contents["packages"][name]["file_name"] for name in sorted(wanted)]
+    if missing := [file for file in files if not (folder / file).is_file()]:
+        raise SystemExit(
+            f"{folder} must have all files of Pyodide's full distribution, which its npm package leaves out; "
+            f"missing are {', '.join(missing)}"
+        )
+
+
 def run(module: str, *arguments: object, where: str | Path = ROOT) -> None:
     """Run a module of this Python, and print what it says only if it fails."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
@@ -88,8 +114,8 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=SITE, help="the site's folder; what is in it is removed")
     parser.add_argument("--pyodide", type=Path, help="a folder with Pyodide's distribution, to be part of the site")
     arguments = parser.parse_args()
-    if arguments.pyodide and not (arguments.pyodide / "pyodide-lock.json").is_file():
-        raise SystemExit(f"no pyodide-lock.json in {arguments.pyodide}: it is not Pyodide's distribution")
+    if arguments.pyodide:
+        check_pyodide(arguments.pyodide)
     with tempfile.TemporaryDirectory() as folder:
         build(arguments.to, wheels(Path(folder)), arguments.pyodide and arguments.pyodide.resolve())
 

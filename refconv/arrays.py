@@ -280,7 +280,7 @@ def get_dtype(xp: Namespace, name: str) -> DType:
 
 
 def index_dtype(xp: Namespace) -> DType:
-    """Return the data type of indices: NumPy takes no int64 where it has 32 bits, as in a browser."""
+    """Return the data type of indices: 32-bit NumPy, as in a browser, does not accept int64."""
     return np.intp if xp is np else xp.int64
 
 

@@ -1,6 +1,6 @@
 """The share of a group's lines and branches that its tests run: ``python -m tests.measure_coverage [GROUP]``.
 
-``make coverage GROUP=nn`` does the same. The groups are those of tests/mutation.py; core is the default. Tests run on
+``make coverage GROUP=nn`` does the same. tests/mutation.py lists the groups; core is the default. Tests run on
 NumPy in one process. Lines that they reach only in processes of their own are not counted.
 """
 

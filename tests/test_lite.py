@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from tests.helpers import script
 nbformat = pytest.importorskip("nbformat", reason="the extra 'notebooks' is not installed")
 
 NAMES = list(notebooks.TITLES)
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 make_lite = script("docs/make_lite.py")
 
 
@@ -73,7 +76,7 @@ def site(tmp_path_factory):
         pytest.importorskip(package, reason="the extra 'lite' is not installed: make lite")
     folder = tmp_path_factory.mktemp("lite")
     (folder / "pyodide").mkdir()
-    for file in ("pyodide.mjs", "pyodide-lock.json"):
+    for file in ("pyodide.js", "pyodide-lock.json"):
         (folder / "pyodide" / file).write_text("{}", "utf-8")
     wheel = make_lite.own_wheel(folder / "wheels")
     make_lite.build(folder / "site", [wheel], folder / "pyodide")
@@ -105,3 +108,29 @@ def test_a_folder_that_is_not_pyodide_is_refused(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="no pyodide-lock"):
         make_lite.main()
     assert not Path(tmp_path / "site").exists()
+
+
+def test_a_pyodide_of_another_version_or_without_packages_is_refused(tmp_path):
+    packages = {name: {"file_name": f"{name}.whl", "depends": []} for name in (*make_lite.LOADED, "contour-py")}
+    packages["matplotlib"]["depends"] = ["Contour_Py", "numpy"]
+
+    def lock(abi):
+        text = json.dumps({"info": {"abi_version": abi}, "packages": packages})
+        (tmp_path / "pyodide-lock.json").write_text(text, "utf-8")
+
+    lock("2026_0")
+    with pytest.raises(SystemExit, match=r"must be version 0\.27, ABI 2024_0; got ABI 2026_0"):
+        make_lite.check_pyodide(tmp_path)
+    lock(make_lite.ABI)
+    for name in make_lite.LOADED:
+        (tmp_path / f"{name}.whl").touch()
+    with pytest.raises(SystemExit, match=r"missing are contour-py\.whl$"):
+        make_lite.check_pyodide(tmp_path)
+    (tmp_path / "contour-py.whl").touch()
+    make_lite.check_pyodide(tmp_path)
+
+
+def test_the_site_has_the_wheels_of_every_requirement():
+    """refconv's own requirements are in Pyodide's distribution or among the wheels."""
+    required = {re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]}
+    assert required <= {*make_lite.LACKING, *make_lite.LOADED}

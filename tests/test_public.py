@@ -27,7 +27,7 @@ def jobs(workflow: str) -> dict:
 
 
 def untrue_installs(text: str) -> list[str]:
-    """Return the pip commands that need an index with refconv, and those of a copy with an extra that it has not."""
+    """Return the pip commands that need an index with refconv, and those with an unknown extra."""
     commands = re.findall(r"pip install[^`\n&#]*", text)
     of_an_index = [c for c in commands if re.search(r"""[\s'"]refconv(\[[^\]]*\])?(?! ?@)(['"\s]|$)""", c)]
     named = [(c, set(extras.split(","))) for c in commands for extras in re.findall(r"'(?:\.|\S+\.whl)\[(.*?)\]", c)]

@@ -18,6 +18,7 @@ from refconv.arrays import (
     elements,
     masked,
     namespace_of,
+    reshaped_copy,
 )
 from refconv.conv import ConvGrads, conv, conv_backward, conv_transpose, conv_transpose_backward
 from refconv.groups import ChannelGroups
@@ -610,12 +611,12 @@ class Flatten(Layer):
         if x.ndim < 1:
             raise ValueError("x must have a batch axis for Flatten; got an array without axes")
         shape = tuple(x.shape)
-        return self._keep(xp.reshape(x, (shape[0], elements(shape[1:])), copy=True), shape)
+        return self._keep(reshaped_copy(xp, x, (shape[0], elements(shape[1:]))), shape)
 
     def backward(self, grad_output: Array) -> Array:
         """Return g in the shape of x."""
         (shape,) = self._recall(grad_output)
-        return array_namespace(grad_output).reshape(grad_output, shape, copy=True)
+        return reshaped_copy(array_namespace(grad_output), grad_output, shape)
 
 
 def _weights(
@@ -644,4 +645,4 @@ def _dealt(x: Array, groups: int) -> Array:
     per_group = x.shape[1] // groups
     split = xp.reshape(x, (x.shape[0], groups, per_group, *x.shape[2:]))
     exchanged = xp.permute_dims(split, (0, 2, 1, *range(3, split.ndim)))  # (N, C/G, G, …)
-    return xp.reshape(exchanged, x.shape, copy=True)
+    return reshaped_copy(xp, exchanged, x.shape)
