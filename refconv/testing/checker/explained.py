@@ -26,7 +26,7 @@ from refconv.testing.oracles.trilinear import exact_results
 
 PART_OF = {"y": "forward", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
 
-CALLS = 4000
+CALLS = 400
 """For the first round of one part, and as many again; a limit of time would make reports vary from run to run."""
 
 WORK_READ = 2000

@@ -26,7 +26,7 @@ SYMBOLS = {
 """Names of the arrays in the roles positions, weight and image."""
 
 
-UNREAD = "were not found: they read more than the calls could separate"
+UNREAD = "were not found: too many would need calls of their own"
 SAME_CALLS = "calls with the same arguments"
 
 BORDER_ENDS = {
@@ -597,7 +597,7 @@ def number_sentences(table: Table, right: Table, names: Names, unread: Array) ->
     if len(wrong):
         first = int(wrong[0])
         yield (
-            f"{len(wrong)} of {elements} of {names.result} are wrong, first {names.result}[{_index(first, shape)}]: "
+            f"{'At least ' * bool(len(unread))}{len(wrong)} of {elements} of {names.result} are wrong, first {names.result}[{_index(first, shape)}]: "
             f"it adds {_terms(table, role, first, names)}; it should be {_terms(right, role, first, names)}."
         )
     if len(unread):
