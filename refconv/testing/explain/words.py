@@ -595,9 +595,9 @@ def number_sentences(table: Table, right: Table, names: Names, unread: Array) ->
     differing = [part.flat[role] for part in (right.without(table), table.without(right), odd)]
     wrong = np.setdiff1d(np.concatenate(differing), unread)
     if len(wrong):
-        first = int(wrong[0])
+        first, least = int(wrong[0]), "At least " * bool(len(unread))
         yield (
-            f"{'At least ' * bool(len(unread))}{len(wrong)} of {elements} of {names.result} are wrong, first {names.result}[{_index(first, shape)}]: "
+            f"{least}{len(wrong)} of {elements} of {names.result} are wrong, first {names.result}[{_index(first, shape)}]: "
             f"it adds {_terms(table, role, first, names)}; it should be {_terms(right, role, first, names)}."
         )
     if len(unread):
