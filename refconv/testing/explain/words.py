@@ -596,8 +596,9 @@ def number_sentences(table: Table, right: Table, names: Names, unread: Array) ->
     wrong = np.setdiff1d(np.concatenate(differing), unread)
     if len(wrong):
         first, least = int(wrong[0]), "At least " * bool(len(unread))
+        place = f"{names.result}[{_index(first, shape)}]"
         yield (
-            f"{least}{len(wrong)} of {elements} of {names.result} are wrong, first {names.result}[{_index(first, shape)}]: "
+            f"{least}{len(wrong)} of {elements} of {names.result} are wrong, first {place}: "
             f"it adds {_terms(table, role, first, names)}; it should be {_terms(right, role, first, names)}."
         )
     if len(unread):
