@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.arrays import Array, array_namespace, device, dtype_of, moved, on_device, on_their_device, to_numpy
+from refconv.arrays import (
+    Array,
+    array_namespace,
+    device,
+    dtype_of,
+    index_dtype,
+    moved,
+    on_device,
+    on_their_device,
+    to_numpy,
+)
 from refconv.integers import as_int, cut, shown
 from refconv.nn.base import Layer, adopted, check_rng, checked_state
 from refconv.nn.loss import SoftmaxCrossEntropy
@@ -136,7 +146,7 @@ class Trainer:
         if self._schedule is not None:
             self.optimiser.change_lr(self._lr * self._schedule(self.step / self.step_count))
         part = self._batches[index]
-        batch = xp.asarray(self._order[part], device=device(self._images))
+        batch = xp.asarray(self._order[part], dtype=index_dtype(xp), device=device(self._images))
         labels = xp.take(self._labels, batch, axis=0)
         images = xp.take(self._images, batch, axis=0)
         if self._shift:
