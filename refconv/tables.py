@@ -30,11 +30,14 @@ class Column:
         Its last line, such as a sum.
     words : bool
         Whether its cells are words, on the left and wrapped if long, and not numbers, which stay whole.
+    joined : bool
+        Whether it is always printed in the same part as the column before it.
     """
 
     title: str
     footer: str = ""
     words: bool = False
+    joined: bool = False
 
 
 def print_table(
@@ -42,31 +45,31 @@ def print_table(
     columns: Sequence[Column],
     rows: Sequence[Sequence[str]],
     *,
+    identifying: int = 1,
     in_sections: bool = False,
     file: IO[str] | None = None,
 ) -> None:
     """Print a table.
 
-    If it is wider than the terminal, it is printed in parts, each with the first column and some of the others. Without
-    a terminal, its width is not limited, unless the environment variable ``COLUMNS`` says so.
+    If it is wider than the terminal, it is printed in parts, each with the columns that identify the rows and some of
+    the others. Without a terminal, its width is not limited, unless the environment variable ``COLUMNS`` says so.
 
     Parameters
     ----------
     title : str
         A line above the table; none if empty.
     columns : sequence of Column
-        At least one. The first identifies the rows.
+        At least one.
     rows : sequence of sequence of str
         A cell for each column.
+    identifying : int
+        Number of columns, from the first, that identify the rows together.
     in_sections : bool
         Whether to draw a line between rows whose first cells differ.
     file : text file, optional
         Where to print it, by default on standard output.
     """
-    console = Console(file=file, highlight=False)
-    limited = console.is_terminal or bool(os.environ.get("COLUMNS"))
-    if not limited:
-        console.width = 10_000
+    console, limited = _console(file)
 
     def table(part: Sequence[int]) -> Table:
         made = Table(box=box.SIMPLE, pad_edge=False, show_footer=any(columns[i].footer for i in part))
@@ -91,16 +94,38 @@ def print_table(
     def width(part: Sequence[int]) -> int:
         return console.measure(table(part), options=console.options.update(width=10_000)).minimum
 
-    parts = [[0]]
-    for i in range(1, len(columns)):
-        if len(parts[-1]) > 1 and width([*parts[-1], i]) > console.width:
-            parts.append([0])
-        parts[-1].append(i)
+    units: list[list[int]] = []
+    for i in range(identifying, len(columns)):
+        if columns[i].joined and units:
+            units[-1].append(i)
+        else:
+            units.append([i])
+    first = list(range(identifying))
+    parts = [[*first]]
+    for unit in units:
+        if len(parts[-1]) > len(first) and width([*parts[-1], *unit]) > console.width:
+            parts.append([*first])
+        parts[-1] += unit
     console.width = max(console.width, *(width(part) for part in parts))
     if title:
         console.print(Text(title, "italic"))
     for part in parts:
         console.print(table(part))
+
+
+def print_text(text: str, style: str = "") -> None:
+    """Print sentences on standard output, wrapped where :func:`print_table` limits its width."""
+    console, _ = _console()
+    console.print(Text(text, style))
+
+
+def _console(file: IO[str] | None = None) -> tuple[Console, bool]:
+    """Return a console, and whether its width is limited: by a terminal, or by the variable ``COLUMNS``."""
+    console = Console(file=file, highlight=False)
+    limited = console.is_terminal or bool(os.environ.get("COLUMNS"))
+    if not limited:
+        console.width = 10_000
+    return console, limited
 
 
 def _wrapped(title: str, width: int) -> str:

@@ -139,10 +139,15 @@ def test_a_backward_pass_is_asked_for_some_gradients(capsys: Any) -> None:
     assert "[2]" not in out
 
 
+NEEDING = ["mine:forward", "--backward", "mine:thrifty", "--backward-needs"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["mine"], "must be MODULE:FUNCTION"),
+        (["mine"], "'mine' must be MODULE:FUNCTION, FILE.py:FUNCTION or a folder that exists"),
+        (["mine:forward", "--backward", "mine"], "'mine' must be MODULE:FUNCTION, or FILE.py:FUNCTION"),
+        (["mine:forward", "--backward-needs", "x"], "--backward-needs also needs --backward"),
         (["mine:"], "must be MODULE:FUNCTION"),
         (["nowhere:forward"], "there is no module nowhere"),
         (["nowhere.py:forward"], "there is no file nowhere.py"),
@@ -160,8 +165,8 @@ def test_a_backward_pass_is_asked_for_some_gradients(capsys: Any) -> None:
         (["mine:forward", "--spatial-dims", "2", "--supports", "causal"], "causal only with spatial_dims=1"),
         (["mine:forward", "--output-dtype", "int32"], "of the same kind that holds every float32; got int32"),
         (["mine:forward", "--backward", "mine:backward", "--backward-needs", "x"], r"backward must take .*, needs=\)"),
-        (["mine:forward", "--backward-needs", "y"], "backward_needs may contain only x, weight, bias; got "),
-        (["mine:forward", "--backward-needs", ""], "backward_needs may contain only x, weight, bias; got "),
+        ([*NEEDING, "y"], "backward_needs may contain only x, weight, bias; got "),
+        ([*NEEDING, ""], "backward_needs may contain only x, weight, bias; got "),
         (["mine:forward", "--dtype", "float128x"], "dtype must be one of"),
         (["mine:forward", "--spatial-dims", "0"], "--spatial-dims"),
         (["mine:forward", "--cases", "none"], "--cases"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import sys
@@ -89,6 +90,19 @@ def test_something_else_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(CheckpointError, match=message):
             load_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("meta", [3, None, "[]", "no JSON", "[" * 100_000])
+def test_settings_that_are_no_settings_are_refused(path: Path, meta: Any) -> None:
+    from safetensors.numpy import save_file
+
+    from refconv.nn.checkpoint import FORMAT, _digest
+
+    arrays = {"a": np.ones(2)}
+    header = {"format": FORMAT, "meta": meta, "sha256": _digest(arrays, str(meta))}
+    save_file(arrays, path, {"refconv": json.dumps(header)})
+    with pytest.raises(CheckpointError, match=f"{path.name}: (damaged|a safetensors file, but not)"):
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("moment", ["write", "flush", "rename"])

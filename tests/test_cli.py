@@ -73,9 +73,12 @@ def test_cost_as_a_table_shows_every_figure(capsys: Any) -> None:
         assert figure in out
 
 
+@pytest.mark.parametrize("model", ["alexnet", "lenet5"])  # LeNet-5 has a note
 @pytest.mark.parametrize("width", [40, 60, 80])
-def test_cost_leaves_nothing_out_on_a_narrow_terminal(capsys: Any, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    arguments = ("cost", "alexnet", "--batch", "1", "--batch", "128")
+def test_cost_leaves_nothing_out_on_a_narrow_terminal(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch, width: int, model: str
+) -> None:
+    arguments = ("cost", model, "--batch", "1", "--batch", "128")
     _, wide, _ = run_command(capsys, *arguments)
     monkeypatch.setenv("COLUMNS", str(width))
     code, out, err = run_command(capsys, *arguments)
@@ -196,6 +199,14 @@ def test_help(capsys: Any, arguments: list[str]) -> None:
     if len(arguments) == 2:
         assert "--backend NAME" in out
         assert "--json" in out
+
+
+def test_the_list_of_commands_cuts_no_sentence(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run_command(capsys, "--help")
+    lines = out.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == sorted(cli.commands)
+    assert all(line.endswith(".") and not line.endswith("..") for line in lines)
 
 
 def test_refconv_alone_prints_the_help(capsys: Any) -> None:

@@ -588,7 +588,7 @@ def test_ctrl_c_ends_every_process_and_says_how_to_go_on(
 
 
 def test_the_tables_on_standard_output(
-    settings: CompareSettings, whole: Path, capsys: pytest.CaptureFixture[str]
+    settings: CompareSettings, whole: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*arguments(settings, whole), "--resume"])
@@ -601,6 +601,13 @@ def test_the_tables_on_standard_output(
     for sentence in result["conclusion"]:
         assert sentence in words
     assert shown.out.endswith(f"{whole}\n")
+    monkeypatch.setenv("COLUMNS", "50")
+    with pytest.raises(SystemExit):
+        main([*arguments(settings, whole), "--resume"])
+    narrow = capsys.readouterr().out.removesuffix(f"{whole}\n")
+    assert max(map(len, narrow.splitlines())) <= 50
+    for budget, groups, *_ in table_rows(result, settings.data[0]):
+        assert len(re.findall(rf"^ +{budget} +{groups} ", narrow, re.MULTILINE)) > 1  # in every part
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,12 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (TypeError, "logits must be real floating point; got complex128", pair(BinaryCrossEntropy, X + 0j, X)),
     (TypeError, "predictions must be a dense array", pair(MeanSquaredError, [1.0], X)),
     (TypeError, "targets must be a dense array", pair(MeanSquaredError, X, 0.0)),
-    (ValueError, "logits must have at least one element", pair(BinaryCrossEntropy, X[:0], X[:0])),
+    (ValueError, "logits must have at least one axis and one element", pair(BinaryCrossEntropy, X[:0], X[:0])),
+    (
+        ValueError,
+        r"predictions must have at least one axis and one element; got shape \(\)",
+        pair(MeanSquaredError, np.zeros(()), np.zeros(())),
+    ),
     (
         ValueError,
         "targets must be from 0 to 1; got numbers from 0.0 to 2.0",
@@ -137,6 +142,17 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
 def test_bad_input_is_refused(error: type[Exception], message: str, call: Callable[[], Any]) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_message_converts_the_array_that_was_given(other_backend: Backend) -> None:
+    z = other_backend.asarray(X.astype("float32"))
+    with pytest.raises(TypeError, match=r"got float64: write targets\.astype\('float32'\)$"):
+        MeanSquaredError()(z, X)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_loss_prints_its_name(kind: str) -> None:
+    assert repr(LOSSES[kind]()) == f"{LOSSES[kind].__name__}()"
 
 
 @pytest.mark.parametrize("kind", LOSSES)

@@ -138,6 +138,13 @@ def test_layers_by_number_and_by_name() -> None:
             model[wrong]  # type: ignore[index]
 
 
+@pytest.mark.parametrize("name", ["0", "block.conv", ""])
+def test_names_that_would_share_a_path_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"name must not be empty, contain a dot, .*; got '{name}'$"):
+        Sequential(ReLU(), **{name: ReLU()})
+    assert list(Sequential(ReLU(), **{"1": ReLU()}).children()) == ["0", "1"]
+
+
 def test_parameters_have_the_paths_of_the_state(backend: Backend) -> None:
     model = network(backend)
     named = model.named_parameters()
@@ -230,6 +237,19 @@ def test_arrays_of_a_third_module_are_refused() -> None:
     strict = pytest.importorskip("array_api_strict")
     with pytest.raises(TypeError, match="one module"):
         network()(strict.zeros((1, 2, 3, 3)))
+
+
+def test_a_gradient_of_another_module_is_named() -> None:
+    strict = pytest.importorskip("array_api_strict")
+    layers = [
+        ReLU(),
+        Linear(2, 2, rng=rng(), dtype="float64"),
+        Scale(2, dtype="float64"),
+    ]
+    for layer in layers:
+        y = layer(integers((3, 2)))
+        with pytest.raises(TypeError, match="grad_output is an array of array_api_strict and x is an array of numpy"):
+            layer.backward(strict.asarray(y))
 
 
 # --- Summaries ---

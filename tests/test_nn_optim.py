@@ -185,6 +185,14 @@ def test_bad_options_are_refused(error: type[Exception], message: str, options: 
         Adam([Parameter("w", np.zeros(1))], **options)
 
 
+def test_an_optimiser_prints_its_settings() -> None:
+    parameters = [Parameter(name, np.zeros(2)) for name in "ab"]
+    optimiser = Adam(parameters, lr=0.5)
+    optimiser.change_lr(0.25)
+    assert repr(optimiser) == "Adam(2 parameters, lr=0.25, betas=(0.9, 0.999), eps=1e-08)"
+    assert repr(SGD(parameters[:1], 0.5)) == "SGD(1 parameter, lr=0.5, momentum=0.9, weight_decay=0.0)"
+
+
 def test_a_step_without_all_gradients_does_not_count() -> None:
     optimiser = Adam([Parameter("a", np.ones(1), np.ones(1)), Parameter("b", np.ones(1))])
     with pytest.raises(RuntimeError, match=r"parameters\[1\] \(b\)"):

@@ -58,7 +58,7 @@ def test_test_images_are_classified_as_after_the_training(trained: TrainResult, 
 
 
 def test_image_files_are_classified_as_the_same_images_of_the_data_set(
-    trained: TrainResult, files: list[Path], capsys: Any
+    trained: TrainResult, files: list[Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = load_dataset(trained.settings["data"])
     network = load_network(trained.folder)
@@ -75,6 +75,11 @@ def test_image_files_are_classified_as_the_same_images_of_the_data_set(
     first = np.sort(expected[0])[::-1]
     row = next(line for line in out.splitlines() if "0.png" in line)
     assert re.findall(r"\d+\.\d", row) == [f"{100 * probability:.1f}" for probability in first[:3]]
+    monkeypatch.setenv("COLUMNS", "40")
+    _, out, _ = run_command(capsys, "predict", trained.folder, *files)
+    rows = [line.split()[-2:] for line in out.splitlines() if "0.png" in line]
+    likely = zip(np.argsort(-expected[0]), first, strict=True)
+    assert rows == [["abcdefghij"[index], f"{100 * probability:.1f}"] for index, probability in likely][:3]
 
 
 def test_an_image_is_made_what_the_network_expects(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from refconv.tables import Column, print_table
+from refconv.tables import Column, print_table, print_text
 
 COLUMNS = [
     Column("name", "all", words=True),
@@ -50,6 +50,27 @@ def test_a_table_may_be_empty_and_have_sections(capsys: Any) -> None:
     rows = [("1", "a"), ("1", "b"), ("2", "a")]
     outs = [printed(capsys, "", columns, rows, in_sections=yes) for yes in (False, True)]
     assert [out[: out.index("2")].count("\n") for out in outs] == [5, 6]
+
+
+def test_rows_are_identified_and_joined_columns_stay_together(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    columns = [Column("budget"), Column("groups", words=True)]
+    columns += [Column("class", words=True), Column("%", joined=True)] * 2
+    rows = [("3,600", groups, "seven", share, "nine", share) for groups, share in (("dense", "12.5"), ("log", "37.5"))]
+    out = printed(capsys, "", columns, rows, identifying=2)
+    lines = [line.split() for line in out.splitlines() if "3,600" in line]
+    assert lines == [["3,600", groups, name, share] for name in ("seven", "nine") for _, groups, _, share, *_ in rows]
+
+
+def test_sentences_are_wrapped_only_for_a_limited_width(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = " ".join(["[words] of a sentence"] * 20)
+    for width, lines in ((None, 1), (50, 10)):
+        monkeypatch.delenv("COLUMNS", raising=False)
+        if width is not None:
+            monkeypatch.setenv("COLUMNS", str(width))
+        print_text(text)
+        out = capsys.readouterr().out
+        assert (out.split(), out.count("\n")) == (text.split(), lines)
 
 
 def test_no_command_has_a_table_of_its_own() -> None:

@@ -217,6 +217,7 @@ def test_a_training_that_diverges_says_so_and_leaves_only_numbers(images: str, c
 def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: Any, tmp_path: Path) -> None:
     """LeNet-5 is counted as in the paper; the residual network on the digits is counted as it is trained."""
     assert unlike_cost("residual", "log:3", 12_426) == ""
+    assert unlike_cost("residual", "log:9", 690) == ""  # not divisible in the default size, which cost counts
     text = unlike_cost("lenet5", "table", 60_850)
     assert text.startswith(
         "(refconv cost lenet5 --groups table counts 60,000, for the default size, images of 1×32×32 "

@@ -398,8 +398,17 @@ def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(settings: Train
     replace = dataclasses.replace
     others = [
         ("already exists", settings, False),
-        ("channels=8, not channels=4", replace(settings, options={"channels": 4, "blocks": 1}), True),
-        ("blocks=1, not blocks=None", replace(settings, options={"channels": 8}), True),
+        (
+            "channels=8, not channels=4; resume with its own settings: --channels 8 --seed 0$",
+            replace(settings, options={"channels": 4, "blocks": 1}, seed=1),
+            True,
+        ),
+        ("blocks=1, not blocks=2; .*: --blocks 1$", replace(settings, options={"channels": 8}), True),
+        (
+            "model=residual, not model=lenet5; .*: residual --groups log:3 ",
+            TrainSettings("lenet5", settings.data),
+            True,
+        ),
         ("groups=log:3, not groups=2", replace(settings, groups="2"), True),
         ("seed=0, not seed=1", replace(settings, seed=1), True),
         ("epochs must be at least 3", replace(settings, recipe=replace(settings.recipe, epochs=2)), True),
@@ -425,12 +434,25 @@ def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(settings: Train
     }
 
 
+def test_an_option_may_be_given_or_left_at_its_default(settings: TrainSettings, tmp_path: Path) -> None:
+    given = dataclasses.replace(settings, options={"channels": 4, "blocks": 2})
+    default = dataclasses.replace(settings, options={"channels": 4})
+    first = run_training(dataclasses.replace(default, recipe=Recipe(epochs=0)), tmp_path)
+    assert first.settings["blocks"] == 2
+    arrays, meta = load_checkpoint(tmp_path / CHECKPOINT)
+    del meta["config"]["blocks"]  # as in older checkpoints
+    save_checkpoint(tmp_path / CHECKPOINT, arrays, meta)
+    for settings in (given, default):
+        run_training(dataclasses.replace(settings, recipe=Recipe(epochs=0)), tmp_path, resume=True)
+
+
 def test_a_checkpoint_of_something_else_is_refused(settings: TrainSettings, tmp_path: Path) -> None:
     run_training(settings, tmp_path)
     arrays, meta = load_checkpoint(tmp_path / CHECKPOINT)
     bad: list[tuple[str, dict[str, Any]]] = [
         ("not of a training", {"config": [1]}),
         ("not of a training", {"training": None}),
+        ("not of a training", {"epochs": {}}),
         ("its entries differ", {"training": meta["training"] | {"rate": 3}}),  # of another version
         ("generators must contain", {"training": meta["training"] | {"generators": 3}}),
     ]
@@ -448,7 +470,7 @@ def test_other_images_are_noticed(settings: TrainSettings, tmp_path: Path) -> No
     contents = file.read_bytes()
     try:
         file.write_bytes(contents[:100] + bytes([contents[100] ^ 1]) + contents[101:])
-        with pytest.raises(TrainError, match="other images"):
+        with pytest.raises(TrainError, match=r"a training with other images; resume with its own settings$"):
             run_training(settings, tmp_path, resume=True)
     finally:
         file.write_bytes(contents)

@@ -68,7 +68,9 @@ def command(
     backend: str | None,
     as_json: bool,
 ) -> None:
-    """Time refconv against the peers that are installed; each runs in its own process, in turn.
+    """Time refconv against the peers that are installed.
+
+    Each runs in its own process, in turn.
 
     WORKLOAD is one of alexnet (the default), alexnet-dense, alexnet-128 (a batch of 128 images), resnext, depthwise,
     logarithmic, pointwise, small, batch, channels, groups, kernel and threads. Below 1, refconv is faster.
@@ -97,12 +99,10 @@ def command(
 
 
 def _print_bench(record: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from refconv.bench.run import summary
-    from refconv.tables import Column, print_table
+    from refconv.tables import Column, print_table, print_text
 
-    console, means = Console(highlight=False), summary(record)
+    means = summary(record)
     for workload in dict.fromkeys(result["workload"] for result in record["results"]):
         results = [result for result in record["results"] if result["workload"] == workload]
         peers = [peer for peer in dict.fromkeys(r["peer"] for r in results) if peer != "refconv"]
@@ -126,7 +126,7 @@ def _print_bench(record: dict[str, Any]) -> None:
         print_table(title, [Column("layer", words=True), Column("refconv, ms"), *map(Column, timed)], rows)
         if untimed:
             reason = next(result["reason"] for result in results if result["layer"] == untimed[0])
-            console.print(f"{', '.join(untimed)}: not timed, {reason}", style="dim")
+            print_text(f"{', '.join(untimed)}: not timed, {reason}", "dim")
         for peer in (peer for peer in peers if peer not in timed):
             reason = next(result["reason"] for result in results if result["peer"] == peer)
-            console.print(f"{peer}: not timed, {reason}", style="dim")
+            print_text(f"{peer}: not timed, {reason}", "dim")

@@ -104,7 +104,7 @@ def _bytes(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
     "4GiB.",
 )
 @click.option(
-    "--jobs", type=click.IntRange(1), metavar="N", help="With DIR: submissions at a time. Default: one a core."
+    "--jobs", type=click.IntRange(1), metavar="N", help="With DIR: submissions at a time. Default: one per core."
 )
 @click.option(
     "--csv",
@@ -137,7 +137,7 @@ def command(
     backend: str | None,
     as_json: bool,
 ) -> None:
-    """Check someone's convolution, or a folder of them, and name the mistake if one is wrong.
+    """Check a convolution, or a folder of them, and name the mistake.
 
     MODULE:FUNCTION (or FILE.py:FUNCTION) is called as forward(x, weight, bias, stride, padding, dilation, groups), the
     backward pass as backward(grad_output, x, weight, stride, padding, dilation, groups); with --backend they are given
@@ -161,6 +161,10 @@ def command(
         raise click.UsageError("MODULE:FUNCTION|DIR must not be empty")
     folder = Path(target) if Path(target).is_dir() else None
     if folder is None:
+        if ":" not in target:
+            raise click.UsageError(f"{target!r} must be MODULE:FUNCTION, FILE.py:FUNCTION or a folder that exists")
+        if backward_needs and backward is None:
+            raise click.UsageError("--backward-needs also needs --backward")
         for option, value in (("--forward", forward), ("--jobs", jobs), ("--csv", csv_file)):
             if value is not None:
                 raise click.UsageError(f"{option} is only for a folder, and {target} is not one")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,7 @@ def command(
     as_json: bool,
     **recipe: Any,
 ) -> None:
-    """Compare dense, uniform and logarithmic groups at equal numbers of parameters, seed by seed.
+    """Compare channel groups at equal numbers of parameters.
 
     A small residual network is trained with every grouping, budget and seed. The tables give mean and standard
     deviation over the seeds, and the mean difference from the first grouping with its 95 % interval: if it
@@ -163,14 +162,12 @@ def _number(word: str, option: str) -> int:
 
 
 def _print_comparison(result: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from refconv.experiments.tables import COLUMNS, caption, short_name, table_rows
-    from refconv.tables import Column, print_table
+    from refconv.tables import Column, print_table, print_text
 
     for name in result["data"]:
         columns = [Column(title, words=title in ("groups", "verdict")) for title in COLUMNS]
-        print_table(f"{short_name(name)}: {caption(result)}", columns, table_rows(result, name), in_sections=True)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+        title = f"{short_name(name)}: {caption(result)}"
+        print_table(title, columns, table_rows(result, name), identifying=2, in_sections=True)
     for sentence in result["conclusion"]:
-        console.print(sentence, markup=False)
+        print_text(sentence)

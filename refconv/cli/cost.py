@@ -49,10 +49,10 @@ def command(
     backend: str | None,
     as_json: bool,
 ) -> None:
-    """Count the parameters, multiply-adds (MACs), activations and memory of MODEL, layer by layer.
+    """Count what each layer of MODEL costs.
 
-    MODEL is alexnet, lenet5 or residual; refconv cost alone lists them. Counting needs no arrays: --backend is only
-    checked.
+    The table has parameters, multiply-adds (MACs) and activations; below it is the memory of a training step. MODEL is
+    alexnet, lenet5 or residual; refconv cost alone lists them. Counting needs no arrays: --backend is only checked.
 
     \b
     refconv cost alexnet               the two groups of the paper
@@ -83,7 +83,7 @@ def command(
 
 
 def _print_cost(counted: Cost) -> None:
-    from refconv.tables import Column, print_table, shape_text
+    from refconv.tables import Column, print_table, print_text, shape_text
 
     columns = [
         Column("layer", "all", words=True),
@@ -102,13 +102,11 @@ def _print_cost(counted: Cost) -> None:
     ]
     print_table(f"{counted.model}, groups={counted.groups}, input {shape_text(counted.input_shape)}", columns, rows)
     if counted.note:
-        click.echo(f"{counted.note}\n")
+        print_text(f"{counted.note}\n")
 
 
 def _print_memory(report: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    from refconv.tables import Column, print_table
+    from refconv.tables import Column, print_table, print_text
 
     columns = [Column("batch", words=True)]
     for row in report["memory"]:
@@ -133,7 +131,7 @@ def _print_memory(report: dict[str, Any]) -> None:
             ("measured seconds", *("" if step is None else f"{step['seconds']:.2f}" for step in whole)),
         ]
     print_table("Memory of a training step in float32 with momentum, MiB", columns, rows)
-    Console(highlight=False).print(
+    print_text(
         "All activations include the input. Predicted: the peak memory of a step of refconv.nn; the parts above do "
         "not all exist at the same time. Textbook: 12 bytes per parameter and 8 per activation and image, without "
         "workspace." + (" Measured: the increase over a step, in a separate process." if measured else ""),

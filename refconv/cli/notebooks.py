@@ -15,7 +15,9 @@ from refconv.cli.signals import working
 @click.option("--solutions", is_flag=True, help="Write the notebooks with their exercises solved, without outputs.")
 @click.option("--nbgrader", is_flag=True, help="Write a course folder for nbgrader, an assignment for each notebook.")
 def command(to: Path, solutions: bool, nbgrader: bool) -> None:
-    """Copy the notebooks that teach convolution and channel groups into DIR. No file there is overwritten.
+    """Copy the notebooks that teach convolution into DIR.
+
+    No file there is overwritten.
 
     \b
     refconv notebooks --to learning

@@ -27,11 +27,12 @@ _SHOWN = 3
 @engine_option
 @json_option
 def command(checkpoint: Path, images: tuple[Path, ...], invert: bool, backend: str | None, as_json: bool) -> None:
-    """Classify images with the network that refconv train saved in CHECKPOINT, a file or its folder.
+    """Classify images with a network that refconv train saved.
 
-    IMAGE is a file such as digit.png. It is cropped to its central square, resized, and scaled as the training images
-    were. Without IMAGE, the test images of the network's data set are classified. Digits are light strokes on a dark
-    ground: see --invert. Nothing is unpickled. Needs the extra refconv[train].
+    CHECKPOINT is the file that it saved, or the folder of that file. IMAGE is a file such as digit.png. It is cropped
+    to its central square, resized, and scaled as the training images were. Without IMAGE, the test images of the
+    network's data set are classified. Digits are light strokes on a dark ground: see --invert. Nothing is unpickled.
+    Needs the extra refconv[train].
 
     \b
     refconv predict refconv-train
@@ -80,7 +81,7 @@ def _print_predictions(network: TrainedNetwork, predictions: list[dict[str, Any]
     shown = min(_SHOWN, len(network.classes))
     columns = [Column("image", words=True)]
     for place in ("class", "second", "third")[:shown]:
-        columns += [Column(place, words=True), Column("%")]
+        columns += [Column(place, words=True), Column("%", joined=True)]
     rows = []
     for prediction in predictions:
         row = [prediction["image"]]

@@ -34,10 +34,10 @@ from refconv.cli.signals import working
 @click.option("--quick", is_flag=True, help="Only show that everything runs: few problems, little training.")
 @json_option
 def command(out: Path, backend: str | None, seed: int, quick: bool, as_json: bool) -> None:
-    """Verify this machine, walk channel groups on real images, and write a report.
+    """Verify this machine and show channel groups on real images.
 
-    Takes about a minute; --quick some seconds. Needs the extra refconv[tour]. The exit code is 1, and no report is
-    written, if the verification finds the convolution wrong. Progress goes to standard error.
+    Writes a report. Takes about a minute; --quick some seconds. Needs the extra refconv[tour]. The exit code is 1, and
+    no report is written, if the verification finds the convolution wrong. Progress goes to standard error.
     """
     from rich.console import Console
 

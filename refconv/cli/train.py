@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     default="digits",
     show_default=True,
     metavar="DATA",
-    help="digits, textures, photographs, cifar10:FOLDER (binary version) or folder:FOLDER (one subfolder a class).",
+    help="digits, textures, photographs, cifar10:FOLDER (binary version) or folder:FOLDER (one subfolder per class).",
 )
 @click.option(
     "--groups", metavar="SPEC", help="dense, uniform:N, log:N, or table (LeNet-5's). Default: the model's own groups."
@@ -80,7 +80,9 @@ if TYPE_CHECKING:
     help="Resume from the checkpoint in --out. The other options must be the same, but --epochs may grow, and --lr may "
     "change for the steps to come.",
 )
-@click.option("--checkpoint-every", type=click.IntRange(1), metavar="N", help="Save every N steps, not only epochs.")
+@click.option(
+    "--checkpoint-every", type=click.IntRange(1), metavar="N", help="Save every N steps, not only after each epoch."
+)
 @backend_option
 @engine_option
 @json_option
@@ -100,9 +102,9 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Train MODEL (residual, lenet5 or alexnet) on DATA, with checkpoints to resume from.
+    """Train MODEL on DATA, with checkpoints to resume from.
 
-    refconv train alone lists the models.
+    MODEL is residual, lenet5 or alexnet; refconv train alone lists them.
 
     An interruption, even kill -9 or a power failure, costs at most the steps after the last checkpoint, and the resumed
     training ends with the same bits as one that was never stopped. Ctrl-C saves first. Needs the extra refconv[train].
@@ -187,21 +189,26 @@ def _resuming(arguments: Sequence[str], lr: str | None = None) -> str:
 
 
 def _print_result(result: TrainResult) -> None:
+    from refconv.tables import print_text
+
     reached = "not trained" if result.test_accuracy is None else f"test accuracy {100 * result.test_accuracy:.2f} %"
     model, groups = result.settings["model"], result.settings["groups"]
     click.echo(f"{model}: {result.parameters:,} parameters, {reached}")
     if difference := unlike_cost(model, groups, result.parameters):
-        click.echo(difference)
+        print_text(difference)
     if result.confusion is not None:
         print_confusion(result.classes, result.confusion)
 
 
 def unlike_cost(model: str, groups: str, parameters: int) -> str:
-    """Return why ``refconv cost`` counts other parameters, or nothing if it counts the same."""
+    """Return why ``refconv cost`` counts other parameters; nothing if it counts the same, or refuses the groups."""
     from refconv.cost import model_cost
     from refconv.tables import shape_text
 
-    cost = model_cost(model, groups)
+    try:
+        cost = model_cost(model, groups)
+    except ValueError:  # the groups need more channels than the default
+        return ""
     if cost.parameters == parameters:
         return ""
     return (

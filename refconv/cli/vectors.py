@@ -25,10 +25,11 @@ from refconv.cli.signals import working
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the numbers.")
 @json_option
 def command(out: Path, backend: str | None, seed: int, as_json: bool) -> None:
-    """Write language-neutral test vectors: problems with their right answers, as .npy and safetensors files.
+    """Write test vectors for convolutions in any language.
 
-    Takes about 15 seconds, because each problem is tried on the catalogued mistakes. Needs the extra
-    refconv[vectors]. docs/test-vectors.md specifies the format. NumPy computes everything: --backend is only checked.
+    They are problems with their right answers, as .npy and safetensors files. Takes about 15 seconds, because each
+    problem is tried on the catalogued mistakes. Needs the extra refconv[vectors]. docs/test-vectors.md specifies the
+    format. NumPy computes everything: --backend is only checked.
     """
     from refconv.testing.vectors import VectorsError, contents, write_vectors
 

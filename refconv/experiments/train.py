@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -318,6 +319,7 @@ def _prepare(settings: TrainSettings) -> tuple[dict[str, Any], Layer, Split, Tra
     config = {
         "model": settings.model,
         "groups": groups,
+        **entry.options,
         **settings.options,
         "data": settings.data,
         "data_sha256": fingerprint(data),
@@ -339,16 +341,26 @@ def fingerprint(data: Split) -> str:
 
 def _compare(meta: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
     """Refuse a checkpoint of a training with other settings."""
-    before, path = meta.get("config"), folder / CHECKPOINT
-    if not isinstance(before, dict) or not isinstance(meta.get("training"), dict) or "epochs" not in meta:
+    path = folder / CHECKPOINT
+    kinds = {"config": dict, "training": dict, "epochs": list}
+    if not all(isinstance(meta.get(key), kind) for key, kind in kinds.items()):
         raise TrainError(f"{path}: a checkpoint, but not of a training")
+    before = find_model(config["model"]).options | meta["config"]  # older checkpoints have no defaults of options
     if config["epochs"] < before.get("epochs", 0):
         raise TrainError(f"epochs must be at least {before['epochs']} to resume {path}; got {config['epochs']}")
-    for key in [*config, *before]:
-        was, now = before.get(key), config.get(key)
-        if was != now and key not in ("epochs", "lr"):
-            what = "other images" if key == "data_sha256" else f"{key}={was}, not {key}={now}"
-            raise TrainError(f"{path} belongs to a training with {what}; resume with its own settings")
+    pairs = {key: (before.get(key), config.get(key)) for key in [*config, *before] if key not in ("epochs", "lr")}
+    if differing := {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}:
+        key, (was, now) = next(iter(differing.items()))
+        what = "other images" if key == "data_sha256" else f"{key}={was}, not {key}={now}"
+        own = shlex.join(word for key, (was, _) in differing.items() for word in _argument(key, was))
+        raise TrainError(f"{path} belongs to a training with {what}; resume with its own settings{own and ': '}{own}")
+
+
+def _argument(setting: str, value: Any) -> list[str]:
+    """Return the words of ``refconv train`` that choose a setting."""
+    if setting == "data_sha256" or value is None:
+        return []
+    return [str(value)] if setting == "model" else [f"--{setting.replace('_', '-')}", str(value)]
 
 
 def _write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,8 @@ class Trainable:
         Builds the network: ``build(groups, c_in=…, classes=…, side=…, rng=…, dropout_rng=…, xp=…, **options)``.
     groups : str
         Default channel groups: see :func:`refconv.cost.parse_groups`.
-    options : tuple of str
-        Other options: arguments of `build`.
+    options : dict
+        Defaults of the other options: arguments of `build`.
     side : int or None
         Height and width of the images; None means the size in the data set.
     recipe : Recipe
@@ -33,7 +34,7 @@ class Trainable:
 
     build: Callable[..., Layer]
     groups: str
-    options: tuple[str, ...]
+    options: dict[str, Any]
     side: int | None
     recipe: Recipe
 
@@ -46,13 +47,17 @@ def _lenet5(groups: str, *, dropout_rng: np.random.Generator, **arguments: Any) 
     return lenet5(groups, **arguments)
 
 
+def _defaults(build: Callable[..., Layer], *options: str) -> dict[str, Any]:
+    return {option: inspect.signature(build).parameters[option].default for option in options}
+
+
 TRAINABLE = {
-    "residual": Trainable(_residual, "log:3", ("channels", "blocks"), None, Recipe()),
-    "lenet5": Trainable(_lenet5, "table", (), 32, Recipe(epochs=10, batch_size=16, schedule="cosine", shift=2)),
+    "residual": Trainable(_residual, "log:3", _defaults(residual_network, "channels", "blocks"), None, Recipe()),
+    "lenet5": Trainable(_lenet5, "table", {}, 32, Recipe(epochs=10, batch_size=16, schedule="cosine", shift=2)),
     "alexnet": Trainable(
         alexnet,
         "2",
-        ("width",),
+        _defaults(alexnet, "width"),
         224,
         # The paper's, which does not state when the rate fell.
         Recipe(epochs=90, batch_size=128, lr=0.01, schedule="steps:0.33,0.67,0.89"),

@@ -104,9 +104,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged, or not a safetensors file ({failure})") from failure
     if not isinstance(header, dict) or header.keys() != {"format", "meta", "sha256"} or header["format"] != FORMAT:
         raise CheckpointError(f"{path}: a safetensors file, but not a refconv checkpoint")
-    if _digest(arrays, header["meta"]) != header["sha256"]:
+    if not isinstance(header["meta"], str) or _digest(arrays, header["meta"]) != header["sha256"]:
         raise CheckpointError(f"{path}: damaged: its contents do not match the checksum stored with them")
-    return Checkpoint(arrays, json.loads(header["meta"]))
+    try:
+        meta = json.loads(header["meta"])
+    except (ValueError, RecursionError):
+        meta = None
+    if not isinstance(meta, dict):
+        raise CheckpointError(f"{path}: a safetensors file, but not a refconv checkpoint")
+    return Checkpoint(arrays, meta)
 
 
 def _digest(arrays: Mapping[str, np.ndarray[Any, Any]], text: str) -> str:

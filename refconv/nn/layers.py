@@ -374,7 +374,7 @@ class Linear(Layer):
     def backward(self, grad_output: Array) -> Array:
         """Return g·w, and set w̄ = gᵀ·x and b̄ = Σ g."""
         (x,) = self._recall(grad_output)
-        xp = array_namespace(grad_output, x)
+        xp = namespace_of({"grad_output": grad_output, "x": x})
         self.weight.grad = product(xp.matrix_transpose(grad_output), x)
         if self.bias:
             self.bias.grad = xp.sum(grad_output, axis=0)
@@ -417,7 +417,7 @@ class ReLU(Layer):
     def backward(self, grad_output: Array) -> Array:
         """Return g where x > 0, else 0."""
         (positive,) = self._recall(grad_output)
-        xp = array_namespace(grad_output, positive)
+        xp = namespace_of({"grad_output": grad_output, "x": positive})
         return masked(xp, grad_output, positive)
 
 
@@ -530,7 +530,7 @@ class Scale(Layer):
     def backward(self, grad_output: Array) -> Array:
         """Return a·g, and set ā = Σ g·x and b̄ = Σ g."""
         (x,) = self._recall(grad_output)
-        xp = array_namespace(grad_output, x)
+        xp = namespace_of({"grad_output": grad_output, "x": x})
         grad, weight = widened(xp, grad_output), self.weight.value
         self.weight.grad = xp.astype(channel_sums(xp, grad * x), weight.dtype, copy=False)
         self.bias.grad = xp.astype(channel_sums(xp, grad), weight.dtype, copy=False)

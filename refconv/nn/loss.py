@@ -37,6 +37,10 @@ class Loss(ABC):
         """Return ``forward(outputs, answers)``."""
         return self.forward(outputs, answers)
 
+    def __repr__(self) -> str:
+        """Return the name with empty brackets: a loss has no arguments."""
+        return f"{type(self).__name__}()"
+
     @abstractmethod
     def forward(self, outputs: Array, answers: Array, /) -> float:
         """Return the mean loss of a batch."""
@@ -170,7 +174,7 @@ class MeanSquaredError(Loss):
         Parameters
         ----------
         predictions : array
-            Real outputs z, of any shape with at least one element.
+            Real outputs z, of any shape with at least one axis and element.
         targets : array
             The right values t, of the same shape and data type; of the same array module or of NumPy.
 
@@ -225,7 +229,7 @@ class BinaryCrossEntropy(Loss):
         Parameters
         ----------
         logits : array
-            Real outputs z, of any shape with at least one element: the probability of yes is σ(z).
+            Real outputs z, of any shape with at least one axis and element: the probability of yes is σ(z).
         targets : array
             The right answers t, from 0 to 1, of the same shape and data type; of the same array module or of NumPy.
 
@@ -269,7 +273,7 @@ def _fetched(xp: Namespace, losses: Array, *conditions: Array) -> list[float]:
 def _pair(name: str, z: Array, targets: Array) -> tuple[Array, Array]:
     """Check outputs, called `name`, and targets; return both in the data type to compute in."""
     namespace_of({name: z})
-    targets = moved(targets, z)
+    given, targets = targets, moved(targets, z)
     xp = namespace_of({name: z, "targets": targets})
     dtype = check_dtype(name, z)
     if dtype_kind(dtype) != "real":
@@ -277,11 +281,11 @@ def _pair(name: str, z: Array, targets: Array) -> tuple[Array, Array]:
     if dtype_of(targets) != dtype:
         raise TypeError(
             f"targets must have the data type of the {name}, {dtype}; got {dtype_of(targets)}: write "
-            f"{converted('targets', targets, dtype)}"
+            f"{converted('targets', given, dtype)}"
         )
     check_shape("targets", tuple(targets.shape), tuple(z.shape), f"the shape of the {name}")
-    if 0 in z.shape:
-        raise ValueError(f"{name} must have at least one element; got shape {tuple(z.shape)}")
+    if z.ndim == 0 or 0 in z.shape:
+        raise ValueError(f"{name} must have at least one axis and one element; got shape {tuple(z.shape)}")
     return widened(xp, z), widened(xp, targets)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
@@ -24,7 +25,7 @@ from refconv.arrays import (
 )
 from refconv.engine import spread_rows
 from refconv.integers import as_float, is_sequence, shown
-from refconv.nn.base import Parameter, checked_state, copied, widened
+from refconv.nn.base import Parameter, checked_state, copied, counted, widened
 from refconv.shapes import check_shape
 
 
@@ -59,6 +60,12 @@ class Optimiser(ABC):
         if len(set(map(id, self.parameters))) < len(self.parameters):
             raise ValueError("parameters must be distinct; one was given twice")
         self.lr = as_float(lr, "lr", above=0)
+
+    def __repr__(self) -> str:
+        """Return the number of parameters, and the current value of each other argument."""
+        _, *names = inspect.signature(type(self)).parameters
+        given = [counted(len(self.parameters), "parameter"), *(f"{name}={getattr(self, name)!r}" for name in names)]
+        return f"{type(self).__name__}({', '.join(given)})"
 
     def change_lr(self, lr: float) -> None:
         """Change the learning rate.

@@ -27,7 +27,8 @@ class Sequential(Layer):
     Raises
     ------
     ValueError
-        If there are no layers, or a layer occurs twice.
+        If there are no layers, a layer or a name occurs twice, or a name is empty or contains a dot, which separates
+        the names of a path.
     TypeError
         If an argument is not a :class:`Layer`.
 
@@ -51,7 +52,13 @@ class Sequential(Layer):
     """
 
     def __init__(self, *layers: Layer, **named: Layer) -> None:
-        self._children = {str(position): layer for position, layer in enumerate(layers)} | named
+        numbered = {str(position): layer for position, layer in enumerate(layers)}
+        for name in named:
+            if name in numbered or not name or "." in name:
+                raise ValueError(
+                    f"a layer's name must not be empty, contain a dot, or be the number of another layer; got {name!r}"
+                )
+        self._children = numbered | named
         for name, layer in self._children.items():
             if not isinstance(layer, Layer):
                 label = f"layers[{name}]" if name.isdigit() else name
