@@ -46,7 +46,7 @@ def mistakes() -> Iterator[str]:
     explanations = {mutant.name: mutant.explanation for mutant in CATALOGUE}
     explanations |= {mistake.name: mistake.explanation for mistake, _ in MISTAKES}
     made = [(notebook, function, name) for _, notebook, function, _, answers in WRONG for _, name in answers]
-    made += [("06_logarithmic_groups", "logarithmic_sizes", name) for name, _ in WRONG_SIZES]
+    made += [("08_logarithmic_groups", "logarithmic_sizes", name) for name, _ in WRONG_SIZES]
     yield "| notebook | function | the checker's name | what is wrong |"
     yield "|---|---|---|---|"
     for notebook, function, name in sorted(dict.fromkeys(made), key=lambda row: row[0]):

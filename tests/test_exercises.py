@@ -91,7 +91,7 @@ WRONG = [
     ("check_backward", "04_channel_groups", "grouped_backward", (*AXES, "groups"), [
         ([("x[:, ins], weight[outs]", "x[:, :c], weight[outs]")], "weight gradient reads the first group's input"),
     ]),
-    ("check_forward", "07_break_it", "my_forward", ("bias", *AXES, "groups"), [
+    ("check_forward", "09_break_it", "my_forward", ("bias", *AXES, "groups"), [
         ([("d * (k - 1) + 1", "d * k")], "d·k for d·(k−1)+1"),
         ([("y + bias[:, None, None]", "y")], "bias ignored"),
         ([(":: stride[0], :: stride[1]", ":: stride[1], :: stride[0]")], "strides of the axes exchanged"),
@@ -99,14 +99,14 @@ WRONG = [
           ("spans = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]",
            "spans = weight.shape[2:]")], "dilation ignored altogether"),
     ]),
-    ("check_backward", "07_break_it", "both", ("stride", "padding"), [
+    ("check_backward", "09_break_it", "both", ("stride", "padding"), [
         ([("grad_output, P[where]", "grad_output[-1:], P[where][-1:]")], "weight gradient of the last sample only"),
         ([("grad_weight[(..., *t)] =", "where = reads(t, out, (1, 1), (1, 1))\n        grad_weight[(..., *t)] =")],
          "stride ignored in the weight gradient"),
         ([("grad_P[where] +=", "grad_P[where] =")], "overlapping windows overwrite each other"),
         ([("p : p + H, q : q + W", "p:-p, q:-q")], "[p:-p] is empty where p is 0"),
     ]),
-    ("check_input_grad", "09_how_fast_can_numpy_be", "input_grad", ("padding", "dilation"), [
+    ("check_input_grad", "12_how_fast_can_numpy_be", "input_grad", ("padding", "dilation"), [
         ([("weight[:, :, ::-1, ::-1]", "weight")], "kernel flipped in the input gradient"),
         ([(".swapaxes(0, 1)", ".reshape(weight.shape[1], len(weight), *weight.shape[2:])")],
          "weight reshaped where it should be transposed"),
@@ -168,7 +168,7 @@ def test_the_smallest_columns_are_shown_beside_the_right_ones():
 @pytest.mark.parametrize(
     ("check", "notebook", "function", "change", "shown"),
     [
-        ("check_input_grad", "09_how_fast_can_numpy_be", "input_grad", ("weight[:, :, ::-1, ::-1]", "weight"),
+        ("check_input_grad", "12_how_fast_can_numpy_be", "input_grad", ("weight[:, :, ::-1, ::-1]", "weight"),
          r"\ngrad_output =\n.*\nweight =\n.*\ninput_grad\(grad_output, weight, \("),
         ("check_col2im", "03_backward", "col2im", ("rows, cols] += columns", "rows, cols] = columns"), "columns =\n"),
     ],
@@ -223,7 +223,7 @@ def library(c, n, base=2):
     return refconv.logarithmic_groups(c, c, n, base).in_sizes
 
 
-SOLUTION = written("06_logarithmic_groups", "logarithmic_sizes")
+SOLUTION = written("08_logarithmic_groups", "logarithmic_sizes")
 WRONG_SIZES = [
     ("last size missing", lambda c, n, base: [c * (base - 1) // base**i for i in range(1, n)]),
     ("last size missing", lambda c, n, base: SOLUTION(c, n, base)[:-1]),
