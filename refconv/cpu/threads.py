@@ -1,4 +1,4 @@
-"""How tasks are spread over threads, and BLAS held to one thread meanwhile.
+"""Spread tasks over threads, and limit BLAS to one thread meanwhile.
 
 Nothing here multiplies or adds. Which thread does a task never matters: each task writes its own part of the result, or
 adds to it in a fixed order, so that any number of workers gives the same bits.
