@@ -324,7 +324,7 @@ X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
     [
         ({"x": X[0, 0]}, ValueError, r"at least 3, or x one fewer if unbatched; got shapes \(4,\) and \(3, 2, 2\)"),
         ({"x": X[None]}, ValueError, "same number of axes"),
-        ({"x": X.astype(int)}, TypeError, "x must hold floating-point numbers; got int64"),
+        ({"x": X.astype(int)}, TypeError, "x must contain floating-point numbers; got int64"),
         ({"weight": W[:, :1]}, ValueError, r"weight must have shape \(3, 2, 2\)"),
         ({"weight": [W]}, TypeError, "weight must be one array"),
         ({"groups": ChannelGroups([[0, 1], [0]], [[0, 1], [2]])}, ValueError,
@@ -345,7 +345,7 @@ X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
         ({"padding": -2}, ValueError, "output must have an element"),
         ({"dilation": 2.0}, TypeError, "dilation must be an integer"),
         ({"transposed": "yes"}, TypeError, "transposed"),
-        ({"x": [[1], [1, 2]]}, TypeError, "^x must be what numpy.asarray understands"),
+        ({"x": [[1], [1, 2]]}, TypeError, "^x must be a value that numpy.asarray accepts"),
         ({"weight": W.astype("complex64")}, TypeError, "all real or all complex; got x of float32, weight of comp"),
         ({"x": X * np.float32(np.nan)}, ValueError, "x must be finite"),
         ({"bias": np.full(3, np.inf, "float32")}, ValueError, "bias must be finite"),

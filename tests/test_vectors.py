@@ -383,7 +383,7 @@ def test_a_foreign_directory_is_left_alone(tmp_path: Path, name: str, text: str)
     (out / name).parent.mkdir(parents=True)
     (out / name).write_text(text)
     before = tree(tmp_path)
-    with pytest.raises(VectorsError, match="is not empty and holds no test vectors"):
+    with pytest.raises(VectorsError, match="is not empty and contains no test vectors"):
         write_vectors(out)
     assert tree(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -393,7 +393,7 @@ def test_a_foreign_directory_is_left_alone(tmp_path: Path, name: str, text: str)
 def test_a_file_of_the_user_among_the_vectors_is_kept(tmp_path: Path) -> None:
     write_vectors(tmp_path / "out")
     (tmp_path / "out" / "arrays" / "mine.txt").write_text("mine")
-    with pytest.raises(VectorsError, match=r"holds arrays/mine\.txt, which is not one of its vectors"):
+    with pytest.raises(VectorsError, match=r"contains arrays/mine\.txt, which is not one of its vectors"):
         write_vectors(tmp_path / "out")
     assert (tmp_path / "out" / "arrays" / "mine.txt").read_text() == "mine"
 
@@ -404,8 +404,8 @@ def test_other_bad_places_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "loop").symlink_to("loop")
     monkeypatch.chdir(tmp_path)
     for out, message in {
-        "file": "is a file", "file/below": "cannot write to", ".": "is the current directory", "..": "or holds it",
-        "/": "or holds it", "loop": "cannot write to|is a file", "a" * 300: "cannot write to",
+        "file": "is a file", "file/below": "cannot write to", ".": "is the current directory", "..": "or contains it",
+        "/": "or contains it", "loop": "cannot write to|is a file", "a" * 300: "cannot write to",
         "a\0b": "cannot write to",
     }.items():  # fmt: skip
         with pytest.raises(VectorsError, match=message):
@@ -501,7 +501,7 @@ def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: Any) -> None:
     ("arguments", "message"),
     [
         ([], "Missing option '--out'"),
-        (["--out", "notes"], "is not empty and holds no test vectors"),
+        (["--out", "notes"], "is not empty and contains no test vectors"),
         (["--out", "notes/mine.txt"], "is a file"),
         (["--out", "new", "--seed", "-1"], "--seed"),
         (["--out", "new", "--backend", "none"], "--backend"),
