@@ -318,7 +318,7 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["index.html", "results.json"])
 def test_a_file_of_someone_else_is_not_overwritten(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ReportError, match="not of a report of refconv tour"):
+    with pytest.raises(ReportError, match="does not belong to a report of refconv tour"):
         run_tour(tmp_path, QUICK)
     assert _files(tmp_path) == {name: "mine"}
 

@@ -1,4 +1,4 @@
-"""``refconv check``: someone's convolution, or a folder of them."""
+"""``refconv check``: check a convolution, or a folder of convolutions."""
 
 from __future__ import annotations
 
