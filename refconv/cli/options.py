@@ -25,7 +25,7 @@ def stop(message: str, code: int) -> NoReturn:
 
 
 def destination(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
-    """Callback of an option: refuse, before any work, a path where its file or folder cannot be written.
+    """Refuse, before any work, a path where an option's file or folder cannot be written; it is the option's callback.
 
     The option's metavar is FILE or DIR. Missing folders will be made for a folder, not for a file.
     """
