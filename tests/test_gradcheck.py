@@ -1,4 +1,4 @@
-"""The gradient check passes what is right, and names what is wrong: the wrong gradients are the point of it."""
+"""The gradient check passes right gradients and describes wrong ones, which are the main purpose of these tests."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def exp_vjp(g: Any, x: Any) -> Any:
     return g * np.conj(np.exp(x))
 
 
-# --- What is right passes --------------------------------------------------------------------------------------------
+# --- Right gradients pass --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:inputs.* is constant")  # two small whole numbers are often equal
@@ -90,7 +90,7 @@ def test_convolutions_pass_in_every_argument(values: str, transposed: bool) -> N
 
 
 def double_backward(case: ConvProblem, needs: Any) -> tuple[Function, Function, list[Any]]:
-    """Return a backward pass as a function of g, x and the weights, its own backward pass, and where they are taken."""
+    """Return a backward pass as a function of g, x and the weights, its own backward pass, and their inputs."""
     transposed = case.problem.transposed
     backward = refconv.conv_transpose_backward if transposed else refconv.conv_backward
     double = refconv.conv_transpose_double_backward if transposed else refconv.conv_double_backward
@@ -125,7 +125,7 @@ def test_double_backwards_pass_in_every_argument(values: str, transposed: bool, 
 
 
 def test_members_of_a_tuple_keep_their_types_and_are_judged_each() -> None:
-    """A float32 and a complex128, nested, with None between; a wrong gradient of the last is seen."""
+    """The members are float32 and complex128, nested, with None between; a wrong gradient of the last is noticed."""
     x, y = WHOLE.astype("float32"), WHOLE * (1 + 2j)
 
     def function(x: Any, y: Any) -> Any:
@@ -173,7 +173,7 @@ def test_matmul_is_exact_on_whole_numbers_of_every_type(dtype: str) -> None:
 
 
 def test_exactness_is_judged_input_by_input() -> None:
-    """Affine in the numerator, not in the denominator; and of two whole inputs one may be squared."""
+    """A quotient is affine only in its numerator; and of two whole inputs only one may be squared."""
     a, b = np.array([8.0, -4.0, 12.0]), np.array([1.0, -1.0, 1.0])
     assert gradcheck(np.divide, divide_vjp, (a, b)).exact == (True, False)
     square = gradcheck(lambda a, b: a * b * b, lambda g, a, b: (g * b * b, 2 * g * a * b), (a, b))
@@ -278,7 +278,7 @@ def test_inputs_are_left_alone() -> None:
     np.testing.assert_array_equal(x, REAL)
 
 
-# --- What is wrong is caught -----------------------------------------------------------------------------------------
+# --- Wrong gradients are caught --------------------------------------------------------------------------------------
 
 CORRECT: dict[str, tuple[Function, Function, tuple[Any, ...]]] = {
     "matmul, whole": (np.matmul, matmul_vjp, (whole((4, 3), "float64"), whole((3, 2), "float64", 1))),
@@ -295,7 +295,7 @@ CORRECT: dict[str, tuple[Function, Function, tuple[Any, ...]]] = {
 
 
 def dropped(gradient: Any) -> Any:
-    """Drop the largest element: the smallest may be 0."""
+    """Drop the largest element, because the smallest may be 0."""
     changed = gradient.copy()
     changed[np.unravel_index(np.argmax(np.abs(gradient)), gradient.shape)] = 0
     return changed
@@ -351,7 +351,7 @@ def test_a_missing_conjugate_is_caught(function: str) -> None:
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e-12, 1e-6])
 def test_a_wrong_sign_on_small_values_is_caught(scale: float) -> None:
-    """A comparison with an absolute floor accepts every one of these."""
+    """A comparison with an absolute floor would accept all of these."""
     for function, vjp, x in [
         (lambda x: scale * x**2, lambda g, x: 2 * scale * g * x, REAL),
         (lambda x: scale * np.exp(x), lambda g, x: scale * exp_vjp(g, x), REAL),
@@ -364,7 +364,7 @@ def test_a_wrong_sign_on_small_values_is_caught(scale: float) -> None:
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e-6, 1e3])
 def test_inputs_of_every_size_are_really_judged(scale: float) -> None:
-    """Near 0, exp changes by less than it is rounded under a step relative to its input."""
+    """Near 0, a step relative to its input changes exp by less than its rounding."""
     x = REAL * scale
     with pytest.raises(AssertionError, match="wrong at 12 of 12"):
         gradcheck(lambda x: 1 + np.sin(x), lambda g, x: 1.001 * g * np.cos(x), [x])
@@ -473,7 +473,7 @@ def test_what_has_no_derivative_is_refused() -> None:
 
 @pytest.mark.parametrize("values", [REAL, WHOLE.astype("float32")])
 def test_a_vjp_that_adds_to_its_buffers_is_caught(values: Any) -> None:
-    """Its first result is right. The gradient named is that of the buffer, not of the first input."""
+    """Its first result is right. The message names the gradient with the buffer, not the first input."""
     buffer = np.zeros((3, 4), values.dtype)
 
     def accumulating(g: Any, a: Any, b: Any) -> Any:
@@ -526,7 +526,7 @@ def test_a_layer_that_keeps_its_input_for_one_backward_pass_is_right() -> None:
 @pytest.mark.parametrize("j", [0, 1])
 @pytest.mark.parametrize("value", [1.0, 0.0, -2.5])
 def test_constant_inputs_are_warned_of(j: int, value: float) -> None:
-    """A kernel of ones is its own mirror image: the flip passes, and the warning says so."""
+    """A kernel of ones is its own mirror image, so a flip passes, and a warning says so."""
     x, weight = np.arange(5.0), np.array([2.0, -1, 3])
     inputs = [np.full_like(x, value), weight] if j == 0 else [x, np.full_like(weight, value)]
 
@@ -603,7 +603,7 @@ def test_functions_of_pytorch_tensors() -> None:
         return w * g[:, None], x * g[:, None]
 
     assert gradcheck(product, vjp, (x, weight)).elements == 24
-    # Leaves that require gradients stay such, so that autograd can be the backward pass.
+    # Leaves that require gradients still do, so that autograd can be the backward pass.
     leaves = x.requires_grad_(), torch.nn.Parameter(weight)
     auto = gradcheck(product, lambda g, x, w: torch.autograd.grad(product(x, w), (x, w), g), leaves)
     assert auto.elements == 24
@@ -616,7 +616,7 @@ def test_functions_of_pytorch_tensors() -> None:
     with pytest.raises(AssertionError, match=r"vjp must return equal .* gradient of inputs\[1\] \(doubled everywhere"):
         gradcheck(product, never_cleared, (x, weight))
     layer = torch.nn.Linear(3, 2)
-    # A layer of float32 parameters refuses float64: it is judged in float32.
+    # A layer with float32 parameters refuses float64, so it is checked in float32.
     assert gradcheck(layer, lambda g, x: g @ layer.weight, [x]).elements == 12
     with pytest.raises(AssertionError, match=r"is wrong at element"):
         gradcheck(layer, lambda g, x: 1.01 * (g @ layer.weight), [x])

@@ -1,4 +1,4 @@
-"""``refconv predict``: a trained network on its test images and on image files, and files that are refused."""
+"""``refconv predict``: a trained network on its test images and on image files, and refused files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
-    """A training on a few colour images of 32×32, which are neither cropped nor resized."""
+    """A training on a few 32×32 colour images, which are neither cropped nor resized."""
     data = write_cifar(tmp_path_factory.mktemp("cifar"), 12, 20, brightness=15)
     recipe = Recipe(epochs=1, batch_size=16)
     settings = TrainSettings(data=data, options={"channels": 4, "blocks": 0}, recipe=recipe)
@@ -83,7 +83,7 @@ def test_image_files_are_classified_as_the_same_images_of_the_data_set(
 
 
 def test_an_image_is_made_what_the_network_expects(tmp_path: Path) -> None:
-    """Cropped, resized, inverted, made grey and standardised: by hand for four pixels."""
+    """Cropping, resizing, inversion, conversion to grey and standardisation agree with hand calculation."""
     pixels = np.zeros((2, 4, 3), "uint8")
     pixels[:, 1:3] = [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]]
     Image.fromarray(pixels).save(tmp_path / "wide.png")

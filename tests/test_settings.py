@@ -51,7 +51,7 @@ def test_a_setting_belongs_to_one_thread(setting, current, one, other):
             thread = threading.Thread(target=run, args=(lambda: found.append(current()),))
             thread.start()
             thread.join()
-    assert found == [default, one]  # a thread starts with its own context, or with the copy that it is given
+    assert found == [default, one]  # a thread starts with its own context, or with the copy that it receives
 
 
 @pytest.mark.parametrize(("setting", "current", "one", "other"), SETTINGS)

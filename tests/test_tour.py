@@ -1,4 +1,4 @@
-"""The tour: its parts on small settings, what it does when the convolution is wrong, and when it is interrupted."""
+"""The tour: its parts with small settings, and its behaviour if the convolution is wrong or it is interrupted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_verification_passes(backend: Backend) -> None:
 
 
 def test_a_third_of_the_problems_are_transposed() -> None:
-    """What else seeds reach, tests/test_strategies.py says."""
+    """tests/test_strategies.py tests which other cases seeds reach."""
     assert sum(case.problem.transposed for case in draw_expected(0, exact=24, real=6)) == 10
 
 
@@ -101,7 +101,7 @@ def test_verification_catches_a_wrong_convolution(mutant: Any) -> None:
 
 @pytest.mark.parametrize("part", Results._fields)
 def test_verification_catches_an_error_just_beyond_the_bound(part: str) -> None:
-    """Real values may be off by some 1e-15 of their size; 1e-12 is too much."""
+    """Real values may have relative errors of about 1e-15; 1e-12 is too much."""
 
     def run(xp: Any, problem: Problem, operands: Operands) -> Results:
         right = compute(xp, problem, operands)
@@ -217,7 +217,7 @@ def test_a_difference_is_called_one_but_no_ranking() -> None:
 
 @pytest.fixture(scope="module")
 def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A whole small tour: where it wrote, and what it printed."""
+    """A complete small tour: its folder and its output."""
     from rich.console import Console
 
     out, stream = tmp_path_factory.mktemp("tour") / "new" / "report", io.StringIO()
@@ -262,7 +262,7 @@ def test_figures_of_the_report_fit_a_phone_and_are_cut_nowhere(toured: tuple[Pat
 
 def test_results_are_valid_json(toured: tuple[Path, str]) -> None:
     def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
+        raise AssertionError(f"{constant} is not JSON")
 
     text = (toured[0] / "results.json").read_text(encoding="utf-8")
     results = json.loads(text, parse_constant=refuse)

@@ -1,4 +1,4 @@
-"""The test vectors: right, complete, the same to the byte, and whole or absent whatever happens."""
+"""The test vectors: right, complete, reproducible to the byte, and never partly written."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write three problems only, which takes no time."""
+    """Write only three problems, to save time."""
     monkeypatch.setattr(vectors, "entries", lambda: entries()[:3])
 
 
@@ -65,7 +65,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-# --- What they are ---------------------------------------------------------------------------------------------------
+# --- Contents --------------------------------------------------------------------------------------------------------
 
 
 def test_every_mistake_that_shows_in_values_is_caught(manifest: dict[str, Any]) -> None:
@@ -235,7 +235,7 @@ def test_files_are_what_the_manifest_says(folder: Path, manifest: dict[str, Any]
             read = np.load(folder / array["file"], allow_pickle=False)
             assert data[:8] == b"\x93NUMPY\x01\x00"
             assert b"'fortran_order': False" in data[:128]
-            assert read.dtype.byteorder in "=<|"  # bytes have no order
+            assert read.dtype.byteorder in "=<|"  # single bytes have no byte order
             assert (read.dtype.name, list(read.shape)) == (array["dtype"], array["shape"])
             assert hashlib.sha256(data).hexdigest() == array["sha256"]
             assert tensors[name].tobytes() == read.tobytes()
@@ -251,7 +251,7 @@ def test_files_are_what_the_manifest_says(folder: Path, manifest: dict[str, Any]
 
 
 def test_the_files_alone_are_enough(folder: Path, manifest: dict[str, Any]) -> None:
-    """Every problem, with nothing but what the manifest says of it."""
+    """Every problem is checked with only the information in the manifest."""
     for problem in manifest["problems"]:
         given, expected, bounds = (
             {name: np.load(folder / array["file"]) for name, array in problem[part].items()}
@@ -346,7 +346,7 @@ def test_earlier_vectors_are_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_vectors_of_format_1_are_replaced_and_can_be_read(tmp_path: Path) -> None:
-    """What format 2 adds to a problem has a default, with which a reader of 2 reads a problem of 1."""
+    """All additions of format 2 have defaults, with which a reader of format 2 reads problems of format 1."""
     path = write_vectors(tmp_path / "out")
     manifest = json.loads(path.read_text("utf-8")) | {"format_version": 1}
     assert manifest["format"] == "refconv test vectors"
