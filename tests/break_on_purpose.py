@@ -116,7 +116,7 @@ BREAKS: dict[str, tuple[str, Change, str]] = {
     "orphans left over": ("testing.grader.child:_Channel._end_with_parent", drop("killpg"), "test_grader"),
     "no sign of life": ("testing.grader.child:_Channel._beat", drop("send"), "test_grader"),
     "solutions left open": ("notebooks:opened", unwrap("_without", 1), "test_notebooks"),
-    "the mistake to mend not given": ("notebooks.nbgrader:_graded", unwrap("opened"), "test_nbgrader"),
+    "the mistake to fix not given": ("notebooks.nbgrader:_graded", unwrap("opened"), "test_nbgrader"),
     "an unprintable exception": ("testing.exercises.checks:_sizes_of", unwrap("_raised"), "test_exercises"),
 }  # fmt: skip
 

@@ -264,7 +264,7 @@ def test_a_command_starts_without_numpy() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals as a terminal on POSIX does")
 @pytest.mark.parametrize("module", ["click", "numpy", "numpy.random.mtrand", "subprocess"])
 def test_ctrl_c_while_a_module_is_loaded_is_one_line(module: str) -> None:
-    """Importing compiled modules, such as those of numpy.random, may swallow an exception."""
+    """Importing compiled modules, such as parts of numpy.random, may swallow an exception."""
     code = f"""
         import os, signal, sys
 

@@ -1,4 +1,4 @@
-"""`make gpu`: each part finds its mistakes and lists what it could not do; the driver resumes and reports."""
+"""`make gpu`: each part finds its mistakes and lists the impossible checks; the driver resumes and reports."""
 
 from __future__ import annotations
 

@@ -307,7 +307,7 @@ def single_and_towers(**options: Any) -> tuple[Sequential, Towers]:
 
 
 def both(single: Sequential, towers: Towers, x: Any, g: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the output and every gradient of the single network, cut for towers, and those of the towers."""
+    """Yield the output and every gradient of the single network (cut for towers) with its counterpart of the towers."""
     towers.load_state(tower_state(single.state(), 2))
     y = single.forward(x)
     yield "y", y, towers.forward(x)

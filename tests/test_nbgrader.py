@@ -176,7 +176,7 @@ def test_command_writes_one_kind_at_a_time(capsys, tmp_path):
 # --- nbgrader itself -------------------------------------------------------------------------------------------------
 
 
-def mend_above(release, source) -> set[str]:
+def fix_above(release, source) -> set[str]:
     """Fix each given mistake in its own cell, leave the solution's cell unchanged, and return the checks that pass."""
     numbers = set()
     for given, cell in itertools.pairwise(release.cells):
@@ -209,9 +209,9 @@ def course(tmp_path_factory):
         tool("generate_assignment", name)
         release = nbformat.read(root / "release" / name / f"{name}.ipynb", as_version=4)
         source = nbformat.read(root / "source" / name / f"{name}.ipynb", as_version=4)
-        mended = copy.deepcopy(release)
-        mend_above(mended, source)
-        handed_in = {"ada": solve(copy.deepcopy(release), source), "bob": release, "cyd": mended}
+        fixed = copy.deepcopy(release)
+        fix_above(fixed, source)
+        handed_in = {"ada": solve(copy.deepcopy(release), source), "bob": release, "cyd": fixed}
         for student, notebook in handed_in.items():
             folder = root / "submitted" / student / name
             folder.mkdir(parents=True)
@@ -232,11 +232,11 @@ def test_nbgrader_gives_all_points_for_the_solutions_and_none_for_nothing(course
     from nbgrader.api import Gradebook
 
     grades = nbgrader.grades(name)
-    mended = mend_above(student_version(nbgrader.build(name)), nbgrader.build(name))
+    fixed = fix_above(student_version(nbgrader.build(name)), nbgrader.build(name))
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
         ada, bob, cyd = (book.find_submission(name, student) for student in ("ada", "bob", "cyd"))
         assert ada.max_score == bob.max_score == sum(one.points for one in grades)
         assert ada.score == sum(one.points for one in grades if one.checks)
         assert bob.score == 0
-        assert cyd.score == sum(one.points for one in grades if one.grade_id in mended)
+        assert cyd.score == sum(one.points for one in grades if one.grade_id in fixed)
         assert ada.needs_manual_grade == any(not one.checks for one in grades)

@@ -80,7 +80,7 @@ def broken_links(site: Path) -> list[str]:
 
 
 def undescribed(site: Path) -> list[str]:
-    """Return the public names that no page describes, under the module from which they are imported or its parent."""
+    """Return the public names that no page describes, under the module that exports them or its parent."""
     described = set().union(*(Page(path.read_text("utf-8")).anchors for path in site.rglob("*.html")))
     public = [(module.__name__, name) for module in PUBLIC for name in module.__all__]
     return [f"{m}.{n}" for m, n in public if not {f"{m}.{n}", f"{m.rpartition('.')[0]}.{n}"} & described]

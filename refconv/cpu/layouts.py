@@ -52,7 +52,7 @@ its NPY_BEGIN_THREADS_THRESHOLDED (numpy/core/include/numpy/ndarraytypes.h)."""
 class Taps:
     """(N, G, C·T, L): every element is copied for every tap.
 
-    The methods, here and below, do all that a pass does with columns. Arrays belong to one tile of G equal groups.
+    The methods, here and below, are the operations of a pass on columns. Arrays belong to one tile of G equal groups.
     """
 
     joins_samples = False

@@ -254,7 +254,7 @@ class _Run:
 
     @property
     def growth(self) -> float:
-        """6√n: maximum rounding error, in units, of sums over all numbers."""
+        """6√n: assumed maximum, in units, of the rounding errors of sums over all numbers."""
         return 6 * math.sqrt(sum(a.size for a in self.inputs) + self.y.size + 1)
 
     def value(self, j: int, x: Array) -> Array:
@@ -586,7 +586,7 @@ class _Judge:
             found = other  # they contradict each other, so the longer step skipped details
         if abs(found.value - claimed) > found.tolerance and found.hidden.any():
             # An output that did not change is independent of these elements, or changes by less than its rounding. NaN
-            # tells the two apart: it reaches every output that depends on it.
+            # distinguishes the two, because it reaches every output that depends on it.
             poisoned = self.run.value(self.j, _moved(self.x, np.where(v != 0, np.nan, 0), 1))
             found = found._replace(rounding=found.rounding + float(found.hidden[~np.isfinite(poisoned)].sum()))
         return found

@@ -109,7 +109,7 @@ def run_alexnet(xp: Namespace, *, seed: int = 0, repetitions: int = 9, advance: 
     seed : int
         Draws the weights.
     repetitions : int
-        Number of timed runs, after one that is not timed; at least three even on a slow machine.
+        Number of timed runs, after one that is not timed; a slow machine may stop after three.
     advance : Advance, optional
         Called for each repetition.
     """

@@ -65,8 +65,8 @@ HALF_SUMS = Arithmetic(0, 2.0**-11, 2.0**-11, 2.0**-14, _HALF_STEP)
 """Sums in float16. No value of `compute`, because it is a mistake (every library sums wider), but it is recognised."""
 
 IN_HALF = Arithmetic(2.0**-8, 2.0**-24, 2.0**-10, 2.0**-14, _HALF_STEP)
-"""Wider operands and bias, computed in float16. Its results are recognised by their digits, because the worst case of
-long sums in float16 would admit any result; so this bound is wide."""
+"""Wider operands and bias, computed in float16. Such results are recognised by their digits, so this wide bound is
+enough; the worst case of long sums in float16 would admit any result."""
 
 _NARROWER = (("float16", IN_HALF), ("tf32", COMPUTE["tf32"]), ("bfloat16", COMPUTE["bfloat16"]))
 PRECISIONS: dict[str, tuple[tuple[str, Arithmetic], ...]] = {

@@ -4,13 +4,14 @@ Along one axis, let S[o, t, i] be 1 where kernel tap t at output position o read
 
     S[o, t, i] = [ the padded axis shows element i at o·stride + t·dilation − before ]
 
-Then every pass of a convolution, transposed or not, remains from
+Then every pass of a convolution, transposed or not, is one of the three partial derivatives of
 
     F(y, w, x) = Σ  y[n, k, o] · w[k, c, t] · x[n, c, i] · S₁[o₁, t₁, i₁] · … · S_d[o_d, t_d, i_d]
 
-when one of its three arguments is left out. Padding, stride, dilation and cropping are all in S: zeros around the input
-are positions that show no i. This is fast enough to check hundreds of problems a second, and shares neither code
-nor method with the implementation. The tests compare it with the loops of :mod:`refconv.testing.oracles.definition`.
+that is, the same sum without one of its three arguments. Padding, stride, dilation and cropping are all in S: zeros
+around the input are positions that show no i. This is fast enough to check hundreds of problems a second, and shares
+neither code nor method with the implementation. The tests compare it with the loops of
+:mod:`refconv.testing.oracles.definition`.
 """
 
 from __future__ import annotations
