@@ -401,7 +401,7 @@ def run_part(name: str, module: str, batch: int, plugin: str | None, seconds: fl
 
 
 def in_process(name: str, module: str, given: argparse.Namespace, seconds: float) -> Found:
-    """Run a part in a process of its own, for at most `seconds`."""
+    """Run a part in a separate process, for at most `seconds`."""
     limit = min(seconds, LIMITS.get(name, PART_SECONDS))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "part.json")

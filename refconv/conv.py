@@ -320,7 +320,7 @@ def conv(
 
     Examples
     --------
-    Two groups: output channel 0 sees only input channel 0, output channel 1 only input channel 1.
+    Two groups: output channel 0 reads only input channel 0, and output channel 1 only input channel 1.
 
     >>> import numpy as np
     >>> from refconv import conv
