@@ -122,7 +122,7 @@ def test_adjoint_identities_alone_do_not_see_a_wrong_forward_pass() -> None:
     ("dtype", "spatial_dims"),
     [("float32", 3), ("uint8", 1), ("complex64", 2), ("float16", 1), ("float64", 2), ("int16", 3), ("int64", 2)],
 )
-def test_what_the_mistakes_are_made_from_is_right(dtype: str, spatial_dims: int, implementation: type[Conv]) -> None:
+def test_the_base_classes_of_the_mistakes_are_right(dtype: str, spatial_dims: int, implementation: type[Conv]) -> None:
     transposed = implementation is ConvTranspose
     right = implementation()
     supports = [word for word in FEATURES if transposed or word != "output_padding"]
@@ -316,7 +316,7 @@ def test_many_cases_need_little_memory_and_each_can_be_made_again() -> None:
         planned[len(planned)]
 
 
-def test_cases_reach_what_mistakes_hide_behind() -> None:
+def test_cases_reach_the_conditions_that_hide_mistakes() -> None:
     cases = list(plan(2, SUPPORTS[:5], False, "float32", 200, 0))
     for reached in (
         lambda c: c.groups > 1 and max(c.stride) > 1 and max(c.dilation) > 1,

@@ -395,7 +395,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(
     assert ends(tmp_path) == ends(whole)
 
 
-def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(
+def test_a_run_that_cannot_resume_is_refused_and_nothing_is_overwritten(
     settings: CompareSettings, whole: Path, tmp_path: Path
 ) -> None:
     before = {path.name: path.read_bytes() for path in whole.iterdir()}

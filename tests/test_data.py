@@ -551,7 +551,7 @@ def test_a_folder_damaged(pets: Path, name: str, damage: Callable[[Path], object
     assert str(caught.value).count(str(culprit)) == 1
 
 
-def test_damaged_metadata_are_no_reason_to_refuse_or_to_warn(pets: Path) -> None:
+def test_damaged_metadata_is_neither_refused_nor_warned_of(pets: Path) -> None:
     image = images_package("PIL.Image")
     exif = image.Exif()
     exif[0x010E] = "a description"

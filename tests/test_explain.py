@@ -1228,7 +1228,7 @@ def test_saturating_integers_and_sums_in_single_precision():
 
 
 @given(st.lists(st.integers(-400, 400), min_size=9, max_size=60, unique=True), st.integers(1, 5))
-def test_linear_results_are_no_function_of_the_right_one(values, factor):
+def test_linear_results_are_not_called_functions_of_the_right_one(values, factor):
     right = np.array(values, float)
     for seen in (right, factor * right, -factor * right, right[::-1], np.roll(right, 1), right + factor):
         text = function_of_right([Result(right, seen)] * 4, "The output")

@@ -159,7 +159,7 @@ def test_timings_need_events(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["missing"][0].startswith("the device's events do not measure time: AttributeError")
 
 
-def test_large_compares_what_lies_far_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_compares_distant_elements(monkeypatch: pytest.MonkeyPatch) -> None:
     found = outcome("large")
     assert found["outcome"] == "passed", found
     assert found["found"] == {"elements": 3 * 64, "weight gradient": [15.0, 12.0]}

@@ -321,7 +321,7 @@ def test_a_fork_of_the_submission_does_not_report(tmp_path: Path) -> None:
     assert seen == list(range(COUNT))
 
 
-def test_functions_that_cannot_be_checked_are_no_reports(tmp_path: Path) -> None:
+def test_functions_that_cannot_be_checked_give_no_report(tmp_path: Path) -> None:
     file = submission(tmp_path, "return right(*a)")
     with pytest.raises(TargetError, match="has no missing"):
         grade(f"{file}:missing", settings=SETTINGS)

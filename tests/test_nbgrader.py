@@ -69,7 +69,7 @@ def solve(release, source):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_nbgrader_is_told_is_complete(name):
+def test_the_metadata_for_nbgrader_is_complete(name):
     source, lesson = nbgrader.build(name), notebooks.build_source(name)
     nbformat.validate(source)
     for cell in told(source):

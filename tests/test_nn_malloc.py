@@ -37,7 +37,7 @@ def run(call: str) -> tuple[str, int]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted on Linux")
-def test_kept_memory_is_not_taken_anew() -> None:
+def test_kept_memory_is_reused() -> None:
     kept, pages = run("keep_memory()")
     _, without = run("None")
     if kept == "False":

@@ -82,7 +82,7 @@ def test_image_files_are_classified_as_the_same_images_of_the_data_set(
     assert rows == [["abcdefghij"[index], f"{100 * probability:.1f}"] for index, probability in likely][:3]
 
 
-def test_an_image_is_made_what_the_network_expects(tmp_path: Path) -> None:
+def test_an_image_is_prepared_as_the_network_expects(tmp_path: Path) -> None:
     """Cropping, resizing, inversion, conversion to grey and standardisation agree with hand calculation."""
     pixels = np.zeros((2, 4, 3), "uint8")
     pixels[:, 1:3] = [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]]
@@ -135,7 +135,7 @@ class Boom:
         return pytest.fail, ("a pickle was loaded",)
 
 
-def test_what_is_no_checkpoint_or_no_image_is_one_line(
+def test_other_files_than_checkpoints_and_images_are_one_line(
     trained: TrainResult, files: list[Path], tmp_path: Path, capsys: Any
 ) -> None:
     (tmp_path / "model.pt").write_bytes(pickle.dumps(Boom()))

@@ -330,7 +330,7 @@ REFUSED: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("word", CLAIMED)
-def test_a_problem_is_asked_only_if_its_feature_is_claimed(word: str) -> None:
+def test_a_domain_contains_a_problem_only_if_its_feature_is_claimed(word: str) -> None:
     problem = replace(PLAIN, **CLAIMED[word])
     assert Domain(2, (word,), False).contains(problem)
     others = set(CLAIMED) - {word} - ({"asymmetric_padding"} if word == "padding" else set())

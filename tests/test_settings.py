@@ -114,7 +114,7 @@ def test_an_unknown_engine_is_a_value_error(name):
 
 
 @pytest.mark.parametrize("name", [1, True, b"fast", ["fast"], settings])
-def test_an_engine_that_is_no_string_is_a_type_error(name):
+def test_an_engine_that_is_not_a_string_is_a_type_error(name):
     with pytest.raises(TypeError, match=r"^name must be a string, one of textbook, fast, or None; got "):
         set_engine(name)
 

@@ -246,7 +246,7 @@ EMPTY: dict[str, Predicate] = {
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_reaches_empty_ones_only_if_asked(transposed: bool) -> None:
+def test_reaches_empty_problems_only_on_request(transposed: bool) -> None:
     assert missed(EMPTY, drawn(transposed=transposed, empty=True)) == []
     assert missed(EMPTY, drawn(transposed=transposed)) == list(EMPTY)
 
@@ -260,7 +260,7 @@ def test_empty_problems_are_valid(backend: Backend, transposed: bool) -> None:
     check()
 
 
-def test_chooses_only_what_is_asked_for() -> None:
+def test_draws_only_the_given_choices() -> None:
     seen = drawn(spatial_dims=2, groupings=["depthwise"], padding_forms=("pairs", "same"), padding_modes=("reflect",))
     assert {p.spatial_dims for p in seen} == {2}
     assert all(p.groups == p.c_in and p.padding_mode == "reflect" for p in seen)

@@ -122,7 +122,7 @@ def test_verification_catches_an_exception() -> None:
     assert "ZeroDivisionError: no groups, on Problem(" in found.backends[0].failures[0]
 
 
-def test_nothing_tried_is_nothing_passed() -> None:
+def test_a_verification_without_problems_does_not_pass() -> None:
     assert not BackendReport("numpy", "2").passed
     assert not verify(["numpy"], exact=0, real=0).passed
     assert not verify([], exact=0, real=0).passed

@@ -374,7 +374,7 @@ def test_weights_that_are_not_finite_are_not_saved(settings: TrainSettings, tmp_
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_loss_that_is_no_number_ends_the_training(settings: TrainSettings, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_training(settings: TrainSettings, tmp_path: Path) -> None:
     diverging = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, lr=1e9))
     with pytest.raises(TrainError, match=r"the loss is (nan|inf) at step \d"):
         run_training(diverging, tmp_path)
@@ -392,7 +392,7 @@ def test_checkpoints_between_epochs(settings: TrainSettings, tmp_path: Path) -> 
     assert found == [0, 0, 0, 3, 4, 4, 6, 6, 8, 9, 9, 9]  # every third step, and the epochs' ends: 4, 8
 
 
-def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(settings: TrainSettings, tmp_path: Path) -> None:
+def test_a_run_that_cannot_resume_is_refused_and_nothing_is_overwritten(settings: TrainSettings, tmp_path: Path) -> None:
     run_training(settings, tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     replace = dataclasses.replace
