@@ -392,7 +392,9 @@ def test_checkpoints_between_epochs(settings: TrainSettings, tmp_path: Path) -> 
     assert found == [0, 0, 0, 3, 4, 4, 6, 6, 8, 9, 9, 9]  # every third step, and the epochs' ends: 4, 8
 
 
-def test_a_run_that_cannot_resume_is_refused_and_nothing_is_overwritten(settings: TrainSettings, tmp_path: Path) -> None:
+def test_a_run_that_cannot_resume_is_refused_and_nothing_is_overwritten(
+    settings: TrainSettings, tmp_path: Path
+) -> None:
     run_training(settings, tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     replace = dataclasses.replace
