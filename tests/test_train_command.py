@@ -261,7 +261,7 @@ def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: A
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vgg"], "model must be one of residual"),
+        (["vgg"], "MODEL must be one of residual"),
         (["residual", "--data", "mnist"], "dataset must be one of digits"),
         (["residual", "--data", "cifar10:nowhere"], "nowhere"),
         (["residual", "--data", "folder:nowhere"], "nowhere"),
@@ -271,7 +271,7 @@ def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: A
         (["residual", "--width", "0.5"], "model residual has no option width; it has channels, blocks"),
         (["residual", "--channels", "0"], "0 is not in the range"),
         (["residual", "--side", "3"], "side must be at least 4"),
-        (["residual", "--lr", "0"], "lr must be finite and more than 0"),
+        (["residual", "--lr", "0"], "refconv: --lr must be finite and more than 0"),
         (["residual", "--lr", "nan"], "lr must be finite"),
         (["residual", "--shift", "9"], "shift must be at most the size of the images, (8, 8)"),
         (["residual", "--channels", "300000", "--groups", "dense"], "too little memory: "),
@@ -279,7 +279,7 @@ def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: A
         (["residual", "--blocks", "1000000000"], "1000000000 is not in the range"),
         (["alexnet", "--width", "1e308"], "width must be finite and at least 0 and less than 1048576"),
         (["residual", "--momentum", "1"], "momentum must be finite and at least 0 and less than 1"),
-        (["residual", "--weight-decay", "-1"], "weight_decay must be"),
+        (["residual", "--weight-decay", "-1"], "refconv: --weight-decay must be"),
         (["residual", "--schedule", "linear"], "schedule must be"),
         (["residual", "--batch-size", "0"], "0 is not in the range"),
         (["residual", "--epochs", "-1"], "-1 is not in the range"),

@@ -102,7 +102,8 @@ def command(
 
     An interruption, even kill -9 or a power failure, costs at most the steps after the last checkpoint, and the resumed
     training ends with the same bits as one that was never stopped. Ctrl-C saves first. Needs the extra refconv[train].
-    Progress goes to standard error. Options not given are the model's usual ones, or the checkpoint's.
+    Progress goes to standard error. Options not given are the model's usual ones, or the checkpoint's. refconv predict
+    then classifies images.
 
     \b
     refconv train residual --groups log:3
