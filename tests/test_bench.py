@@ -302,7 +302,7 @@ def test_untimed_layers_are_listed_below_the_table(capsys: Any, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vgg"], "workloads must be one of alexnet"),
+        (["vgg"], "WORKLOADS must be one of alexnet"),
         (["--peers", "caffe"], "peers must be one of refconv"),
         (["--dtype", "int8"], "dtype must be one of float32, float64"),
         (["--pass", "back"], "pass must be one of forward, training"),

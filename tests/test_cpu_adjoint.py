@@ -136,6 +136,7 @@ def test_gradients_of_an_empty_input(way: bool, shared: bool, shape: tuple[int, 
     np.testing.assert_array_equal(grads.bias, np.full(4, g.size / 4, "f4"))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gradients_from_the_same_columns_have_the_same_bits(way: bool, shared: bool, layout: Any) -> None:
     rng = np.random.default_rng(0)

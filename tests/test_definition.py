@@ -92,7 +92,7 @@ def double_backward(backend: Backend, case: ConvProblem, v: Operands) -> Any:
 def test_derivatives_equal_the_definition(backend: Backend, transposed: bool) -> None:
     dtypes = backend.dtypes(("float32", "complex64", "int16"))
 
-    @settings(max_examples=40)
+    @settings(max_examples=20)
     @given(conv_problems(dtypes=dtypes, transposed=transposed))
     def check(case: ConvProblem) -> None:
         v = integer_arrays(case.problem, np.random.default_rng(case.x.size), case.x.dtype)
@@ -108,7 +108,7 @@ def test_derivatives_are_adjoint(backend: Backend, transposed: bool) -> None:
     """The identities of `inner` hold, and along any direction the double backward is a difference of the backward."""
     dtypes = backend.dtypes(("float32", "complex64"))
 
-    @settings(max_examples=40)
+    @settings(max_examples=20)
     @given(conv_problems(dtypes=dtypes, transposed=transposed))
     def check(case: ConvProblem) -> None:
         rng = np.random.default_rng(case.x.size)

@@ -373,6 +373,7 @@ time.sleep(100)
 """
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("whole_folder", [False, True])
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]

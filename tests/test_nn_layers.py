@@ -253,7 +253,7 @@ def every_layer(backend: Backend) -> Sequential:
     )
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("training", [True, False])
 def test_the_gradient_of_a_network_of_every_layer(backend: Backend, training: bool) -> None:
     model = every_layer(backend)._set_training(training)

@@ -321,6 +321,7 @@ def test_a_run_leaves_checkpoint_metrics_and_curves(settings: TrainSettings, tmp
     assert result.settings["groups"] == "log:3"
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("stop", "shift"), [(1, 0), (3, 0), (4, 0), (7, 2), (11, 0)])
 def test_a_run_that_was_stopped_ends_the_same(settings: TrainSettings, tmp_path: Path, stop: int, shift: int) -> None:
     settings = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, shift=shift))
