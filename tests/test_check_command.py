@@ -171,7 +171,7 @@ NEEDING = ["mine:forward", "--backward", "mine:thrifty", "--backward-needs"]
         (["mine:forward", "--spatial-dims", "0"], "--spatial-dims"),
         (["mine:forward", "--cases", "none"], "--cases"),
         (["mine:forward", "--time-limit", "0"], "--time-limit must be a positive number of seconds; got 0.0"),
-        (["mine:forward", "--total-time-limit", "0"], "--total-time-limit must be a positive number of seconds; got 0.0"),
+        (["mine:forward", "--total-time-limit", "0"], "--total-time-limit must be a positive number of seconds; got"),
         (["mine:forward", "--total-time-limit", "nan"], "--total-time-limit must be a positive number of seconds"),
         ([".", "--dtype", "float128x"], "dtype must be one of"),
         (["mine:forward", "--memory-limit", "much"], "'much' is not a size such as 500MiB"),
