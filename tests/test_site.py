@@ -143,8 +143,7 @@ def test_names_of_the_library_are_links(site):
     """A code span that names a public function or a command leads to its description."""
     conventions = (site / "docs" / "conventions.html").read_text("utf-8")
     assert 'href="api/convolution.html#refconv.conv_input_grad"><code' in conventions
-    training = (site / "docs" / "training.html").read_text("utf-8")
-    assert 'href="commands.html#refconv-predict"' in training
+    assert 'href="commands.html#refconv-train"><code' in (site / "docs" / "compare.html").read_text("utf-8")
 
 
 def films(site: Path) -> dict[str, list[str]]:
