@@ -139,7 +139,7 @@ def first_picture(notebook: dict[str, Any]) -> bytes:
 
 
 class NotebookCards(SphinxDirective):
-    """A card for each notebook: picture, title, first goal, what it needs, time, and the file."""
+    """A card for each notebook: picture, title, first goal, prerequisites, time, and the file."""
 
     def run(self) -> list[nodes.Node]:
         """Read the notebooks."""

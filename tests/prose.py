@@ -1,8 +1,8 @@
 """A linter for the project's English: ``python -m tests.prose``, part of ``make lint``; it needs no package.
 
-It looks for the phrases in ``MARKS`` in pages, notebooks' texts, templates, and the strings and comments of Python
-files. Some uses are right. ``prose_allowed.txt`` lists how many of each are left in a file; a file may have no more.
-``python -m tests.prose --fewer`` writes the list again after some have gone, and refuses to let a number grow.
+It looks for the phrases of ``prose_marks.txt`` in pages, notebooks' texts, templates, and the strings and comments of
+Python files. Some uses are right. ``prose_allowed.txt`` counts the remaining ones of each file; no file may have more.
+``python -m tests.prose --fewer`` writes the counts again after some have gone, and refuses to let one grow.
 """
 
 from __future__ import annotations
@@ -19,52 +19,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = ROOT / "tests" / "prose_allowed.txt"
 FOLDERS = ("docs", "notebooks", "refconv", "tests", "benchmarks")
-LEFT_OUT = ("docs/kill_table.md", "tests/prose.py", "tests/test_prose.py")
+LEFT_OUT = ("docs/kill_table.md", "tests/test_prose.py")
 
-MARKS = {
-    r"\bwhoever\b": "a noun: anyone who, users who",
-    r"\bwhom\b|\bwho of\b": "which, or a relative clause without it",
-    r"\bwhatever\b": "any, or regardless of",
-    r"\b(some|no)body\b": "a noun: users, callers, the reader",
-    r"\bwhat (is|are|was|were)\b": "a noun: the result, the arrays",
-    r"\bwhat (it|they|one)\b": "a noun: the arrays it receives",
-    r"\bwhat (comes|came|lies|stands)\b": "a noun: the result, the contents",
-    r"\ball that\b": "everything, or all with a noun",
-    r"\bof which\b": "whose, or a new sentence",
-    r"\bfrom which\b": "minimum, or a new sentence",
-    r"\bof so\b|\bso many\b": "at most, at least, a number",
-    r"\b(is|are|be) had\b": "an active verb",
-    r"\b(is|are|still) to be\b": "must be, or an active verb",
-    r"[^e] (is|are) no [a-z]": "is not a",
-    r"\bno (int|bool|string|sequence)": "not an int",
-    r"\bholds? (no|0|an|only)\b": "contains",
-    r"\bmust hold\b": "must contain, must be true",
-    r"\bstands?\b": "is, applies, remains",
-    r"\blies?\b": "is",
-    r"\bbeside\b": "next to, with, besides",
-    r"\bapart\b": "separate, except",
-    r"\bat once\b": "immediately, or at the same time",
-    r"\bturn(s|ed)? round\b": "reverse",
-    r"\b(go|goes|going) on\b": "continue, resume",
-    r"\bmend(s|ed|ing)?\b": "fix, correct",
-    r"\bbrings?\b|\bbrought\b": "cause, copy, move, give",
-    r"\banew\b": "again",
-    r"\bfor (itself|themselves)\b": "alone, separately",
-    r"\b(is|be|are) told\b": "receives, is given",
-    r"\basked for\b": "requested",
-    r"\bthe one before\b": "the previous one",
-    r"\bthose of\b": "repeat the noun",
-    r"\bTell whether\b": "Return whether",
-    r"\bAs of [`:]": "See",
-    r"\bwill do\b": "is enough",
-    r"\bin all\b": "in total",
-    r"\bone (can|must|has|could)\b": "you can, or a noun",
-    r"\bas (it|they) (is|are)\b": "unchanged",
-    r"\b(is|are) felt\b|\brepaid\b": "matters, pays off",
-    r"are the faster|the very same": "are faster, the same",
-}
-"""Phrases that make readers stumble, as regular expressions, and what to write instead."""
-_FOUND = [(re.compile(mark.replace(" ", r"\s+"), re.IGNORECASE), better) for mark, better in MARKS.items()]
+MARKS = [line.split("\t") for line in (ROOT / "tests" / "prose_marks.txt").read_text("utf-8").splitlines()[1:]]
+"""Phrases that make readers stumble: a regular expression, what to write instead, and an example."""
+_FOUND = [(re.compile(mark.replace(" ", r"\s+"), re.IGNORECASE), better) for mark, better, _ in MARKS]
 _FIELD = re.compile(r"\{[^{}\n]*\}")
 _PROSE = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 
@@ -114,10 +73,10 @@ def written(counts: dict[str, Counter[str]]) -> str:
 
 
 def main() -> int:
-    """Print each phrase of which a file has more than the list allows, and return 1 if there is one."""
+    """Print the phrases beyond the list, and return 1 if there are any."""
     parser = argparse.ArgumentParser(description="Look for phrases that make readers stumble.")
-    parser.add_argument("--fewer", action="store_true", help="write the list of what is left again")
-    parser.add_argument("--all", action="store_true", help="print also what the list allows")
+    parser.add_argument("--fewer", action="store_true", help="write the list again, with lower counts")
+    parser.add_argument("--all", action="store_true", help="print also the phrases that the list allows")
     options = parser.parse_args()
     allowed = read_allowed(ALLOWED.read_text("utf-8")) if ALLOWED.is_file() else None
     counts: dict[str, Counter[str]] = {}
