@@ -101,14 +101,14 @@ def first_cell(notebook: dict[str, Any]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> text = "# 3. Backward\n\nYou can\n\n* derive\n  gradients;\n* check.\n\nYou need notebooks 1 and 2. Run them."
+    >>> text = "# 3. Backward\n\nYou can\n\n* derive\n  it;\n* check.\n\nYou need notebooks 1\nand 2, and time. Run it."
     >>> first_cell({"cells": [{"source": text}]})
-    {'title': '3. Backward', 'goals': ['derive gradients', 'check'], 'needs': 'notebooks 1 and 2'}
+    {'title': '3. Backward', 'goals': ['derive it', 'check'], 'needs': 'notebooks 1 and 2, and time'}
     """
     text = "".join(notebook["cells"][0]["source"])
     title = re.search(r"^# (.+)$", text, re.MULTILINE)
     goals = re.findall(r"^\* ((?:.+\n?)(?:^  .+\n?)*)", text, re.MULTILINE)
-    needs = re.search(r"^(?:You need|Prerequisites:) (.+?)(?:[.;:,] |[.;:,]?\Z|[.;]\n|, or:|\n\n)", text, re.M | re.S)
+    needs = re.search(r"^(?:You need|Prerequisites:) (.+?)(?:[.;:]\s|[.;:]?\Z|, or:)", text, re.M | re.S)
     return {
         "title": title[1] if title else "",
         "goals": [" ".join(goal.split()).rstrip(".;") for goal in goals],
