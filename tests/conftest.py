@@ -40,6 +40,9 @@ BOTH_ENGINES = {
 ON_GPU = "torch_cuda"
 """Not even skipped where it is missing, for most machines lack it and test PyTorch's tensors on the CPU."""
 
+SLOW_EXAMPLES = {"docs/test-vectors.md", "refconv/testing/checker/witness.py"}
+"""Files whose examples only `make check` runs; what they show is also tested otherwise."""
+
 _CHOSEN = pytest.StashKey[dict[str, "Backend | str"]]()
 
 
@@ -94,6 +97,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of each test marked `thinned(n)`, run every n-th case in `make test` and mark the others as long."""
     cases: Counter[tuple[Any, ...]] = Counter()
     for item in items:
+        if item.nodeid.partition("::")[0] in SLOW_EXAMPLES:
+            item.add_marker("long")
         if mark := item.get_closest_marker("thinned"):
             (every,) = mark.args
             name = (item.path, item.originalname)  # type: ignore[attr-defined]  # of a test function

@@ -117,7 +117,7 @@ def test_cost_measures_a_real_step(capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["cost", "vgg"], "model must be one of alexnet, lenet5"),
+        (["cost", "vgg"], "MODEL must be one of alexnet, lenet5"),
         (["cost", "--groups", "2"], "MODEL is missing; it must be one of alexnet, lenet5, residual"),
         (["train", "--epochs", "2"], "MODEL is missing; it must be one of alexnet, lenet5, residual"),
         (["cost", "alexnet", "--groups", "lg:3"], "'log:N'"),
@@ -128,7 +128,7 @@ def test_cost_measures_a_real_step(capsys: Any) -> None:
         (["cost", "alexnet", "--groups"], "requires an argument"),
         (["cost", "alexnet", "--batch", "0"], "0 is not in the range"),
         (["cost", "alexnet", "--batch", "many"], "'many' is not a valid integer"),
-        (["cost", "vgg", "--measure"], "model must be one of alexnet, lenet5"),
+        (["cost", "vgg", "--measure"], "MODEL must be one of alexnet, lenet5"),
         (["cost", "residual", "--groups", "5"], "layer block1a of residual: groups=5 does not divide C=32"),
         (["cost", "alexnet", "--backend", "jax"], "'jax' is not an array module"),
         (["cost", "alexnet", "lenet5"], "unexpected extra argument"),

@@ -142,7 +142,7 @@ def test_what_is_no_checkpoint_or_no_image_is_one_line(
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no image")
     for arguments, message in (
-        ([], "Missing argument 'CHECKPOINT'"),
+        ([], "Missing argument 'CHECKPOINT'. See refconv predict --help."),
         ([tmp_path / "none"], "there is no checkpoint"),
         ([tmp_path / "empty"], "there is no checkpoint"),
         ([tmp_path / "model.pt"], "damaged, or not a safetensors file"),

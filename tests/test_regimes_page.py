@@ -18,6 +18,7 @@ def table(first: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for text in tables for line in text.splitlines()]
 
 
+@pytest.mark.long
 def test_page_is_up_to_date():
     assert script("docs/make_regimes.py").page() == PAGE, "run python docs/make_regimes.py"
 

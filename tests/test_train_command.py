@@ -182,6 +182,31 @@ def test_a_full_disk_is_one_line_and_loses_nothing(images: str, whole: Any, tmp_
     assert_same(ends(tmp_path / "out"), whole[0])
 
 
+def test_resuming_takes_the_model_and_all_options_from_the_checkpoint(images: str, capsys: Any, tmp_path: Path) -> None:
+    arguments = command(images, tmp_path, "--epochs", "1", "--lr", "0.03", "--seed", "3", "--groups", "2", "--json")[3:]
+    code, out, _ = run_command(capsys, *arguments)
+    before = json.loads(out)["settings"]
+    assert (code, before["lr"], before["seed"]) == (0, 0.03, 3)
+    resume = ["train", "--resume", "--out", tmp_path, "--json"]
+    code, out, _ = run_command(capsys, *resume)
+    assert (code, json.loads(out)["settings"]) == (0, before)
+    code, out, _ = run_command(capsys, *resume, "--epochs", "2", "--lr", "0.01")
+    assert (code, json.loads(out)["settings"]) == (0, before | {"epochs": 2, "lr": 0.01})
+    code, out, _ = run_command(capsys, *resume)  # the new rate is kept, too
+    assert (code, json.loads(out)["settings"]) == (0, before | {"epochs": 2, "lr": 0.01})
+    for more, message in [
+        (["lenet5"], f"{tmp_path} contains a training of residual, not of lenet5; choose another --out"),
+        (["--seed", "4"], "belongs to a training with seed=3, not seed=4"),
+        (["--data", "digits"], "belongs to a training with data="),
+        (["--epochs", "1"], "epochs must be at least 2 to resume"),
+        (["--width", "2"], "model residual has no option width"),
+    ]:
+        code, out, err = run_command(capsys, *resume, *more)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert len(err.splitlines()) == 1
+
+
 def test_json_is_one_object_and_nothing_else(images: str, capsys: Any, tmp_path: Path) -> None:
     code, out, err = run_command(capsys, *command(images, tmp_path, "--epochs", "1", "--json")[3:])
     assert code == 0
@@ -236,7 +261,7 @@ def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: A
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vgg"], "model must be one of residual"),
+        (["vgg"], "MODEL must be one of residual"),
         (["residual", "--data", "mnist"], "dataset must be one of digits"),
         (["residual", "--data", "cifar10:nowhere"], "nowhere"),
         (["residual", "--data", "folder:nowhere"], "nowhere"),
@@ -246,7 +271,7 @@ def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: A
         (["residual", "--width", "0.5"], "model residual has no option width; it has channels, blocks"),
         (["residual", "--channels", "0"], "0 is not in the range"),
         (["residual", "--side", "3"], "side must be at least 4"),
-        (["residual", "--lr", "0"], "lr must be finite and more than 0"),
+        (["residual", "--lr", "0"], "refconv: --lr must be finite and more than 0"),
         (["residual", "--lr", "nan"], "lr must be finite"),
         (["residual", "--shift", "9"], "shift must be at most the size of the images, (8, 8)"),
         (["residual", "--channels", "300000", "--groups", "dense"], "too little memory: "),
@@ -254,7 +279,7 @@ def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: A
         (["residual", "--blocks", "1000000000"], "1000000000 is not in the range"),
         (["alexnet", "--width", "1e308"], "width must be finite and at least 0 and less than 1048576"),
         (["residual", "--momentum", "1"], "momentum must be finite and at least 0 and less than 1"),
-        (["residual", "--weight-decay", "-1"], "weight_decay must be"),
+        (["residual", "--weight-decay", "-1"], "refconv: --weight-decay must be"),
         (["residual", "--schedule", "linear"], "schedule must be"),
         (["residual", "--batch-size", "0"], "0 is not in the range"),
         (["residual", "--epochs", "-1"], "-1 is not in the range"),
@@ -262,6 +287,8 @@ def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: A
         (["residual", "--checkpoint-every", "0"], "0 is not in the range"),
         (["residual", "--backend", "jax"], "'jax' is not an array module"),
         (["residual", "--resume"], "cannot resume: "),
+        (["--resume"], "cannot resume: "),
+        (["--epochs", "2"], "MODEL is missing"),
         (["residual", "--epochs", "0", "--out", __file__], "must be a folder that can be written"),
         (["residual", "digits"], "unexpected extra argument"),
     ],

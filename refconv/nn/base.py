@@ -166,14 +166,15 @@ class Layer(ABC):
 
     def named_parameters(self) -> list[tuple[str, Parameter]]:
         """Return each parameter with its path, as in :meth:`state`, in the order of :meth:`parameters`."""
-        children = self.children()
-        if not children:
-            return [(parameter.name, parameter) for parameter in self.parameters()]
-        return [
-            (f"{name}.{path}", parameter)
-            for name, child in children.items()
-            for path, parameter in child.named_parameters()
-        ]
+        paths = {id(parameter): parameter.name for parameter in self._own_parameters()}
+        for name, child in self.children().items():
+            paths |= {id(parameter): f"{name}.{path}" for path, parameter in child.named_parameters()}
+        return [(paths[id(parameter)], parameter) for parameter in self.parameters()]
+
+    def _own_parameters(self) -> list[Parameter]:
+        """Return the parameters that are in none of the layers inside."""
+        inside = {id(parameter) for child in self.children().values() for parameter in child.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in inside]
 
     def train(self) -> Self:
         """Set this layer and its children to training, and return it."""
@@ -200,7 +201,7 @@ class Layer(ABC):
 
         A path consists of the names of children and of the parameter or statistic: ``"conv1.weight"``, ``"3.0.bias"``.
         """
-        own = {} if self.children() else {parameter.name: parameter.value for parameter in self.parameters()}
+        own = {parameter.name: parameter.value for parameter in self._own_parameters()}
         own |= {name: getattr(self, name) for name in self._buffers}
         below = {
             f"{name}.{path}": array for name, child in self.children().items() for path, array in child.state().items()
@@ -226,7 +227,7 @@ class Layer(ABC):
         for name, child in self.children().items():
             prefix = f"{name}."
             child._set_state({path.removeprefix(prefix): a for path, a in state.items() if path.startswith(prefix)})
-        for parameter in [] if self.children() else self.parameters():
+        for parameter in self._own_parameters():
             parameter.value = copied(state[parameter.name])
         for name in self._buffers:
             setattr(self, name, copied(state[name]))
@@ -312,7 +313,7 @@ def _tree(layer: Layer) -> Iterator[str]:
     """Yield the lines of a layer's representation."""
     children, parameters = layer.children(), layer.parameters()
     name = type(layer).__name__ if children else f"{type(layer).__name__}({_arguments(layer)})"
-    shapes = [] if children else [f"{kind} {shape}" for kind, shape in _shapes(parameters)]
+    shapes = [f"{kind} {shape}" for kind, shape in _shapes(layer._own_parameters())]
     count = sum(elements(parameter.value.shape) for parameter in parameters)
     total = f": {counted(count, 'parameter')}" if parameters else ""
     yield ", ".join([name, *shapes]) + total
