@@ -1,6 +1,6 @@
 """The documentation site: built with warnings as errors, complete without a network, no link that leads nowhere.
 
-Every page is opened in Chromium too, if there is one: it fits wide and narrow windows, and complains of nothing.
+Pages are opened in Chromium too, if there is one: they fit wide and narrow windows, and complain of nothing.
 """
 
 from __future__ import annotations
@@ -258,18 +258,24 @@ def ask(browser: Browser, question: str) -> Any:
     return browser.run(f"(({{ film, back, toggle, next, slider, at, steps, shown }}) => {question})({FILM})")
 
 
+FIRST = ["docs/index.html", "docs/tutorials.html", "docs/checking.html", "notebooks/01_sliding_window.html"]
+PARTS = 6
+"""The first pages are tried in `make test`, and all others, in this number of parts, in `make check`."""
+
+
 @needs_browser
-def test_every_page_fits_and_complains_of_nothing(site, browser):
+@pytest.mark.thinned(PARTS + 1)
+@pytest.mark.parametrize("part", range(PARTS + 1))
+def test_every_page_fits_and_complains_of_nothing(site, browser, part):
+    names = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
+    others = [name for name in names if name not in FIRST and name != "index.html" and not name.startswith("_modules/")]
     browser.requests.clear()
     browser.complaints.clear()
     failures = []
     try:
-        for path in sorted(site.rglob("*.html")):
-            page = path.relative_to(site).as_posix()
-            if page.startswith("_modules/") or page == "index.html":
-                continue
+        for page in others[part - 1 :: PARTS] if part else FIRST:
             browser.size(1400, 900)
-            browser.open(path.as_uri())
+            browser.open((site / page).as_uri())
             for mode in ("light", "dark"):
                 browser.media(prefers_color_scheme=mode)
                 for width in (1400, 390):
