@@ -1,4 +1,4 @@
-"""The commands as a user meets them: output, exit codes, and one line for whatever is wrong."""
+"""The commands as a user sees them: output, exit codes, and one line for every error."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_a_command_starts_without_numpy() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals as a terminal on POSIX does")
 @pytest.mark.parametrize("module", ["click", "numpy", "numpy.random.mtrand", "subprocess"])
 def test_ctrl_c_while_a_module_is_loaded_is_one_line(module: str) -> None:
-    """The import of compiled modules, among them numpy.random's, may swallow an exception."""
+    """Importing compiled modules, such as parts of numpy.random, may swallow an exception."""
     code = f"""
         import os, signal, sys
 
@@ -299,7 +299,7 @@ DESTINATIONS = {name: found for name, found in OPTIONS.items() if found[1].callb
 
 
 def test_every_path_is_checked() -> None:
-    """Options of paths are destinations, arguments are read. No path may be empty."""
+    """Options that are paths are destinations, arguments are read. No path may be empty."""
     paths = [name for name, (_, option) in OPTIONS.items() if isinstance(option.type, click.Path)]
     assert paths == list(DESTINATIONS)
     assert {"tour --out", "train --out", "notebooks --to", "check --csv", "bench --out"} < {*paths}

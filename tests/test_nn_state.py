@@ -1,4 +1,4 @@
-"""What layers are made of: children, modes, what is forgotten, and state by path."""
+"""Parts of layers: children, modes, kept values that are discarded, and state by path."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_forget_frees_what_every_layer_kept(backend: Backend) -> None:
 def test_state_goes_by_path_and_restores_the_model(backend: Backend) -> None:
     model, other = nested(backend), nested(backend, seed=1)
     x = backend.asarray(rng(2).normal(size=(3, 1, 2, 2)))
-    model.forward(x)  # moves the running statistics
+    model.forward(x)  # updates the running statistics
     state = model.state()
     assert list(state) == PATHS
     assert state["2.0.running_mean"] is model.layers[2].children()["0"].running_mean  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""docs/what-is-checked.md says what the checker runs: it is made from the tables, and complete."""
+"""docs/what-is-checked.md describes what the checker runs: it is made from the tables, and complete."""
 
 import re
 from pathlib import Path

@@ -148,7 +148,7 @@ def run_training(
     observer: Observer | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
-    """Train a network, with checkpoints from which an interrupted training resumes with the same result.
+    """Train a network, with checkpoints: a training that is interrupted and resumed gives the same result.
 
     The state is saved at the beginning, after each epoch, every `checkpoint_every` steps and when `stopping` is true.
 

@@ -3,8 +3,8 @@
 Letters: N batch, C channels, K output channels, T = k1·…·kd window positions, L output positions, g = ∂loss/∂y.
 
 A layer is a function y = f(x; w). ``forward`` computes y and keeps the values that ``backward`` needs. ``backward``
-takes g, returns ∂loss/∂x and stores ∂loss/∂w in the ``grad`` of each :class:`Parameter`. Backpropagation is no more
-than this: :class:`Sequential` calls the layers forwards, then backwards.
+takes g, returns ∂loss/∂x and stores ∂loss/∂w in the ``grad`` of each :class:`Parameter`. This is all of
+backpropagation: :class:`Sequential` calls the layers forwards, then backwards.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Layer(ABC):
     :meth:`parameters`; if it contains layers, :meth:`children`. Layers take batches, channels first, and never change
     their arguments.
 
-    A layer prints itself and the layers inside it as a tree: the constructor's arguments that the layer keeps under
-    their own names, if they differ from their defaults, then the shapes and the number of its parameters.
+    A layer prints itself and the layers inside it as a tree: first the arguments that differ from their defaults (if it
+    stores them under their own names), then the shapes and the number of its parameters.
 
     Attributes
     ----------
@@ -324,7 +324,7 @@ def _tree(layer: Layer) -> Iterator[str]:
 
 
 def _arguments(layer: Layer) -> str:
-    """Return the arguments that a layer keeps and that differ from their defaults, as one would write them."""
+    """Return the stored arguments of a layer that differ from their defaults, as Python code."""
     values, texts = layer._arguments(), []
     for name, argument in inspect.signature(type(layer)).parameters.items():
         value = values.get(name)
@@ -337,7 +337,7 @@ def _arguments(layer: Layer) -> str:
 
 
 def _shapes(parameters: list[Parameter]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the shape of each parameter, and once for consecutive weights of one shape."""
+    """Yield the name and the shape of each parameter; consecutive weights of one shape share an entry."""
     for (name, shape), equal in itertools.groupby((p.name.partition("[")[0], tuple(p.value.shape)) for p in parameters):
         count = len(list(equal))
         yield name, f"{shape}" if count == 1 else f"{count} × {shape}"
