@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "teaching.md"
 
 
 def graded_by(exercise: Graded) -> str:
-    """Say who grades an exercise, and what a wrong answer is told."""
+    """Say who grades an exercise, and the reply to a wrong answer."""
     if not exercise.checks:
         return "you"
     return "checker, case" if set(exercise.checks) <= {"check_answer"} else "checker, case and name"
@@ -54,7 +54,7 @@ def mistakes() -> Iterator[str]:
 
 
 def page() -> str:
-    """Return the page with its tables made anew."""
+    """Return the page with its tables made again."""
     text = PAGE.read_text("utf-8")
     for table in (points, mistakes):
         marks = rf"(?s)(<!-- {table.__name__} -->\n).*?(<!-- end of {table.__name__} -->)"
