@@ -109,6 +109,93 @@ def _text(value: Any) -> str:
     return "" if np.isnan(value) else f"{value:g}".replace("-", "−")
 
 
+def deck(
+    axes: Axes,
+    shape: tuple[int, int, int],
+    title: str = "",
+    *,
+    at: tuple[float, float] = (0, 0),
+    box: tuple[int, int, int, int],
+) -> list[tuple[float, float]]:
+    """Draw the channels of an array as grids one behind another, the first in front.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw; :func:`blank` gives it its limits.
+    shape : (channels, rows, columns)
+        Of the array.
+    title : str
+        Written above.
+    at : (left, top)
+        The place of the front grid, in cells.
+    box : (top, left, height, width)
+        A window through all channels, framed, on orange ground. At the right edge it is seen in each channel.
+
+    Returns
+    -------
+    list of (x, y)
+        The middle of the window's right edge in each channel.
+    """
+    channels, rows, columns = shape
+    ends = []
+    for channel in reversed(range(channels)):
+        x, y = at[0] + 2.4 * channel, at[1] - 1.2 * channel
+        for i, j in np.ndindex(rows, columns):
+            inside = box[0] <= i < box[0] + box[2] and box[1] <= j < box[1] + box[3]
+            ground = LIGHT if inside else "white"
+            axes.add_patch(Rectangle((x + j, y + i), 1, 1, facecolor=ground, edgecolor="#9a9a9a", lw=0.8))
+        frame = Rectangle((x + box[1], y + box[0]), box[3], box[2], fill=False, edgecolor=DARK, lw=2.2)
+        axes.add_patch(frame)
+        ends.append((x + box[1] + box[3], y + box[0] + box[2] / 2))
+    axes.text(at[0], at[1] + rows + 0.3, title, fontsize=11, va="top")
+    return ends[::-1]
+
+
+def blank(axes: Axes, width: float, height: float, top: float = 0) -> None:
+    """Give axes limits in cells, rows downwards from `top`, and nothing else."""
+    axes.set(xlim=(-0.3, width), ylim=(height, top), aspect="equal")
+    axes.axis("off")
+
+
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], *, bold: bool = False) -> None:
+    """Draw an arrow: dark and thick, or thin and grey."""
+    style = {"color": DARK if bold else "#777777", "lw": 1.8 if bold else 0.9, "shrinkA": 1, "shrinkB": 2}
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", **style})
+
+
+def spread(
+    axes: Axes,
+    values: Sequence[Any],
+    links: Sequence[tuple[int, int, Any]],
+    sums: Sequence[Any],
+    *,
+    now: int | None = None,
+    names: tuple[str, str] = ("", ""),
+) -> None:
+    """Draw values above, sums below, and an arrow with its weight for each link (value, sum, weight).
+
+    Sums that get several arrows are on orange ground. With `now`, the arrows of that value are bold.
+    """
+    gap = (len(sums) - len(values)) / 2
+    hits = [sum(link[1] == i for link in links) for i in range(len(sums))]
+    for row, (cells, start) in enumerate(((values, gap), (sums, 0.0))):
+        y = 0.0 if row == 0 else 3.6
+        for place, value in enumerate(cells):
+            ground = LIGHT if row and hits[place] > 1 else PALE if not row and place == now else "white"
+            axes.add_patch(Rectangle((start + place, y), 1, 1, facecolor=ground, edgecolor="#9a9a9a", lw=0.8))
+            axes.text(start + place + 0.5, y + 0.5, _text(value), ha="center", va="center", fontsize=11)
+        axes.text(-0.2, y + 0.5, names[row], ha="right", va="center", fontsize=11)
+    for source, target, weight in links:
+        start, end = (gap + source + 0.5, 1.0), (target + 0.5, 3.6)
+        arrow(axes, start, end, bold=source == now)
+        place = [a + 0.62 * (b - a) for a, b in zip(start, end, strict=True)]
+        back = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        axes.text(*place, _text(weight), ha="center", va="center", fontsize=9, bbox=back)
+    blank(axes, len(sums) + 0.3, 4.8, -0.2)
+    axes.set_xlim(-0.2 - 0.16 * max(map(len, names)), len(sums) + 0.3)
+
+
 def shades(axes: Axes, matrix: Array, title: str = "", labels: tuple[str, str] = ("row", "column")) -> None:
     """Draw a matrix in shades of grey, 0 white and the largest dark."""
     table = np.asarray(matrix)
