@@ -18,6 +18,7 @@ from refconv.testing.exercises.logarithmic_sizes import MISTAKES, Division, brok
 pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 
 AXES = ("stride", "padding", "dilation")
+TRANSPOSED = ("bias", *AXES, "groups", "output_padding")
 
 
 def written(name: str, function: str, *changes: tuple[str, str]):
@@ -116,6 +117,38 @@ WRONG = [
         ([("[part.x for part in parts], axis=1)", "[part.x for part in parts])")],
          "groups joined along the wrong axis"),
     ]),
+    ("check_out_size", "05_transposed", "out_size", TRANSPOSED, [
+        ([("- 2 * padding", "+ 2 * padding")], "transposed: padding enlarges the output"),
+        ([(" + output_padding", "")], "transposed: output padding ignored"),
+        ([("full = (n - 1) * stride", "full = n * stride - 1")], "transposed: input dilated with trailing zeros"),
+    ]),
+    ("check_forward", "05_transposed", "forward", TRANSPOSED, [
+        ([("weight[ins, :, a, b]", "weight[ins, :, -1 - a, -1 - b]")], "transposed: kernel flipped"),
+        ([("dilation, output_padding))", "dilation, none))"),
+          ("return y.copy() if", "y = np.pad(y, [(0, 0)] * 2 + [(0, n) for n in output_padding])\n    return y if")],
+         "transposed: output padding appends zeros"),
+        ([("kernel, stride, none, dilation,", "kernel, dilation, none, stride,"),
+          ("a * dilation[0], b * dilation[1]", "a * stride[0], b * stride[1]"),
+          ("(size[0] - 1) * stride[0] + 1, stride[0]", "(size[0] - 1) * dilation[0] + 1, dilation[0]"),
+          ("(size[1] - 1) * stride[1] + 1, stride[1]", "(size[1] - 1) * dilation[1] + 1, dilation[1]")],
+         "transposed: stride and dilation exchanged in the forward pass"),
+        ([("weight[ins, :, a, b]", "weight[ins].reshape(k, c, *kernel)[:, :, a, b].T")],
+         "transposed: weight read as (K, C/G, …)"),
+        ([("columns] += part", "columns] = part")], "transposed: overlapping kernels overwrite each other"),
+        ([("(size[0] - 1) * stride[0] + 1, stride[0]", "(size[0] - 1) * stride[0], stride[0]")],
+         "a slice ends too early"),
+    ]),
+    ("check_backward", "05_transposed", "backward", TRANSPOSED[1:5], [
+        ([("refconv.conv(grad_output, weight,", "refconv.conv(grad_output, weight[:, :, ::-1, ::-1],")],
+         "transposed: kernel flipped in the input gradient"),
+        ([("return grad_x, grad_weight", "return grad_weight, grad_x")],
+         "transposed: gradients returned as (grad_weight, grad_x, grad_bias)"),
+    ]),
+    ("check_forward", "05_transposed", "longer", ("stride", "padding", "output_padding"), [
+        ([("    full = [n + extra for n, extra in zip(full, output_padding, strict=True)]\n", ""),
+          ("    return y", "    return np.pad(y, ((0, 0), (0, 0), *((0, n) for n in output_padding)))")],
+         "transposed: output padding appends zeros"),
+    ]),
     ("check_forward", "09_break_it", "my_forward", ("bias", *AXES, "groups"), [
         ([("d * (k - 1) + 1", "d * k")], "d·k for d·(k−1)+1"),
         ([("y + bias[:, None, None]", "y")], "bias ignored"),
@@ -146,10 +179,15 @@ CASES = [
 ]
 
 
+def checked(check: str, notebook: str, answer, supports: tuple[str, ...]):
+    options = {"transposed": True} if notebook == "05_transposed" else {}
+    return getattr(exercises, check)(answer, supports=supports, **options)
+
+
 @pytest.mark.thinned(3)
 @pytest.mark.parametrize(("check", "notebook", "function", "supports", "changes", "name"), CASES)
 def test_a_wrong_answer_is_called_by_its_name(check, notebook, function, supports, changes, name):
-    verdict = getattr(exercises, check)(written(notebook, function, *changes), supports=supports)
+    verdict = checked(check, notebook, written(notebook, function, *changes), supports)
     assert not verdict.passed
     assert name in [diagnosis.name for diagnosis in verdict.diagnoses if diagnosis.rank == 1], str(verdict)
     assert str(verdict).startswith(f"FAILED: {function}\n")
@@ -158,7 +196,7 @@ def test_a_wrong_answer_is_called_by_its_name(check, notebook, function, support
 
 @pytest.mark.parametrize(("check", "notebook", "function", "supports"), [entry[:4] for entry in WRONG])
 def test_a_right_answer_passes(check, notebook, function, supports):
-    verdict = getattr(exercises, check)(written(notebook, function), supports=supports)
+    verdict = checked(check, notebook, written(notebook, function), supports)
     assert re.fullmatch(rf"passed: {function} is right in all \d+ cases", str(verdict))
 
 

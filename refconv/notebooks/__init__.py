@@ -25,7 +25,7 @@ TITLES = {
     "02_im2col": "im2col",
     "03_backward": "Backward",
     "04_channel_groups": "Channel groups",
-
+    "05_transposed": "Transposed convolution",
     "06_alexnet": "AlexNet",
     "08_logarithmic_groups": "Logarithmic groups",
     "09_break_it": "Break it",

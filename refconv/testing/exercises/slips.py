@@ -51,19 +51,19 @@ def _slips(failure: Failure, transposed: bool) -> Iterator[Diagnosis]:
             r"float\d*' object cannot be interpreted as an integer|slice indices must be int", failure.message
         ):
             yield DIVIDED
-        yield from _of_slices(failure)
+        yield from _of_slices(failure, transposed)
     elif failure.check == "shape" and _joined(failure, transposed):
         yield JOINED
 
 
-def _of_slices(failure: Failure) -> Iterator[Diagnosis]:
-    """Compare the two shapes in a message of NumPy's: one ends with the sizes of the kernel or of the output."""
+def _of_slices(failure: Failure, transposed: bool) -> Iterator[Diagnosis]:
+    """Compare the two shapes in a message of NumPy's: one ends with the sizes of the kernel or of the positions."""
     message, case = failure.message, failure.case
     if "broadcast" not in message:
         return
     shapes = [tuple(map(int, re.findall(r"\d+", text))) for text in re.findall(r"\(([\d, ]+)\)", message)]
-    # Two operands are a window and a kernel. Otherwise something is assigned, or added in place, at output positions.
-    sizes = [case.weight_shape[2:], case.grad_output.shape[2:]]
+    # Two operands are a window and a kernel. Otherwise something is assigned, or added in place, at the positions.
+    sizes = [case.weight_shape[2:], (case.x if transposed else case.grad_output).shape[2:]]
     d = len(case.stride)
     for right in sizes if "operands" in message and len(shapes) == 2 else reversed(sizes):
         for one, other in itertools.permutations(shapes, 2):
