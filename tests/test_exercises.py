@@ -105,9 +105,9 @@ WRONG = [
         ([("j * stride[1] + k2)", "j * stride[1] + k2 - 1)")], "a slice ends too early"),
     ]),
     ("check_forward", "04_channel_groups", "grouped_forward", ("bias", *AXES, "groups"), [
-        ([("x[:, g * c : (g + 1) * c]", "x[:, :c]")], "groups ignored: all read the first channels"),
-        ([("x[:, g * c : (g + 1) * c]", "x[:, g::groups]")], "input channels interleaved among groups"),
-        ([("x[:, g * c : (g + 1) * c]", "x[:, (groups - 1 - g) * c : (groups - g) * c]")], "groups reversed"),
+        ([("slice(g * c, (g + 1) * c)", "slice(c)")], "groups ignored: all read the first channels"),
+        ([("slice(g * c, (g + 1) * c)", "slice(g, None, groups)")], "input channels interleaved among groups"),
+        ([("slice(g * c, (g + 1) * c)", "slice((groups - 1 - g) * c, (groups - g) * c)")], "groups reversed"),
         ([("np.concatenate(parts, axis=1)", "np.concatenate(parts)")], "groups joined along the wrong axis"),
         ([("np.concatenate(parts, axis=1)", "np.concatenate(parts, axis=-1)")], "groups joined along the wrong axis"),
     ]),
