@@ -177,23 +177,28 @@ def spread(
 
     Sums that get several arrows are on orange ground. With `now`, the arrows of that value are bold.
     """
-    gap = (len(sums) - len(values)) / 2
-    hits = [sum(link[1] == i for link in links) for i in range(len(sums))]
-    for row, (cells, start) in enumerate(((values, gap), (sums, 0.0))):
-        y = 0.0 if row == 0 else 3.6
-        for place, value in enumerate(cells):
-            ground = LIGHT if row and hits[place] > 1 else PALE if not row and place == now else "white"
-            axes.add_patch(Rectangle((start + place, y), 1, 1, facecolor=ground, edgecolor="#9a9a9a", lw=0.8))
-            axes.text(start + place + 0.5, y + 0.5, _text(value), ha="center", va="center", fontsize=11)
-        axes.text(-0.2, y + 0.5, names[row], ha="right", va="center", fontsize=11)
+    high, low = 0.0, 3.6  # where the two rows begin
+    shift = (len(sums) - len(values)) / 2
+    hits = [sum(target == i for _, target, _ in links) for i in range(len(sums))]
+    for i, value in enumerate(values):
+        _cell(axes, shift + i, high, value, PALE if i == now else "white")
+    for i, value in enumerate(sums):
+        _cell(axes, i, low, value, LIGHT if hits[i] > 1 else "white")
+    for name, top in zip(names, (high, low), strict=True):
+        axes.text(-0.2, top + 0.5, name, ha="right", va="center", fontsize=11)
     for source, target, weight in links:
-        start, end = (gap + source + 0.5, 1.0), (target + 0.5, 3.6)
-        arrow(axes, start, end, bold=source == now)
-        place = [a + 0.62 * (b - a) for a, b in zip(start, end, strict=True)]
+        x1, x2 = shift + source + 0.5, target + 0.5
+        arrow(axes, (x1, high + 1), (x2, low), bold=source == now)
+        place = x1 + 0.62 * (x2 - x1), high + 1 + 0.62 * (low - high - 1)
         back = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        axes.text(*place, _text(weight), ha="center", va="center", fontsize=9, bbox=back)
-    blank(axes, len(sums) + 0.3, 4.8, -0.2)
+        axes.text(place[0], place[1], _text(weight), ha="center", va="center", fontsize=9, bbox=back)
+    blank(axes, len(sums) + 0.3, low + 1.2, -0.2)
     axes.set_xlim(-0.2 - 0.16 * max(map(len, names)), len(sums) + 0.3)
+
+
+def _cell(axes: Axes, left: float, top: float, value: Any, ground: str) -> None:
+    axes.add_patch(Rectangle((left, top), 1, 1, facecolor=ground, edgecolor="#9a9a9a", lw=0.8))
+    axes.text(left + 0.5, top + 0.5, _text(value), ha="center", va="center", fontsize=11)
 
 
 def shades(axes: Axes, matrix: Array, title: str = "", labels: tuple[str, str] = ("row", "column")) -> None:

@@ -20,6 +20,8 @@ from refconv.testing.oracles.definition import Array
 
 _LIBRARIES = (str(Path(__file__).resolve().parents[2]), *(sysconfig.get_paths()[n] for n in ("stdlib", "purelib")))
 """Folders of code that no learner wrote."""
+SHORT = 8
+"""Elements of the longest array that is written in a call."""
 _RESULTS = ("call", "type", "shape", "dtype", "values", "grad_x")
 """Checks of what a piece returns, which its call shows."""
 
@@ -164,8 +166,13 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def listed(arguments: Sequence[Any]) -> str:
-    """Return arguments as they are written in a call."""
-    return ", ".join(map(str, arguments))
+    """Return arguments as they are written in a call, long arrays by their shape.
+
+    >>> listed([3, np.ones(2), np.ones((64, 8))])
+    '3, [1. 1.], array(64, 8)'
+    """
+    long = [isinstance(one, np.ndarray) and one.size > SHORT for one in arguments]
+    return ", ".join(f"array{one.shape}" if cut else str(one) for one, cut in zip(arguments, long, strict=True))
 
 
 def must_pass(verdict: object) -> None:
