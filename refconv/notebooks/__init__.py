@@ -25,6 +25,7 @@ TITLES = {
     "02_im2col": "im2col",
     "03_backward": "Backward",
     "04_channel_groups": "Channel groups",
+    "05_transposed": "Transposed convolution",
     "06_alexnet": "AlexNet",
     "08_logarithmic_groups": "Logarithmic groups",
     "09_break_it": "Break it",
@@ -191,6 +192,8 @@ def build(name: str, *, solved: bool) -> NotebookNode:
         cell.id = f"cell-{number}"
         if "hide-input" in cell.metadata.get("tags", []):
             cell.metadata["jupyter"] = {"source_hidden": True}  # Jupyter folds the code of a figure
+        if "alt" in cell.metadata:
+            cell.metadata["mystnb"] = {"image": {"alt": cell.metadata["alt"]}}  # the site reads it there
         if cell.cell_type == "code":
             cell.source = solved_source(cell.source) if solved else opened(cell.source)
     return notebook
