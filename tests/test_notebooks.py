@@ -43,7 +43,7 @@ def test_folder_holds_every_notebook_and_no_other():
 
 
 def test_readme_lists_every_notebook():
-    listed = re.findall(r"^\| \[(\d)\. (.+)\]\((.+)\.ipynb\)", (FOLDER / "README.md").read_text("utf-8"), re.MULTILINE)
+    listed = re.findall(r"^\| \[(\d+)\. (.+)\]\((.+)\.ipynb\)", (FOLDER / "README.md").read_text("utf-8"), re.MULTILINE)
     assert {name: title for _, title, name in listed} == notebooks.TITLES
     assert [int(number) for number, _, _ in listed] == [int(name[:2]) for name in NAMES]
 
