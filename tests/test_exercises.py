@@ -149,13 +149,12 @@ WRONG = [
           ("    return y", "    return np.pad(y, ((0, 0), (0, 0), *((0, n) for n in output_padding)))")],
          "transposed: output padding appends zeros"),
     ]),
-    ("check_forward", "09_break_it", "my_forward", ("bias", *AXES, "groups"), [
+    ("check_forward", "10_check_your_own", "my_forward", ("bias", *AXES, "groups"), [
         ([("d * (k - 1) + 1", "d * k")], "d·k for d·(k−1)+1"),
         ([("y + bias[:, None, None]", "y")], "bias ignored"),
         ([(":: stride[0], :: stride[1]", ":: stride[1], :: stride[0]")], "strides of the axes exchanged"),
         ([("[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]", "[:, :, :: stride[0], :: stride[1]]"),
-          ("spans = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]",
-           "spans = weight.shape[2:]")], "dilation ignored altogether"),
+          ("spans = [d * (k - 1) + 1 for k, d in axes]", "spans = weight.shape[2:]")], "dilation ignored altogether"),
     ]),
     ("check_backward", "09_break_it", "both", ("stride", "padding"), [
         ([("grad_output, P[where]", "grad_output[-1:], P[where][-1:]")], "weight gradient of the last sample only"),
