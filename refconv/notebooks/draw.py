@@ -35,11 +35,13 @@ _STYLE: Any = {
 }
 
 
-def panels(count: int, *, width: float, height: float, ratios: Sequence[float] | None = None) -> tuple[Figure, Any]:
-    """Return a figure with `count` axes side by side, and the axes (one alone if count is 1)."""
+def panels(
+    count: int, *, width: float, height: float, ratios: Sequence[float] | None = None, rows: int = 1
+) -> tuple[Figure, Any]:
+    """Return a figure with `count` axes in `rows` rows, and the axes in reading order (one alone if count is 1)."""
     plt.rcParams.update(_STYLE)
-    figure, axes = plt.subplots(1, count, figsize=(width, height), width_ratios=ratios)
-    return figure, axes
+    figure, axes = plt.subplots(rows, count // rows, figsize=(width, height), width_ratios=ratios)
+    return figure, axes if rows == 1 else axes.ravel()
 
 
 def grid(
