@@ -193,6 +193,8 @@ def build(name: str, *, solved: bool) -> NotebookNode:
         cell.id = f"cell-{number}"
         if "hide-input" in cell.metadata.get("tags", []):
             cell.metadata["jupyter"] = {"source_hidden": True}  # Jupyter folds the code of a figure
+        if "alt" in cell.metadata:
+            cell.metadata["mystnb"] = {"image": {"alt": cell.metadata["alt"]}}  # the site reads it there
         if cell.cell_type == "code":
             cell.source = solved_source(cell.source) if solved else opened(cell.source)
     return notebook
