@@ -1,4 +1,4 @@
-"""The notebooks: none is missing, all are what their texts say, run, and are what they were when they last ran."""
+"""The notebooks: none is missing, all agree with their texts, and all run with the same outputs as the saved ones."""
 
 import asyncio
 import contextlib
@@ -59,20 +59,44 @@ def test_notebook_has_its_title_its_aim_and_exercises(name):
     assert len(code(notebook, "exercise")) == len(code(notebook, "check")) >= 3
 
 
+WIDTH = 88
+"""Columns of code that a notebook shows without a scroll bar."""
+
+
+@pytest.mark.parametrize("name", NAMES[:5])
+def test_code_of_a_notebook_is_narrow(name):
+    for solved in (False, True):
+        lines = [line for cell in code(notebooks.build(name, solved=solved)) for line in cell.source.splitlines()]
+        assert [line for line in lines if len(line) > WIDTH] == []
+
+
+@pytest.mark.parametrize("name", NAMES[:5])
+def test_every_picture_of_a_notebook_has_a_text_that_says_what_is_seen(name):
+    for cell in code(kept(name)):
+        pictures = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+        assert ("alt" in cell.metadata) == bool(pictures), cell.source
+        for picture in pictures:
+            text = cell.metadata["alt"]
+            assert len(text.split()) >= 10, text
+            assert text.endswith(".")
+            assert cell.metadata["mystnb"] == {"image": {"alt": text}}
+            assert picture.metadata["image/png"] == {"alt": text}
+
+
 # --- Running ---------------------------------------------------------------------------------------------------------
 
 
 def without_once(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Leave out the long measurements: they run in `make check`."""
+    """Leave out the long measurements, which run in `make check`."""
     cells = [cell for cell in notebook.cells if "once" not in cell.metadata.get("tags", [])]
     return nbformat.v4.new_notebook(cells=cells)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_notebook_runs_and_each_check_fails_for_the_stub_and_passes_for_the_solution(name):
-    """One run of the open notebook; each check is followed by nbgrader's, the solutions and nbgrader's again."""
+    """The open notebook runs once; after each check come nbgrader's check, the solutions and nbgrader's check again."""
     lesson, source = without_once(notebooks.build(name, solved=False)), nbgrader.build(name)
-    steps = []  # for each check: nbgrader's on what the student gets, and on the solutions
+    steps = []  # for each check: nbgrader's check of the student's version, and of the solutions
     answers = []
     for cell in source.cells:
         kind = cell.metadata.get("nbgrader", {})
@@ -158,7 +182,7 @@ def test_what_a_notebook_must_not_do(source, message):
 
 @pytest.mark.parametrize(("kind", "arrives"), [("Channel", True), ("AsyncZMQSocketChannel", False)])
 def test_a_reply_that_comes_while_a_slider_sends_is_not_missed(kind, arrives):
-    """The channel of jupyter_client misses it, or nothing would be tested here."""
+    """The channel of jupyter_client must miss it; otherwise this would test nothing."""
     zmq = pytest.importorskip("zmq")
     from jupyter_client.session import Session
 
@@ -182,7 +206,7 @@ def test_a_reply_that_comes_while_a_slider_sends_is_not_missed(kind, arrives):
     assert asyncio.run(wait_for_reply()) is arrives
 
 
-# --- Stale outputs are seen ------------------------------------------------------------------------------------------
+# --- Stale outputs are noticed ---------------------------------------------------------------------------------------
 
 
 def test_the_same_notebook_is_not_stale():
@@ -234,7 +258,7 @@ DRAW = "import matplotlib.pyplot as plt; plt.imshow([[0, {0}]]);"
 
 @pytest.fixture(scope="module")
 def measurements() -> dict[str, nbformat.NotebookNode]:
-    """One notebook for each kind of output, all of the same source as far as the comparison can tell."""
+    """One notebook for each kind of output, all with the same source for the comparison."""
     sources = {
         "text": "print(1)",
         "other text": "print(2, 3)",

@@ -25,6 +25,7 @@ TITLES = {
     "02_im2col": "im2col",
     "03_backward": "Backward",
     "04_channel_groups": "Channel groups",
+    "05_transposed": "Transposed convolution",
     "06_alexnet": "AlexNet",
     "07_training_alexnet": "Training AlexNet",
     "08_logarithmic_groups": "Logarithmic groups",
