@@ -85,7 +85,7 @@ def towers(
     lefts = 58.0, 58 + longest + 24
     width = lefts[1] + longest + 8
     heights = [(1 + SLANT) * stage.side for stage in stages]
-    height = (1 + SLANT) * image + 24 + sum(heights) + gap * len(stages)
+    height = (1 + SLANT) * image + 24 + sum(heights) + gap * len(stages) + 8
     figure, axes = panels(1, width=inches, height=inches * height / width)
     axes.set(xlim=(0, width), ylim=(-height, 0), aspect="equal")
     axes.axis("off")
