@@ -263,7 +263,9 @@ def test_empty_problems_are_valid(backend: Backend, transposed: bool) -> None:
 
 
 def test_chooses_only_what_is_asked_for() -> None:
-    seen = drawn(200, spatial_dims=2, groupings=["depthwise"], padding_forms=("pairs", "same"), padding_modes=("reflect",))
+    seen = drawn(
+        200, spatial_dims=2, groupings=["depthwise"], padding_forms=("pairs", "same"), padding_modes=("reflect",)
+    )
     assert {p.spatial_dims for p in seen} == {2}
     assert all(p.groups == p.c_in and p.padding_mode == "reflect" for p in seen)
     assert {p.padding if isinstance(p.padding, str) else "pairs" for p in seen} == {"pairs", "same"}
