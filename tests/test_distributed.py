@@ -248,7 +248,7 @@ def test_a_killed_worker_is_one_clear_error(moment: str) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="a worker is ended by a signal")
 def test_a_worker_beyond_its_memory_limit_is_one_clear_error() -> None:
-    settings = TowersSettings(batch=64, steps=200, side=127, width=0.5, classes=10)
+    settings = TowersSettings(batch=1, steps=200, side=63, classes=10)
     with open_cluster(1, memory_limit="250MiB") as client:
         with pytest.raises(TowerLostError) as caught:
             run_towers(client, settings)
@@ -273,7 +273,8 @@ def test_a_running_scheduler_and_one_without_workers(monkeypatch: pytest.MonkeyP
     from distributed import LocalCluster
 
     monkeypatch.setattr("refconv.distributed.cluster.SECONDS_TO_CONNECT", 5)
-    with LocalCluster(n_workers=1, processes=False, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+    options: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "protocol": "tcp://"}
+    with LocalCluster(n_workers=1, processes=False, **options) as cluster:
         settings = tiny(whole=True)
         with open_cluster(scheduler=cluster.scheduler_address) as client:
             result = run_towers(client, settings)
@@ -282,7 +283,7 @@ def test_a_running_scheduler_and_one_without_workers(monkeypatch: pytest.MonkeyP
             assert sum(result.received) == 0
     monkeypatch.setattr("refconv.distributed.cluster.SECONDS_TO_CONNECT", 0.5)
     with (
-        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+        LocalCluster(n_workers=0, **options) as cluster,
         pytest.raises(ClusterError, match=r"has no workers: start dask worker tcp://127"),
         open_cluster(scheduler=cluster.scheduler_address),
     ):

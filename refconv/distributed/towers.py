@@ -326,14 +326,15 @@ class RemoteTowers(Layer):
             call = asyncio.ensure_future(function(*arguments, asynchronous=True, **options))
             try:
                 while True:
-                    done, _ = await asyncio.wait({call}, timeout=SECONDS_BETWEEN_LOOKS)
-                    if done and (error := _error(call)) is None:
+                    await asyncio.wait({call}, timeout=SECONDS_BETWEEN_LOOKS)
+                    error = _error(call) if call.done() else None
+                    if call.done() and error is None:
                         return call.result()
                     await self._look()
-                    if done and isinstance(error, OSError | asyncio.CancelledError):
+                    if isinstance(error, OSError | asyncio.CancelledError):
                         await asyncio.sleep(SECONDS_UNTIL_NOTICED)  # a connection broke: the scheduler may not know yet
                         await self._look()
-                    if done:
+                    if error is not None:
                         raise RuntimeError(str(error)) if isinstance(error, asyncio.CancelledError) else error
             finally:
                 call.cancel()
