@@ -195,9 +195,11 @@ def test_messages_are_as_counted(client: Any, towers: int | str) -> None:
     assert len(set(result.workers)) == 2
     single_run = run_single(settings, 1)
     np.testing.assert_allclose(result.losses, single_run["losses"], rtol=1e-5)
-    for shares, seconds in zip(result.shares(), [np.mean(result.seconds[1:])] * 4, strict=False):
+    for t, shares in enumerate(result.shares()):
         assert shares["computing"] > 0
-        assert abs(sum(shares.values()) - seconds) < 0.5 * seconds
+        assert shares["waiting_for"][t] == 0
+        total = shares["computing"] + sum(shares["waiting_for"]) + shares["messages"]
+        assert total == pytest.approx(result.seconds_per_step)
 
 
 def test_the_paper_s_crossing_is_counted_by_hand() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import refconv
 from refconv.integers import as_int
+from refconv.nn.malloc import keep_memory
 from refconv.packages import check_packages
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _started(workers: int, memory_limit: str | int | None) -> Iterator[Client]:
         ) as cluster,
         Client(cluster, direct_to_workers=True) as client,
     ):
-        client.register_plugin(_ignore_interrupt())
+        client.register_plugin(_own_process())
         yield client
 
 
@@ -162,15 +163,20 @@ def _version() -> str:
     return refconv.__version__
 
 
-def _ignore_interrupt() -> Any:
-    """Return a plugin with which workers ignore Ctrl-C on the terminal: the client receives it and ends them."""
+def _own_process() -> Any:
+    """Return a plugin for workers that this process started.
+
+    They ignore Ctrl-C on the terminal, which this process receives too, and ends them. They keep the memory of freed
+    arrays for the next step.
+    """
     from distributed import WorkerPlugin
 
-    class IgnoreInterrupt(WorkerPlugin):
+    class OwnProcess(WorkerPlugin):
         def setup(self, worker: Any) -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            keep_memory()
 
-    return IgnoreInterrupt()
+    return OwnProcess()
 
 
 @contextlib.contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from refconv.distributed.tower import Worked
 from refconv.distributed.towers import RemoteSGD, RemoteTowers, Transfer
 from refconv.distributed.whole import begin_whole, check_exact, sparse_whole, watched, whole_gradient
 from refconv.experiments.measure import MeasureError, peak_bytes
-from refconv.nn import SGD, Sequential, SoftmaxCrossEntropy, alexnet, keep_memory
+from refconv.nn import SGD, Sequential, SoftmaxCrossEntropy, alexnet
 from refconv.nn import Layer as Network
 from refconv.nn.models.alexnet import tower_outputs
 from refconv.nn.optim import Optimiser
@@ -45,6 +46,8 @@ class TowersSettings:
         Draws weights, images, labels and dropped elements.
     whole : bool
         Whether to train on whole numbers, in float64: see :mod:`refconv.distributed.whole`.
+    backend : str
+        Array module.
     """
 
     towers: int | str = 2
@@ -55,6 +58,7 @@ class TowersSettings:
     classes: int = 1000
     seed: int = 0
     whole: bool = False
+    backend: str = "numpy"
 
     @property
     def dtype(self) -> str:
@@ -132,23 +136,35 @@ class TowersResult:
     worked: list[list[list[Worked]]]
     transfers: list[dict[str, list[Transfer]]]
 
-    def shares(self) -> list[dict[str, float]]:
-        """Return how each tower spent the steps after the first, in seconds per step.
+    @property
+    def measured_steps(self) -> range:
+        """The steps whose times count: all but the first, which also connects workers and allocates memory."""
+        return range(min(1, len(self.seconds) - 1), len(self.seconds))
 
-        "computing" is measured on the worker, "receiving" is the time in which its worker received something and the
-        tower did not compute, and "waiting" is the rest of the step.
+    @property
+    def seconds_per_step(self) -> float:
+        """Mean time of the steps that count."""
+        return sum(self.seconds[i] for i in self.measured_steps) / len(self.measured_steps)
+
+    def shares(self) -> list[dict[str, Any]]:
+        """Return how each tower spent a step, on average, in seconds.
+
+        "computing" is measured on its worker. "waiting_for" has the time, for each tower, in which that tower's outputs
+        or gradients were still being computed. The rest, "messages", passed with sending and receiving, with Dask's
+        scheduling, and with the loss in this process.
         """
-        first = min(1, len(self.seconds) - 1)
-        steps = range(first, len(self.seconds))
         found = []
-        for t, worker in enumerate(self.workers):
-            computing = sum(w.stop - w.start for i in steps for w in self.worked[i][t])
-            receiving = sum(
-                _uncovered(transfer, self.worked[i][t]) for i in steps for transfer in self.transfers[i][worker]
-            )
-            total = sum(self.seconds[i] for i in steps)
-            parts = {"computing": computing, "receiving": receiving, "waiting": max(total - computing - receiving, 0.0)}
-            found.append({name: seconds / len(steps) for name, seconds in parts.items()})
+        for t in range(len(self.workers)):
+            waits = [0.0] * len(self.workers)
+            computing = 0.0
+            for i in self.measured_steps:
+                computing += sum(work.stop - work.start for work in self.worked[i][t])
+                for u, seconds in _waits(self.worked[i], t):
+                    waits[u] += seconds
+            count = len(self.measured_steps)
+            waits, computing = [seconds / count for seconds in waits], computing / count
+            rest = max(self.seconds_per_step - computing - sum(waits), 0.0)
+            found.append({"computing": computing, "waiting_for": waits, "messages": rest})
         return found
 
     def to_dict(self, single: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -299,7 +315,6 @@ def run_towers(
     costs = tower_costs(settings)
     predicted, batches = predicted_bytes(settings, costs), settings.batches()
     before = client.run(_peak)
-    client.run(keep_memory)
     rng, dropout, _ = settings.generators()
     worked, transfers = [], []
     with RemoteTowers(
@@ -308,6 +323,7 @@ def run_towers(
         **settings.options,
         rng=rng,
         dropout_rng=dropout,
+        backend=settings.backend,
         whole=settings.whole,
         predicted=predicted,
     ) as towers:
@@ -351,7 +367,8 @@ def run_single(settings: TowersSettings, threads: int) -> dict[str, Any]:
     from threadpoolctl import threadpool_limits
 
     rng, dropout, _ = settings.generators()
-    model = alexnet(settings.towers, **settings.options, rng=rng, dropout_rng=dropout)
+    xp = refconv.load_backend(settings.backend)
+    model = alexnet(settings.towers, **settings.options, rng=rng, dropout_rng=dropout, xp=xp)
     if settings.whole:
         begin_whole(model)
         model = Sequential(**watched(model.children()))
@@ -379,7 +396,7 @@ def _steps(
     loss, losses, seconds = SoftmaxCrossEntropy(), [], []
     for number, (images, labels) in enumerate(batches, 1):
         started = time.perf_counter()
-        losses.append(loss.forward(model.forward(images), labels))
+        losses.append(loss.forward(model(images), labels))
         grad = loss.backward()
         model.backward(whole_gradient(grad) if settings.whole else grad)
         optimiser.step()
@@ -402,7 +419,19 @@ def _growth(before: int | None, after: int | None) -> int | None:
     return None if before is None or after is None else after - before
 
 
-def _uncovered(transfer: Transfer, worked: Sequence[Worked]) -> float:
-    """Return how long a transfer took while a tower did not compute."""
-    covered = sum(max(0.0, min(w.stop, transfer.stop) - max(w.start, transfer.start)) for w in worked)
-    return max(0.0, transfer.stop - transfer.start - covered)
+def _waits(worked: Sequence[Sequence[Worked]], t: int) -> Iterator[tuple[int, float]]:
+    """Yield the towers that tower t waited for in a step, and for how long each."""
+    for before, after in pairwise(worked[t]):
+        source = after.segment - 1 if after.what == "forward" else after.segment + 1
+        for u, others in enumerate(worked):
+            last = [w.stop for w in others if (w.what, w.segment) == (after.what, source) and after.what != "step"]
+            if u != t and last and last[0] > before.stop:
+                # Of several late towers, each is charged for the time after the one that was ready before it.
+                earlier = [
+                    w.stop
+                    for v, more in enumerate(worked)
+                    if v != t
+                    for w in more
+                    if (w.what, w.segment) == (after.what, source) and w.stop < last[0]
+                ]
+                yield u, min(last[0], after.start) - max([before.stop, *earlier])
