@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,7 @@ def _own_process() -> Any:
     class OwnProcess(WorkerPlugin):
         def setup(self, worker: Any) -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            warnings.simplefilter("ignore", RuntimeWarning)  # overflow in a training that diverges, which is an error
             keep_memory()
 
     return OwnProcess()

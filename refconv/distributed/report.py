@@ -40,7 +40,7 @@ class TowersSettings:
         The groups, one tower per group: N, "uniform:N" or "log:N".
     batch, steps : int
         Images per step, which are noise, and number of steps.
-    side, width, classes
+    side, width, classes, c_in
         As for :func:`refconv.nn.alexnet`.
     seed : int
         Draws weights, images, labels and dropped elements.
@@ -56,6 +56,7 @@ class TowersSettings:
     side: int = 224
     width: float = 1.0
     classes: int = 1000
+    c_in: int = 3
     seed: int = 0
     whole: bool = False
     backend: str = "numpy"
@@ -68,7 +69,7 @@ class TowersSettings:
     @property
     def options(self) -> dict[str, Any]:
         """Arguments of the network."""
-        return {"classes": self.classes, "side": self.side, "width": self.width, "dtype": self.dtype}
+        return {"c_in": self.c_in, "classes": self.classes, "side": self.side, "width": self.width, "dtype": self.dtype}
 
     def generators(self) -> list[np.random.Generator]:
         """Return new generators of the weights, the dropped elements, and the data."""
@@ -76,7 +77,7 @@ class TowersSettings:
 
     def batches(self) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
         """Return the images and labels of each step."""
-        data, shape = self.generators()[2], (self.batch, 3, self.side, self.side)
+        data, shape = self.generators()[2], (self.batch, self.c_in, self.side, self.side)
         return [
             (
                 data.integers(-1, 2, shape).astype(self.dtype)
@@ -209,12 +210,14 @@ def tower_costs(settings: TowersSettings) -> list[Cost]:
     sizes = tower_outputs(settings.towers, settings.classes, settings.width)
     whole = {layer: sum(shares) for layer, shares in sizes.items()}
     return [
-        _tower_cost({layer: shares[t] for layer, shares in sizes.items()}, whole, settings.side)
+        _tower_cost(
+            {layer: shares[t] for layer, shares in sizes.items()}, whole, (settings.c_in, settings.side, settings.side)
+        )
         for t in range(len(sizes["conv1"]))
     ]
 
 
-def _tower_cost(own: dict[str, int], whole: dict[str, int], side: int) -> Cost:
+def _tower_cost(own: dict[str, int], whole: dict[str, int], image: tuple[int, ...]) -> Cost:
     """Return one tower's layers: each segment reads all channels, and computes the tower's own."""
     dense = parse_groups(1)
     layers: list[Layer] = []
@@ -222,7 +225,7 @@ def _tower_cost(own: dict[str, int], whole: dict[str, int], side: int) -> Cost:
     def segment(input_shape: tuple[int, ...]) -> Walk:
         return Walk("alexnet tower", dense, input_shape)
 
-    first = segment((3, side, side))
+    first = segment(image)
     first.conv("conv1", own["conv1"], 11, stride=4, padding=2)
     for number in (1, 2):
         if number == 2:
@@ -245,7 +248,7 @@ def _tower_cost(own: dict[str, int], whole: dict[str, int], side: int) -> Cost:
             part.activate("dropout")
         layers += part.layers
         inputs = whole[name]
-    return Cost("alexnet tower", 1, (3, side, side), tuple(layers))
+    return Cost("alexnet tower", 1, image, tuple(layers))
 
 
 def predicted_bytes(settings: TowersSettings, costs: Sequence[Cost] | None = None) -> list[int]:
