@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("distributed", reason="Dask distributed is not installed")
-
 from refconv.distributed import ClusterError, RemoteTowers, TowerLostError, open_cluster
 from refconv.distributed.cluster import addresses, parse_bytes
 from refconv.distributed.report import (
@@ -31,6 +29,8 @@ from refconv.distributed.towers import RemoteSGD
 from refconv.distributed.whole import begin_whole, largest_sum, sparse_whole, watched, whole_gradient
 from refconv.nn import SGD, Parameter, Sequential, SoftmaxCrossEntropy, accuracy, alexnet
 from tests.nn_helpers import rng
+
+pytest.importorskip("distributed", reason="Dask distributed is not installed")
 
 TINY: dict[str, Any] = {"side": 63, "width": 1 / 16, "classes": 10}
 

@@ -17,9 +17,10 @@ from refconv.distributed.tower import Worked
 from refconv.distributed.towers import RemoteSGD, RemoteTowers, Transfer
 from refconv.distributed.whole import begin_whole, check_exact, sparse_whole, watched, whole_gradient
 from refconv.experiments.measure import MeasureError, peak_bytes
+from refconv.integers import as_int
 from refconv.nn import SGD, Sequential, SoftmaxCrossEntropy, alexnet
 from refconv.nn import Layer as Network
-from refconv.nn.models.alexnet import tower_outputs
+from refconv.nn.models.alexnet import SMALLEST, tower_outputs
 from refconv.nn.optim import Optimiser
 from refconv.settings import DEFAULT_WORKSPACE
 
@@ -207,6 +208,7 @@ class TowersResult:
 
 def tower_costs(settings: TowersSettings) -> list[Cost]:
     """Return the layers of each tower, as :mod:`refconv.cost` counts them."""
+    as_int(settings.side, "side", SMALLEST)
     sizes = tower_outputs(settings.towers, settings.classes, settings.width)
     whole = {layer: sum(shares) for layer, shares in sizes.items()}
     return [
