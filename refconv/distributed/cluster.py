@@ -155,6 +155,8 @@ def _check_versions(client: Client) -> None:
         versions = client.run(_version)
     except (ImportError, AttributeError) as error:
         raise ClusterError(f"refconv is missing on a worker, or is an older version there: {error}") from error
+    except OSError as error:
+        raise ClusterError(f"a worker ended: {error}") from error
     for address, version in versions.items():
         if version != refconv.__version__:
             raise ClusterError(f"worker {address} has refconv {version}; this process has {refconv.__version__}")
