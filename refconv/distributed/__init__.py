@@ -4,6 +4,6 @@ Needs the extra ``refconv[distributed]``. ``docs/distributed.md`` shows how to u
 """
 
 from refconv.distributed.cluster import ClusterError, open_cluster
-from refconv.distributed.towers import RemoteTowers, TowerLostError
+from refconv.distributed.towers import RemoteSGD, RemoteTowers, TowerLostError
 
-__all__ = ["ClusterError", "RemoteTowers", "TowerLostError", "open_cluster"]
+__all__ = ["ClusterError", "RemoteSGD", "RemoteTowers", "TowerLostError", "open_cluster"]
