@@ -67,7 +67,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
 
 @pytest.fixture(scope="module")
 def whole(client: Any, settings: TrainSettings, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What a training that nobody disturbed leaves, and how long it took."""
+    """The files of an undisturbed training, and how long it took."""
     out, started = tmp_path_factory.mktemp("whole") / "out", time.monotonic()
     run_training(settings, out, client=client)
     return ends(out), time.monotonic() - started
@@ -75,7 +75,7 @@ def whole(client: Any, settings: TrainSettings, tmp_path_factory: pytest.TempPat
 
 @contextlib.contextmanager
 def killed(client: Any, within: float) -> Iterator[None]:
-    """Kill a worker at a random moment of so many seconds, new in every run; at the end the cluster knows of it."""
+    """Kill a worker at a random moment within some seconds, new in every run; at the end the cluster knows of it."""
     draw = np.random.default_rng()
     address, pid = sorted(client.run(os.getpid).items())[draw.integers(2)]
     timer = threading.Timer(draw.uniform(0, within), os.kill, (pid, signal.SIGKILL))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from refconv.distributed.report import TowersResult
 
 UNEQUAL = 1
-"""The exit code if the towers' losses on whole numbers are not those of one process."""
+"""The exit code if towers and one process have different losses on whole numbers."""
 
 
 @click.command("towers")
@@ -131,7 +131,7 @@ def command(
     else:
         _print(result, single)
     if whole_numbers and result.losses != single["losses"]:
-        stop("the losses of the towers are not those of one process", UNEQUAL)
+        stop("the towers and one process have different losses", UNEQUAL)
 
 
 def _draw(result: TowersResult, figure: Path) -> None:

@@ -185,7 +185,7 @@ def _own_process() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Dask's log off the terminal: what it says about lost workers and memory, an error here says too."""
+    """Keep Dask's log off the terminal: an error of ours reports lost workers and memory."""
     loggers = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -116,5 +116,5 @@ def _train(sweep: str, engine_name: str, task: Task, expected: str) -> dict[str,
 def _data(name: str, expected: str) -> Split:
     data = load_dataset(name)
     if fingerprint(data) != expected:
-        raise CompareError(f"a worker reads other images as {name}: its files must be those of this process")
+        raise CompareError(f"a worker reads other images as {name}: its files must be the same as here")
     return data

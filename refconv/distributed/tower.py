@@ -140,7 +140,7 @@ def forward(
 ) -> _Array:
     """Return the tower's outputs of segment s from the outputs of all towers of the segment before.
 
-    `keys` are the keys of the dropout layers; the last argument is whatever must be done before.
+    `keys` are the keys of the dropout layers; the last argument is a task that must end before.
     """
     with _working(key, "forward", s) as tower:
         if s == 0:
@@ -157,7 +157,7 @@ def backward(key: tuple[str, int], s: int, parts: Sequence[Any], sizes: Sequence
 
     `parts` are the gradients of this tower's outputs of segment s from every tower, in order; or, of the last segment,
     from the loss. The tower's own never left it: its part is the result of its previous task, which must have ended.
-    `sizes` are the channels of each tower before segment s; empty for the image, whose gradient nobody needs. With one
+    `sizes` are the channels of each tower before segment s; empty for the image, whose gradient is not needed. With one
     other tower, its array is returned, otherwise a list of arrays.
     """
     with _working(key, "backward", s) as tower:

@@ -21,7 +21,7 @@ LARGEST = 2**53
 """Below it, float64 represents every whole number."""
 
 _SCALE, _PERIOD = 2.0**20, 64
-"""Factor of the first weights, and the share of weights that become 1, and −1: one in so many."""
+"""Factor of the initial weights; one weight in _PERIOD becomes 1, and one becomes −1."""
 
 
 def no_normalisation(model: Layer) -> None:

@@ -177,7 +177,7 @@ def run_training(
         Called after each step; if it returns true, the training saves its state and stops.
     client : distributed.Client, optional
         Train AlexNet's towers, one per group, on the workers of this Dask cluster:
-        :class:`refconv.distributed.RemoteTowers`. The checkpoints are those of a training in one process.
+        :class:`refconv.distributed.RemoteTowers`. The checkpoints are the same as in one process.
 
     Raises
     ------

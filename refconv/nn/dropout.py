@@ -114,7 +114,7 @@ class DropoutShare(Dropout):
 
 
 def draw_key(rng: np.random.Generator) -> int:
-    """Draw the number from which a layer computes which elements it drops."""
+    """Draw the number that determines which elements a layer drops."""
     return int(rng.integers(2**63))
 
 

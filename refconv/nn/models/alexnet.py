@@ -249,7 +249,7 @@ def tower_sizes(towers: int | str, outputs: int) -> tuple[int, ...]:
     Raises
     ------
     ValueError, TypeError
-        If `towers` is no such word, or there are too few outputs.
+        If `towers` is not such a word, or there are too few outputs.
 
     Examples
     --------
@@ -299,7 +299,7 @@ def tower_state(state: Mapping[str, Array], towers: int | str = 2) -> dict[str, 
     Raises
     ------
     ValueError
-        Unless the paths are those of ``alexnet(groups=towers)``, and each array has a row for every tower.
+        Unless the paths come from ``alexnet(groups=towers)``, and each array has a row for every tower.
 
     Examples
     --------
