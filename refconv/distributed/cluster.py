@@ -29,6 +29,7 @@ _SETTINGS = {
     "distributed.worker.memory.terminate": 1.0,
     "distributed.worker.profile.enabled": False,
     "distributed.comm.compression": None,
+    "distributed.deploy.lost-worker-timeout": "1 day",  # else a process that restarts slowly is given up after 15 s
 }
 
 
