@@ -28,7 +28,7 @@ from refconv.experiments.compare import run_comparison
 from refconv.experiments.tasks import CompareSettings
 from refconv.nn import Recipe
 
-SWEEP = CompareSettings(["digits"], ["dense", "log:3"], [24_000], 6, 2, recipe=Recipe(epochs=4))
+SWEEP = CompareSettings(["digits"], ["dense", "log:3"], [24_000], 6, 2, recipe=Recipe(epochs=2))
 
 
 def later(seconds: list[float]) -> float:

@@ -75,7 +75,7 @@ def command(
     backend: str | None,
     as_json: bool,
 ) -> None:
-    """Train AlexNet's towers for a few steps, each in a process of its own.
+    """Run AlexNet's towers, each in a process of its own.
 
     In 2012 each of two GPUs held one tower. Here a tower's layers stay in one process of a Dask cluster, by default one
     process per tower on this machine. For each tower, the tables show parameters, activations, predicted and measured
