@@ -20,12 +20,13 @@ from refconv.testing.checker.plan import SUPPORTS as ALL_WORDS
 from refconv.testing.checker.plan import Domain, systematic
 from refconv.testing.explain import explain, readout, standard_problem
 from refconv.testing.explain.causes import shift_causes, size_rules
-from refconv.testing.explain.fit import fit_axes, row_set
+from refconv.testing.explain.fit import fit_axes
+from refconv.testing.explain.names import Names, listed
 from refconv.testing.explain.pointwise import Result, function_of_right
 from refconv.testing.explain.problems import another
 from refconv.testing.explain.session import Second
-from refconv.testing.explain.table import ROLES, Asked, line_triples
-from refconv.testing.explain.words import Names, axes_sentences, listed, multiplied
+from refconv.testing.explain.table import ROLES, Asked, line_triples, row_set
+from refconv.testing.explain.words import axes_sentences, multiplied
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
 from refconv.testing.oracles.trilinear import exact_results
@@ -1105,7 +1106,7 @@ def sixteen_bits(x, w, b, *integers):
     return y if b is None else y + b.astype(np.int32).reshape(-1, *[1] * (y.ndim - 2))
 
 
-WRAPS = "Where the output is wrong, it differs by multiples of 2^16: sums or products wrap around in 16 bits."
+WRAPS = "Where the output is wrong, it differs by multiples of 2^16: operands, products or sums wrap around in 16 bits."
 
 
 def test_sums_that_wrap_around_before_the_bias_is_added():

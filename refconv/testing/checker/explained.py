@@ -11,12 +11,12 @@ import numpy as np
 
 from refconv.testing.checker.calls import Caller, with_array, with_arrays
 from refconv.testing.checker.diagnose import Run
-from refconv.testing.checker.examine import PARTS, TITLES, TRAIT_CHECKS, VALUE_CHECKS
+from refconv.testing.checker.examine import PARTS, TITLES, TRAIT_CHECKS, VALUE_CHECKS, Complaint
 from refconv.testing.checker.plan import work
 from refconv.testing.checker.report import Failure, ordered
 from refconv.testing.explain import explain, standard_problem
 from refconv.testing.explain.causes import paddings
-from refconv.testing.explain.pointwise import wrapped
+from refconv.testing.explain.pointwise import saturated, wrapped
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.session import REPEATS
 from refconv.testing.explain.table import Asked, Table
@@ -94,8 +94,10 @@ def explained(
             read(standard, name, failed)
         if name not in texts:
             smallest = failure.case.problem
+            blank = {p.case.problem for p, seen in runs if any(_is_blank(c) for c in seen.complaints)}
             affordable = [problem for problem in failed if problem.batch and _is_small(problem, name)]
-            for problem in dict.fromkeys((max(affordable, key=_variety, default=smallest), smallest)):
+            best = max(affordable, key=lambda problem: (problem not in blank, _variety(problem)), default=smallest)
+            for problem in dict.fromkeys((best, smallest)):
                 if name not in texts:
                     read(problem, name, failed)
             texts.setdefault(name, "")
@@ -113,7 +115,7 @@ def _is_asked(failure: Failure) -> bool:
 
 
 def _in_few_bits(failure: Failure, runs: Sequence[Run]) -> str | None:
-    """Explain whole numbers whose errors in every failing case are multiples of a power of two."""
+    """Explain whole numbers that wrap around, or stop, at the limits of a number of bits in every failing case."""
     if failure.check not in (*VALUE_CHECKS.values(), "large numbers"):
         return None
     wrong = [
@@ -126,7 +128,8 @@ def _in_few_bits(failure: Failure, runs: Sequence[Run]) -> str | None:
     if not np.isfinite(actual).all() or actual.dtype.kind == "c":
         return None
     wide = np.int64 if actual.dtype.kind in "biu" else np.float64
-    return wrapped(right.astype(wide), actual.astype(wide), TITLES[failure.part])
+    numbers = right.astype(wide), actual.astype(wide), TITLES[failure.part]
+    return wrapped(*numbers) or saturated(*numbers)
 
 
 def _at_the_case(
@@ -138,6 +141,8 @@ def _at_the_case(
         return None
     if failure.check == "non-finite":
         return _replaced(failure)
+    if failure.check == "real values":
+        return _of_whole_numbers(failure)
     if failure.check in NO_EXPLANATION:
         return None
 
@@ -159,6 +164,23 @@ def _at_the_case(
     if all(is_right() for _ in range(REPEATS)):
         return "Called again with the same arguments, it is right: it depends on earlier calls."
     return "Calls with the same arguments gave different results, right ones and wrong ones: it is random."
+
+
+def _of_whole_numbers(failure: Failure) -> str | None:
+    """Return which operand is cut or rounded to whole numbers, if that gives the same result."""
+    operands, actual = failure.case.operands, failure.actual
+    if actual is None or actual.dtype.kind != "f":
+        return None
+    for name in operands._fields:
+        values = getattr(operands, name)
+        for how, function in (("cut", np.trunc), ("rounded", np.rint), ("rounded down", np.floor)):
+            if values is None or np.array_equal(function(values), values):
+                continue
+            whole = operands._replace(**{name: function(values)}).mapped(lambda a: a.astype(np.float64))
+            right = getattr(exact_results(failure.case.problem, whole, (failure.part,)), failure.part)
+            if np.allclose(actual, right, rtol=1e-3, atol=1e-3 * float(np.max(np.abs(right), initial=0))):
+                return f"It is right for {name} {how} to whole numbers."
+    return None
 
 
 def _replaced(failure: Failure) -> str | None:
@@ -184,12 +206,26 @@ def _is_small(problem: Problem, part: str) -> bool:
     return work(problem) <= WORK_READ and calls <= CALLS
 
 
+def _is_blank(complaint: Complaint) -> bool:
+    """Return whether a result is the same number everywhere in each channel, and so shows only that all is missing."""
+    actual = complaint.actual
+    if actual is None or not actual.size:
+        return True
+    channels = np.moveaxis(actual, 1, 0).reshape(actual.shape[1], -1) if actual.ndim > 1 else actual[:, None]
+    return not (actual if complaint.part != "y" else channels - channels[:, :1]).any()
+
+
 def _variety(problem: Problem) -> tuple[float, int]:
-    """Return how many numbers of a problem are above 1, and a little for 2; of equally many, the least work is best."""
-    groups = problem.n_groups
-    sizes = (problem.batch or 0, problem.c_in // groups, problem.c_out // groups, groups, *problem.kernel)
-    sizes += (*problem.stride, *problem.dilation, *problem.size, *problem.output_size)
-    several = sum(n > 2 for n in problem.output_size)  # two positions may as well be reversed as exchanged
+    """Return how many numbers of a problem are above 1, and a little for 2; of equally many, the least work is best.
+
+    Positions and taps count if they are used: those whose elements are all in the padding show nothing.
+    """
+    groups, asked = problem.n_groups, Asked(problem)
+    used = [[len(np.unique(column)) for column in rows[:, :2].T] for rows in asked.spatial(asked.shapes)]
+    positions, taps = zip(*used, strict=True)
+    sizes = (problem.batch or 0, problem.c_in // groups, problem.c_out // groups, groups, *taps)
+    sizes += (*problem.stride, *problem.dilation, *problem.size, *positions)
+    several = sum(n > 2 for n in positions)  # two positions may as well be reversed as exchanged
     return sum((n > 1) + 0.1 * (n > 2) for n in sizes) + several, -work(problem)
 
 

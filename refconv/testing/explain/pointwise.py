@@ -76,7 +76,7 @@ def wrapped(right: Array, seen: Array, name: str) -> str | None:
 
     >>> right = np.arange(0, 200_000, 777)
     >>> wrapped(right + 1000, right.astype(np.int16) + 1000, "The output")
-    'Where the output is wrong, it differs by multiples of 2^16: sums or products wrap around in 16 bits.'
+    'Where the output is wrong, it differs by multiples of 2^16: operands, products or sums wrap around in 16 bits.'
     >>> wrapped(right, 257 * right, "The output"), wrapped(right, right + 256, "The output")
     (None, None)
     """
@@ -90,7 +90,30 @@ def wrapped(right: Array, seen: Array, name: str) -> str | None:
         if not np.any(error % 2**bits):
             name = name[0].lower() + name[1:]
             text = f"Where {name} is wrong, it differs by multiples of 2^{bits}"
-            return f"{text}: sums or products wrap around in {bits} bits."
+            return f"{text}: operands, products or sums wrap around in {bits} bits."
+    return None
+
+
+def saturated(right: Array, seen: Array, name: str) -> str | None:
+    """Return a sentence if no result is beyond the limits of some number of bits, and at least three are one of them.
+
+    >>> right = np.arange(0, 200_000, 777)
+    >>> saturated(right, np.minimum(right, 32767), "The output")
+    'Beyond −32768 and 32767 the output is one of these: it saturates at 16 bits.'
+    """
+    wrong = seen != right
+    for bits in (32, 16, 8):
+        for low, high in ((-(2 ** (bits - 1)), 2 ** (bits - 1) - 1), (0, 2**bits - 1)):
+            at_limit = np.count_nonzero(wrong & ((seen == low) | (seen == high)) & (seen != 0))
+            if at_limit < FEWEST_WRAPPED or seen.min() < low or seen.max() > high:
+                continue
+            if np.array_equal(np.clip(right, low, high), seen):
+                text = (
+                    f"Beyond {low} and {high} {name[0].lower()}{name[1:]} is one of these: it saturates at {bits} bits"
+                )
+            else:
+                text = f"{name} is never beyond {low} and {high}, and often one of these: sums saturate at {bits} bits"
+            return f"{text}.".replace("-", "−")
     return None
 
 

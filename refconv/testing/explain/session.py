@@ -30,11 +30,17 @@ class Second:
     """The findings on a second problem, with other numbers: a cause is named only if it shows there too.
 
     `facts` has the findings there, by the names of a :class:`Part`'s fields, and "numbers", "kinds", "skipped",
-    "orders", "result orders", "layouts".
+    "orders", "result orders", "layouts", "empty".
     """
 
     asked: Asked
     facts: dict[str, Any]
+
+    @property
+    def is_determined(self) -> bool:
+        """Whether there are enough products to determine all numbers, if the part is a line on every axis."""
+        numbers = self.facts.get("numbers") or ()
+        return not self.facts.get("empty") and not any(None in axis for axis in numbers)
 
 
 class Session:
