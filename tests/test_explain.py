@@ -223,7 +223,7 @@ CHANGED = {
     "stride one more along axis 0": (
         {"read": lambda a, o, t, n, asked: asked(o, t) + o * (a == 0)},
         {"stride": (3, 8), "dilation": DILATION, "padding": PADDING, "is_convolution": True},
-        "the stride is 3, not 2",
+        "the stride is one more than asked",
     ),
     "dilation doubled": (
         {"read": lambda a, o, t, n, asked: 2 * asked(o, t) - asked(o, 0)},
@@ -428,12 +428,12 @@ CHANGED = {
     "one output channel with another's weights": (
         {"row": lambda k, rows: 2 if k == 3 else k},
         {"channel_order": None, "channels": {q: [0, 1, 2, 3] if q < 2 else [4, 5, 6, 7] for q in range(4)}},
-        "Output channel 3 goes with weight row 2; it should be weight row 3.",
+        "Output channel 3 uses weight row 2; it should be weight row 3.",
     ),
     "input channels rotated by one": (
         {"channel": lambda k, c, cols, rows, groups: (k // rows * cols + c + 1) % 8},
         {"channel_order": None, "channels": {q: [1, 2, 3, 4] if q < 2 else [0, 5, 6, 7] for q in range(4)}},
-        "Output channel 0 goes with input channels 1 to 4; it should be input channels 0 to 3.",
+        "Output channel 0 reads input channels 1 to 4; it should be input channels 0 to 3.",
     ),
 }
 
@@ -504,7 +504,7 @@ WRAPPED = {
     "the last sample is that before it": (
         lambda x, w, b, i: right_y(x[[0, 1, 1]], w, b, *i),
         {"samples": None},
-        "Samples are mixed: sample 2 of y goes with sample 1 of x; the others are right.",
+        "Samples are mixed: sample 2 of y reads sample 1 of x; the others are right.",
     ),
     "one row of outputs more, with the bias": (
         lambda x, w, b, i: np.pad(right_y(x, w, None, *i), [(0, 0), (0, 0), (0, 1), (0, 0)]) + b.reshape(-1, 1, 1),
@@ -562,13 +562,13 @@ WRAPPED = {
     ),
     "first sample for all": (
         lambda x, w, b, i: np.repeat(right_y(x[:1], w, b, *i), len(x), axis=0),
-        {"samples": None},
-        "sample 1 of y goes with sample 0 of x; sample 2 of y goes with sample 0 of x; the others are right.",
+        {"samples": "from 0"},
+        "Every sample of y reads sample 0 of x.",
     ),
     "summed over the batch": (
         lambda x, w, b, i: right_y(np.repeat(x.sum(0, keepdims=True), len(x), axis=0), w, b, *i),
         {"samples": "all"},
-        "Every sample of y goes with every sample of x",
+        "Every sample of y reads every sample of x",
     ),
     "last sample not computed": (
         lambda x, w, b, i: np.concatenate([right_y(x[:-1], w, b, *i), 0 * right_y(x[-1:], w, b, *i)]),
@@ -593,7 +593,7 @@ WRAPPED = {
     "taps rotated": (
         lambda x, w, b, i: right_y(x, np.roll(w, 1, 2), b, *i),
         {"samples": "right", "channel_order": "right"},
-        "Along axis 0 taps are exchanged: tap 0 as tap 1, tap 1 as tap 2, tap 2 as tap 0 should be used.",
+        "Along axis 0, w[t] is used as w[t + 1] should be, and w[2] is used as w[0] should be: w is rotated.",
     ),
     "output flat": (
         lambda x, w, b, i: right_y(x, w, b, *i).reshape(3, 4, 15),
@@ -730,7 +730,8 @@ GRADIENTS = {
             Conv(), np.repeat(g.sum(0, keepdims=True), len(g), axis=0), x, shape, p
         ),
         {"samples": "all"},
-        "Every sample of g goes with every sample of x.",
+        "Every sample of g is multiplied by every sample of x: it is a product of sums over the batch, where a sum of "
+        "products is right.",
     ),
     "grad_weight forgets the last row of g": (
         "grad_weight",
@@ -1320,7 +1321,7 @@ def test_a_reshaping_that_only_equal_sizes_suggest_is_not_named():
 
     text = explained_on(problem, wrong).parts["forward"].text
     assert "reshaped" not in text
-    assert "wrong place" in text or "goes with" in text
+    assert "wrong place" in text or " reads " in text
     text = explained_on(problem, lambda x, w, *rest: Conv().forward(x, w[::-1], *rest)).parts["forward"].text
     assert text.endswith("are taken in reverse order.")
 

@@ -117,6 +117,8 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], borders: Seq
     exact = line is not None and reads <= line_rows(line, sizes)
     still = line not in (None, asked) and any(n > 1 and not step for n, step in zip(sizes[:2], line[:2], strict=True))
     rules = () if exact and not still else tuple(fitting(reads, Due(asked, sizes)))
+    if exact:  # a line without a stride may be one period of another
+        rules = tuple(rule for rule in rules if rule.name == "modulo")
     if line is None or not exact:
         candidates = [asked, *_modes(reads)]
         if line is not None:
@@ -310,7 +312,7 @@ class Factors:
     """The factors of the products: one number, or a number for each value of the coordinate on which they depend.
 
     `by` is "" for one factor, "overlap" where the factors average over the products of an image element, "taps" where
-    those of a position are divided by the number of its taps in the image and multiplied by one number, the name of a
+    all products of a position are divided by the number of its taps in the image and multiplied by one number, the name of a
     coordinate ("t", "o", "i", "q", "m", "row", "col", "n", with the axis where one axis suffices), or None. For None,
     `values` are the commonest factor and the others, and `odd` tells which products have others.
     """

@@ -33,7 +33,7 @@ class Names:
 
     @property
     def verb(self) -> str:
-        """What channels, or samples, of the positions' array do to those of the image: "reads" for an output."""
+        """How channels, or samples, of the positions' array act on the image's: each "reads" some, for an output."""
         if self.result == self.symbols["positions"]:
             return "reads"
         return "is added to" if self.result == self.image else "is multiplied by"

@@ -262,7 +262,7 @@ class _Reader:
         self.extra = self.calls
 
     def entries(self) -> Entries:
-        """Return what was found."""
+        """Return the products found so far."""
         empty = np.zeros(0, int)
         none = (empty, empty, empty, np.zeros(0))
         out, a, b, factor = (np.concatenate(column) for column in zip(none, *self.found, strict=True))
@@ -320,7 +320,7 @@ def read(
     first : int
         How many classes may show all products.
     complete : callable
-        Returns all products, guessed from those of the first classes, or None. The others are read only if the guess
+        Returns all products, guessed from the first classes, or None. The others are read only if the guess
         is wrong for some operands.
 
     Returns

@@ -46,7 +46,8 @@ def _rotated(reads: Rows, due: Due) -> Numbers | None:
         size, right = due.sizes[column], due.rows
         for places in sorted(range(1 - size, size), key=abs):
             moved = {(*row[:column], (row[column] + places) % size, *row[column + 1 :]) for row in right}
-            if places and moved == reads and (letter, size) != ("t", 2):
+            wraps = {0 <= row[column] + places < size for row in right}
+            if len(wraps) == 2 and moved == reads and (letter, size) != ("t", 2):
                 return letter, places, size
     return None
 
@@ -167,12 +168,12 @@ def _say_exchanged(axis: str, due: Due, names: Names, *taps: int) -> str:
 
 
 def _later(reads: Rows, due: Due) -> Numbers | None:
-    """From one position, or tap, on the elements are those of another line with the same steps."""
+    """From one position, or tap, on another line with the same steps is read."""
     for column, letter in ((0, "o"), (1, "t")):
         for first in range(1, due.sizes[column]):
             before = {row for row in reads if row[column] < first}
             after = sorted(reads - before)
-            if not after or before != {row for row in due.rows if row[column] < first}:
+            if len(after) < 2 or not before or before != {row for row in due.rows if row[column] < first}:
                 continue
             late = after[0][2] - due.line[0] * after[0][0] - due.line[1] * after[0][1] - due.line[2]
             line = (*due.line[:2], due.line[2] + late)
@@ -197,7 +198,8 @@ def _offsets(reads: Rows, due: Due) -> Numbers | None:
         places: dict[int, set[int]] = {number: set() for number in range(due.sizes[column])}
         for row in reads:
             places[row[column]].add(row[2] - step * row[1 - column] - due.line[2])
-        if any(len(found) != 1 for found in places.values()):
+        several = len(places) > 1 and len({row[1 - column] for row in reads}) > 1
+        if not several or any(len(found) != 1 for found in places.values()):
             continue
         found = [min(places[number]) for number in places]
         rows = ((o, t, step * (o, t)[1 - column] + found[(o, t)[column]]) for o, t, _ in due.windows)

@@ -44,14 +44,13 @@ def axes_sentences(
     """
     wrong = [a for a, axis in enumerate(axes) if axis.line not in (asked.lines[a], None) and not axis.rules]
     reasons = _reasons(axes, wrong, asked, names, second)
-    causes = {key for key in set.union(set(), *map(set, reasons.values())) if key != ("line", "reversed")}
     cause = _shift_cause(axes, wrong, reasons, asked)
-    shared = {key for key in causes if key[0] != "shift" and all(key in reasons[a] for a in wrong)}
-    shared |= {cause} if cause else set()
     for a, axis in enumerate(axes):
         due, known, shown = asked.lines[a], reasons.get(a, {}), False
-        if shared and (a not in wrong or None in (axis.stride, axis.dilation)):
-            moved = _moved(axis, caused(shared, a, asked))
+        others = [set(reasons[b]) for b in wrong if b != a and None not in (axes[b].stride, axes[b].dilation)]
+        if others and (a not in wrong or None in (axis.stride, axis.dilation)):
+            shared = {key for key in set.intersection(*others) if key[0] != "shift" and key != ("line", "reversed")}
+            moved = _moved(axis, caused(shared | ({cause} if cause else set()), a, asked))
             if moved is not axis:
                 axis, known, shown = moved, axis_reasons((moved.stride, moved.dilation, moved.before), a, asked), True
         why = []
