@@ -312,9 +312,9 @@ class Factors:
     """The factors of the products: one number, or a number for each value of the coordinate on which they depend.
 
     `by` is "" for one factor, "overlap" where the factors average over the products of an image element, "taps" where
-    all products of a position are divided by the number of its taps in the image and multiplied by one number, the name of a
-    coordinate ("t", "o", "i", "q", "m", "row", "col", "n", with the axis where one axis suffices), or None. For None,
-    `values` are the commonest factor and the others, and `odd` tells which products have others.
+    all products of a position are divided by the number of its taps in the image and multiplied by one number, the
+    name of a coordinate ("t", "o", "i", "q", "m", "row", "col", "n", with the axis where one axis suffices), or None.
+    For None, `values` are the commonest factor and the others, and `odd` tells which products have others.
     """
 
     by: str | None
