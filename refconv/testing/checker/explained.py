@@ -75,9 +75,10 @@ def explained(
     standard = standard_problem(problem.spatial_dims, supports, problem.transposed)
 
     def read(problem: Problem, name: str, failed: Sequence[Problem]) -> None:
-        others = [other for other in failed if other.batch and _is_small(other, name) and other != problem]
-        best = max(others, key=lambda other: _unlike(other, problem), default=problem)
-        second = None if problem == standard else best
+        second = None
+        if problem != standard:
+            others = [other for other in failed if other.batch and _is_small(other, name) and other != problem]
+            second = max(others, key=lambda other: _unlike(other, problem), default=problem)
         found = explain(
             call, forward, backward, problem, dtype, supports, parts=[name], calls=CALLS, second=second,
             fractions=False, tables=tables.setdefault(problem, {}),

@@ -82,6 +82,8 @@ def wrapped(right: Array, seen: Array, name: str) -> str | None:
     """
     wrong = seen != right
     error = seen[wrong] - right[wrong]
+    if np.any(error % 2**8):
+        return None
     with np.errstate(all="ignore"):
         ratios = np.unique(np.round(error / right[wrong], 9))
     if len(error) < FEWEST_WRAPPED or min(len(np.unique(error)), len(ratios)) < 2:
