@@ -14,7 +14,7 @@ from refconv.testing.checker.diagnose import Run
 from refconv.testing.checker.examine import PARTS, TITLES, TRAIT_CHECKS, VALUE_CHECKS, Complaint
 from refconv.testing.checker.plan import work
 from refconv.testing.checker.report import Failure, ordered
-from refconv.testing.explain import explain, standard_problem
+from refconv.testing.explain import explain, standard_problem, words
 from refconv.testing.explain.causes import paddings
 from refconv.testing.explain.pointwise import saturated, wrapped
 from refconv.testing.explain.problems import shown
@@ -85,7 +85,11 @@ def explained(
         )  # fmt: skip
         for part in found.parts.values():
             without_elements = part.shape is not None and 0 in part.shape
-            if not part.is_right and (part.is_linear is not None or part.inputs or without_elements):
+            if (
+                (name not in texts or words.ZERO not in part.text)
+                and not part.is_right
+                and (part.is_linear is not None or part.inputs or without_elements)
+            ):
                 texts[name] = f"Read out on {shown(problem)}: {part.text}"
 
     for failure in asked:
@@ -93,13 +97,13 @@ def explained(
         if name not in texts:
             failed = [p.case.problem for p, seen in runs if any(c.check == failure.check for c in seen.complaints)]
             read(standard, name, failed)
-        if name not in texts:
+        if words.ZERO in texts.get(name, words.ZERO):
             smallest = failure.case.problem
             blank = {p.case.problem for p, seen in runs if any(_is_blank(c) for c in seen.complaints)}
             affordable = [problem for problem in failed if problem.batch and _is_small(problem, name)]
             best = max(affordable, key=lambda problem: (problem not in blank, _variety(problem)), default=smallest)
             for problem in dict.fromkeys((best, smallest)):
-                if name not in texts:
+                if words.ZERO in texts.get(name, words.ZERO):
                     read(problem, name, failed)
             texts.setdefault(name, "")
     return [
@@ -120,17 +124,31 @@ def _in_few_bits(failure: Failure, runs: Sequence[Run]) -> str | None:
     if failure.check not in (*VALUE_CHECKS.values(), "large numbers"):
         return None
     wrong = [
-        (c.expected.reshape(-1), c.actual.reshape(-1))
+        (c.expected, c.actual, _bias_of(c))
         for _, seen in runs
         for c in seen.complaints
         if (c.check, c.part) == (failure.check, failure.part) and c.expected is not None and c.actual is not None
     ]
-    right, actual = (np.concatenate(arrays) for arrays in zip(*wrong, strict=True))
+    flat = (np.broadcast_arrays(*arrays) for arrays in wrong)
+    right, actual, bias = (np.concatenate([a.reshape(-1) for a in arrays]) for arrays in zip(*flat, strict=True))
     if not np.isfinite(actual).all() or actual.dtype.kind == "c":
         return None
-    wide = np.int64 if actual.dtype.kind in "biu" else np.float64
-    numbers = right.astype(wide), actual.astype(wide), TITLES[failure.part]
-    return wrapped(*numbers) or saturated(*numbers)
+    wide, title = np.int64 if actual.dtype.kind in "biu" else np.float64, TITLES[failure.part]
+    bits = 8 * actual.dtype.itemsize if actual.dtype.kind in "iu" else 64
+    right, actual, bias = (array.astype(wide) for array in (right, actual, bias))
+    return (
+        wrapped(right, actual, title)
+        or saturated(right, actual, title, bits)
+        or saturated(right - bias, actual - bias, f"{title} without its bias", bits)
+    )
+
+
+def _bias_of(complaint: Complaint) -> Array:
+    """Return what the bias adds to a result, with axes for broadcasting."""
+    bias, problem = complaint.case.operands.bias, complaint.case.problem
+    if complaint.part != "y" or bias is None:
+        return np.zeros(())
+    return bias.reshape(-1, *[1] * problem.spatial_dims)
 
 
 def _at_the_case(
@@ -238,10 +256,14 @@ def _unlike(problem: Problem, first: Problem) -> tuple[int, int]:
     enough = sum(min(n, m, 3) for n, m in numbers)
     lines = zip(problem.kernel, problem.stride, problem.dilation, asked.before, strict=True)
     unlike = sum(n > 1 and n != m for n, m in numbers) + sum(len(set(line)) for line in lines)
-    return 3 * enough + unlike + sum(causes), -work(problem)
+    steps = sum(n != m for n, m in zip(_steps(problem), _steps(first), strict=True))
+    return 3 * (enough + steps) + unlike + sum(causes), -work(problem)
+
+
+def _steps(problem: Problem) -> list[int]:
+    return [*problem.kernel, *problem.stride, *problem.dilation, *(sum(pair) for pair in problem.pairs)]
 
 
 def _numbers(problem: Problem) -> list[int]:
-    steps = (*problem.kernel, *problem.stride, *problem.dilation, *(sum(pair) for pair in problem.pairs))
     channels = (problem.n_groups, problem.c_in // problem.n_groups, problem.c_out // problem.n_groups)
-    return [problem.batch or 1, *channels, *steps, *problem.size, *problem.output_size]
+    return [problem.batch or 1, *channels, *_steps(problem), *problem.size, *problem.output_size]

@@ -43,6 +43,7 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
         yield "weights reversed", rows(row=lambda g, j, c: (groups - 1 - g) * each + j)
         yield "first group", frozenset(row for row in rows() if row[0] < each)
         yield "last group", frozenset(row for row in rows() if row[0] >= total - each)
+        yield "offset of positions", rows(m=lambda g, j, c: (g * each + c) % (groups * cols))
         yield (
             "offset of positions",
             frozenset(row for row in rows(m=lambda g, j, c: g * each + c) if row[3] < groups * cols),

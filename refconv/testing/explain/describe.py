@@ -65,7 +65,7 @@ class Finding:
         if not len(table.factor) and not len(unread):
             if not len(right.factor):
                 return found | {"right": True, "sentences": []}
-            return found | {"sentences": ["The result is zero: it adds no product."]}
+            return found | {"sentences": [words.ZERO]}
         ordered = self._layout if self.layout is not None and self.layout.order is not None else self._rows
         ways = (self._product, self._modulo, ordered, self._box, self._rows, self._layout)
         described = None if len(unread) else next(filter(None, (way() for way in ways)), None)

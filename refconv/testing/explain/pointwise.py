@@ -96,26 +96,25 @@ def wrapped(right: Array, seen: Array, name: str) -> str | None:
     return None
 
 
-def saturated(right: Array, seen: Array, name: str) -> str | None:
-    """Return a sentence if no result is beyond the limits of some number of bits, and at least three are one of them.
+def saturated(right: Array, seen: Array, name: str, bits_of_result: int = 64) -> str | None:
+    """Return a sentence if no result is beyond the limits of fewer bits, and at least three are at one of them.
 
     >>> right = np.arange(0, 200_000, 777)
     >>> saturated(right, np.minimum(right, 32767), "The output")
     'Beyond −32768 and 32767 the output is one of these: it saturates at 16 bits.'
     """
-    wrong = seen != right
-    for bits in (32, 16, 8):
+    wrong, name = seen != right, name[0].lower() + name[1:]
+    for bits in (bits for bits in (32, 16, 8) if bits < bits_of_result):
         for low, high in ((-(2 ** (bits - 1)), 2 ** (bits - 1) - 1), (0, 2**bits - 1)):
             at_limit = np.count_nonzero(wrong & ((seen == low) | (seen == high)) & (seen != 0))
             if at_limit < FEWEST_WRAPPED or seen.min() < low or seen.max() > high:
                 continue
-            if np.array_equal(np.clip(right, low, high), seen):
-                text = (
-                    f"Beyond {low} and {high} {name[0].lower()}{name[1:]} is one of these: it saturates at {bits} bits"
+            limits = f"Beyond {low} and {high} {name} is one of these: it saturates at {bits} bits."
+            if not np.array_equal(np.clip(right, low, high), seen):
+                limits = (
+                    f"No number of {name} is beyond {low} and {high}, and {at_limit} are one of these: sums saturate."
                 )
-            else:
-                text = f"{name} is never beyond {low} and {high}, and often one of these: sums saturate at {bits} bits"
-            return f"{text}.".replace("-", "−")
+            return limits.replace("-", "−")
     return None
 
 

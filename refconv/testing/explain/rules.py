@@ -198,7 +198,7 @@ def _offsets(reads: Rows, due: Due) -> Numbers | None:
         places: dict[int, set[int]] = {number: set() for number in range(due.sizes[column])}
         for row in reads:
             places[row[column]].add(row[2] - step * row[1 - column] - due.line[2])
-        several = len(places) > 1 and len({row[1 - column] for row in reads}) > 1
+        several = len(places) > 1 and len({row[1 - column] for row in reads}) > 1 and len(reads) >= 2 * len(places)
         if not several or any(len(found) != 1 for found in places.values()):
             continue
         found = [min(places[number]) for number in places]

@@ -38,9 +38,11 @@ class Second:
 
     @property
     def is_determined(self) -> bool:
-        """Whether there are enough products to determine all numbers, if the part is a line on every axis."""
-        numbers = self.facts.get("numbers") or ()
-        return not self.facts.get("empty") and not any(None in axis for axis in numbers)
+        """Whether its products determine a line, or a rule, on every axis, if they are a product of axes."""
+        kinds, numbers = self.facts.get("kinds"), self.facts.get("numbers")
+        if kinds is None or any(kinds):
+            return not self.facts.get("empty")
+        return numbers is not None and not any(None in axis for axis in numbers)
 
 
 class Session:

@@ -19,6 +19,7 @@ from refconv.testing.explain.table import Asked, Line, Table, line_rows, roles
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
 
+ZERO = "The result is zero: it adds no product."
 UNREAD = "were not found: too many would need calls of their own"
 SAME_CALLS = "calls with the same arguments"
 
