@@ -85,11 +85,8 @@ def explained(
         )  # fmt: skip
         for part in found.parts.values():
             without_elements = part.shape is not None and 0 in part.shape
-            if (
-                (name not in texts or words.ZERO not in part.text)
-                and not part.is_right
-                and (part.is_linear is not None or part.inputs or without_elements)
-            ):
+            better = name not in texts or words.ZERO not in part.text
+            if better and not part.is_right and (part.is_linear is not None or part.inputs or without_elements):
                 texts[name] = f"Read out on {shown(problem)}: {part.text}"
 
     for failure in asked:

@@ -21,7 +21,7 @@ SQUARE = ((3, 2, 3, (3, 5), 5, 0, 2),)
 SPACE = (
     (3, 2, 3, (3, 5), 4, 0, 1),
     (2, 3, 4, (1, 3), 2, 2, 2),
-    (1, 2, 1, (0, 0), 2, 1, 1),
+    (1, 5, 1, (0, 0), 2, 1, 1),
     (1, 1, 1, (0, 0), 2, 0, 0),
 )
 """The same for three axes or more, with fewer elements; the last is repeated."""

@@ -225,8 +225,8 @@ def _number_clauses(numbers: Numbers, due: Line, reasons: Mapping[tuple[str, str
     for column, name in enumerate(("stride", "dilation")):
         value = numbers[column]
         if value is not None and abs(value) != due[column] and (name, value) != ("dilation", 0):
-            known = (clause for (what, _), clause in reasons.items() if what == name)
-            yield next(known, f"the {name} is {abs(value)}, not {due[column]}")
+            known = [clause for (what, _), clause in reasons.items() if what == name]
+            yield " or ".join(known) or f"the {name} is {abs(value)}, not {due[column]}"
 
 
 def _missing(pattern: Pattern, names: Names) -> str:
