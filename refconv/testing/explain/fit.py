@@ -113,7 +113,7 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], borders: Seq
     (1, 2, -1, False)
     """
     right = line_rows(asked, sizes)
-    line = asked if reads <= right and reads else _solved(reads)
+    line = asked if reads <= right and reads else _solved(reads) or _changed(reads, asked, sizes)
     exact = line is not None and reads <= line_rows(line, sizes)
     still = line not in (None, asked) and any(n > 1 and not step for n, step in zip(sizes[:2], line[:2], strict=True))
     rules = () if exact and not still else tuple(fitting(reads, Due(asked, sizes)))
@@ -175,6 +175,17 @@ def _solved(reads: Rows) -> Line | None:
         return None
     line = dict(zip([*columns, 2], whole.tolist(), strict=True))
     return line.get(0, 0), line.get(1, 0), line[2]
+
+
+def _changed(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Line | None:
+    """Return the line with exactly these reads that differs from the right one in one number, if there is only one."""
+    found = {
+        line
+        for column in range(3)
+        for number in range(-sizes[2], sizes[2] + 1)
+        if reads == line_rows(line := (*asked[:column], number, *asked[column + 1 :]), sizes)  # type: ignore[arg-type]
+    }
+    return found.pop() if reads and len(found) == 1 else None  # type: ignore[return-value]
 
 
 def _modes(reads: Rows) -> list[Line]:
