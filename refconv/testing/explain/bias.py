@@ -283,6 +283,8 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
         if axis is not None:
             kept = axis.replace("the batch", "the batch axis")
             said.append(f"It keeps {kept} and sums the channels: element j is the sum over index j of {kept}.")
+        elif all(read == [size - 1 - e] for e, read in channels.items()):
+            said.append("Its channels are in reverse order.")
         elif size == per_sample and np.array_equal(
             used.reshape(size, per_sample, -1).any(axis=2), np.eye(size, dtype=bool)
         ):

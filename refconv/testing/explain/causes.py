@@ -12,6 +12,7 @@ from refconv.testing.oracles.problems import Problem
 
 Numbers = tuple[int | None, int | None, int | None]
 """Stride, dilation (negative for a flipped kernel) and padding before of an axis, where these are known."""
+STEPS = ("stride", "dilation")
 
 
 def axis_reasons(numbers: Numbers, index: int, asked: Asked, flipped: str | None = None) -> dict[tuple[str, str], str]:
@@ -29,7 +30,7 @@ def axis_reasons(numbers: Numbers, index: int, asked: Asked, flipped: str | None
         found["line", "reversed"] = "the two positions are exchanged" if two else "positions are in reverse order"
     if step is not None and step < 0:
         found["line", "flipped"] = f"{flipped} comes out flipped" if flipped else "the kernel is flipped"
-    for column, name in enumerate(("stride", "dilation")):
+    for column, name in enumerate(STEPS):
         value = numbers[column]
         if value is not None and abs(value) != due[column]:
             for cause, (used, clause) in steps(asked, index, column).items():
@@ -40,7 +41,7 @@ def axis_reasons(numbers: Numbers, index: int, asked: Asked, flipped: str | None
 
 def steps(asked: Asked, index: int, column: int) -> dict[str, tuple[int, str]]:
     """Return the strides (column 0) or dilations (1) that mistakes give on one axis, each with its clause."""
-    name, other = ("stride", "dilation") if column == 0 else ("dilation", "stride")
+    name, other = STEPS[column], STEPS[1 - column]
     due = asked.lines[index]
     found = {"ignored": (1, f"the {name} is ignored")}
     found |= {f"axis {j}": (line[column], f"the {name} is that of axis {j}") for j, line in enumerate(asked.lines)}
@@ -54,7 +55,7 @@ def caused(causes: Collection[tuple[str, str]], index: int, asked: Asked) -> Lin
     """Return the line that causes give on an axis."""
     line, taps = list(asked.lines[index]), asked.problem.kernel[index]
     for what, cause in causes:
-        column = ("stride", "dilation").index(what) if what in ("stride", "dilation") else None
+        column = STEPS.index(what) if what in STEPS else None
         if column is not None and cause in (known := steps(asked, index, column)):
             line[column] = known[cause][0]
         elif what == "shift" and cause in (pads := paddings(asked, index)):
@@ -160,7 +161,8 @@ def ratios(value: float, problem: Problem) -> dict[str, str]:
     )
     named = {}
     for name, size, counted in sizes:
-        found = {f"1/({name})" if len(name) > 1 else f"1/{name}": 1 / size}
+        bracketed = f"({name})" if len(name) > 1 else name
+        found = {f"1/{bracketed}": 1 / size, f"1/√{bracketed}": size**-0.5}
         if counted.startswith(("taps", "channels", "groups")):
             found[name] = size
         for ratio, number in found.items():

@@ -41,6 +41,8 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
         yield "modulo", rows(m=lambda g, j, c: (g * each + j) % groups * cols + c)
         yield "first weights", rows(row=lambda g, j, c: j)
         yield "weights reversed", rows(row=lambda g, j, c: (groups - 1 - g) * each + j)
+        yield "next weights", rows(row=lambda g, j, c: (g + 1) % groups * each + j)
+        yield "previous weights", rows(row=lambda g, j, c: (g - 1) % groups * each + j)
         yield "first group", frozenset(row for row in rows() if row[0] < each)
         yield "last group", frozenset(row for row in rows() if row[0] >= total - each)
         yield "offset of positions", rows(m=lambda g, j, c: (g * each + c) % (groups * cols))
@@ -170,6 +172,8 @@ def _known(asked: Asked, names: Names) -> dict[str, str]:
         "modulo": f"Each {of} k {verb} the {to}s of group k mod {groups}; it should be group k // {per}.",
         "first weights": "Every group uses the weight rows of group 0.",
         "weights reversed": "Groups use each other's weight rows, in reverse order.",
+        "next weights": "Every group uses the weight rows of the next group.",
+        "previous weights": "Every group uses the weight rows of the previous group.",
         "first group": "Only group 0 is computed.",
         "last group": "Only the last group is computed.",
         "offset of positions": f"The {to}s of group g start at g·{per}; they should start at g·{cols}.",

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.explain import words
-from refconv.testing.explain.channels import channel_sentences, fit_channels, fit_samples, sample_sentences
+from refconv.testing.explain.channels import (
+    channel_models,
+    channel_sentences,
+    fit_channels,
+    fit_samples,
+    sample_sentences,
+)
 from refconv.testing.explain.fit import (
     BORDERS,
     Axis,
@@ -23,13 +29,13 @@ from refconv.testing.explain.fit import (
     is_product,
     skipped_windows,
 )
-from refconv.testing.explain.layouts import Layout, fit_layouts
+from refconv.testing.explain.layouts import Layout, fit_layouts, moved
 from refconv.testing.explain.names import Names, formula, listed, plural, ranges
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.readout import Entries
 from refconv.testing.explain.rules import RULES
-from refconv.testing.explain.session import Second
-from refconv.testing.explain.table import Asked, Shape, Table, roles, row_set
+from refconv.testing.explain.session import Elsewhere, Second
+from refconv.testing.explain.table import Asked, Shape, Table, combine, roles, row_set
 from refconv.testing.oracles.definition import Array
 
 Described = tuple[list[str], dict[str, Any]]
@@ -45,6 +51,7 @@ class Finding:
     table: Table
     right: Table
     second: Callable[[], Second | None] = lambda: None
+    elsewhere: Callable[[], Elsewhere | None] = lambda: None
 
     def found(self, unread: Array) -> dict[str, Any]:
         """Return the fields of a :class:`Part`, with "sentences" and "right"."""
@@ -109,7 +116,8 @@ class Finding:
         channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
         orders = channels.orders
         if orders and orders[0] != "right":
-            again = self._seen("orders") or ()
+            names_there = self._orders_there(orders) if all(axis.right for axis in axes) else None
+            again = names_there or self._seen("orders") or ()
             channels = dataclasses.replace(channels, orders=tuple(order for order in orders if order in again))
         odd = pairs != straight or (channels.name is None and channels.missing is None)
         if odd and self.layout is not None and self.layout.order is not None:
@@ -138,6 +146,16 @@ class Finding:
         fields["is_convolution"] = plain and samples == "right" and channels.name is not None
         return said, fields
 
+    def _orders_there(self, orders: Sequence[str]) -> list[str]:
+        """Return the orders of channels that alone give the results of the second problem."""
+        other = self.elsewhere()
+        if other is None:
+            return []
+        shapes, samples = other.asked.shapes, np.arange(other.asked.shapes["image"][0])
+        pairs, spatial = np.stack([samples, samples], axis=1), other.asked.spatial(other.asked.shapes)
+        models = ((name, np.array(sorted(rows))) for name, rows in channel_models(other.asked) if name in orders)
+        return [name for name, rows in models if other.shows(combine(shapes, spatial, rows, pairs))]
+
     def _seen(self, fact: str) -> Any:
         """Return the findings on the second problem, if there is one."""
         second = self.second()
@@ -157,11 +175,11 @@ class Finding:
     @functools.cached_property
     def layout(self) -> Layout | None:
         """The array with elements out of place, and its order if that shows on the second problem too."""
-        first = next(iter(self.layouts), None)
-        if first is None or first.order is None or self.second() is None:
+        first, other = next(iter(self.layouts), None), self.elsewhere()
+        if first is None or first.order is None or other is None:
             return first
-        again = self._seen("layouts") or ()
-        named = (one for one in self.layouts if any(other.is_order_of(one) for other in again))
+        due = other.asked.table(self.part)
+        named = (one for one in self.layouts if one.order and other.shows(moved(due, one, other.asked.groups)))
         return next(named, dataclasses.replace(first, order=None))
 
     def _layout(self) -> Described | None:
@@ -319,7 +337,8 @@ def constant_sentences(constants: Entries, asked: Asked, names: Names, shapes: d
         outside = table.only(border.reshape(-1)[table.flat[b]])
         due = set(zip(outside.flat[out].tolist(), outside.flat[a].tolist(), strict=True))
         if due == set(zip(constants.out.tolist(), constants.a.tolist(), strict=True)):
-            return [f"Around {names.image} it reads {values[0]:g} instead of 0: it pads with {values[0]:g}."]
+            text = f"Around {names.image} it reads {values[0]:g} instead of 0: it pads with {values[0]:g}."
+            return [text.replace("-", "−")]
     count = plural(len(np.unique(constants.out)), "element")
     numbers = listed([f"{value:g}" for value in values])
     text = f"With {names.symbols[b]} all zero, {count} of {names.result} still "

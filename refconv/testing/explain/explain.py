@@ -35,7 +35,7 @@ from refconv.testing.explain.readout import (
 )
 from refconv.testing.explain.replaced import right_for_another
 from refconv.testing.explain.report import Explanation, Part
-from refconv.testing.explain.session import Second, Session, check_pointwise
+from refconv.testing.explain.session import Elsewhere, Second, Session, check_pointwise
 from refconv.testing.explain.table import (
     PARTS,
     Asked,
@@ -186,7 +186,11 @@ def explain(
             found = Second(session.asked, vars(part_there) | session.facts)
         return found
 
-    session = session_on(Asked(problem), {} if tables is None else tables, on_second)
+    def elsewhere(part: str) -> Elsewhere | None:
+        asked = Asked(second or another(problem))
+        return Elsewhere(asked, functools.partial(_shows, session_on(asked, {}), part))
+
+    session = session_on(Asked(problem), {} if tables is None else tables, on_second, elsewhere)
     wanted = [part for part in PARTS if part in parts and (part == "forward" or backward is not None)]
     return Explanation({part: _explained(session, part) for part in wanted}, problem)
 
@@ -254,12 +258,13 @@ def _bilinear(session: Session, part: str) -> Part:
     said += clipped
     right = asked.table(part, table.shapes[out])
     session.tables[part] = table
-    second = (lambda: None) if follows_forward else functools.partial(session.second, part)
-    finding = Finding(asked, part, names, table, right, second)
+    finding = Finding(asked, part, names, table, right)
+    if not follows_forward:
+        second, elsewhere = functools.partial(session.second, part), functools.partial(session.elsewhere, part)
+        finding = replace(finding, second=second, elsewhere=elsewhere)
     found = finding.found(entries.unread)
     session.facts |= {key: found.pop(key, None) for key in ("numbers", "kinds", "skipped", "orders")} | {
         "empty": not len(table.factor),
-        "layouts": () if found["right"] else finding.layouts,
     }
     wrong, products_right = found.pop("sentences"), found.pop("right")
     if products_right and said and not wrong:
@@ -296,10 +301,21 @@ def _of_forward(session: Session, part: str, shapes: dict[str, Shape]) -> Entrie
     forward = None if part == "forward" else session.tables.get("forward")
     if forward is None or forward.shapes != shapes or same_products(forward, session.asked.table("forward")):
         return None
+    return _entries(forward, part, session) if _shows(session, part, forward) else None
+
+
+def _shows(session: Session, part: str, table: Table) -> bool:
+    """Return whether the results of a part are those of a table."""
+    _, a, b = roles(part, session.asked.problem.transposed)
+    with contextlib.suppress(Refused):
+        entries = _entries(table, part, session)
+        return confirmed(session.measure(part), entries, table.shapes[a], table.shapes[b], session.dtype)
+    return False
+
+
+def _entries(table: Table, part: str, session: Session) -> Entries:
     out, a, b = roles(part, session.asked.problem.transposed)
-    entries = Entries(forward.flat[out], forward.flat[a], forward.flat[b], forward.factor, np.zeros(0, int))
-    found = confirmed(session.measure(part), entries, shapes[a], shapes[b], session.dtype)
-    return entries if found else None
+    return Entries(table.flat[out], table.flat[a], table.flat[b], table.factor, np.zeros(0, int))
 
 
 def _read(session: Session, part: str, shapes: dict[str, Shape], labels: tuple[str, str, str]) -> Entries:

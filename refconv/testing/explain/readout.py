@@ -253,7 +253,11 @@ class _Reader:
             job = Job(some, everything, self.values(some, everything))
             rests.append((job, self.kept(job, np.flatnonzero(np.any(job.values != 0, axis=0)))))
         self.calls = self.extra
-        rests = [(job, self.sums(job, rest)) for job, rest in rests if len(rest)]
+        rests = [(job, rest) for job, rest in rests if len(rest)]
+        for index, (job, rest) in enumerate(rests):
+            rests[index] = job, self.sums(job, rest)
+            if len(rests[index][1]) == len(rest):
+                break  # these are no such sums
         rests = [(job, rest) for job, rest in rests if len(rest)]
         if rests:
             self.prefer(*rests[0])
@@ -269,7 +273,14 @@ class _Reader:
         return Entries(out, a, b, factor, np.unique(np.concatenate([empty, *self.unread])))
 
     def prefer(self, job: Job, rest: Array) -> None:
-        """Put the axes first that divide the products of the most elements of one job."""
+        """Put the axes first that separate all products of one job, or divide those of the most elements."""
+        axes, found, unread = self.axes, list(self.found), list(self.unread)
+        self.axes = [axis for axis in axes if axis[0][0]]  # of a, which has few elements in a job
+        self.separate(job, 0, rest)
+        separated = len(self.unread) == len(unread)
+        self.axes, self.found, self.unread = sorted(axes, key=lambda axis: not axis[0][0]), found, unread
+        if separated:
+            return
         whole = []
         for first, *_ in self.axes:
             halves = self.halves(job, first)

@@ -134,6 +134,23 @@ def _say_all_positions(axis: str, due: Due, names: Names) -> str:
     return f"{axis} every position of {array} is used with the elements of all positions: {array} is summed first."
 
 
+def _cumulative(reads: Rows, due: Due) -> Numbers | None:
+    """Every position also has the products of the positions before it, or after it."""
+    right = due.rows
+    for name, before in (("before", True), ("after", False)):
+        sums = {(p, t, i) for o, t, i in right for p in range(due.sizes[0]) if (p >= o if before else p <= o)}
+        if sums == reads:
+            return (name,)
+    return None
+
+
+def _say_cumulative(axis: str, due: Due, names: Names, side: str) -> str:
+    array = names.symbols["positions"]
+    if array == names.result:
+        return f"{axis} {array}[{names.letter}] also contains the sums of the positions {side} it: a cumulative sum."
+    return f"{axis} the positions of {array} {'after' if side == 'before' else 'before'} {names.letter} are also added."
+
+
 def _modulo(reads: Rows, due: Due) -> Numbers | None:
     """Positions, or taps, from some number on do the work of the first again."""
     for column, letter in ((0, "o"), (1, "t")):
@@ -185,10 +202,10 @@ def _later(reads: Rows, due: Due) -> Numbers | None:
 def _say_later(axis: str, due: Due, names: Names, letter: str, first: int, line: Line) -> str:
     index = names.letter if letter == "o" else letter
     right = formula(due.line, names.letter)
-    return (
-        f"{axis}, from {index} = {first} on, {names.reads(formula(line, names.letter))}; "
-        f"it should be {names.image}[{right}] there too."
-    )
+    last = first == due.sizes[0 if letter == "o" else 1] - 1
+    where = f"at {index} = {first}" if last else f"from {index} = {first} on"
+    seen = names.reads(formula(line, names.letter))
+    return f"{axis}, {where}, {seen}; it should be {names.image}[{right}] there too."
 
 
 def _offsets(reads: Rows, due: Due) -> Numbers | None:
@@ -232,6 +249,7 @@ RULES = {
     "repeated": Rule(_repeated, _say_repeated),
     "all taps": Rule(_all_taps, _say_all_taps),
     "all positions": Rule(_all_positions, _say_all_positions),
+    "cumulative": Rule(_cumulative, _say_cumulative),
     "modulo": Rule(_modulo, _say_modulo, fact=True),
     "exchanged": Rule(_exchanged, _say_exchanged),
     "later": Rule(_later, _say_later, fact=True),

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from refconv.testing.explain.causes import Numbers, axis_reasons, caused, elements, paddings, ratios, shift
+from refconv.testing.explain.causes import STEPS, Numbers, axis_reasons, caused, elements, paddings, ratios, shift
 from refconv.testing.explain.fit import Axis, Factors, Pattern
 from refconv.testing.explain.layouts import Layout
 from refconv.testing.explain.names import Names, formula, grammar, listed, plural, ranges
@@ -72,14 +72,24 @@ def _reasons(
     """Return the possible causes of the numbers of every wrong axis that hold on the second problem too."""
     other = second() if wrong else None
     again = other.facts.get("numbers") if other else None
-    if other is None or not again or again == [(s, d, -p) for s, d, p in other.asked.lines]:
-        return {a: {} for a in wrong}
+    if other and again == [(s, d, -p) for s, d, p in other.asked.lines]:
+        again = None  # it is right there
     flipped = names.result if names.part == "grad_weight" else None
     found: Reasons = {}
     for a in wrong:
         first = axis_reasons((axes[a].stride, axes[a].dilation, axes[a].before), a, asked, flipped)
-        known = axis_reasons(again[a], a, other.asked, flipped)
+        known = set(axis_reasons(again[a], a, other.asked, flipped)) if other and again else set()
+        if axes[a].sizes[1] > 2:  # three taps in reverse order are no accident
+            known.add(("line", "flipped"))
         found[a] = {key: clause for key, clause in first.items() if key in known}
+    for a in wrong if other and again else ():  # an axis that does not show a cause there follows one that does
+        assert other is not None
+        assert again is not None
+        first = axis_reasons((axes[a].stride, axes[a].dilation, axes[a].before), a, asked, flipped)
+        for key in {key for b in wrong for key in found[b] if key[0] in STEPS} & (first.keys() - found[a].keys()):
+            column = STEPS.index(key[0])
+            if again[a][column] in (None, caused([key], a, other.asked)[column]):
+                found[a][key] = first[key]
     return found
 
 
@@ -222,7 +232,7 @@ def _number_clauses(numbers: Numbers, due: Line, reasons: Mapping[tuple[str, str
         return
     if numbers[1] == 0:
         yield "the dilation is 0, so that all taps meet in one element"
-    for column, name in enumerate(("stride", "dilation")):
+    for column, name in enumerate(STEPS):
         value = numbers[column]
         if value is not None and abs(value) != due[column] and (name, value) != ("dilation", 0):
             known = [clause for (what, _), clause in reasons.items() if what == name]
@@ -269,8 +279,9 @@ def multiplied(value: complex, problem: Problem, second: Second | None = None, a
     """
     if isinstance(value, complex):
         return f"multiplied by {value:.4g}"
-    fraction = Fraction(value).limit_denominator(2000)
-    shown = str(fraction) if abs(float(fraction) - value) <= 1e-3 * abs(value) else f"{value:.4g}"
+    fractions = (Fraction(value).limit_denominator(most) for most in (50, 2000))
+    near = (f for f, limit in zip(fractions, (1e-3, 1e-5), strict=True) if abs(float(f) - value) <= limit * abs(value))
+    shown = str(next(near, f"{value:.4g}"))
     seen = ratios(value, problem)
     known = ratios(again, second.asked.problem) if second and again and not isinstance(again, complex) else {}
     named = [f"{name} ({counted})" for name, counted in seen.items() if name in known]
