@@ -305,7 +305,7 @@ def _of_forward(session: Session, part: str, shapes: dict[str, Shape]) -> Entrie
 
 
 def _shows(session: Session, part: str, table: Table) -> bool:
-    """Return whether the results of a part are those of a table."""
+    """Return whether a table gives the results of a part."""
     _, a, b = roles(part, session.asked.problem.transposed)
     with contextlib.suppress(Refused):
         entries = _entries(table, part, session)

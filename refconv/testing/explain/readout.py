@@ -257,7 +257,7 @@ class _Reader:
         for index, (job, rest) in enumerate(rests):
             rests[index] = job, self.sums(job, rest)
             if len(rests[index][1]) == len(rest):
-                break  # these are no such sums
+                break  # the others are hardly such sums either
         rests = [(job, rest) for job, rest in rests if len(rest)]
         if rests:
             self.prefer(*rests[0])
@@ -273,7 +273,7 @@ class _Reader:
         return Entries(out, a, b, factor, np.unique(np.concatenate([empty, *self.unread])))
 
     def prefer(self, job: Job, rest: Array) -> None:
-        """Put the axes first that separate all products of one job, or divide those of the most elements."""
+        """Put the axes first that separate all products of one job, or else of most of its elements."""
         axes, found, unread = self.axes, list(self.found), list(self.unread)
         self.axes = [axis for axis in axes if axis[0][0]]  # of a, which has few elements in a job
         self.separate(job, 0, rest)

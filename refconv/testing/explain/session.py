@@ -47,7 +47,7 @@ class Second:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A second problem that is not read out: `shows` returns whether the results there are those of a table."""
+    """A second problem that is not read out: `shows` returns whether a table gives its results."""
 
     asked: Asked
     shows: Callable[[Table], bool]

@@ -79,7 +79,7 @@ def _reasons(
     for a in wrong:
         first = axis_reasons((axes[a].stride, axes[a].dilation, axes[a].before), a, asked, flipped)
         known = set(axis_reasons(again[a], a, other.asked, flipped)) if other and again else set()
-        if axes[a].sizes[1] > 2:  # three taps in reverse order are no accident
+        if axes[a].sizes[1] > 2:  # three taps are hardly reversed by chance
             known.add(("line", "flipped"))
         found[a] = {key: clause for key, clause in first.items() if key in known}
     for a in wrong if other and again else ():  # an axis that does not show a cause there follows one that does
