@@ -1,12 +1,12 @@
 """Train full-size AlexNet for some steps on 224×224 crops: peak memory, time of each phase, and that the loss falls.
 
 Batches are the paper's augmented crops of the bundled photographs, labelled 0 … 6 of 1000 classes. One process takes
-steps of batch 128; another takes ten of batch 16 on one batch, whose loss must fall. With PyTorch installed, a
-third runs the same network there, alternating with the first, so that a slow spell of the machine meets both.
+steps with batch 128. Another takes ten steps on a single batch of 16, whose loss must fall. If PyTorch is installed, a
+third process runs the same network there, alternating with the first, so that a slow spell of the machine affects both.
 
     python benchmarks/alexnet_step.py [--batch 128] [--steps 3] [--rounds 3] [--fresh-memory] [--json FILE]
 
-Every process keeps freed memory for its next step, as `refconv train` does; with --fresh-memory none does.
+Every process keeps freed memory for its next step, as `refconv train` does, except with --fresh-memory.
 
 Needs the extra refconv[train]. Exits with 1 if the peak reaches 4 GiB or the loss does not fall.
 """
@@ -43,7 +43,7 @@ def crops(batch: int, seed: int = 0) -> Any:
 
 
 def refconv_steps(batch: int, steps: int) -> dict[str, Any]:
-    """Take steps on new batches; return the seconds of each phase, the peak, and what fresh memory costs a step."""
+    """Take steps on new batches; return the seconds of each phase, the peak, and the cost of fresh memory per step."""
     from refconv.nn import SGD, SoftmaxCrossEntropy, alexnet
 
     next_batch = crops(batch)
@@ -60,7 +60,7 @@ def refconv_steps(batch: int, steps: int) -> dict[str, Any]:
         images, labels = next_batch()
         clock.append(time.perf_counter())
         loss.forward(model.forward(images), labels)
-        del images  # as a training does, which hands the batch over
+        del images  # as in a training, which passes the batch on
         clock.append(time.perf_counter())
         model.backward(loss.backward())
         clock.append(time.perf_counter())
@@ -79,7 +79,7 @@ def refconv_steps(batch: int, steps: int) -> dict[str, Any]:
 
 
 def falling_loss(batch: int, steps: int) -> dict[str, Any]:
-    """Take steps on one batch, with a small rate for a start without warming up; return the loss before each."""
+    """Take steps on one batch, with a rate that needs no warm-up; return the loss before each step."""
     from refconv.nn import SGD, SoftmaxCrossEntropy, alexnet
 
     rng = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def falling_loss(batch: int, steps: int) -> dict[str, Any]:
 
 
 def torch_steps(batch: int, steps: int) -> dict[str, Any]:
-    """Take the same steps in PyTorch, with its own parts: the same layers and shapes."""
+    """Take the same steps in PyTorch, with its own layers of the same shapes."""
     import torch
     from torch import nn
 
@@ -135,11 +135,11 @@ WORKERS = {"refconv": refconv_steps, "loss": falling_loss, "torch": torch_steps}
 
 
 def main() -> None:
-    """Run the workers, and print and write what they found."""
+    """Run the workers, and print and write their results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=3, help="steps of each process, of which the first warms up")
-    parser.add_argument("--rounds", type=int, default=3, help="processes of each library, in turns")
+    parser.add_argument("--steps", type=int, default=3, help="steps per process; the first one warms up")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each library, which alternate")
     parser.add_argument("--fresh-memory", action="store_true", help="do not keep freed memory for the next step")
     parser.add_argument("--json", type=Path, help="also write the record to this file")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
@@ -175,11 +175,11 @@ def main() -> None:
         name: statistics.median(one[name] for one in runs["refconv"]) for name in ("page_faults", "system_seconds")
     }
     print(
-        f"  processor time in the system, for fresh memory and waits: {fresh['system_seconds']:.3f} s a step, "
+        f"  processor time in the system, for fresh memory and waits: {fresh['system_seconds']:.3f} s per step, "
         f"{fresh['page_faults']:,.0f} page faults"
     )
     print(
-        f"  peak resident memory of the process: {peak / 2**30:.2f} GiB, of which the step {measured / 2**30:.2f} GiB"
+        f"  peak resident memory of the process: {peak / 2**30:.2f} GiB, {measured / 2**30:.2f} GiB of it for the step"
     )
     print(f"  predicted for the step: {predicted / 2**30:.2f} GiB, {predicted / measured - 1:+.1%}")
     print(f"  loss over ten steps of batch 16: {', '.join(f'{loss:.2f}' for loss in losses)}")
@@ -194,7 +194,7 @@ def main() -> None:
     if peer:
         theirs = statistics.median(s for one in runs["torch"] for s in one["seconds"][1:])
         torch_peak = max(one["peak"] for one in runs["torch"])
-        print(f"  PyTorch: {theirs:.2f} s a step, ratio {step / theirs:.2f}; its peak {torch_peak / 2**30:.2f} GiB")
+        print(f"  PyTorch: {theirs:.2f} s per step, ratio {step / theirs:.2f}; its peak {torch_peak / 2**30:.2f} GiB")
         record["torch"] = {
             "median_seconds": theirs,
             "seconds": [one["seconds"] for one in runs["torch"]],

@@ -1,9 +1,9 @@
-"""Seconds that refconv.testing.check_conv takes with its default arguments, forward and backward, on one core.
+"""Time refconv.testing.check_conv with its default arguments, forward and backward, on one core.
 
 python benchmarks/checker.py
 
-Each check runs in a process of its own, because the problems of a check are kept for the next one. A right convolution
-and a wrong one, which is diagnosed and explained too.
+A right convolution is checked, and a wrong one, which is also diagnosed and explained. Each check runs in a separate
+process, because the problems of a check are kept for the next one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RUNS = 7
 
 
 def measure(name: str) -> None:
-    """Print the cases, the seconds of one check, and those of the checked functions alone."""
+    """Print the number of cases, the seconds of one check, and the seconds in the checked functions alone."""
     checked = next((mutant.make() for mutant in CATALOGUE if mutant.name == name), Conv())
     inside = 0.0
 
@@ -47,7 +47,7 @@ def measure(name: str) -> None:
 
 
 def main() -> None:
-    """Print the median of several runs: the whole, and what the checked functions themselves took."""
+    """Print the medians of several runs: of the whole check, and of the checked functions alone."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     for name in ("", WRONG):
@@ -56,7 +56,7 @@ def main() -> None:
             command = [sys.executable, __file__, name]
             runs.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
         cases, whole, inside = (statistics.median(column) for column in zip(*runs, strict=True))
-        print(f"{name or 'right'}: {cases} problems, {whole:.2f} s, of which the checked functions {inside:.2f} s")
+        print(f"{name or 'right'}: {cases} problems, {whole:.2f} s, {inside:.2f} s of it in the checked functions")
 
 
 if __name__ == "__main__":

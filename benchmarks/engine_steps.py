@@ -1,7 +1,7 @@
-"""Measure the four steps from the textbook to the CPU engine, each alone: times of one layer before and after a step.
+"""Measure each of the four steps from the textbook to the CPU engine: times of one layer before and after a step.
 
-A set-up is one way to compute, in a process of its own. For each layer all set-ups answer in turn, so that a slow spell
-of the machine meets all of them; the result is the median over rounds. The first step is measured on one thread, the
+A set-up is one way to compute, in a separate process. For each layer all set-ups run in turn, so that a slow spell of
+the machine affects all of them; the result is the median over rounds. The first step is measured on one thread, the
 others on all.
 
     textbook, one thread     refconv/textbook.py, with BLAS limited to one thread
@@ -9,7 +9,7 @@ others on all.
     textbook                 refconv/textbook.py, with as many threads as BLAS uses
     slices                   step 2: tiles spread over threads, with BLAS limited to one thread in each
     correlation              step 3: scatter as a correlation, and both gradients from the same columns
-    layouts                  step 4: the layout of columns that suits the layer; this is the engine
+    layouts                  step 4: the best layout of columns for the layer; this is the engine
 
     python benchmarks/engine_steps.py [--seconds 0.15] [--rounds 5] [--json FILE]
 
@@ -45,18 +45,18 @@ Switches = list[contextlib.AbstractContextManager[Any]]
 
 
 def no_layouts() -> Switches:
-    """Return what switches step 4 off: every pass uses the textbook's columns."""
+    """Return the patches that switch step 4 off: every pass uses the textbook's columns."""
     names = ("for_images", "for_kernels", "for_both")
     return [mock.patch(f"refconv.cpu.choices.{name}", return_value=TapsOfBatch()) for name in names]
 
 
 def no_correlation() -> Switches:
-    """Return what switches step 3 off: scatter always runs col2im, and no gradients share columns."""
+    """Return the patches that switch step 3 off: scatter always runs col2im, and no gradients share columns."""
     return [mock.patch("refconv.cpu.passes.as_correlation", return_value=None)]
 
 
 def one_thread() -> Switches:
-    """Return what switches step 2 off."""
+    """Return the patches that switch step 2 off."""
     return [set_workers(1), threadpool_limits(1, user_api="blas")]
 
 
@@ -68,7 +68,7 @@ SET_UPS: dict[str, Callable[[], Switches]] = {
     "correlation": no_layouts,
     "layouts": list,
 }
-"""Every set-up: what is switched off."""
+"""The steps that every set-up switches off."""
 
 STEPS = (
     ("textbook, one thread", "slices, one thread"),
@@ -80,9 +80,9 @@ STEPS = (
 
 
 def serve(set_up: str) -> None:
-    """Read "WORKLOAD LAYER DTYPE SECONDS" from standard input, line by line; print how long a call of each pass takes.
+    """Read "WORKLOAD LAYER DTYPE SECONDS" from standard input, line by line; print the time of a call of each pass.
 
-    Freed memory is kept: otherwise a set-up of small arrays would pay for the pages of its results in each call.
+    Freed memory is kept; otherwise a set-up with small arrays would pay for the pages of its results in each call.
     """
     keep_memory()
     peer = "textbook" if set_up.startswith("textbook") else "refconv"
@@ -99,13 +99,13 @@ def serve(set_up: str) -> None:
 
 
 def roof(threads: str, dtype: str, seconds: float) -> float:
-    """Return NumPy's highest rate in a process of its own, in GFLOP/s, on "one thread" or on "all threads"."""
+    """Return NumPy's highest rate in a separate process, in GFLOP/s, on "one thread" or on "all threads"."""
     options = ["--roof", threads, "--dtype", dtype, "--seconds", str(seconds)]
     return float(run("measuring the roof failed", __file__, *options))
 
 
 def ask(server: Any, task: str) -> dict[str, float]:
-    """Let a process that serves do a task and return its answer."""
+    """Send a task to a serving process and return its answer."""
     print(task, file=server.stdin, flush=True)
     answer = server.stdout.readline()
     if not answer:
@@ -148,7 +148,9 @@ def main() -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--seconds", type=float, default=0.15, help="how long each pass is repeated in a round")
+    parser.add_argument(
+        "--seconds", type=float, default=0.15, help="seconds for which each pass is repeated in a round"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", choices=tuple(SET_UPS), help=argparse.SUPPRESS)

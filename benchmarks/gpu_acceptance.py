@@ -1,14 +1,14 @@
 """Run refconv on a GPU, part by part, and write one JSON record and one Markdown page: `make gpu`.
 
-Each part runs in a process of its own, on CuPy's device and on PyTorch's, so that a crash costs one part. A part that
-fails is recorded with its error, one that this machine cannot do with its reason, and the others continue. The files
-are written after each part. A second run resumes: it repeats only what has not passed, unless the code, the versions
+Each part runs in a separate process, on CuPy's device and on PyTorch's, so that a crash costs one part. If a part fails
+or is impossible on this machine, the error or the reason is recorded, and the other parts continue. The files are
+written after each part. A second run resumes: it repeats only parts that have not passed, unless the code, the versions
 or the card have changed.
 
     python benchmarks/gpu_acceptance.py [--out DIR] [--only PART …] [--again] [--minutes N] [--plugin MODULE]
 
-`--plugin` names a Python module that each part imports first, for a CuPy that is provided in another way. Exits with 1
-if a part failed or no GPU was found.
+`--plugin` names a Python module that each part imports first, in case CuPy is provided in another way. Exits with 1 if
+a part failed or no GPU was found.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ WIDE = (
     Layer("256→1024 on 6×6", 32, 256, 6, 1024, 3, padding=1),
 )
 LARGE = (2049, 1024)
-"""Images, and their side, of the large array."""
+"""Number and side of the images in the large array."""
 SWITCHES = ("CUPY_TF32", "NVIDIA_TF32_OVERRIDE", "CUPY_ACCELERATORS", "CUDA_VISIBLE_DEVICES", "REFCONV_BACKEND")
 """Environment variables that change the results or the device."""
 
@@ -80,15 +80,15 @@ class Part:
     batch : int
         Images in large batches.
     plugin : str or None
-        The module that was imported first.
+        The module to import first.
     seconds : float
         Maximum time of the part.
     found : dict
         Numbers for the record.
     wrong : list of str
-        What failed.
+        The failures.
     missing : list of str
-        What could not be done, with the reason.
+        The measurements and checks that were impossible, with the reasons.
     """
 
     def __init__(self, gpu: Gpu, batch: int, plugin: str | None, seconds: float) -> None:
@@ -119,7 +119,7 @@ def results(x: Any, weight: Any, bias: Any, grad: Any, options: Found) -> dict[s
 
 
 def require(what: str, call: Callable[[], Any]) -> Any:
-    """Return what a call returns; if it raises, the machine lacks what the part needs."""
+    """Return the result of a call; if it raises, the machine lacks something that the part needs."""
     try:
         return call()
     except Exception as error:  # of CuPy, PyTorch or the driver: each has several classes
@@ -153,7 +153,7 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "strided views": lambda xp, a: a[:, ::2, 1:4:2] + a[:, 1::2, 2:5:2],
     "zero sizes": lambda xp, a: xp.matmul(a[:0, ...], xp.matrix_transpose(a[:0, ...])),
 }
-"""Operations that refconv is made of, on an array of shape (2, 4, 5)."""
+"""Operations that refconv uses, on an array of shape (2, 4, 5)."""
 
 
 def smoke(part: Part) -> None:
@@ -326,7 +326,7 @@ def tour(part: Part) -> None:
 
 
 def suite(part: Part) -> None:
-    """Run the tests that take an array module, on this one."""
+    """Run the tests that take an array module, on this module."""
     for package in ("pytest", "hypothesis"):
         if importlib.util.find_spec(package) is None:
             raise Impossible(f"{package} is not installed")
@@ -401,7 +401,7 @@ def run_part(name: str, module: str, batch: int, plugin: str | None, seconds: fl
 
 
 def in_process(name: str, module: str, given: argparse.Namespace, seconds: float) -> Found:
-    """Run a part in a process of its own, for at most `seconds`."""
+    """Run a part in a separate process, for at most `seconds`."""
     limit = min(seconds, LIMITS.get(name, PART_SECONDS))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "part.json")
@@ -422,7 +422,7 @@ def in_process(name: str, module: str, given: argparse.Namespace, seconds: float
 
 
 def state_of_code() -> str:
-    """Return git's name of the code, or refconv's version outside a repository."""
+    """Return git's description of the code, or refconv's version outside a repository."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -490,7 +490,7 @@ def save(record: Found, out: Path) -> None:
 
 
 def headline(record: Found) -> str:
-    """Return in a few words how many parts ended in which way."""
+    """Return the number of parts with each outcome, in words."""
     counts = Counter(found["outcome"] for found in record["parts"].values())
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("passed", "failed", "not possible"))
 

@@ -2,7 +2,7 @@
 
     python benchmarks/lenet5_digits.py [--seeds 10] [--json FILE]
 
-Needs refconv[train]. About 12 seconds a seed on one core.
+Needs refconv[train]. Takes about 12 seconds per seed on one core.
 """
 
 from __future__ import annotations

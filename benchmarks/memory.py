@@ -1,9 +1,9 @@
-"""Memory that a call takes beyond its arguments and its result: forward, input gradient and weight gradient.
+"""Measure the memory of a call beyond its arguments and its result: forward, input gradient and weight gradient.
 
-The input is (32, 64, 112, 112) float32, the weight 64 kernels of 3×3, padding 1. Each pass runs in a process of its
-own. "allocated" is the most that `tracemalloc` saw, "resident" how much the peak resident memory of the process grew in
-its first call, with what BLAS and the threads take for themselves; both less the result. The textbook's im2col would
-hold one column for every output position of the batch.
+The input is (32, 64, 112, 112) float32, the weight 64 kernels of 3×3, padding 1. Each pass runs in a separate process.
+"allocated" is the peak that `tracemalloc` reports. "resident" is the increase of the process's peak resident memory
+during its first call, including the memory of BLAS and the threads. Both exclude the result. The textbook's im2col of
+the whole batch would need one column per output position.
 
     python benchmarks/memory.py [--json FILE]
 
@@ -34,7 +34,7 @@ PASSES = ("forward", "input gradient", "weight gradient")
 
 
 def extra_bytes(what: str) -> dict[str, int]:
-    """Call one pass in this process, twice; return what it took beyond arguments and result."""
+    """Call one pass in this process, twice; return its memory beyond arguments and result."""
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape, dtype=np.float32) for shape in (INPUT, WEIGHT))
     grad = rng.standard_normal(INPUT, dtype=np.float32)  # the output is as large as the input

@@ -1,12 +1,13 @@
-"""Say what a second thread gains, and what it costs that a second process does not.
+"""Measure the gain of a second thread, and its cost compared with a second process.
 
-A call is forward and all gradients of one layer. It is repeated in a process with one worker; in two such processes at
-once, which share the machine but no interpreter and no BLAS; and in a process with two workers. Of each: the time of a
-call, the processor time that it took, and how often one of its threads slept to wait (voluntary context switches).
+A call is forward and all gradients of one layer. It is repeated in a process with one worker; in two such processes
+simultaneously, which share the machine but neither interpreter nor BLAS; and in a process with two workers. Each time,
+three things are measured: the time of a call, its processor time, and how often one of its threads slept to wait
+(voluntary context switches).
 
-If two processes are as fast as one, memory and caches suffice for both cores. What two workers take longer than half
-of one worker's time is then lost within the process: work that is done by one thread, and waits for the interpreter's
-lock or for BLAS's.
+If two processes are as fast as one, memory and caches suffice for both cores. If two workers then take more than half
+of one worker's time, the difference is lost within the process: to work of a single thread, and to waits for the
+interpreter's lock or for BLAS's.
 
     python benchmarks/threads.py [--seconds 0.5] [--rounds 5] [--json FILE]
 """
@@ -29,9 +30,9 @@ from refconv.bench.workloads import WORKLOADS
 
 WORKLOAD_NAMES = ("alexnet", "resnext", "depthwise", "logarithmic")
 SET_UPS = {"one worker": (1, 1), "two processes": (2, 1), "two workers": (1, 2)}
-"""How many processes at once, and how many workers in each."""
+"""Number of simultaneous processes, and of workers in each."""
 QUANTITIES = ("seconds", "processor_seconds", "waits")
-"""What is measured of one call."""
+"""The measurements of one call."""
 
 
 def usage() -> tuple[float, float, int]:
@@ -41,7 +42,7 @@ def usage() -> tuple[float, float, int]:
 
 
 def serve(workers: int) -> None:
-    """Read "WORKLOAD LAYER DTYPE SECONDS" from each line of standard input, and answer with what one call took."""
+    """Read "WORKLOAD LAYER DTYPE SECONDS" from each line of standard input, and answer with the measurements."""
     for line in sys.stdin:
         workload, layer, dtype, seconds = line.split()
         call = PEERS["refconv"](WORKLOADS[workload][int(layer)], dtype, "training")["default"]
@@ -59,7 +60,7 @@ def serve(workers: int) -> None:
 
 
 def measure(processes: list[Any], task: str) -> list[list[float]]:
-    """Let processes do the same at once; return seconds, processor seconds and waits of a call of each."""
+    """Let processes do the same task simultaneously; return seconds, processor seconds and waits per call of each."""
     for process in processes:
         print(task, file=process.stdin, flush=True)
     for process in processes:
@@ -70,10 +71,10 @@ def measure(processes: list[Any], task: str) -> list[list[float]]:
 
 
 def main() -> None:
-    """Measure every layer in every set-up, in turns; print and write what was found."""
+    """Measure every layer in every set-up, alternately; print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--seconds", type=float, default=0.5, help="how long a call is repeated")
+    parser.add_argument("--seconds", type=float, default=0.5, help="seconds for which a call is repeated")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
@@ -108,7 +109,7 @@ def main() -> None:
                 f"two processes {processes['seconds'] / one['seconds']:.2f} times that; "
                 f"two workers {workers['seconds'] / one['seconds']:.2f}, "
                 f"processor time {workers['processor_seconds'] / one['processor_seconds']:.2f}, "
-                f"{workers['waits']:.0f} waits a call",
+                f"{workers['waits']:.0f} waits per call",
                 flush=True,
             )
     write({**header(given), "layers": layers}, given.json)

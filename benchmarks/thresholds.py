@@ -1,12 +1,12 @@
-"""Measure every cost and every threshold of the CPU engine: what each constant in refconv/cpu rests on.
+"""Measure every cost and every threshold of the CPU engine, the basis of each constant in refconv/cpu.
 
 A cost is timed directly, on one thread. A threshold is tried with real calls on either side of it, each computed both
-ways: the constant, or the line of code that has it, is replaced so that the engine takes the way that it would not
-choose. The constant of a size has no sides; it is made smaller and larger.
+ways: the constant, or the line of code that has it, is replaced so that the engine uses the method that it would not
+choose. A constant that is a size has no sides; it is made smaller and larger.
 
-Ways alternate in one process. Every gain is the median over rounds of another way's time, divided by that of the
-engine's own choice: above 1, the choice is right. A constant "pays" if it gains at least 3 % somewhere and loses 3 %
-nowhere; it makes "no difference" if all gains are smaller; otherwise it is "wrong" somewhere.
+The ways alternate in one process. Every gain is the median over rounds of another way's time, divided by the time of
+the engine's own choice: above 1, the choice is right. A constant "pays" if it gains at least 3 % in some case and loses
+3 % in none; it makes "no difference" if all gains are smaller; otherwise it is "wrong" in some case.
 
     python benchmarks/thresholds.py [--rounds 9] [--seconds 0.03] [--only NAME ...] [--json FILE]
 """
@@ -39,11 +39,11 @@ from refconv.shapes import Geometry, geometry
 
 MODULES = (adjoint, choices, layouts, passes, plan, threads)
 MARGIN = 0.03
-"""Relative difference of times that counts."""
+"""Minimum relative difference of times that counts."""
 
 Seconds = dict[str, list[float]]
 Way = Callable[[], contextlib.AbstractContextManager[None]]
-"""How a call is made to compute in one way: a context manager, made anew for each round."""
+"""Makes a context manager, for each round, in which calls are computed in one way."""
 
 
 # --- Costs, in nanoseconds on one thread ---
@@ -99,14 +99,14 @@ def scatter(stride: int) -> list[float]:
 
 
 def call() -> list[float]:
-    """Return the time of another product of small matrices, and its sum."""
+    """Return the time of one more product of small matrices, and its sum."""
     left, right = (list(np.ones((9, 1, 4, 4), np.float32)) for _ in range(2))
     one, nine = (least(lambda n=n: layouts.sum_of_products(left[:n], right[:n])) for n in (1, 9))
     return [(nine - one) / 8]
 
 
 def least(work: Callable[[], object], seconds: float = 0.2) -> float:
-    """Return the least time of a call in nanoseconds."""
+    """Return the shortest time of a call, in nanoseconds."""
     work()
     times: list[int] = []
     until = time.perf_counter() + seconds
@@ -128,12 +128,12 @@ COSTS: dict[str, Callable[[], list[float]]] = {
 }
 
 
-# --- Ways: what is replaced ---
+# --- Ways: replacements in the engine ---
 
 
 @contextlib.contextmanager
 def put(module: ModuleType, **values: Any) -> Iterator[None]:
-    """Replace names of a module, and forget what was planned with the old ones."""
+    """Replace names of a module, and empty the caches that depend on the old ones."""
     before = {name: getattr(module, name) for name in values}
     try:
         for name, value in values.items():
@@ -175,34 +175,34 @@ def forget() -> None:
 
 
 def constant(module: ModuleType, name: str, value: Any) -> Way:
-    """Return the way that another value of a constant leads to."""
+    """Return the way that results from another value of a constant."""
     return lambda: put(module, **{name: value})
 
 
 def source(function: Any, old: str, new: str) -> Way:
-    """Return the way that another line of a function leads to."""
+    """Return the way that results from another line of a function."""
     return lambda: rewritten(function, old, new)
 
 
 def answer(module: ModuleType, name: str, value: bool) -> Way:
-    """Return the way that a function leads to which always gives one answer."""
+    """Return the way that results if a function always gives the same answer."""
     return constant(module, name, lambda *arguments: value)
 
 
 NEVER, ALWAYS = 2**62, 0
-"""As the minimum of a property: no call has it, and every call has it."""
+"""Used as the minimum of a property: no call reaches it, or every call does."""
 
 
 # --- Trials ---
 
 
 class Case(NamedTuple):
-    """One call, and the way that the engine takes if the ways differ only in time, not in layouts and tiles."""
+    """One call, and the engine's way if the ways differ only in time, not in layouts and tiles."""
 
     layer: Layer
     what: str  # "forward", "input gradient", "weight gradient", "both gradients" or "bias gradient"
     chosen: str = ""
-    sides: tuple[tuple[str, str], ...] = ()  # the way, and the side of the threshold where the engine takes it
+    sides: tuple[tuple[str, str], ...] = ()  # the way, and the side of the threshold on which the engine uses it
     dtype: str = "float32"
     padding_mode: str = "zeros"
 
@@ -230,7 +230,7 @@ class Case(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One constant: where it is, what it decides, how each way is forced, and the calls that are timed.
+    """One constant: its place, its purpose, the ways that it chooses between, and the calls to time.
 
     `name` is the name of the constant, or the line of code that has it.
     """
@@ -243,7 +243,7 @@ class Trial(NamedTuple):
 
     @property
     def value(self) -> str:
-        """Its value, if it has a name."""
+        """The constant's value, if it has a name."""
         value = getattr(self.module, self.name, None)
         return f"{value:,}" if isinstance(value, int) else ""
 
@@ -579,7 +579,7 @@ def trials() -> list[Trial]:
 
 
 def compare(call: Callable[[], object], ways: dict[str, Way], rounds: int, seconds: float) -> Seconds:
-    """Return the median time of a call in each round and way, in turns; a call after each change is not counted."""
+    """Return the median time of a call per round and way, alternately; the first call after a change is not timed."""
     found: Seconds = {name: [] for name in ways}
     order = list(ways)
     for number in range(rounds):
@@ -619,7 +619,7 @@ def trace(call: Callable[[], object], way: Way) -> list[Any]:
 
 
 def way_of_engine(trial: Trial, case: Case, call: Callable[[], object]) -> str:
-    """Return the way that the engine takes for a case: the one with the layouts and tiles of an untouched engine."""
+    """Return the engine's own way for a case: the one with the layouts and tiles of the unchanged engine."""
     own = trace(call, contextlib.nullcontext)
     same = [name for name, way in trial.ways.items() if trace(call, way) == own]
     if not same:
@@ -628,7 +628,7 @@ def way_of_engine(trial: Trial, case: Case, call: Callable[[], object]) -> str:
 
 
 def result(trial: Trial, case: Case, rounds: int, seconds: float) -> dict[str, Any]:
-    """Return what the engine's choice took for one case, and what it gained over each other way."""
+    """Return the time of the engine's choice for one case, and its gain over each other way."""
     call = case.make()
     chosen = way_of_engine(trial, case, call)
     times = compare(call, trial.ways, rounds, seconds)
@@ -658,7 +658,7 @@ def verdict(cases: Sequence[dict[str, Any]]) -> str:
 
 
 def measure(rounds: int, seconds: float, only: Sequence[str]) -> dict[str, Any]:
-    """Return costs and trials; say each when it is done."""
+    """Return costs and trials; print each when it is done."""
     keep_memory()
     with threadpool_limits(1, user_api="blas"):
         costs = {name: cost() for name, cost in COSTS.items() if not only or name in only}
@@ -692,7 +692,7 @@ def main() -> None:
     """Measure in a process whose BLAS is at its best, print and record."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.03, help="how long a way is repeated in a round")
+    parser.add_argument("--seconds", type=float, default=0.03, help="seconds for which a way is repeated in a round")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="only these constants")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)

@@ -35,7 +35,7 @@ KINDS = {
     "write": "copies",
     "add": "sums",
 }
-"""Parts of the names of functions, and the kind of work that their own time is spent on."""
+"""Parts of function names, and the kind of work on which these functions spend their own time."""
 
 PASSES = ("forward", "input gradient", "weight gradient")
 

@@ -89,9 +89,9 @@ _MODULES = ("settings", "groups", "arrays", "im2col", "conv", "derivatives")
 
 
 class _Package(ModuleType):
-    """The package, whose public names are loaded when the first one is used.
+    """The package itself; its public names are loaded when the first of them is used.
 
-    So a command prints its help, and stops on Ctrl-C, without waiting for NumPy.
+    A command can therefore print its help, or stop on Ctrl-C, without waiting for NumPy.
     """
 
     def __getattr__(self, name: str) -> Any:

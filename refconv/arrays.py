@@ -108,7 +108,7 @@ def load_backend(name: str | None = None) -> Namespace:
 
 @functools.cache
 def _require_gpu(xp: Namespace) -> None:
-    """Compute a sum and a matrix product on the GPU: CuPy loads the libraries for them, NVRTC and cuBLAS, only then."""
+    """Compute a sum and a matrix product on the GPU, for which CuPy must load its libraries, NVRTC and cuBLAS."""
     try:
         xp.cuda.runtime.getDeviceCount()
         zeros = xp.zeros((2, 2), dtype=xp.float32)
@@ -241,14 +241,14 @@ def to_numpy(array: Array) -> np.ndarray[Any, Any]:
         elif module == "array_api_strict":
             array = array.to_device(_namespace(module).Device("CPU_DEVICE"))
         return np.asarray(array)
-    except (TypeError, NotImplementedError) as error:  # a bfloat16 or meta tensor; not what a GPU reports
+    except (TypeError, NotImplementedError) as error:  # a bfloat16 or meta tensor; a GPU raises other errors
         raise TypeError(
             f"array must have values that NumPy can represent; got {dtype_of(array)} on device {device(array)}"
         ) from error
 
 
 def dtype_name(dtype: DType) -> str:
-    """Return the array API standard's name of any module's data type, such as ``"float32"``; a name stays as given.
+    """Return the array API standard's name of any module's data type, such as ``"float32"``; keep a name unchanged.
 
     >>> dtype_name(np.float32), dtype_name(np.dtype(">f8")), dtype_name("int8")
     ('float32', 'float64', 'int8')
@@ -287,7 +287,7 @@ def index_dtype(xp: Namespace) -> DType:
 def check_dtype(name: str, array: Array, others: Iterable[Array] = ()) -> str:
     """Return the name of an array's data type, or raise TypeError if convolutions do not support it.
 
-    For an array of bools the message names a data type: that of the `others`, if they have a supported one.
+    For an array of bools the message suggests the first supported data type of `others`, or else uint8.
     """
     dtype = dtype_of(array)
     if dtype not in DTYPES:
@@ -309,7 +309,7 @@ def converted(name: str, array: Array, dtype: str) -> str:
 
 
 def common_dtype(*names: str) -> str:
-    """Return the smallest data type that represents all values of these, as NumPy chooses it.
+    """Return the smallest data type that represents all values of the given ones, by NumPy's rules.
 
     >>> common_dtype("int8", "uint8"), common_dtype("float16", "float32")
     ('int16', 'float32')
@@ -356,7 +356,7 @@ def reshaped_copy(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:
 def on_device(array: Array) -> contextlib.AbstractContextManager[Any]:
     """Return a context in which the array's device is the current one.
 
-    CuPy computes on the current device, and only arrays of that device; other modules look at the arrays.
+    CuPy computes on the current device, with arrays of that device only; other modules use the device of the arrays.
     """
     return array.device if _module_name(array) == "cupy" else contextlib.nullcontext()
 
@@ -453,7 +453,7 @@ def all_finite(array: Array) -> bool:
 
 
 def may_have_nan(xp: Namespace, array: Array) -> bool:
-    """Return whether a real array may contain NaNs: on NumPy whether it does, elsewhere True, since looking waits."""
+    """Return whether a real array may contain NaNs: always True except on NumPy, since checking would wait."""
     return xp is not np or bool(np.isnan(array).any())
 
 
@@ -526,7 +526,7 @@ def windows_standard(
     dilation: Sequence[int],
     output: Sequence[int],
 ) -> Array:
-    """Do the same as :func:`windows` with the standard alone: take one strided slice per kernel tap."""
+    """Return the same as :func:`windows` with standard functions alone: one strided slice per kernel tap."""
     taps = [x[(..., *where)] for _, where in tap_slices(kernel, stride, dilation, output)]
     stacked = xp.stack(taps, axis=2)  # (N, C, k1·…·kd, o1, …, od)
     return xp.reshape(stacked, (*x.shape[:2], *kernel, *output))

@@ -143,7 +143,7 @@ def _checked(xp: Namespace, call: Convolution, dtype: str, accumulate_dtype: Any
 
 
 def _dtype_name(given: Any, argument: str, dtype: str) -> str:
-    """Return the name of the data type to accumulate in, or that of the result."""
+    """Return the name of the data type given as `argument`, or refuse it unless it is of the operands' kind."""
     try:
         name = dtype_name(given)
     except Exception:  # not a data type, or one without a name; a foreign repr may fail
@@ -168,7 +168,8 @@ def _weight_shape(weight: Weight) -> Any:
 def _to_first(c: _Checked, array: Array) -> Array:
     """View an array in the caller's layout as (N, channels, D1, …, Dd).
 
-    A pass returns the data type that it reads: where the result is to have another, that of the sums.
+    A pass returns the data type that it reads. If the result has another data type than the operands, the array is
+    therefore converted to that of the sums.
     """
     array = plain(array)
     if not c.call.batched:
@@ -180,7 +181,7 @@ def _to_first(c: _Checked, array: Array) -> Array:
 
 
 def _image(c: _Checked, x: Array) -> Array:
-    """Return an image as `call.extended` takes it: extended along its long axes."""
+    """Return an image as `call.extended` expects it: extended along its long axes."""
     x, geo = _to_first(c, x), c.call.geometry
     for axis in c.call.long_axes:
         x = extend(c.xp, x, axis + 2, geo.pads[axis], geo.padding_mode)
@@ -188,7 +189,7 @@ def _image(c: _Checked, x: Array) -> Array:
 
 
 def _positions(c: _Checked, grad: Array) -> Array:
-    """Return the positions from which a pass makes an image: in the data type of the sums, if it is folded later."""
+    """Return the positions that a pass turns into an image: in the data type of the sums if the image is folded."""
     return c.xp.astype(grad, c.accumulate, copy=False) if c.call.long_axes else grad
 
 
@@ -293,8 +294,8 @@ def conv(
     channels_last : bool
         x and y are (N, D1, …, Dd, C) and (N, o1, …, od, K); the weight keeps its layout.
     accumulate_dtype : dtype or str, optional
-        Compute in this data type of the same kind, and round once at the end. Default: the operands' own,
-        except that float16 is computed in float32; or that of the result, if it is wider.
+        Compute in this data type of the same kind, and round once at the end. Default: the operands' data type
+        (float32 for float16), or that of the result if it is wider.
     output_dtype : dtype or str, optional
         Data type of the result, of the same kind; by default the operands'. With "int32", products of int8 operands are
         summed without wrapping.
@@ -319,7 +320,7 @@ def conv(
 
     Examples
     --------
-    Two groups: output channel 0 sees only input channel 0, output channel 1 only input channel 1.
+    Two groups: output channel 0 reads only input channel 0, and output channel 1 only input channel 1.
 
     >>> import numpy as np
     >>> from refconv import conv
@@ -392,7 +393,7 @@ def conv_backward(
     Raises
     ------
     ValueError, TypeError
-        As :func:`conv`; and if `grad_output` does not have the output's shape.
+        As for :func:`conv`; and if `grad_output` does not have the output's shape.
 
     Examples
     --------
@@ -467,7 +468,7 @@ def conv_input_grad(
     Raises
     ------
     ValueError, TypeError
-        As :func:`conv_backward`.
+        As for :func:`conv_backward`.
 
     Examples
     --------
@@ -529,7 +530,7 @@ def conv_weight_grad(
     Raises
     ------
     ValueError, TypeError
-        As :func:`conv_backward`.
+        As for :func:`conv_backward`.
 
     Examples
     --------
@@ -609,8 +610,8 @@ def conv_transpose(
     output_padding : int or sequence of int
         Elements added at the end of the output, within reach of the kernel; smaller than stride or dilation.
     output_size : int or sequence of int, optional
-        Size of the output per spatial axis, in place of `output_padding`: one of those that a convolution with this
-        stride and padding maps to the size of x.
+        Size of the output per spatial axis, instead of `output_padding`: any size that a convolution with this stride
+        and padding maps to the size of x.
     groups : int or ChannelGroups
         Each group reads its ``in_channels`` of x and writes its ``out_channels`` of y.
     channels_last, accumulate_dtype, output_dtype
@@ -624,7 +625,7 @@ def conv_transpose(
     Raises
     ------
     ValueError, TypeError
-        As :func:`conv`.
+        As for :func:`conv`.
 
     References
     ----------
@@ -683,7 +684,7 @@ def conv_transpose_backward(
                            G[n, k, l \cdot \mathrm{stride} + t \cdot \mathrm{dilation}] \\
         \bar b[k] &= \sum_{n, p} g[n, k, p]
 
-    so x̄ is a convolution of g: the adjoint of an adjoint.
+    so x̄ is a convolution of g, as the adjoint of an adjoint.
 
     Parameters
     ----------
@@ -702,7 +703,7 @@ def conv_transpose_backward(
     Raises
     ------
     ValueError, TypeError
-        As :func:`conv_transpose`; and if `grad_output` does not have the output's shape.
+        As for :func:`conv_transpose`; and if `grad_output` does not have the output's shape.
 
     Examples
     --------
@@ -767,7 +768,7 @@ def conv_output_shape(
     Raises
     ------
     ValueError, TypeError
-        As :func:`conv`.
+        As for :func:`conv`.
 
     Examples
     --------

@@ -304,7 +304,7 @@ class Cost:
         )
 
     def memories(self, batches: Sequence[int]) -> list[Memory]:
-        """Return the memory for each batch size: of one tower, and of one tower per group if the network splits so."""
+        """Return the memory for each batch size: with one tower, and, if possible, with one tower per group."""
         alone = [1, self.groups] if isinstance(self.groups, int) and self.groups > 1 else [1]
         return [self.memory(b, t) for b in batches for t in alone if t == 1 or self._splits(t)]
 

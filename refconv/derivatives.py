@@ -7,8 +7,9 @@ s with some of the factors replaced, as docs/gradients.md derives:
     backward        of g               (x̄, w̄, b̄), the adjoint
     twice           of (ẋ, ẇ, ḃ)       the gradient of ⟨(ẋ, ẇ, ḃ), (x̄, w̄, b̄)⟩ = ⟨ẏ, g⟩ with respect to g, x and w
 
-The last is ẏ for g; for x it is the x̄ that ẇ gives in place of w, and for w the w̄ that ẋ gives in place of x. So this
-file calls conv.py and computes nothing itself. The same holds for the transposed convolution.
+The last gradient is ẏ with respect to g. With respect to x it is x̄ with ẇ in place of w, and with respect to w it is
+w̄ with ẋ in place of x. So this file calls conv.py and computes nothing itself. The same holds for the transposed
+convolution.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def conv_jvp(
     Raises
     ------
     ValueError, TypeError
-        As :func:`conv`; and if an array of the direction does not have its operand's shape.
+        As for :func:`conv`; and if an array of the direction does not have its operand's shape.
 
     References
     ----------
@@ -133,7 +134,7 @@ def conv_double_backward(
     ----------
     grad_grads : ConvGrads, or tuple of three
         Gradients of the loss with respect to the x, weight and bias that :func:`conv_backward` returned, of their
-        shapes; None for those on which it does not depend.
+        shapes; None for any on which the loss does not depend.
     grad_output, x, weight, stride, padding, dilation, groups, padding_mode, channels_last, accumulate_dtype
         As passed to :func:`conv_backward`.
     needs : tuple of str
@@ -148,7 +149,7 @@ def conv_double_backward(
     Raises
     ------
     ValueError, TypeError
-        As :func:`conv_backward`; and if an array of `grad_grads` does not have the shape of its gradient.
+        As for :func:`conv_backward`; and if an array of `grad_grads` does not have the shape of its gradient.
 
     Examples
     --------
@@ -206,7 +207,7 @@ def conv_transpose_jvp(
     Raises
     ------
     ValueError, TypeError
-        As :func:`conv_transpose`; and if an array of the direction does not have its operand's shape.
+        As for :func:`conv_transpose`; and if an array of the direction does not have its operand's shape.
 
     Examples
     --------
@@ -267,7 +268,7 @@ def conv_transpose_double_backward(
     Raises
     ------
     ValueError, TypeError
-        As :func:`conv_transpose_backward`; and if an array of `grad_grads` does not have the shape of its gradient.
+        As for :func:`conv_transpose_backward`; and if an array of `grad_grads` does not have the shape of its gradient.
 
     Examples
     --------
@@ -343,7 +344,7 @@ def _double_backward(
 
 
 def _check_like(name: str, array: Any, of: str, point: Any) -> None:
-    """Check that an array, or a sequence with one per group, has the shapes of the array that it changes."""
+    """Check that an array, or a sequence of one per group, has the form and shapes of `point`."""
     if array is None:
         return
     if is_per_group(array) != is_per_group(point) or (is_per_group(point) and len(array) != len(point)):

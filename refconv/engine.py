@@ -1,7 +1,7 @@
-"""The one place that chooses who computes: the textbook, or on NumPy the CPU engine, which is faster.
+"""The one place that chooses the engine: the textbook, or on NumPy the faster CPU engine.
 
 Both have the same functions: ``correlate``, ``scatter``, ``outer`` and ``gradients``. Without ``refconv/cpu/``
-everything works, slower.
+everything still works, more slowly.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def passes(xp: Namespace) -> Any:
 
 
 def spread(xp: Namespace, work: Callable[[Task], object], tasks: Sequence[Task], task_bytes: int) -> None:
-    """Call work(task) for every task, with the CPU engine on several threads; each task uses `task_bytes`."""
+    """Call work(task) for every task, on several threads with the CPU engine; each task uses `task_bytes`."""
     if is_fast(xp):
         cpu.run(cpu.Job([functools.partial(work, task) for task in tasks], task_bytes))
         return
@@ -46,7 +46,7 @@ def spread(xp: Namespace, work: Callable[[Task], object], tasks: Sequence[Task],
 
 
 def spread_rows(xp: Namespace, work: Callable[[slice], object], count: int, row_bytes: int) -> None:
-    """Call work(rows) for slices that make up range(count): with the CPU engine on threads, else for all at once.
+    """Call work(rows) for slices that make up range(count): on threads with the CPU engine, else in a single call.
 
     `row_bytes` counts all memory that the work on one row reads and writes.
     """

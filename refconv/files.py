@@ -1,6 +1,6 @@
-"""Files and folders that are written whole (earlier ones stay until the new ones are complete), and a lock.
+"""Write files and folders completely or not at all: the old ones stay until the new ones are complete. Also a lock.
 
-A destination can be checked before the work whose result it will receive.
+A destination can be checked before the work whose result will be written there.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 
 
 def check_destination(path: Path, *, folder: bool) -> None:
-    """Check that a file or a folder can be written at `path`, and leave no trace.
+    """Check that a file or a folder can be written at `path`, without leaving a trace.
 
-    Missing folders above a folder count as ones that will be made; a file needs its folder.
+    The parents of a folder may be missing, because they will be created; the parent of a file must exist.
 
     Raises
     ------
     OSError
-        If there is something else at `path`, or it cannot be written; `strerror` says why.
+        If `path` exists but is of another kind, or cannot be written; `strerror` says why.
     """
     path = Path(os.path.abspath(path)) if folder else Path(os.path.realpath(path))  # noqa: PTH100 - "..", as users mean
     found = path
@@ -54,7 +54,7 @@ def check_destination(path: Path, *, folder: bool) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """Return the place of a file that is not yet whole; it is always the same, so that a killed process leaves one."""
+    """Return the path of the incomplete file; it is always the same, so that killed processes leave at most one."""
     return path.with_name(f".{path.name}.partial")
 
 
@@ -62,8 +62,8 @@ def _partial(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield the path of a file to write; at the end it replaces `path`, or is removed after an exception.
 
-    The contents reach the disk before the replacement and the name after it, so a power failure leaves no half file.
-    Links are followed. What is not a regular file, such as /dev/null, is written directly.
+    The contents are flushed to disk before the replacement and the name after it, so even a power failure leaves no
+    incomplete file. Links are followed. Anything but a regular file, such as /dev/null, is written directly.
     """
     if path.exists() and not path.is_file():
         yield path
@@ -81,7 +81,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    if hasattr(os, "O_DIRECTORY"):  # elsewhere a folder cannot be opened, which is not needed there
+    if hasattr(os, "O_DIRECTORY"):  # Windows cannot open folders, and does not need to
         folder = os.open(path.parent, os.O_DIRECTORY)
         try:
             os.fsync(folder)
@@ -91,11 +91,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replaced_folder(folder: Path, names: Sequence[str] = ()) -> Iterator[Path]:
-    """Yield a new folder to fill; at the end it takes the place of `folder`, or is removed after an exception.
+    """Yield a new folder to fill; at the end it replaces `folder`, or is removed after an exception.
 
-    With `names`, only these files of the folder are replaced, all or none, and its other files stay as they are. After
-    any exception, even an interruption between two moves, everything is as before. After a kill between two moves, the
-    old files are in the hidden folder beside it or, with `names`, inside it.
+    With `names`, only these files of the folder are replaced, all or none, and its other files stay. After any
+    exception, even an interruption between two moves, everything is as before. If the process is killed between two
+    moves, the old files are in a hidden folder next to `folder` or, with `names`, inside it.
     """
     beside = folder if names and folder.exists() else folder.parent  # on the same disk
     stage = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", suffix=".part", dir=beside))
@@ -113,7 +113,7 @@ def replaced_folder(folder: Path, names: Sequence[str] = ()) -> Iterator[Path]:
 
 
 def _take_places(moves: Sequence[tuple[Path, Path, Path]]) -> None:
-    """Move each (new, place, old): what is at its place to old, and new to its place. After an exception, undo it."""
+    """For each (new, place, old), move the file at place to old, and new to place. After an exception, undo it all."""
     for new, _, _ in moves:
         new.lstat()  # raises if it is missing
     try:
@@ -132,9 +132,9 @@ def _take_places(moves: Sequence[tuple[Path, Path, Path]]) -> None:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[bool]:
-    """Yield whether this process is the only one in this block with the same folder.
+    """Yield whether no other process is inside this block with the same folder.
 
-    Nothing is written, and the system releases the lock with the process. Without such locks, the answer is True.
+    The lock writes nothing, and the system releases it when the process ends. Without file locks, the answer is True.
     """
     try:
         import fcntl

@@ -1,7 +1,7 @@
-"""Reading numbers, flags, steps and paddings, each defined once, and cutting ranges into slices.
+"""Read numbers, flags, steps and paddings, each defined once, and cut ranges into slices.
 
-The oracles of :mod:`refconv.testing` read their arguments here too. What the numbers mean, such as how much "same"
-pads, they work out for themselves.
+The oracles of :mod:`refconv.testing` also read their arguments here, but determine independently what the numbers mean,
+such as how much "same" pads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Optional packages: whether they are installed, found out before any work."""
+"""Check before any work that optional packages are installed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def check_packages(what: str, packages: Mapping[str, str]) -> None:
     Parameters
     ----------
     what : str
-        What needs them, with its verb: "the tour needs".
+        Beginning of the message, such as "the tour needs".
     packages : mapping of str to str
-        Modules, and the packages that contain them, as pip knows these.
+        Names of modules, and pip's names of the packages that contain them.
 
     Raises
     ------

@@ -8,9 +8,9 @@ wrapped border), −1 (a reflected border) or 0 (a replicated border). Then
     fold:  dx[i] = Σ { dP[p] : i(p) = i }       the adjoint: swap the two sides and sum
 
 Think of the input as extended to infinity by the mode. Padding selects the window [−before, n + after) of it;
-negative padding therefore crops. Runs hold one reflection or one wrap on each side. Axes with more are *long*: an index
-array extends them before a pass, which then has nothing to pad there, and afterwards they are folded (:func:`extend`,
-:func:`reduce`).
+negative padding therefore crops. Runs describe at most one reflection or wrap on each side. Axes that need more are
+*long*: an index array extends them before a pass (:func:`extend`), which then pads nothing there, and their gradients
+are folded after it (:func:`reduce`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def runs(n: int, before: int, after: int, mode: str) -> tuple[Run, ...]:
 Run(start=6, stop=7, source=2, step=-1))
     """
     end = before + n  # padded position just after the last input element
-    if n == 1 and mode != "zeros":  # its mode can show one element only
+    if n == 1 and mode != "zeros":  # every mode then repeats the only element
         mode = "replicate"
     found = [Run(before, end, 0, 1)]
     if mode == "reflect":
@@ -131,7 +131,7 @@ def extend(xp: Namespace, x: Array, axis: int, pad: tuple[int, int], mode: str) 
 def reduce(xp: Namespace, extended: Array, axis: int, n: int, pad: tuple[int, int], mode: str) -> Array:
     """Sum an extended axis onto its n elements: the adjoint of :func:`extend`."""
     period, shape = _period(n, mode), extended.shape
-    first = -pad[0] % period  # where in a period the axis begins
+    first = -pad[0] % period  # the position in a period at which the axis begins
     periods = -(-(first + shape[axis]) // period)
     whole = xp.zeros(
         (*shape[:axis], periods * period, *shape[axis + 1 :]), dtype=extended.dtype, device=device(extended)
@@ -139,7 +139,7 @@ def reduce(xp: Namespace, extended: Array, axis: int, n: int, pad: tuple[int, in
     whole[(*(slice(None),) * axis, slice(first, first + shape[axis]), ...)] = extended
     x = sum_axis(xp, xp.reshape(whole, (*shape[:axis], periods, period, *shape[axis + 1 :])), (axis,))
     others = (slice(None),) * axis
-    if period > n:  # elements 1 … n−2 are shown once more, on the way back
+    if period > n:  # elements 1 … n−2 occur once more, in reverse
         add_to(xp, x, xp.flip(x[(*others, slice(n, period), ...)], axis=axis), (*others, slice(1, n - 1), ...))
     return x[(*others, slice(0, n), ...)]
 

@@ -1,7 +1,7 @@
 """Progress of a tour, a training and a comparison: a moving bar on a terminal, and lines.
 
-What reports its progress calls a `Reporter`, an `Observer` or a `CompareObserver`, which are silent; the commands use
-the subclasses that print.
+A function that reports progress calls a `Reporter`, an `Observer` or a `CompareObserver`. These classes are silent; the
+commands use subclasses that print.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from refconv.nn import Step
 
 Advance = Callable[[int, str], object]
-"""Counts finished units of a step, and says what comes next."""
+"""Adds to the finished units of a step, and describes the next one."""
 
 
 class Reporter:
-    """Receives the steps of a tour and what they found.
+    """Receives the steps of a tour and their findings.
 
     Examples
     --------
@@ -32,7 +32,7 @@ class Reporter:
     """
 
     def say(self, line: str) -> None:
-        """Receive one finding, worth reading when it comes."""
+        """Receive one finding, to be shown immediately."""
 
     @contextlib.contextmanager
     def step(self, title: str, total: int) -> Iterator[Advance]:
@@ -90,7 +90,7 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
 
 
 class ConsoleReporter(Reporter):
-    """Prints a tour: each step's number and title, a bar of its units, what it found and how long it took.
+    """Prints a tour: each step's number and title, a bar of its units, its findings and how long it took.
 
     Parameters
     ----------

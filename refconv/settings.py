@@ -17,7 +17,7 @@ DEFAULT_WORKSPACE = 64 * 2**20
 """Scratch bytes of one call unless :func:`set_workspace` says otherwise."""
 
 GPU_WORKSPACE = 2**30
-"""The same for arrays on a GPU, where every operation takes time to start."""
+"""The same for arrays on a GPU, where starting an operation takes time."""
 
 _engine: ContextVar[str | None] = ContextVar("refconv_engine", default=None)
 _workers: ContextVar[int | None] = ContextVar("refconv_workers", default=None)
@@ -25,7 +25,7 @@ workspace: ContextVar[int] = ContextVar("refconv_workspace", default=DEFAULT_WOR
 
 
 def engine() -> str:
-    """Return the engine of calls from here: "textbook" or "fast"."""
+    """Return the current engine: "textbook" or "fast"."""
     return _engine.get() or _checked(os.environ.get("REFCONV_ENGINE") or "fast", "REFCONV_ENGINE")
 
 
@@ -122,19 +122,20 @@ def set_workspace(bytes: int) -> contextlib.AbstractContextManager[None]:  # noq
     The budget covers everything a call needs beyond its arguments, its result and copies of the weight, over all its
     threads.
 
-    A border of more than one reflection or wrap, or an `output_dtype` that is not the operands' data type, needs one
-    more copy of the operands that it concerns.
+    A border of more than one reflection or wrap, or an `output_dtype` other than the operands' data type, needs one
+    more copy of the operands concerned.
 
     The textbook cuts the batch to fit the budget; a single sample may exceed it. On whole numbers every budget gives
     the same result. On real numbers it may change the last bits: a weight gradient is then summed in another order, and
     BLAS may sum products of another size differently.
 
-    The fast engine also cuts groups and rows, and its result has the same bits for every budget: sums are cut by shape
-    alone, into tiles of at most 4 MiB (8 for many small groups or small images). A smaller budget can be exceeded by
-    one such tile; a tile, by a single row of outputs with large windows. Both can be exceeded by the input gradient
-    of a padding mode other than zeros, which takes whole channels, or of groups that share input channels, which takes
-    whole samples; and by the gradient of a weight of up to 4 MiB, of which several partial sums exist until the last
-    one is added.
+    The fast engine also cuts groups and rows. Its result has the same bits for every budget, because sums are cut by
+    shape alone, into tiles of at most 4 MiB (8 for many small groups or small images). One such tile can exceed a
+    smaller budget, and a single row of outputs with large windows can exceed a tile. Two kinds of call can exceed both:
+
+    * the input gradient of a padding mode other than zeros, which takes whole channels, or of groups that share input
+      channels, which takes whole samples;
+    * the gradient of a weight of up to 4 MiB, because several partial sums of it exist until the last one is added.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Tables that fit the terminal: one too wide is printed in parts, and no column is left out or cut."""
+"""Tables that fit the terminal: a table that is too wide is printed in parts, without omitting or cutting a column."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Column:
     footer : str
         Its last line, such as a sum.
     words : bool
-        Whether its cells are words, on the left and wrapped if long, and not numbers, which stay whole.
+        Whether its cells are words, which are left-aligned and wrapped if long, rather than numbers, which are not.
     joined : bool
         Whether it is always printed in the same part as the column before it.
     """
@@ -52,7 +52,7 @@ def print_table(
     """Print a table.
 
     If it is wider than the terminal, it is printed in parts, each with the columns that identify the rows and some of
-    the others. Without a terminal, its width is not limited, unless the environment variable ``COLUMNS`` says so.
+    the others. Without a terminal, its width is unlimited, unless the environment variable ``COLUMNS`` limits it.
 
     Parameters
     ----------

@@ -4,8 +4,8 @@
     python tests/break_on_purpose.py [NAME …]
 
 Mutation testing changes single tokens (docs/mutation-testing.md). The breaks below are plausible mistakes that it does
-not make: a forgotten statement or call, one name in another's place, a reversed order. A break names its function and what it
-changes there, not a line. Each is made in a copy of the repository, where the named file of tests must fail.
+not make: a forgotten statement or call, a wrong name, a reversed order. A break names its function and the change there, not
+a line. Each is made in a copy of the repository, where the named file of tests must fail.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 Change = Callable[[ast.AST], list[tuple[Any, str]]]
-"""Returns the places that a break changes in a function, each with its new text: one, or the break is out of date."""
+"""Returns the places that a break changes in a function, with their new texts; if not exactly one, it is out of date."""
 
 
 def operation(replacement: Callable[..., str | None]) -> Callable[..., Change]:
@@ -65,7 +65,7 @@ def replace(node: Any, old: object, new: object) -> str | None:
 
 
 def name_of(node: Any) -> str | None:
-    """Return the name of what is called, indexed, read or assigned: b for ``a.b``, ``a.b(x)`` and ``a.b[i]``."""
+    """Return the name that is called, indexed, read or assigned: b for ``a.b``, ``a.b(x)`` and ``a.b[i]``."""
     node = node.func if isinstance(node, ast.Call) else node.value if isinstance(node, ast.Subscript) else node
     return getattr(node, "attr", getattr(node, "id", None))
 
@@ -116,7 +116,7 @@ BREAKS: dict[str, tuple[str, Change, str]] = {
     "orphans left over": ("testing.grader.child:_Channel._end_with_parent", drop("killpg"), "test_grader"),
     "no sign of life": ("testing.grader.child:_Channel._beat", drop("send"), "test_grader"),
     "solutions left open": ("notebooks:opened", unwrap("_without", 1), "test_notebooks"),
-    "the mistake to mend not given": ("notebooks.nbgrader:_graded", unwrap("opened"), "test_nbgrader"),
+    "the mistake to fix not given": ("notebooks.nbgrader:_graded", unwrap("opened"), "test_nbgrader"),
     "an unprintable exception": ("testing.exercises.checks:_sizes_of", unwrap("_raised"), "test_exercises"),
 }  # fmt: skip
 
@@ -140,7 +140,7 @@ def broken(name: str) -> tuple[Path, str]:
 
 
 def left_out(folder: str, names: list[str]) -> set[str]:
-    """Return the built files of a folder, and at the root the folder of mutation testing."""
+    """Return the generated files of a folder, and at the root also the folder of mutation testing."""
     built = shutil.ignore_patterns(".*", "__pycache__", "build", "dist")(folder, names)
     return built | {"mutants"} if Path(folder) == ROOT else built
 

@@ -18,7 +18,7 @@ SWITCHES = (
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
 SECONDS = 60
-"""How long an answer may take."""
+"""Maximum seconds for an answer."""
 
 
 class Browser:
@@ -96,7 +96,7 @@ class Browser:
         return answer["result"].get("value")
 
     def settle(self) -> None:
-        """Wait until the page has drawn."""
+        """Wait until the page has been drawn."""
         self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))")
 
     def size(self, width: int, height: int, ratio: float = 1) -> None:

@@ -35,10 +35,13 @@ BOTH_ENGINES = {
     "test_conv_transpose", "test_definition", "test_devices", "test_errors", "test_im2col", "test_messages",
     "test_properties", "test_textbook", "test_torch_agreement",
 }  # fmt: skip
-"""Modules of the core: their tests run with both engines, through `backend` or, where they do not take it, `engine`."""
+"""Modules of the core: their tests run with both engines, through `backend` or, if they do not take it, `engine`."""
 
 ON_GPU = "torch_cuda"
-"""Not even skipped where it is missing, for most machines lack it and test PyTorch's tensors on the CPU."""
+"""Its tests are not even skipped if it is missing: most machines lack it and test PyTorch's tensors on the CPU."""
+
+SLOW_EXAMPLES = {"docs/test-vectors.md", "refconv/testing/checker/witness.py"}
+"""Files whose examples only `make check` runs; what they show is also tested otherwise."""
 
 _CHOSEN = pytest.StashKey[dict[str, "Backend | str"]]()
 
@@ -48,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--backend",
         metavar="NAME",
         help="run on one array module only: numpy (both engines), array_api_strict, torch, torch_cuda or "
-        "cupy (default: every one present on this machine)",
+        "cupy (default: every installed one)",
     )
 
 
@@ -94,6 +97,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of each test marked `thinned(n)`, run every n-th case in `make test` and mark the others as long."""
     cases: Counter[tuple[Any, ...]] = Counter()
     for item in items:
+        if item.nodeid.partition("::")[0] in SLOW_EXAMPLES:
+            item.add_marker("long")
         if mark := item.get_closest_marker("thinned"):
             (every,) = mark.args
             name = (item.path, item.originalname)  # type: ignore[attr-defined]  # of a test function
@@ -104,7 +109,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _engine(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run a test, and its threads, with the engine of its parameters: that of a NumPy backend, or `engine`.
+    """Run a test, and its threads, with the engine in its parameters: the one of a NumPy backend, or `engine`.
 
     Outside the core, new arrays are made on the backend's device; the core must take the device from its operands.
     """
@@ -121,7 +126,7 @@ def _engine(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print, for each array module, whether it was tested and if not, why and how many tests that leaves out."""
+    """Print, for each array module, whether it was tested and, if not, the reason and the number of skipped tests."""
     chosen = config.stash.get(_CHOSEN, {})
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     terminalreporter.section("array modules")

@@ -1,7 +1,7 @@
-"""Convolutions written in the ways people write them, all correct: the checker must not complain about any.
+"""Correct convolutions in the styles in which people write them: the checker must not complain about any.
 
-None shares code with refconv, nor with the oracles. Each is a pair of functions for
-``refconv.testing.check_conv``, for any number of spatial axes, with asymmetric padding.
+None shares code with refconv or the oracles. Each is a pair of functions for ``refconv.testing.check_conv``, for any
+number of spatial axes, with asymmetric padding.
 """
 
 import itertools
@@ -44,7 +44,7 @@ def bias_gradient(g):
 
 
 def terms(y_shape, x_shape, weight_shape, stride, padding, dilation, groups):
-    """Yield (index of y, index of x, index of the weight) of every product that is not with padding."""
+    """Yield (index of y, index of x, index of the weight) of every product, except those with padding."""
     first = [p if isinstance(p, int) else p[0] for p in padding]
     c_each, k_each = weight_shape[1], weight_shape[0] // groups
     for n, k, *o in np.ndindex(*y_shape):
@@ -118,7 +118,7 @@ def einsum_backward(g, x, weight, stride, padding, dilation, groups):
 
 
 def positions(padded, kernel, stride, dilation):
-    """(taps, outputs): flat index into the padded image of what a tap reads at an output."""
+    """(taps, outputs): flat index in the padded image of the element that a tap reads at an output."""
     outputs = sizes(padded, kernel, stride, dilation)
     flat = np.zeros((1, 1), int)
     for n, k, o, s, d in zip(padded, kernel, outputs, stride, dilation, strict=True):

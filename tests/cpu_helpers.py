@@ -1,4 +1,4 @@
-"""What the tests of the CPU engine share."""
+"""Helpers for the tests of the CPU engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAYOUTS = (Taps, TapsOfBatch, Rows, ChannelsLast)
 
 @pytest.fixture(autouse=True, scope="module")
 def fast_engine() -> Iterator[None]:
-    """Test the CPU engine whatever the environment says, also in threads and processes that the tests start."""
+    """Test the CPU engine regardless of the environment, also in threads and processes that the tests start."""
     with mock.patch.dict(os.environ, REFCONV_ENGINE="fast"):
         yield
 

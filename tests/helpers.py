@@ -1,4 +1,4 @@
-"""What the tests share: array modules under one face, exact comparison, and calls of the functions under test."""
+"""Helpers of the tests: one interface to all array modules, exact comparison, and calls of the functions under test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DTYPES = FLOATS + INTEGERS
 
 @contextlib.contextmanager
 def cut_into(tile_bytes: int) -> Iterator[None]:
-    """Cut calls into tiles this small, on every backend, so that small problems are tiled as large ones are."""
+    """Cut calls into tiles this small, on every backend, so that small problems are tiled like large ones."""
     with (
         mock.patch.object(plan, "TILE_BYTES", tile_bytes),
         mock.patch.object(threads, "TASK_BYTES", tile_bytes),
@@ -47,7 +47,7 @@ class Missing(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class Backend:
-    """An array module, and how its arrays are made and compared."""
+    """An array module, with functions that make and compare its arrays."""
 
     name: str
     xp: Any
@@ -65,11 +65,11 @@ class Backend:
 
     @property
     def module(self) -> str:
-        """The name that `load_backend` knows."""
+        """Name of the module for `load_backend`."""
         return "numpy" if self.is_numpy else "torch" if self.name in TORCH else self.name
 
     def by_default(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a context in which new arrays are made on the device, also where no device is named."""
+        """Return a context in which new arrays are made on the device even if no device is named."""
         return self.xp.device(TORCH[self.name]) if self.name == "torch_cuda" else contextlib.nullcontext()
 
     def dtypes(self, names: Iterable[str] = DTYPES) -> list[str]:
@@ -81,7 +81,7 @@ class Backend:
             return None
         if isinstance(array, list | tuple):
             return tuple(self.asarray(a) for a in array)
-        array = np.array(array)  # a copy, so that nothing under test can reach the caller's
+        array = np.array(array)  # a copy, so that the code under test cannot reach the caller's array
         if self.is_numpy:
             array.flags.writeable = self.name == "textbook"
             return array
@@ -133,7 +133,7 @@ class Backend:
 
 
 def assert_within(actual: Any, expected: Any, bound: Any) -> None:
-    """Check |actual − expected| ≤ bound for every element; say where it is worst."""
+    """Check |actual − expected| ≤ bound for every element, and report the worst one."""
     if not actual.size:
         return
     error = np.abs(actual.astype(np.result_type(expected)) - expected)
@@ -163,7 +163,7 @@ def load(name: str) -> Backend:
     if name == "torch_cuda" and not xp.cuda.is_available():
         raise Missing(f"backend {name} finds no device: torch.cuda.is_available() is False")
     if name in TORCH:
-        xp.set_num_threads(1)  # waking threads costs more than these small problems do
+        xp.set_num_threads(1)  # waking threads takes longer than these small problems
     return Backend(name, xp, type(array))
 
 
@@ -197,7 +197,7 @@ def assert_results(backend: Backend, actual: Results, expected: Results) -> None
 
 @functools.cache
 def large() -> tuple[Problem, Operands, Results]:
-    """Return a problem that a small workspace cuts into many pieces, along every axis that can be cut."""
+    """Return a problem that a small workspace cuts into many tiles, along every possible axis."""
     problem = Problem(3, 12, 18, (33, 11), (3, 4), (2, 1), (2, 1), ((2, 1), (0, 3)), 3, channels_last=True)
     operands = integer_arrays(problem, np.random.default_rng(17))
     return problem, operands, definition_results(problem, operands)

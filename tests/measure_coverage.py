@@ -1,7 +1,7 @@
-"""The share of a group's lines and branches that its tests run: ``python -m tests.measure_coverage [GROUP]``.
+"""Measure the share of a group's lines and branches that its tests run: ``python -m tests.measure_coverage [GROUP]``.
 
 ``make coverage GROUP=nn`` does the same. tests/mutation.py lists the groups; core is the default. Tests run on
-NumPy in one process. Lines that they reach only in processes of their own are not counted.
+NumPy in one process. Lines that they reach only in other processes are not counted.
 """
 
 import subprocess

@@ -48,7 +48,7 @@ GROUPS = {
     "checker": (["testing/regimes", "testing/checker/*", "testing/explain/*"],
                 ["check", "explain", "regimes", "where"]),
 }  # fmt: skip
-# They measure the source itself, which mutmut makes longer, or run a copy of it where mutmut finds no configuration.
+# They measure the source itself, which mutmut makes longer, or run a copy in a folder without mutmut's configuration.
 LEFT_OUT = tuple(f"tests/test_textbook.py::test_{name}" for name in (
     "a_tiny_call_is_short", "the_page_stays_one_page", "everything_works_without_the_cpu_engine",
     "a_broken_cpu_engine_is_not_taken_for_a_missing_one"))  # fmt: skip
@@ -61,14 +61,14 @@ CHILDREN = 2
 QUICK_SECONDS = 0.15
 # Tests that take longer are left out of a pass, and their number is printed.
 TEST_SECONDS = {"quick": 0.5, "full": 10}
-# The tests of one change, fastest first, take this long without it; what would take longer is left out.
+# Maximum seconds of all tests of one change, fastest first, without the change; the remaining tests are left out.
 CHANGE_SECONDS = {"quick": 10, "full": 40}
 # A change that takes this many times the processor time of its tests counts as one that never ends.
 NO_END = 3
 
 
 def prepare(group: str, sample: int | None) -> None:
-    """Write the package, with every change of a group, and what the tests need to mutants/."""
+    """Write the package, with every change of a group, and the files that the tests need to mutants/."""
     from mutmut.mutation.file_mutation import mutate_file_contents
 
     shutil.rmtree(COPY, ignore_errors=True)
@@ -97,7 +97,7 @@ def files_of(group: str) -> list[Path]:
 
 
 def refresh() -> None:
-    """Bring the copy of the tests up to date, and what they read."""
+    """Update the copies of the tests and of the files that they read."""
     skip = shutil.ignore_patterns("__pycache__")
     shutil.rmtree(COPY / "tests", ignore_errors=True)
     shutil.copytree(ROOT / "tests", COPY / "tests", ignore=skip)
@@ -117,7 +117,7 @@ def save(results: dict[str, Any]) -> None:
 
 
 class Runner:
-    """A pytest plugin that runs the collected tests once per change, each time in a child of its own."""
+    """A pytest plugin that runs the collected tests once per change, each time in a new child process."""
 
     def __init__(self, mode: str, patterns: list[str]) -> None:
         self.mode = mode
@@ -154,21 +154,21 @@ class Runner:
             with os.fdopen(read) as told:
                 killer = told.read()
             if not self.conclude(name, status, killer, time.monotonic() - begin):
-                waiting.append(name)  # once more, without a test that fails by itself
+                waiting.append(name)  # once more, without a test that fails even without a change
             done = len(self.names) - len(waiting) - len(running)
             if done % 100 == 0:
                 print(f"{done} of {len(self.names)}, {time.monotonic() - started:.0f} s", flush=True)
         return True
 
     def chosen(self, name: str) -> list[pytest.Item]:
-        """Return the tests for one change: those that noticed another one of its function, then fastest first."""
+        """Return the tests for a change: first those that noticed other changes of its function, then fastest first."""
         function = name.rpartition("__mutmut_")[0]
         last = {killer: rank for rank, killer in enumerate(self.killers.get(function, ()), 1)}
         tests = [test for test in self.reached.get(function, []) if self.trusted.get(test, True)]
         return [self.items[test] for test in sorted(tests, key=lambda test: -last.get(test, 0))]
 
     def conclude(self, name: str, status: int, killer: str, seconds: float) -> bool:
-        """Write down what became of a change, unless the test that failed also fails without any change."""
+        """Record the outcome of a change, unless the test that failed also fails without any change."""
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             verdict = "no end" if number in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL) else "noticed"
@@ -192,7 +192,7 @@ class Runner:
         return True
 
     def survey(self) -> dict[str, list[str]]:
-        """Return which tests reach each function, fastest first; in a child, so that nothing is cached here."""
+        """Return the tests that reach each function, fastest first; in a child, so that nothing is cached here."""
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -206,7 +206,7 @@ class Runner:
             slow: list[str] = []
             for test, item in self.items.items():
                 state()._stats.clear()
-                begin = time.process_time()  # the same however busy the machine is
+                begin = time.process_time()  # it does not depend on how busy the machine is
                 if fails(item, None):
                     failed.append(test)
                     continue
@@ -225,7 +225,7 @@ class Runner:
         os.waitpid(pid, 0)
         if failed and self.mode == "full":
             pytest.exit(f"{', '.join(failed)} fails on the unchanged package", 1)
-        if failed:  # a property that needs more examples to be seen at all
+        if failed:  # such as a property that needs more examples
             print(f"left out: {', '.join(failed)}")
         print(f"left out, since they take longer than {TEST_SECONDS[self.mode]} s: {len(slow)} tests")
         reached, cut = {}, 0
@@ -240,7 +240,7 @@ class Runner:
         return reached
 
     def fork(self, name: str, items: list[pytest.Item]) -> tuple[int, int]:
-        """Start a child that runs tests on a change until one fails: it tells its name, and leaves with 1."""
+        """Start a child that runs tests on a change until one fails; it then reports its name and exits with 1."""
         read, write = os.pipe()
         pid = os.fork()
         if pid:
@@ -272,7 +272,7 @@ class Runner:
 
 
 def silence() -> None:
-    """Send what the tests of this process print nowhere."""
+    """Discard the output of the tests in this process."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
@@ -286,7 +286,7 @@ def fails(item: pytest.Item, following: pytest.Item | None) -> bool:
 
 
 def forget() -> None:
-    """Empty what the package has cached while the tests were collected: the change may concern it."""
+    """Empty the caches that the package filled while the tests were collected, because the change may affect them."""
     for module in [module for name, module in sys.modules.items() if name.split(".")[0] == "refconv"]:
         for value in list(vars(module).values()):
             if hasattr(value, "cache_clear"):
@@ -299,7 +299,7 @@ def run(mode: str, patterns: list[str]) -> int:
     os.chdir(COPY)
     sys.path.insert(0, str(COPY))
     os.environ |= {"HYPOTHESIS_PROFILE": f"mutation-{mode}", "PYTHONPATH": str(COPY), "MUTANT_UNDER_TEST": ""}
-    if mode == "quick":  # the full pass also sees whether BLAS is held to one of several threads
+    if mode == "quick":  # the full pass also checks that BLAS is limited to one of several threads
         os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "refconv")]:
         del sys.modules[name]
@@ -323,7 +323,7 @@ def report(status: str | None) -> None:
 
 
 def difference(name: str) -> str:
-    """Return the lines that a change takes away and puts in their place."""
+    """Return the lines that a change removes, and their replacements."""
     import ast
     import difflib
 
@@ -347,7 +347,7 @@ _functions: dict[Path, dict[str, list[str]]] = {}
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("what", choices=("prepare", "quick", "full", "results"))
     parser.add_argument("rest", nargs="*")

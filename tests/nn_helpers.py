@@ -1,4 +1,4 @@
-"""What the tests of layers share: inputs, and a layer as gradcheck takes it."""
+"""Helpers for the tests of layers: inputs, and a layer in the form for gradcheck."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def integers(shape: tuple[int, ...], seed: int = 0) -> Any:
 
 
 def apart(shape: tuple[int, ...], seed: int = 0) -> Any:
-    """Distinct numbers 100 apart and 50 from zero: gradcheck's whole steps cross no kink of a ReLU or a maximum."""
+    """Distinct numbers, 100 apart and 50 from zero, so that gradcheck's steps cross no kink of a ReLU or a maximum."""
     size = math.prod(shape)
     return (rng(seed).permutation(size).reshape(shape) - size // 2) * 100.0 + 50
 
@@ -40,9 +40,9 @@ def check_gradients(
     before: Callable[[], object] = lambda: None,
     **options: Any,
 ) -> None:
-    """Let gradcheck judge backward in x and every parameter: of f(x, w), or of the loss of f(x, w) with labels.
+    """Check backward by gradcheck in x and every parameter: of f(x, w), or of the loss of f(x, w) with labels.
 
-    With `exact`, f must be affine in each and all numbers whole, so that nothing is compared within a tolerance.
+    With `exact`, f must be affine in each and all numbers whole, so that no comparison needs a tolerance.
     """
     parameters, loss = layer.parameters(), SoftmaxCrossEntropy()
 
@@ -64,10 +64,10 @@ def check_gradients(
         return gradients if labels is None else [g * gradient for gradient in gradients]
 
     values = [backend.to_numpy(parameter.value).copy() for parameter in parameters]
-    if backend.name != "numpy":  # the modules here are slow: random directions see what is not checked one by one
+    if backend.name != "numpy":  # others are slow: random directions cover the other elements
         options = {"max_elements": 2, **options}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"inputs\[\d+\] is constant")  # as biases are before training
+        warnings.filterwarnings("ignore", r"inputs\[\d+\] is constant")  # such as biases before training
         result = gradcheck(forward, vjp, [x, *values], **options)
     for parameter, value in zip(parameters, values, strict=True):
         parameter.value = backend.asarray(value)
@@ -81,7 +81,7 @@ def with_integers(backend: Backend, layer: Layer) -> Layer:
 
 
 def inputs_of_every_kind(x: Any) -> dict[str, Any]:
-    """Return the same numbers in other places: read-only, in Fortran order, every second of more, reversed."""
+    """Return the same numbers in other layouts: read-only, in Fortran order, every second element, reversed."""
     frozen, spaced = x.copy(), np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
     frozen.flags.writeable = False
     spaced[..., ::2] = x
@@ -94,7 +94,7 @@ def inputs_of_every_kind(x: Any) -> dict[str, Any]:
 
 
 def check_tiles_and_layouts(layer: Layer, x: Any, tile_bytes: int) -> None:
-    """Check that arrays in other places, small tiles and more workers change no bit of either pass."""
+    """Check that other layouts, small tiles and more workers change no bit of either pass."""
     y = layer.forward(x)
     g = integers(y.shape).astype(x.dtype)
     grad = layer.backward(g)
@@ -110,7 +110,7 @@ def check_tiles_and_layouts(layer: Layer, x: Any, tile_bytes: int) -> None:
 def write_cifar(folder: Path, train: int, test: int, *, brightness: int = 0) -> str:
     """Write files in CIFAR-10's format, `train` images in each of five and `test` in one; return the data set's name.
 
-    With `brightness`, a class is that much brighter than the one before it, and can be learnt.
+    With `brightness`, each class is that much brighter than the previous class, so that a network can learn them.
     """
     for name, count in {**{f"data_batch_{i}": train for i in range(1, 6)}, "test_batch": test}.items():
         labels = rng(ord(name[-1]) + 1).integers(0, 10, (count, 1), dtype="uint8")

@@ -1,6 +1,6 @@
 """Run the open notebooks and keep their outputs: ``python -m tests.run_notebooks [NAME]…``, or ``make notebooks``.
 
-The tests run notebooks with the same functions, and compare what they print and draw with the outputs that are kept.
+The tests run notebooks with the same functions, and compare the printed and drawn outputs with the saved ones.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ _warnings.simplefilter("ignore", PendingDeprecationWarning)  # of the kernel, wh
 
 
 EVERY = 0.5
-"""Seconds after which to look again."""
+"""Seconds between two looks for a message."""
 
 
 class Channel(AsyncZMQSocketChannel):
-    """A channel that looks again and again for a message, so that it misses no reply while sliders are at work.
+    """A channel that polls for messages, so that it misses no reply while sliders are active.
 
-    What a slider draws, nbclient sends back to the kernel through the socket on which it awaits the reply to the cell.
-    Sending takes away the note that a reply has come meanwhile (ZMQ_FD is edge-triggered: after a send, one must look
-    again), and nobody would look until the cell's time was over.
+    nbclient sends the pictures of a slider back to the kernel through the socket on which it awaits the reply to the
+    cell. Sending clears the notification of a reply that has arrived meanwhile (ZMQ_FD is edge-triggered, so messages
+    must be read again after a send). Without polling, the reply would not be read before the cell's time limit.
     """
 
     async def get_msg(self, timeout: float | None = None) -> Any:
-        """Return the next message; raise `queue.Empty` if none comes within so many seconds."""
+        """Return the next message; raise `queue.Empty` if none arrives within `timeout` seconds."""
         until = None if timeout is None else monotonic() + timeout
         while True:
             left = EVERY if until is None else min(EVERY, until - monotonic())
@@ -74,20 +74,20 @@ class Channel(AsyncZMQSocketChannel):
 
 
 class Client(AsyncKernelClient):
-    """A client whose shell channel is such a one."""
+    """A client with such a shell channel."""
 
     shell_channel_class = Type(Channel)
 
 
 def execute(notebook: NotebookNode, *, backend: str = "numpy", limit: float = 60) -> float:
-    """Run a notebook in place, from top to bottom, and return the seconds that took: `limit` at most.
+    """Run a notebook in place, from top to bottom, and return the time in seconds, at most `limit`.
 
-    The network and warnings are errors. What the sliders draw is left out, because it lives only as long as a kernel.
+    Network access and warnings are errors. The pictures of sliders are left out, because they need a running kernel.
 
     Raises
     ------
     NotebookError
-        If a cell raises an exception or writes to standard error, or all of them take too long.
+        If a cell raises an exception or writes to standard error, or the notebook takes too long.
     """
     guard = nbformat.v4.new_code_cell(_GUARD)
     notebook.cells.insert(0, guard)
@@ -116,17 +116,17 @@ def _run(notebook: NotebookNode, backend: str, limit: float) -> None:
         "PYTHONPATH": os.pathsep.join(paths),
         "REFCONV_BACKEND": backend,
     }
-    # Two kernels that start at once may take the same port of the machine; files in a folder of their own they cannot.
+    # Kernels that start simultaneously could take the same TCP port, but not the same files in separate folders.
     with tempfile.TemporaryDirectory(prefix="refconv-") as sockets:
         channels = {} if os.name == "nt" else {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}
         client = NotebookClient(
             notebook,
             timeout=math.ceil(limit),
             iopub_timeout=10,
-            raise_on_iopub_timeout=True,  # rather than to go on without the output
+            raise_on_iopub_timeout=True,  # instead of continuing without the output
             kernel_name="python3",
             record_timing=False,
-            coalesce_streams=True,  # how a stream is cut into pieces is chance
+            coalesce_streams=True,  # a stream is cut into pieces at random
             extra_arguments=["--Application.log_level=50"],
             config=Config({"KernelManager": {**channels, "client_factory": Client}}),
         )
@@ -134,7 +134,7 @@ def _run(notebook: NotebookNode, backend: str, limit: float) -> None:
 
 
 def _refuse_errors_of_sliders(widgets: dict[str, Any]) -> None:
-    """Raise NotebookError if the function behind some sliders failed: it writes into their output, and goes on."""
+    """Raise NotebookError if the function behind sliders failed: it only writes the error into their output."""
     for kind in widgets.values():
         for widget in kind["state"].values():
             for output in widget["state"].get("outputs", []):
@@ -154,7 +154,7 @@ def _tidied(cell: NotebookNode) -> Iterator[NotebookNode]:
 
 
 def checks(notebook: NotebookNode) -> list[str]:
-    """Return what the checks of a notebook's exercises printed: the cells that are tagged "check"."""
+    """Return the output of the checks of a notebook's exercises, the cells tagged "check"."""
     tagged = [cell for cell in notebook.cells if "check" in cell.metadata.get("tags", [])]
     return ["".join(output.get("text", "") for output in cell.outputs) for cell in tagged]
 
@@ -163,11 +163,11 @@ def checks(notebook: NotebookNode) -> list[str]:
 
 
 def stale(kept: NotebookNode, fresh: NotebookNode) -> list[str]:
-    """Return what differs between two runs of a notebook: none if the outputs that are kept are still right.
+    """Return the differences between two runs of a notebook, none if the saved outputs are still right.
 
     Text must be equal. Pictures must have nearly the same size and look nearly alike, because the bytes of a picture
-    depend on the versions of the libraries that draw it. Of a cell tagged "measured" there must be outputs, of the same
-    kinds, and no more is asked: they are measurements, or depend on what is installed.
+    depend on the versions of the libraries that draw it. A cell tagged "measured" must only have outputs of the same
+    kinds, because they are measurements or depend on the installed packages.
     """
     found = []
     if [c.source for c in kept.cells] != [c.source for c in fresh.cells]:
@@ -189,12 +189,12 @@ def stale(kept: NotebookNode, fresh: NotebookNode) -> list[str]:
 
 
 def _kinds(cell: NotebookNode) -> list[str]:
-    """Return which of "picture" and "text" a code cell's outputs are."""
+    """Return the kinds of a code cell's outputs, "picture" or "text"."""
     return ["picture"] * bool(_pictures(cell)) + ["text"] * bool(_texts(cell))
 
 
 def _texts(cell: NotebookNode) -> list[str]:
-    """Return a code cell's outputs as texts; a picture's text holds an address and does not count."""
+    """Return a code cell's outputs as texts, except the text of a picture, which contains a memory address."""
     shown = []
     for output in cell.outputs:
         data = output.get("data", {})
@@ -231,7 +231,7 @@ def _alike(old: bytes, new: bytes) -> bool:
 
 
 def main(names: Sequence[str]) -> None:
-    """Make these open notebooks, or all, from their texts, run them and keep their outputs."""
+    """Make the open notebooks of these names, or all, from their texts, run them and save their outputs."""
     for name in names or TITLES:
         notebook = build(name, solved=False)
         seconds = execute(notebook, limit=SECONDS[name])

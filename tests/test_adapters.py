@@ -23,7 +23,7 @@ PEERS = {
     jax_conv: ("jax",),
     onnxruntime_conv: ("onnx", "onnxruntime"),
 }
-# Where a peer is known to round more often than the bounds allow: see docs/checking.md. Not wrong on whole numbers.
+# Peers known to round more often than the bounds allow: see docs/checking.md. They are right on whole numbers.
 ROUNDS_MORE = {
     (torch_conv, "float16"): {"real values"},
     (torch_conv, "complex64"): {"real values"},
@@ -46,7 +46,7 @@ def made(peer, d: int, transposed: bool) -> Adapter:
 
 
 def in_one_thread(function):
-    """Waking PyTorch's threads costs more than small problems do; each thread that calls it has a number of its own."""
+    """Limit PyTorch to one thread, which is faster for small problems; every calling thread has its own limit."""
 
     def call(*args, **options):
         importlib.import_module("torch").set_num_threads(1)
@@ -60,7 +60,7 @@ def names(function) -> str:
 
 
 def some(*arguments):
-    """Return one problem in 40, others for each data type: JAX compiles for every shape, a third of a second each."""
+    """Return one problem in 40, others for each data type: JAX takes a third of a second to compile for each shape."""
     cases = list(plan(*arguments))[7 * DTYPES.index(arguments[3]) :: 40]
     return len(cases), map(Prepared, cases)
 
@@ -99,7 +99,7 @@ def test_other_data_types(peer, dtype, transposed):
 
 
 def test_onnxruntime_output_padding_below_the_stride():
-    """What it refuses is an output padding of at least the stride, which only dilation makes possible."""
+    """It refuses only an output padding of at least the stride, which requires dilation."""
     for d in (1, 2, 3):
         adapter = made(onnxruntime_conv, d, True)
         supports = {*adapter.supports, "output_padding"} - {"dilation"}
@@ -124,7 +124,7 @@ def test_read_only_arrays_raise_no_warning(peer):
 @pytest.mark.parametrize("peer", PEERS, ids=names)
 def test_missing_package_is_named(peer, monkeypatch):
     for package in PEERS[peer]:
-        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+        monkeypatch.setitem(sys.modules, package, None)  # as if not installed
     with pytest.raises(ImportError, match=rf"^{peer.__name__} needs the package \w+: pip install [a-z ]+ \("):
         peer()
 

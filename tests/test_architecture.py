@@ -1,7 +1,7 @@
-"""The arrows between refconv's modules, read from their source: who may import whom, and what nobody may import.
+"""The arrows between refconv's modules, read from their source: allowed imports, and forbidden ones.
 
-An arrow counts wherever its import statement stands, inside functions too, and is followed: what a module
-imports through others it imports.
+Every import statement counts as an arrow, also inside functions, and arrows are followed: a module imports everything
+that its imports import.
 """
 
 import ast
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 INTEGERS = {"integers", "groups", "shapes"}  # they never see an array
 TOOLS = {*INTEGERS, "arrays", "im2col", "padding", "settings"}
 CORE = {*TOOLS, "textbook", "cpu", "engine", "conv", "derivatives", "cost"}
-MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not listed (cli, tour) may reach all
+MAY_IMPORT = {  # module or package -> modules of refconv that it may reach; unlisted ones (cli, tour) may reach all
     "integers": set(),
     "groups": {"integers"},
     "shapes": {"integers", "groups"},
@@ -33,7 +33,7 @@ MAY_IMPORT = {  # module or package -> what of refconv it may reach; what is not
     "cost": CORE,
     "refconv": CORE,  # __init__.py
     "nn": {"nn", "files", "tables", *CORE},
-    "testing": {"testing", "files", "arrays", "integers", "groups"},  # oracles share no code with what they judge
+    "testing": {"testing", "files", "arrays", "integers", "groups"},  # oracles share no code with the code under test
 }
 HEAVY = {
     "IPython", "PIL", "array_api_strict", "click", "cupy", "hypothesis", "ipywidgets", "jax", "jinja2", "jupytext",
@@ -54,7 +54,7 @@ def module_name(path: str) -> str:
 
 
 def short(module: str) -> str:
-    """Return the row of the table that a module stands in: refconv.nn.layers is "nn"."""
+    """Return the row of the table for a module: refconv.nn.layers is "nn"."""
     return module.split(".")[1] if "." in module else module
 
 
@@ -70,7 +70,7 @@ def at_import_time(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def imported(path: str, nodes: Iterator[ast.AST]) -> Iterator[str]:
-    """Yield the dotted names that the import statements among `nodes` name, relative ones made absolute."""
+    """Yield the dotted names in the import statements among `nodes`, with relative names made absolute."""
     package = module_name(path).split(".")
     package = package if path.endswith("/__init__.py") else package[:-1]
     for node in nodes:
@@ -83,7 +83,7 @@ def imported(path: str, nodes: Iterator[ast.AST]) -> Iterator[str]:
 
 
 def resolve(name: str, modules: set[str]) -> str:
-    """Return the module that holds a dotted name: refconv.conv.ConvGrads is held by refconv.conv."""
+    """Return the module that contains a dotted name: refconv.conv for refconv.conv.ConvGrads."""
     while name not in modules:
         name = name.rpartition(".")[0]
     return name
@@ -123,7 +123,7 @@ def wrong_arrows(sources: Sources) -> list[str]:
 
 
 def imports_of_cpu(sources: Sources) -> list[str]:
-    """Return the modules outside refconv.cpu that import it themselves."""
+    """Return the modules outside refconv.cpu that import it directly."""
     return [
         path
         for path, text in sources.items()
@@ -133,10 +133,11 @@ def imports_of_cpu(sources: Sources) -> list[str]:
 
 
 def dispatches(sources: Sources) -> list[str]:
-    """Return where the core tells array modules apart outside arrays.py, engine.py and cpu/.
+    """Return where the core distinguishes array modules outside arrays.py, engine.py and cpu/.
 
-    No array module is imported, NumPy included. Namespaces are not compared (``xp is xnp``), nor asked for their name
-    or whether they are NumPy. Numbers and sequences may be: integers.py, shapes.py and groups.py accept NumPy's.
+    No array module may be imported, not even NumPy. Namespaces may not be compared (``xp is xnp``), nor tested for
+    their name or for being NumPy. Exceptions are numbers and sequences: integers.py, shapes.py and groups.py accept
+    NumPy's.
     """
     found = []
     for path, text in sources.items():
@@ -158,7 +159,7 @@ def dispatches(sources: Sources) -> list[str]:
 
 
 def heavy_imports(sources: Sources) -> list[str]:
-    """Optional packages: never while the core or refconv.nn is imported, and in the core's functions never either."""
+    """Return imports of optional packages: never when the core or refconv.nn is imported, nor anywhere in the core."""
     found = []
     for path, text in sources.items():
         tree, place = ast.parse(text), short(module_name(path))
@@ -239,7 +240,7 @@ def test_only_arrays_knows_the_compatibility_package():
 
 
 def test_no_pickles():
-    folders = ("refconv", "benchmarks", "notebooks", "docs")  # a test may round-trip an object of its own
+    folders = ("refconv", "benchmarks", "notebooks", "docs")  # a test may pickle its own objects
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     assert pickling({path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in files}) == []
 

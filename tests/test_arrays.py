@@ -1,4 +1,4 @@
-"""Array modules: which one an array belongs to, and every fast path against its standard version."""
+"""Array modules: the module of an array, and every fast path against its standard version."""
 
 import importlib.util
 import subprocess
@@ -88,7 +88,7 @@ def test_a_gpu_that_cannot_compute_is_one_clear_error(monkeypatch, breaks, messa
 
     working = {"getDeviceCount": lambda: 1, "float32": np.float32, "zeros": np.zeros, "matmul": np.matmul}
     cupy = SimpleNamespace(**working | breaks, cuda=SimpleNamespace(runtime=SimpleNamespace(**working | breaks)))
-    monkeypatch.setattr(arrays, "_require_gpu", arrays._require_gpu.__wrapped__)  # it remembers what has worked
+    monkeypatch.setattr(arrays, "_require_gpu", arrays._require_gpu.__wrapped__)  # it caches a success
     monkeypatch.setattr(arrays, "_namespace", lambda name: cupy)
     with pytest.raises(BackendError, match=f"^backend 'cupy' .*{message}.*--backend numpy$"):
         load_backend("cupy")

@@ -1,4 +1,4 @@
-"""Benchmarks: every peer computes the same, in a process of its own, and ratios are of medians."""
+"""Benchmarks: every peer computes the same, in a separate process, and ratios are ratios of medians."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def flat(value: Any) -> list[Any]:
 
 
 def expected(layer: Layer) -> dict[str, Any]:
-    """Return results of the definition, group by group."""
+    """Return the results by the definition, group by group."""
     x, weights, bias, grad = operands(layer, "float64")
     groups = layer.groups
     more = {"stride": (layer.stride,) * 2, "padding": ((layer.padding,) * 2,) * 2, "dilation": (1, 1)}
@@ -173,7 +173,7 @@ def test_roofs_are_rates() -> None:
 def test_the_median_is_of_repeated_calls() -> None:
     calls: list[int] = []
     assert 0 <= median_seconds(lambda: calls.append(1), 0.0) < 0.1
-    assert len(calls) == 7  # two to warm up, and the least that a median is taken of
+    assert len(calls) == 7  # two to warm up, and the minimum for a median
 
 
 def test_ratios_are_of_medians_over_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_ratios_are_of_medians_over_rounds(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_process_that_was_slowed_down_runs_again(
     monkeypatch: pytest.MonkeyPatch, patience: float, seconds: list[float], slowed: int
 ) -> None:
-    """Before it, after it, and so on: only in the first process does the machine slow down."""
+    """The pace is measured before and after each process; the machine slows down only during the first one."""
     kept, times = iter([True, False, True, True, True, True]), iter([9.0, 1.0, 4.0] if patience else [9.0, 5.0])
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: next(kept))
     monkeypatch.setattr(run, "_roofs", lambda settings: ROOFS)
@@ -258,7 +258,7 @@ HEADER = ["date", "command", "machine", "versions"]
 def test_every_record_begins_alike(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for path in (ROOT / "benchmarks" / "results").glob("*.json"):
         found = list(json.loads(path.read_text("utf-8")))
-        begins = [key for key in HEADER if key in found]  # the command of refconv bench follows from its settings
+        begins = [key for key in HEADER if key in found]  # the settings determine the command of refconv bench
         assert found[: len(begins)] == begins
         assert {"date", "versions"} <= {*begins}
     monkeypatch.setattr(sys, "argv", ["/somewhere/memory.py"])
@@ -282,7 +282,7 @@ def test_processes_that_measure_lack_what_slows_blas(monkeypatch: pytest.MonkeyP
         run_python("it failed", "-c", "raise SystemExit(3)")
 
 
-def test_layers_that_nobody_times_stand_below_the_table(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_untimed_layers_are_listed_below_the_table(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def measured(peer: str, workload: str, settings: Settings) -> dict[str, Any]:
         reason = {"reason": "there are 2 cores"}
         return {
@@ -302,7 +302,7 @@ def test_layers_that_nobody_times_stand_below_the_table(capsys: Any, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vgg"], "workloads must be one of alexnet"),
+        (["vgg"], "WORKLOADS must be one of alexnet"),
         (["--peers", "caffe"], "peers must be one of refconv"),
         (["--dtype", "int8"], "dtype must be one of float32, float64"),
         (["--pass", "back"], "pass must be one of forward, training"),
@@ -322,7 +322,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(capsys: Any, arguments: list[str]
 
 
 def made_up() -> dict[str, Any]:
-    """Return a record of workloads of all kinds, in which everything takes as long as its number of layers says."""
+    """Return a record of workloads of all kinds, with times that depend only on the number of layers."""
     results: list[dict[str, Any]] = []
     for workload in ("alexnet", "alexnet-dense", "batch", "threads"):
         for seconds, layer in enumerate(WORKLOADS[workload], 1):
@@ -345,7 +345,7 @@ def test_the_page_shows_the_records() -> None:
     assert sorted(named) == sorted(f"benchmarks/{path.name}" for path in (ROOT / "docs" / "benchmarks").iterdir())
 
 
-def test_a_record_is_shown_with_what_it_holds() -> None:
+def test_a_record_is_shown_with_its_contents() -> None:
     make = script("docs/make_benchmarks.py")
     section = make.section("mine", made_up())
     assert "layers is 0.50 of that without groups, with 0.62 of the multiply-adds" in section
@@ -385,7 +385,7 @@ def test_every_marker_of_a_roofline_is_another() -> None:
     assert len(set(markers)) == len(markers) >= len(WORKLOADS) - 1
 
 
-def test_memory_is_what_lies_beyond_arguments_and_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_excludes_arguments_and_result(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = script("benchmarks/memory.py")
     record = json.loads((ROOT / "benchmarks" / "results" / "memory.json").read_text("utf-8"))
     assert list(record["extra_bytes"]) == list(memory.PASSES)

@@ -58,7 +58,7 @@ def test_numbers_of_very_different_size(backend: Backend, dtype: str) -> None:
 
 
 def test_long_sums(backend: Backend) -> None:
-    """576 products for an output, and constants, whose rounding errors do not cancel."""
+    """576 products per output, and constants, whose rounding errors do not cancel."""
     operands = normal_arrays(LONG, np.random.default_rng(8))
     assert_in_bounds(backend, LONG, operands)
     assert_in_bounds(backend, LONG, operands.mapped(lambda a: np.full_like(a, 0.1)))
@@ -73,7 +73,7 @@ def test_accumulating_in_float64_leaves_one_rounding(backend: Backend, dtype: st
 
 
 def test_an_exact_result_needs_no_bound(backend: Backend) -> None:
-    """A kernel of one tap that is one copies its input, bit for bit."""
+    """A kernel with a single tap of 1 copies its input, bit for bit."""
     x = np.random.default_rng(1).standard_normal((2, 3, 4, 5)).astype("float32")
     problem = Problem(2, 3, 3, (4, 5), (1, 1), (1, 1), (1, 1), "valid", 3)
     operands = Operands(x, np.ones((3, 1, 1, 1), "float32"), None, x)

@@ -1,4 +1,4 @@
-"""The breaks on purpose can still be made: each changes exactly one place of an existing function."""
+"""The deliberate breaks are up to date: each changes exactly one place of an existing function."""
 
 import ast
 

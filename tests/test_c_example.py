@@ -1,4 +1,4 @@
-"""The C example, compiled and held to the test vectors; mistakes put into its source must be found."""
+"""The C example, compiled and compared with the test vectors, which must reveal mistakes put into its source."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def numbers(problem: dict[str, Any]) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[dict[str, Any]]]:
-    """The vectors, the list of those that the example can do, and their manifest entries."""
+    """The vectors, the list of those that the example supports, and their manifest entries."""
     folder = tmp_path_factory.mktemp("c")
-    with pytest.MonkeyPatch.context() as patch:  # which mistakes a problem catches is not asked here
+    with pytest.MonkeyPatch.context() as patch:  # these tests do not need the mistakes that each problem catches
         patch.setattr("refconv.testing.vectors.write.caught", lambda *_: [])
         manifest = write_vectors(folder / "vectors")
     fitting = [
@@ -86,7 +86,7 @@ def test_the_example_passes_every_vector_that_it_can_do(tmp_path: Path, listed: 
     assert called(program, folder, lines) == (0, f"{len(fitting)} problems, 0 wrong\n", "")
 
 
-MISTAKES = {  # what stands in the source, what is put there, and the result that is wrong then
+MISTAKES = {  # text in the source, its replacement, and the result that is then wrong
     "kernel flipped": (
         "weight[w_at(p, k, c, u, v)] * x",
         "weight[w_at(p, k, c, p->kh - 1 - u, p->kw - 1 - v)] * x",

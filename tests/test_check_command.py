@@ -15,7 +15,7 @@ from refconv.testing.checker.plan import plan
 from refconv.testing.grader.parent import failed_report
 from tests.helpers import run_command
 
-# The shortest check there is: what is checked has tests of its own.
+# The shortest possible check, because the checks themselves have other tests.
 SHORT = ["--spatial-dims", "1", "--supports", "", "--cases", "1"]
 MODULE = """
 import refconv
@@ -125,7 +125,7 @@ def test_functions_are_given_arrays_of_the_backend(capsys: Any) -> None:
 
 
 def test_a_backward_pass_is_asked_for_some_gradients(capsys: Any) -> None:
-    """The function returns the bias gradient with that of the weight only."""
+    """The function returns the bias gradient only together with the weight gradient."""
     command = ["check", "mine:forward", "--backward", "mine:thrifty", *SHORT]
     needs = ["--backward-needs", "x", "--backward-needs", "weight, bias"]
     code, out, _ = run_command(capsys, *command, *needs, "--json")
@@ -170,9 +170,9 @@ NEEDING = ["mine:forward", "--backward", "mine:thrifty", "--backward-needs"]
         (["mine:forward", "--dtype", "float128x"], "dtype must be one of"),
         (["mine:forward", "--spatial-dims", "0"], "--spatial-dims"),
         (["mine:forward", "--cases", "none"], "--cases"),
-        (["mine:forward", "--time-limit", "0"], "time_limit"),
-        (["mine:forward", "--total-time-limit", "0"], "total_time_limit must be a positive number of seconds; got 0.0"),
-        (["mine:forward", "--total-time-limit", "nan"], "total_time_limit must be a positive number of seconds"),
+        (["mine:forward", "--time-limit", "0"], "--time-limit must be a positive number of seconds; got 0.0"),
+        (["mine:forward", "--total-time-limit", "0"], "--total-time-limit must be a positive number of seconds; got"),
+        (["mine:forward", "--total-time-limit", "nan"], "--total-time-limit must be a positive number of seconds"),
         ([".", "--dtype", "float128x"], "dtype must be one of"),
         (["mine:forward", "--memory-limit", "much"], "'much' is not a size such as 500MiB"),
         (["mine:forward", "--memory-limit", "0GiB"], "'0GiB' is not a size such as 500MiB"),

@@ -14,12 +14,12 @@ from refconv.testing.checker.examine import CHECKS
 from refconv.testing.checker.plan import SUPPORTS, plan
 
 DTYPES = ("float16", "float32", "float64", "complex64", "int32")
-WORDS = {False: SUPPORTS[:6], True: SUPPORTS[:7]}  # those that allow more, not those that narrow the problems down
+WORDS = {False: SUPPORTS[:6], True: SUPPORTS[:7]}  # words that add features, not words that restrict the problems
 NEEDS = [subset for n in (1, 2) for subset in itertools.combinations(("x", "weight", "bias"), n)]
 
 
 def pair(transposed: bool) -> tuple[Any, Any]:
-    """Return forward and backward as the checker calls them."""
+    """Return forward and backward with the checker's signatures."""
     conv = refconv.conv_transpose if transposed else refconv.conv
     conv_backward = refconv.conv_transpose_backward if transposed else refconv.conv_backward
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what is written comes back to the bit, and what is damaged is refused."""
+"""Checkpoints: everything is read back bit for bit, and damaged files are refused."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_any_safetensors_reader_can_read_it(path: Path) -> None:
     np.testing.assert_array_equal(load_file(path)["weight"], ARRAYS["weight"])
 
 
-def test_it_can_be_read_by_whoever_may_read_new_files(path: Path, tmp_path: Path) -> None:
+def test_it_has_the_permissions_of_new_files(path: Path, tmp_path: Path) -> None:
     (tmp_path / "other").touch()
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)
 
@@ -93,7 +93,7 @@ def test_something_else_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("meta", [3, None, "[]", "no JSON", "[" * 100_000])
-def test_settings_that_are_no_settings_are_refused(path: Path, meta: Any) -> None:
+def test_invalid_settings_are_refused(path: Path, meta: Any) -> None:
     from safetensors.numpy import save_file
 
     from refconv.nn.checkpoint import FORMAT, _digest

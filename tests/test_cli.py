@@ -1,4 +1,4 @@
-"""The commands as a user meets them: output, exit codes, and one line for whatever is wrong."""
+"""The commands as a user sees them: output, exit codes, and one line for every error."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_cost_measures_a_real_step(capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["cost", "vgg"], "model must be one of alexnet, lenet5"),
+        (["cost", "vgg"], "MODEL must be one of alexnet, lenet5"),
         (["cost", "--groups", "2"], "MODEL is missing; it must be one of alexnet, lenet5, residual"),
         (["train", "--epochs", "2"], "MODEL is missing; it must be one of alexnet, lenet5, residual"),
         (["cost", "alexnet", "--groups", "lg:3"], "'log:N'"),
@@ -128,7 +128,7 @@ def test_cost_measures_a_real_step(capsys: Any) -> None:
         (["cost", "alexnet", "--groups"], "requires an argument"),
         (["cost", "alexnet", "--batch", "0"], "0 is not in the range"),
         (["cost", "alexnet", "--batch", "many"], "'many' is not a valid integer"),
-        (["cost", "vgg", "--measure"], "model must be one of alexnet, lenet5"),
+        (["cost", "vgg", "--measure"], "MODEL must be one of alexnet, lenet5"),
         (["cost", "residual", "--groups", "5"], "layer block1a of residual: groups=5 does not divide C=32"),
         (["cost", "alexnet", "--backend", "jax"], "'jax' is not an array module"),
         (["cost", "alexnet", "lenet5"], "unexpected extra argument"),
@@ -264,7 +264,7 @@ def test_a_command_starts_without_numpy() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals as a terminal on POSIX does")
 @pytest.mark.parametrize("module", ["click", "numpy", "numpy.random.mtrand", "subprocess"])
 def test_ctrl_c_while_a_module_is_loaded_is_one_line(module: str) -> None:
-    """The import of compiled modules, among them numpy.random's, may swallow an exception."""
+    """Importing compiled modules, such as parts of numpy.random, may swallow an exception."""
     code = f"""
         import os, signal, sys
 
@@ -299,7 +299,7 @@ DESTINATIONS = {name: found for name, found in OPTIONS.items() if found[1].callb
 
 
 def test_every_path_is_checked() -> None:
-    """Options of paths are destinations, arguments are read. No path may be empty."""
+    """Options that are paths are destinations, arguments are read. No path may be empty."""
     paths = [name for name, (_, option) in OPTIONS.items() if isinstance(option.type, click.Path)]
     assert paths == list(DESTINATIONS)
     assert {"tour --out", "train --out", "notebooks --to", "check --csv", "bench --out"} < {*paths}

@@ -58,7 +58,7 @@ IMAGES = [
 
 @pytest.mark.parametrize("n", range(1, 8))
 def test_more_channels_are_more_parameters(n: int) -> None:
-    """match_width relies on it; the sizes of logarithmic groups are rounded."""
+    """match_width relies on this, although the sizes of logarithmic groups are rounded."""
     widths = range(2 ** (n - 1), 700)
     counts = [residual(f"log:{n}", channels=channels, **IMAGES[0]).parameters for channels in widths]
     assert all(a < b for a, b in itertools.pairwise(counts))
@@ -161,7 +161,7 @@ def test_verdicts(alone: Any, corrected: Any, words: str) -> None:
 
 
 def made_up(right: dict[str, list[int]], budget: int = 1000) -> dict[str, Any]:
-    """The summary of a comparison on a data set of 200 test images, from the numbers told right by each seed."""
+    """Return the evaluation on a data set of 200 test images, given the number of correct ones for each seed."""
     blank = np.zeros((0, 1, 8, 8), "float32")
     split = Split(blank, np.zeros(300, int), blank, np.zeros(200, int), ("a", "b"))
     networks = [Network("folder:/home/me", budget, groups, 4, 990, 12345) for groups in right]
@@ -204,7 +204,7 @@ def test_summary_by_hand() -> None:
 def test_null_results_stay_null() -> None:
     nothing = made_up({"dense": [180, 182], "log:3": [182, 180]})
     assert nothing["conclusion"][0] == "folder: no clear difference from dense in any comparison."
-    # Differences 9, 10, 11, 12, 13 with eight comparisons more: clear for itself, not among all.
+    # Differences 9, 10, 11, 12, 13 with eight more comparisons: clear taken alone, not for all together.
     draws = {f"{n}": [180] * 5 for n in range(2, 10)}
     one = made_up({"dense": [180] * 5, "log:3": [179, 178, 178, 179, 178], **draws})
     assert one["networks"][1]["difference"]["verdict"] == "worse"
@@ -247,14 +247,14 @@ def whole(settings: CompareSettings, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def ends(folder: Path) -> Any:
-    """All that a comparison leaves, without times and the order in which the trainings ended."""
+    """Return the files of a comparison, without times and the order in which the trainings ended."""
     first, *rows = map(json.loads, (folder / RESULTS).read_text().splitlines())
     timeless = sorted(json.dumps({**row, "seconds": 0}) for row in rows)
     return first, timeless, [(folder / name).read_bytes() for name in (EVALUATION, TABLE, FIGURE)]
 
 
 class TextbookRecipe(Recipe):
-    """A recipe that trains with the textbook only."""
+    """A recipe that trains only with the textbook."""
 
     def trainer(self, *arguments: Any, **options: Any) -> Any:
         assert engine() == "textbook"
@@ -328,7 +328,7 @@ def test_a_comparison_that_was_stopped_ends_the_same(
     with pytest.raises(InterruptedComparisonError, match=f"after {stop} of 12 trainings, which are saved"):
         run_comparison(settings, tmp_path, observer=Recorder(), stopping=lambda: len(seen) > stop)
     assert [path.name for path in tmp_path.iterdir()] == [RESULTS]
-    with (tmp_path / RESULTS).open("a") as file:  # as a kill leaves it
+    with (tmp_path / RESULTS).open("a") as file:  # as after a kill
         file.write('{"data": "cifar10:')
     run_comparison(settings, tmp_path, resume=True, observer=Recorder())
     assert ends(tmp_path) == ends(whole)
@@ -395,7 +395,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(
     assert ends(tmp_path) == ends(whole)
 
 
-def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(
+def test_a_run_that_cannot_resume_is_refused_and_nothing_is_overwritten(
     settings: CompareSettings, whole: Path, tmp_path: Path
 ) -> None:
     before = {path.name: path.read_bytes() for path in whole.iterdir()}
@@ -569,7 +569,7 @@ def test_ctrl_c_ends_every_process_and_says_how_to_go_on(
     assert process.stderr is not None
     assert process.stderr.readline().startswith(" 1/12  cifar10, ")
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them
-    out, err = process.communicate(timeout=60)  # which waits for all who hold the pipes
+    out, err = process.communicate(timeout=60)  # waits for all processes that have the pipes
     assert process.returncode == 130
     assert out == ""
     last = err.splitlines()[-1]

@@ -44,7 +44,7 @@ def assert_grads(backend: Backend, actual: ConvGrads, expected: Any) -> None:
 
 
 def test_gradients_of_their_own_functions(backend: Backend) -> None:
-    """conv_input_grad needs no x and conv_weight_grad no weight; they give what conv_backward gives."""
+    """conv_input_grad needs no x and conv_weight_grad no weight; they agree with conv_backward."""
 
     @given(conv_problems())
     def check(case: ConvProblem) -> None:
@@ -72,13 +72,13 @@ def test_by_hand(backend: Backend) -> None:
     ("mode", "expected"),
     [
         ("zeros", [100, 10, 1]),
-        ("reflect", [100, 1000 + 10 + 100000, 10000 + 1]),  # 1 2 3 is shown as 3 2 | 1 2 3 | 2
-        ("replicate", [10000 + 1000 + 100, 10, 1 + 100000]),  # as 1 1 | 1 2 3 | 3
-        ("circular", [100 + 100000, 10000 + 10, 1000 + 1]),  # as 2 3 | 1 2 3 | 1
+        ("reflect", [100, 1000 + 10 + 100000, 10000 + 1]),  # 1 2 3 becomes 3 2 | 1 2 3 | 2
+        ("replicate", [10000 + 1000 + 100, 10, 1 + 100000]),  # 1 1 | 1 2 3 | 3
+        ("circular", [100 + 100000, 10000 + 10, 1000 + 1]),  # 2 3 | 1 2 3 | 1
     ],
 )
 def test_padding_sends_gradients_back_to_where_it_read(backend: Backend, mode: str, expected: Any) -> None:
-    """A kernel of one tap copies the padded input, so the gradient shows what was folded onto what."""
+    """A kernel of one tap copies the padded input, so the gradient shows how padding is folded."""
     x, w = np.array([[[1, 2, 3]]], "float64"), np.ones((1, 1, 1))
     g = np.array([[[10000, 1000, 100, 10, 1, 100000]]], "float64")
     actual = grads(backend, g, x, w, padding=((2, 1),), padding_mode=mode)
@@ -101,7 +101,7 @@ def test_inputs_that_no_window_reads_have_no_gradient(backend: Backend) -> None:
 @pytest.mark.parametrize("groups", [1, 2, (((3, 0), (1, 2)), ((0, 1), (3, 0)))])
 @pytest.mark.parametrize("before", [3, 4, 8, -1])
 def test_first_rows_that_no_window_reads_have_no_gradient(backend: Backend, before: int, groups: Any) -> None:
-    """Padding that swallows the first window leaves rows before the second one, a tile of their own."""
+    """If the first window contains only padding, the rows before the second one are a separate tile."""
     problem = Problem(3, 4, 4, (14, 5), (2, 3), (5, 2), (1, 1), ((before, 1), (1, 0)), groups)
     operands = integer_arrays(problem, np.random.default_rng(8))
     for tile in (1, 500, 2**21):
@@ -127,7 +127,7 @@ def test_number_of_kernel_size(backend: Backend) -> None:
     )
 
 
-# --- Only what is needed -----------------------------------------------------------------------------------------
+# --- Only the requested gradients --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -220,7 +220,7 @@ def test_grad_output_of_any_memory_layout() -> None:
     ):
         for actual, e in zip(refconv.conv_backward(changed, x, w, **steps), expected, strict=True):
             np.testing.assert_array_equal(actual, e, strict=True)
-    ones = np.broadcast_to(np.float32(1), g.shape)  # as an automatic gradient of a sum is
+    ones = np.broadcast_to(np.float32(1), g.shape)  # like an automatic gradient of a sum
     actual = refconv.conv_backward(ones, x, w, **steps)
     np.testing.assert_array_equal(actual.x, definition_input_grad(np.array(ones), w, x.shape, **steps))
 
@@ -239,7 +239,7 @@ def test_overlapping_groups_add_up_their_gradients(backend: Backend) -> None:
 
 
 def test_gradient_has_the_form_of_the_weight(backend: Backend) -> None:
-    """A tuple for a sequence; one array where one array was given."""
+    """A sequence gives a tuple, and one array gives one array."""
     x, w, g = arange((2, 4, 3)), arange((6, 2, 2)), arange((2, 6, 2))
     groups = refconv.uniform_groups(4, 6, 2)
     expected = definition_weight_grad(g, x, (2,), groups=2)
@@ -264,7 +264,7 @@ def test_float16_accumulates_in_float32_and_rounds_once(backend: Backend) -> Non
     many = np.ones((1, 4096, 1), "float16")
     actual = grads(backend, many, ones[:1, :, :1], np.ones((4096, 1, 1), "float16"))
     backend.assert_equal(actual.x, np.full((1, 1, 1), 4096, "float16"))
-    # 300·300 − 300·300 + 1: beyond float16 on the way
+    # 300·300 − 300·300 + 1: partial sums exceed float16
     one, g, w = (np.array(v, "float16") for v in ([[[1]]], [[[300], [-300], [1]]], [[[300]], [[300]], [[1]]]))
     backend.assert_equal(grads(backend, g, one, w).x, one)
     g, x = g.reshape(1, 1, 3), w.reshape(1, 1, 3)
@@ -272,7 +272,7 @@ def test_float16_accumulates_in_float32_and_rounds_once(backend: Backend) -> Non
 
 
 def test_float16_padding_folds_before_rounding(backend: Backend) -> None:
-    """What padding shows several times adds up in float32 too."""
+    """Gradients of repeated elements are summed in float32 too."""
     if not backend.supports("float16"):
         pytest.skip(f"{backend.name} has no float16")
     rng = np.random.default_rng(19)

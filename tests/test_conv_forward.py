@@ -16,7 +16,7 @@ from refconv.testing.oracles.problems import Problem, definition_results, intege
 from refconv.testing.strategies import ConvProblem, conv_problems
 from tests.helpers import Backend, arange, assert_results, cut_into, forward, large, run
 
-# LeNet-5's table: which of the 6 maps of S2 each of the 16 maps of C3 reads (LeCun et al. 1998, table 1)
+# LeNet-5's table: the maps of S2, of 6, that each of the 16 maps of C3 reads (LeCun et al. 1998, table 1)
 C3 = [
     (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 0), (5, 0, 1),
     (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 0), (4, 5, 0, 1), (5, 0, 1, 2),
@@ -108,7 +108,7 @@ def test_input_cropped_away_leaves_padding(backend: Backend) -> None:
 
 
 def test_smallest_witnesses(backend: Backend) -> None:
-    """The smallest cases on which ten common mistakes show (output size, flip, groups, layout, …)."""
+    """The smallest cases that reveal ten common mistakes (output size, flip, groups, layout, …)."""
     image = lambda *rows: np.array([[rows]], "float32")  # noqa: E731
     one = np.ones((1, 1, 1, 1), "float32")
     assert conv(backend, image([1, 2]), one, stride=2).shape == (1, 1, 1, 1)
@@ -199,7 +199,7 @@ def test_unbatched_input_gives_unbatched_output(backend: Backend, channels_last:
 
 
 def layouts(array: Any) -> dict[str, Any]:
-    """Return arrays with the same values, laid out in memory in other ways."""
+    """Return arrays with the same values in other memory layouts."""
     flipped = np.flip(np.ascontiguousarray(np.flip(array)))
     padded = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
     padded[..., ::2] = array
@@ -221,7 +221,7 @@ def test_numpy_arrays_of_any_memory_layout(layout: str, padding: int) -> None:
     options: dict[str, Any] = {"groups": 2, "padding": padding, "stride": (1, 2)}
     expected = definition_conv(x, w, **options)
     for changed_x, changed_w in ((layouts(x)[layout], w), (x, layouts(w)[layout])):
-        if layout == "big-endian":  # both, for operands share one data type
+        if layout == "big-endian":  # both, because operands share one data type
             changed_x, changed_w = layouts(x)[layout], layouts(w)[layout]
         before = changed_x.copy(), changed_w.copy()
         np.testing.assert_array_equal(refconv.conv(changed_x, changed_w, **options), expected)
@@ -230,7 +230,7 @@ def test_numpy_arrays_of_any_memory_layout(layout: str, padding: int) -> None:
 
 
 def test_broadcast_input(backend: Backend) -> None:
-    """An array with strides of zero (every sample the same memory) is read like any other."""
+    """An array with a stride of zero (every sample in the same memory) is read like any other."""
     x, w = np.broadcast_to(arange((1, 2, 5)), (3, 2, 5)), arange((2, 2, 2))
     expected = definition_conv(np.array(x), w, padding=1)
     one, kernel = backend.asarray(x[:1]), backend.asarray(w)
@@ -245,7 +245,7 @@ def test_transposed_torch_tensors() -> None:
     np.testing.assert_array_equal(y.numpy(), definition_conv(x, w))
 
 
-# --- Inputs stay as they are, outputs are new --------------------------------------------------------------------
+# --- Inputs are not changed, outputs are new ---------------------------------------------------------------------
 
 PLAIN: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((1, 1, 3), (1, 1, 1), {}),
@@ -270,7 +270,7 @@ def test_inputs_are_not_changed_and_the_output_is_new(
     for array, old in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(array, old, strict=True)
         assert not np.shares_memory(array, y)
-    y[...] = 7  # the output is the caller's to write to
+    y[...] = 7  # the caller may write to the output
     for array, old in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(array, old, strict=True)
 
@@ -378,7 +378,7 @@ def test_float16_accumulates_in_float32_and_rounds_once(backend: Backend) -> Non
         pytest.skip(f"{backend.name} has no float16")
     ones = np.ones((1, 4096, 1), "float16")
     backend.assert_equal(conv(backend, ones, ones), np.full((1, 1, 1), 4096, "float16"))
-    x = np.array([[[300], [300], [-300]]], "float16")  # 90,000 on the way: beyond float16
+    x = np.array([[[300], [300], [-300]]], "float16")  # the partial sum 90,000 exceeds float16
     w = np.array([[[300], [300], [300]]], "float16")
     bias = np.array([-30000], "float16")
     backend.assert_equal(conv(backend, x, w, bias), np.full((1, 1, 1), 60000, "float16"))
@@ -404,7 +404,7 @@ def test_accumulate_dtype(backend: Backend, dtype: str, wide: str) -> None:
 
 
 def test_accumulate_dtype_is_cast_back_once(backend: Backend) -> None:
-    """2^24 + 1 + 1: lost in float32, kept in float64, and rounded once at the end."""
+    """2^24 + 1 + 1 loses the ones in float32; float64 keeps them, and the result is rounded once at the end."""
     x, w = np.array([[[2**24], [1], [1], [-2]]], "float32"), np.ones((1, 4, 1), "float32")
     y = conv(backend, x, w, np.array([1], "float32"), accumulate_dtype="float64")
     backend.assert_equal(y, np.full((1, 1, 1), 2**24, "float32"))  # 2^24 + 1 rounds to even
@@ -417,7 +417,7 @@ def test_accumulate_dtype_is_cast_back_once(backend: Backend) -> None:
                                              ("complex64", "complex128"), ("int32", "int8"), ("int64", "uint64"),
                                              ("uint64", "int64"), ("uint64", "int8"), ("int8", "uint64")])  # fmt: skip
 def test_output_dtype(backend: Backend, dtype: str, wide: str) -> None:
-    """The sums are as of operands in the wider of the two data types, rounded once; of integers, the low bits."""
+    """The result equals sums in the wider of the two data types, rounded once; integers keep the low bits."""
     if not (backend.supports(dtype) and backend.supports(wide)):
         pytest.skip(f"{backend.name} has no {dtype} or {wide}")
     rng = np.random.default_rng(4)
@@ -497,7 +497,7 @@ def test_infinite_weight_over_zero_padding_is_nan(backend: Backend) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_error_state_reaches_the_workers(workers: int) -> None:
-    """What numpy.errstate asks for holds in every thread of a call."""
+    """numpy.errstate applies to every thread of a call."""
     x, w = np.full((8, 4, 40, 40), 300, "float16"), np.full((4, 4, 3, 3), 300, "float16")
     with refconv.set_workers(workers), refconv.set_workspace(1 << 22):
         with np.errstate(over="ignore"):
@@ -518,7 +518,7 @@ def test_not_a_number_reaches_exactly_the_outputs_that_read_it(backend: Backend,
         backend.assert_equal(y, definition_results(problem, operands).y)
 
 
-# --- Nothing in, nothing out -------------------------------------------------------------------------------------
+# --- Empty inputs and outputs ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -555,7 +555,7 @@ def test_padding_alone_can_fill_a_window(backend: Backend) -> None:
 
 
 def test_a_larger_problem_is_cut_into_pieces(backend: Backend) -> None:
-    """Large enough to be tiled and spread over threads; whole numbers stay exact."""
+    """It is large enough to be tiled and spread over threads; whole numbers stay exact."""
     problem, operands, expected = large()
     for tile in (1, 1 << 12, 1 << 16):
         with refconv.set_workers(2), cut_into(tile):

@@ -34,7 +34,7 @@ def conv_transpose(backend: Backend, x: Any, weight: Any, bias: Any = None, **op
 
 
 def test_is_the_input_gradient_of_a_convolution(backend: Backend) -> None:
-    """The weight of a transposed convolution, read as that of a convolution from y to x."""
+    """The weight of a transposed convolution is the weight of a convolution from y to x."""
     rng = np.random.default_rng(31)
     for _ in range(20):
         problem = random_problem(rng, transposed=True, groupings=("one", "uniform", "depthwise"))
@@ -56,10 +56,10 @@ def test_is_the_input_gradient_of_a_convolution(backend: Backend) -> None:
     [
         ({}, [100, 210, 21, 2]),
         ({"stride": 2}, [100, 10, 201, 20, 2]),
-        ({"stride": 4}, [100, 10, 1, 0, 200, 20, 2]),  # nothing lands in the gap
+        ({"stride": 4}, [100, 10, 1, 0, 200, 20, 2]),  # no kernel reaches the gap
         ({"dilation": 2}, [100, 200, 10, 20, 1, 2]),
         ({"stride": 2, "padding": 1}, [10, 201, 20]),
-        ({"stride": 2, "padding": 1, "output_padding": 1}, [10, 201, 20, 2]),  # a value lands in it, no zero
+        ({"stride": 2, "padding": 1, "output_padding": 1}, [10, 201, 20, 2]),  # a kernel reaches it, so it is not zero
         ({"stride": 2, "padding": ((0, 2),)}, [100, 10, 201]),
         ({"stride": 2, "padding": ((0, 2),), "output_padding": (1,)}, [100, 10, 201, 20]),
         ({"stride": 2, "output_padding": 1}, [100, 10, 201, 20, 2, 0]),
@@ -86,7 +86,7 @@ def test_by_hand(backend: Backend, options: Any, expected: Any) -> None:
 
 @pytest.mark.parametrize("dtype", ["int64", "float32"])
 def test_rows_that_nothing_lands_in_hold_the_bias(backend: Backend, dtype: str) -> None:
-    """Padding that swallows the first window leaves rows before the second one, a tile of their own."""
+    """If the first window contains only padding, the rows before the second one are a separate tile."""
     problem = Problem(3, 4, 4, (3, 4), (2, 3), (5, 2), (1, 2), ((3, 0), (1, 1)), 2, "zeros", (0, 1), transposed=True)
     operands = integer_arrays(problem, np.random.default_rng(7), dtype)
     expected = definition_results(problem, operands)
@@ -247,7 +247,7 @@ def test_float16_accumulates_in_float32_and_rounds_once(backend: Backend) -> Non
     ones = np.ones((1, 4096, 1), "float16")
     y = conv_transpose(backend, ones, np.ones((4096, 1, 1), "float16"))
     backend.assert_equal(y, np.full((1, 1, 1), 4096, "float16"))
-    rng = np.random.default_rng(12)  # taps that overlap add up in float32 as well
+    rng = np.random.default_rng(12)  # overlapping taps are summed in float32 too
     x, w, b = (rng.integers(-60, 60, s).astype("float16") for s in ((3, 4, 9), (4, 5, 4), (5,)))
     wide = definition_conv_transpose(*(a.astype("float64") for a in (x, w, b)))
     backend.assert_equal(conv_transpose(backend, x, w, b), wide.astype("float16"))

@@ -1,4 +1,4 @@
-"""Costs: the published tables to the last digit, the words that name groups, every bad input."""
+"""Costs: the published tables to the last digit, group specifications, every bad input."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from refconv.groups import lenet5_c3_groups, logarithmic_groups, uniform_groups
 
 
 def figures(*layers):
-    """What the published tables say of layers, without what our training keeps."""
+    """Return the published figures of layers, without the memory that our training keeps."""
     return [(layer.name, layer.parameters, layer.macs, layer.output_shape) for layer in layers]
 
 
@@ -79,7 +79,7 @@ def test_lenet5():
     for layer in trained:
         shape, parameters, connections = LENET5[layer.name]
         assert (layer.output_shape, layer.parameters) == (shape, parameters)
-        if layer.name.startswith("S"):  # four inputs and a bias are five connections, of which one coefficient
+        if layer.name.startswith("S"):  # four inputs (one coefficient) and a bias are five connections
             assert layer.macs * 5 == layer.activations * 5 == connections
         else:  # the paper counts every use of a bias as a connection
             assert layer.macs + layer.activations == connections
@@ -198,7 +198,7 @@ def test_memory_by_hand():
 def test_alexnet_on_two_towers():
     whole, half = alexnet().memory(128), alexnet().memory(128, 2)
     assert half.parameters * 2 == whole.parameters == 4 * 60_965_224
-    # Whole on either tower: the image, and what conv3, fc6, fc7 and fc8 read.
+    # Complete on each tower: the image, and the inputs of conv3, fc6, fc7 and fc8.
     extra = 4 * 128 * (3 * 227 * 227 + 43_264 + 9_216 + 4_096 + 4_096)
     assert half.activations == (whole.activations + extra) // 2
     assert whole.predicted < whole.textbook

@@ -20,7 +20,7 @@ from tests.helpers import assert_results, cut_into, load, run
 
 @pytest.fixture(params=[True, False], ids=["correlation", "scatter"])
 def way(request: Any) -> Any:
-    """Use one way wherever it is possible, whatever is faster."""
+    """Use one way wherever possible, even if it is slower."""
     as_correlation.cache_clear()
     with mock.patch.object(adjoint, "correlation_pays", return_value=request.param):
         yield request.param
@@ -29,7 +29,7 @@ def way(request: Any) -> Any:
 
 @pytest.fixture(params=[True, False], ids=["shared", "separate"])
 def shared(request: Any) -> Any:
-    """Let both gradients use the same columns, or columns of their own."""
+    """Let both gradients use the same columns, or separate columns."""
     with mock.patch.object(choices, "shares_columns", return_value=request.param):
         yield request.param
 
@@ -55,12 +55,12 @@ def test_both_ways_equal_the_definition(way: bool, transposed: bool, tile: int) 
         check()
     assert bool(taken) is way
     if way:
-        assert min(taken) == 1 < max(taken)  # phases of a stride, too
+        assert min(taken) == 1 < max(taken)  # also with phases of a stride
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_an_infinity_reaches_only_what_reads_it(way: bool, bad: float) -> None:
-    """By the definition, it is multiplied neither by zeros of padding nor by taps that a phase lacks."""
+    """By the definition, it is multiplied neither by zeros of the padding nor by missing taps of a phase."""
     x, w = np.ones((1, 1, 7, 6)), np.arange(1.0, 7).reshape(1, 1, 3, 2)
     g = np.zeros((1, 1, 4, 3))
     g[0, 0, 1, 1] = bad
@@ -136,6 +136,7 @@ def test_gradients_of_an_empty_input(way: bool, shared: bool, shape: tuple[int, 
     np.testing.assert_array_equal(grads.bias, np.full(4, g.size / 4, "f4"))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gradients_from_the_same_columns_have_the_same_bits(way: bool, shared: bool, layout: Any) -> None:
     rng = np.random.default_rng(0)

@@ -28,7 +28,7 @@ CHOICES = ("for_images", "for_kernels", "for_both")
 
 @pytest.fixture(params=LAYOUTS, ids=lambda layout: layout.__name__)
 def layout(request: Any) -> Any:
-    """Use one layout for everything, whatever is faster."""
+    """Use one layout for everything, even if it is slower."""
     with mock.patch.multiple(choices, **{name: lambda call: request.param() for name in CHOICES}):
         yield request.param
 
@@ -274,7 +274,7 @@ def test_kernels_are_split_by_the_first_tap_and_joined_again(
 def test_no_product_of_a_weight_gradient_is_so_small_that_other_threads_wait(
     stride: int, groups: int, kind: Any
 ) -> None:
-    """On whole numbers, so that parts of a sum may be added in any order."""
+    """The numbers are whole, so that parts of a sum may be added in any order."""
     rng = np.random.default_rng(0)
     x, g = (rng.integers(-4, 5, (2, groups, size, 12)).astype("f4") for size in (8 * stride, 8))
     made = []

@@ -1,5 +1,5 @@
-"""Whole calls of the CPU engine: the textbook's results, in the same bits for any workers and workspace, in little
-memory, safe under threads and fork."""
+"""Whole calls of the CPU engine: the textbook's results, the same bits for any workers and workspace, little memory,
+and safety under threads and fork."""
 
 import contextlib
 import gc
@@ -69,7 +69,7 @@ def test_both_engines_agree_on_whole_numbers(transposed, tile):
 
 @pytest.mark.parametrize("tile", [2**10, 2**20])
 def test_gradients_side_by_side_equal_each_alone(monkeypatch, tile):
-    """Bit for bit, unless they come from the same columns."""
+    """They are equal bit for bit, unless they come from the same columns."""
     monkeypatch.setattr(choices, "shares_columns", lambda call, item_bytes: False)
 
     @settings(max_examples=100)
@@ -202,7 +202,7 @@ def test_bits_do_not_depend_on_what_other_threads_do():
     expected = refconv.conv_transpose(x, weight, stride=2, groups=10)
     with set_workspace(1):
         assert np.array_equal(refconv.conv_transpose(x, weight, stride=2, groups=10), expected)
-    with threads._blas_limit:  # as another thread's call would
+    with threads._blas_limit:  # like another thread's call
         assert np.array_equal(refconv.conv_transpose(x, weight, stride=2, groups=10), expected)
 
 
@@ -304,12 +304,12 @@ def test_blas_threads_are_restored_also_after_an_exception(monkeypatch, small_ti
 
 
 def noting_threads(function, seen):
-    """Return a function that adds the names of its threads to `seen`, and otherwise does the same."""
+    """Wrap a function so that it adds the name of its thread to `seen`."""
     calls = itertools.count()
 
     def spy(*args):
         seen.add(threading.current_thread().name)
-        if next(calls) < 100:  # another thread may begin, which would otherwise find every task done
+        if next(calls) < 100:  # lets another thread start, which would otherwise find every task done
             wait_until(lambda: len(seen) > 1, 0.01)
         return function(*args)
 
@@ -318,7 +318,7 @@ def noting_threads(function, seen):
 
 @contextlib.contextmanager
 def thread_names():
-    """Give the names of the threads that work on each of the three passes."""
+    """Return the names of the threads that work on each of the three passes."""
     names = {"correlate": set(), "outer": set(), "scatter": set()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(choices, "for_images", lambda call: Taps())
@@ -358,7 +358,7 @@ def test_groups_of_one_sample_are_spread(monkeypatch, small_tiles):
 
 
 def test_no_more_workers_than_the_workspace_has_room_for(small_tiles):
-    """Groups that share channels are summed before they are written, so a task has a tile of every group."""
+    """Results of groups that share channels are summed before they are written, so a task has a tile of every group."""
     x, weight = np.ones((4, 4, 40, 30), "f4"), [np.ones((4, 4, 3, 3), "f4")] * 4
     groups = ChannelGroups([range(4)] * 4, [range(k, 16, 4) for k in range(4)])
     for workspace, workers in ((2**15, {1}), (2**20, {2, 3})):
@@ -378,7 +378,7 @@ def test_channels_larger_than_the_workspace_are_shared_by_threads(monkeypatch):
 
 
 def peak_beyond_result(call):
-    call()  # what a first call imports and caches is not scratch memory
+    call()  # imports and caches of the first call are not scratch memory
     gc.collect()
     tracemalloc.start()
     try:

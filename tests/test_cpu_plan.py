@@ -1,4 +1,4 @@
-"""Plans: every tile covered once, sizes worked out by hand, and no workspace that changes how sums are cut."""
+"""Plans: every tile is covered once, sizes agree with hand calculation, and no workspace changes how sums are cut."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_a_plan_covers_everything_once(groups, split, sums_batch, budget):
 
 
 def plan_of(cuts, c_in, c_out, groups, batch=5):
-    """Return the plan of a convolution with k = 3×2, o = 29×9 and P = 62×10, whose numbers are worked out by hand.
+    """Return the plan of a convolution with k = 3×2, o = 29×9 and P = 62×10, which is small enough to plan by hand.
 
     A row of i image and p position channels takes 4·(i·6·9 + 2·p·9 + i·2·10) = 4·(74·i + 18·p) bytes. A window
     spans 5 rows and the next begins 2 rows further, so that tiles of rows share 5 // 2 = 2 rows.
@@ -70,7 +70,7 @@ ROW = 4 * (74 * 2 + 18 * 3)  # of one of two groups that read 2 channels and wri
 @pytest.mark.parametrize(
     ("tile", "workspace", "cuts", "samples", "rows", "pieces", "tile_bytes"),
     [
-        # all at once: 5 samples, 29 rows, 2 groups
+        # a single tile: 5 samples, 29 rows, 2 groups
         (10**6, 10**6, FORWARD, 5, 29, 1, 5 * 29 * 2 * ROW),
         # the workspace cuts samples (as many as fit with both groups), then groups, never rows
         (10**6, 3 * 29 * 2 * ROW, FORWARD, 3, 29, 1, 3 * 29 * 2 * ROW),

@@ -1,4 +1,4 @@
-"""Threads: every task done once, failures and interrupts that leave nothing behind, and BLAS on one thread."""
+"""Threads: every task is done once, failures and interrupts leave nothing behind, and BLAS uses one thread."""
 
 import functools
 import gc
@@ -19,7 +19,7 @@ from tests.cpu_helpers import blas_threads, fast_engine, wait_until  # noqa: F40
 
 @pytest.fixture(autouse=True)
 def tiny_tasks(monkeypatch):
-    """Start threads however little there is to do."""
+    """Start threads even for the smallest tasks."""
     monkeypatch.setattr(threads, "TASK_BYTES", 1)
 
 
@@ -49,7 +49,7 @@ def test_as_many_threads_as_tasks_workers_and_workspace_allow(
 
     def work(task):
         seen.add(threading.current_thread().name)
-        wait_until(lambda: len(seen) >= expected)  # a thread that is done early would take another thread's task
+        wait_until(lambda: len(seen) >= expected)  # or an early thread would take another's task
         done.append(task)
 
     with set_workers(workers), set_workspace(workspace):
@@ -156,7 +156,7 @@ def test_a_step_that_runs_when_its_join_is_interrupted_is_waited_for():
 
 
 def test_a_gate_that_a_waiter_left_closed_lets_others_through():
-    """As after an interrupt between acquiring its lock and releasing it."""
+    """The gate is closed as after an interrupt between acquiring and releasing its lock."""
     gate = threads._Gate(1)
     gate.one_is_done()
     gate._closed.acquire()
@@ -311,7 +311,7 @@ def test_blas_is_limited_by_the_first_call_and_restored_by_the_last(monkeypatch)
         def set_num_threads(self, number):
             calls.append(number)
 
-    def free():  # only another thread can find an RLock taken
+    def free():  # an RLock appears taken only to another thread
         found = []
         thread = threading.Thread(target=lambda: found.append(limit.lock.acquire(blocking=False)))
         thread.start()

@@ -1,4 +1,4 @@
-"""Data sets: what is in them, what no split shares, and what becomes of files that are not what they should be."""
+"""Data sets: their contents, splits that share nothing, and errors for unsuitable files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def check_split(split: Split, train: int, test: int, image: tuple[int, int, int]
     for labels in (split.train_labels, split.test_labels):
         assert set(labels.tolist()) <= set(range(len(classes)))
     wide = split.train_images.astype("float64")
-    # Every value was rounded to float32 once: by 2⁻²⁴ of itself, and the values' mean square is 1.
+    # Every value was rounded to float32 once, by at most 2⁻²⁴ of itself, and the values' mean square is 1.
     np.testing.assert_allclose(wide.mean(axis=(0, 2, 3)), 0, atol=2**-23)
     np.testing.assert_allclose(wide.std(axis=(0, 2, 3)), 1, atol=2**-23)
 
@@ -124,7 +124,7 @@ def test_digits_have_no_other_side(side: int) -> None:
 
 
 def ids(*shape: int) -> Any:
-    """Return an image in which every value is another."""
+    """Return an image in which all values differ."""
     return np.arange(np.prod(shape)).reshape(shape)
 
 
@@ -143,7 +143,7 @@ def test_no_pixel_is_both_trained_on_and_tested_with(shape: tuple[int, ...], pat
 
 
 def test_every_block_is_used_by_the_fewest_patches_that_can() -> None:
-    image = ids(16, 12)  # patches of 2 in blocks of 4: 12 blocks, of which 3 are to test with
+    image = ids(16, 12)  # patches of 2 in blocks of 4: 12 blocks, 3 of them for testing
     train, _, test, _ = cut_patches({"ids": image}, 0, patch=2, train_per_class=9, test_per_class=3)
     block = [{(i // 12 // 4, i % 12 // 4) for i in patch.ravel().tolist()} for patch in (*train, *test)]
     assert all(len(one) == 1 for one in block)
@@ -173,7 +173,7 @@ def test_patches_are_parts_of_their_image_and_only_training_patches_are_mirrored
                 count, expected = count + 1, expected[:, ::-1]
             np.testing.assert_array_equal(found, expected.transpose(2, 0, 1))
         mirrored.append(count)
-    assert 330 < mirrored[0] < 470  # of 800: five standard deviations to either side
+    assert 330 < mirrored[0] < 470  # of 800: within five standard deviations
     assert mirrored[1] == 0
 
 
@@ -272,7 +272,7 @@ TRAIN = [f"data_batch_{number}.bin" for number in range(1, 6)]
 
 @pytest.fixture
 def cifar(tmp_path: Path) -> Path:
-    """Return a folder in CIFAR-10's binary format, with one to six records a file."""
+    """Return a folder in CIFAR-10's binary format, with one to six records per file."""
     for count, name in enumerate([*TRAIN, "test_batch.bin"], start=1):
         records = rng(count).integers(0, 256, (count, 3073)).astype("uint8")
         records[:, 0] = np.arange(count) + 4
@@ -356,7 +356,7 @@ def test_cifar10_does_not_wait_for_a_pipe(cifar: Path) -> None:
     pipe = cifar / "test_batch.bin"
     pipe.unlink()
     os.mkfifo(pipe)
-    writer = os.open(pipe, os.O_RDWR)  # without it, a reader that is wrong would wait for ever
+    writer = os.open(pipe, os.O_RDWR)  # without it, a wrong reader would wait forever
     os.write(writer, b"x")
     threading.Timer(0.2, os.close, [writer]).start()
     with pytest.raises(DataError, match=r"test_batch.bin is not a file"):
@@ -390,7 +390,7 @@ def save(path: Path, pixels: Any, **options: Any) -> None:
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    """Return a folder of five cats, three dogs and things to ignore. Image n is (10·n, n, 255−n) all over."""
+    """Return a folder of five cats, three dogs and things to ignore. Image n has the single colour (10·n, n, 255−n)."""
     images_package("PIL.Image")
     for n in range(8):
         name = f"cat/{n}.png" if n < 5 else f"dog/{n}.PNG"
@@ -404,7 +404,7 @@ def pets(tmp_path: Path) -> Path:
 
 
 def shades(split: Split) -> tuple[list[float], list[float]]:
-    """Return red, as it was, of the training and of the test images."""
+    """Return the original red values of the training and of the test images."""
     red = np.concatenate([split.train_images, split.test_images])[:, 0, 0, 0]
     order = np.argsort(np.argsort(red)).tolist()
     return order[: len(split.train_labels)], order[len(split.train_labels) :]
@@ -422,12 +422,12 @@ def test_a_folder(pets: Path) -> None:
     drawn = {tuple(sorted(shades(load_folder(pets, side=2, seed=seed))[1])) for seed in range(8)}
     assert len(drawn) > 3
     check_split(load_folder(pets), 6, 2, (3, 32, 32), ("cat", "dog"))  # one of five, one of three
-    for fraction, tests in ((0.01, 2), (0.99, 6)):  # at least one a class on either side
+    for fraction, tests in ((0.01, 2), (0.99, 6)):  # at least one per class on either side
         assert len(load_folder(pets, side=2, test_fraction=fraction).test_labels) == tests
 
 
 def raw_images(folder: Path, side: int) -> list[Any]:
-    """Return the images of the first class as they were; a black and a white one in the second give the scale."""
+    """Return the original images of the first class; a black and a white image in the second class give the scale."""
     split = load_folder(folder, side=side)
     every = np.concatenate([split.train_images, split.test_images])
     low, high = every.min(axis=(0, 2, 3), keepdims=True), every.max(axis=(0, 2, 3), keepdims=True)
@@ -458,7 +458,7 @@ def test_modes_and_turns(scaled: Path) -> None:
     pixels = rng().integers(0, 256, (3, 3, 3))
     turned = image.fromarray(pixels.astype("uint8"))
     exif = turned.getexif()
-    exif[0x0112] = 6  # the camera was turned: the top row is the picture's right column
+    exif[0x0112] = 6  # the camera was rotated: the top row is the picture's right column
     turned.save(scaled / "scale" / "turned.png", exif=exif)
     (scaled / "image").mkdir()
     (scaled / "scale" / "turned.png").rename(scaled / "image" / "turned.png")
@@ -475,7 +475,7 @@ def test_modes_and_turns(scaled: Path) -> None:
 
 
 def png_of(width: int, height: int, text: bytes = b"") -> bytes:
-    """Return a small PNG file whose header claims this size, with a compressed text."""
+    """Return a small PNG file whose header states this size, with a compressed text."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -551,7 +551,7 @@ def test_a_folder_damaged(pets: Path, name: str, damage: Callable[[Path], object
     assert str(caught.value).count(str(culprit)) == 1
 
 
-def test_damaged_metadata_are_no_reason_to_refuse_or_to_warn(pets: Path) -> None:
+def test_damaged_metadata_is_neither_refused_nor_warned_of(pets: Path) -> None:
     image = images_package("PIL.Image")
     exif = image.Exif()
     exif[0x010E] = "a description"
@@ -564,7 +564,7 @@ def test_damaged_metadata_are_no_reason_to_refuse_or_to_warn(pets: Path) -> None
 
 def test_a_png_cut_anywhere_is_refused(pets: Path) -> None:
     whole = (pets / "dog/5.PNG").read_bytes()
-    end = whole.index(b"IDAT")  # what Pillow may do without comes after the pixels
+    end = whole.index(b"IDAT")  # everything after the pixels is optional for Pillow
     for length in range(0, end + 8, 3):
         (pets / "dog/5.PNG").write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"5.PNG "):
@@ -607,17 +607,17 @@ def test_a_folder_needs_pillow(pets: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 # --- Augmentation ---
 
-TURN = np.array([[2, 1, 2], [1, 2, -2], [-2, 2, 1]])  # three times a rotation; no symmetric one, so rows are no columns
+TURN = np.array([[2, 1, 2], [1, 2, -2], [-2, 2, 1]])  # three times a rotation; not symmetric, so rows are not columns
 
 
 def test_components_of_a_known_set() -> None:
-    """Pixels at m ± a·p₁ ± b·p₂ ± c·p₃, all eight: variances a², b², c² along the axes p."""
+    """All eight pixels m ± a·p₁ ± b·p₂ ± c·p₃ have variances a², b², c² along the axes p."""
     signs = np.array([[a, b, c] for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)])
     pixels = 100 + (signs * [2, 5, 3]) @ TURN.T  # (8, 3): axes of length 3
     images = pixels.reshape(2, 2, 2, 3).transpose(0, 3, 1, 2)
     eigenvalues, eigenvectors = color_components(images.astype("uint8"))
     np.testing.assert_allclose(eigenvalues, [9 * 25, 9 * 9, 9 * 4], rtol=1e-13)
-    # Of each column, the largest entry is positive; two of them are equally large, so either may be it.
+    # The largest entry of each column is positive; if two are equally large, either may be.
     for found, axis in zip(eigenvectors.T, TURN.T[[1, 2, 0]] / 3, strict=True):
         np.testing.assert_allclose(found * np.sign(found @ axis), axis, atol=1e-13)
 
@@ -653,7 +653,7 @@ def test_crops_and_mirror_images_are_parts_of_the_image() -> None:
 
 
 def test_the_colour_shift_is_the_papers() -> None:
-    """The same draws without components give the crops; what is added is p·(α ∘ λ), one for all pixels of an image."""
+    """The same draws without components give the crops, to which one p·(α ∘ λ) is added for all pixels of an image."""
     images = rng().random((6, 3, 5, 6))
     eigenvalues, eigenvectors = np.array([8.0, 4.0, 2.0]), TURN / 3
     plain = augment(images, rng(4), crop=4)
@@ -730,7 +730,7 @@ def test_photograph_crops(crops: PhotographCrops) -> None:
     assert whole.min() >= -1e-6
     assert 0.9 < whole.max() < 1 + 1e-6
     np.testing.assert_allclose(color_components(whole)[0], crops.components[0], rtol=1e-5)
-    # A crop is of the photograph that its label names: it differs from a part of it by one shift of each channel.
+    # A crop comes from the photograph of its label: it differs from a part of that by one shift of each channel.
     draws = rng(1)
     assert np.array_equal(draws.integers(0, 7, 50), labels)
     np.testing.assert_array_equal(images, augment(crops.images[labels], draws, crop=48, components=crops.components))
@@ -739,7 +739,7 @@ def test_photograph_crops(crops: PhotographCrops) -> None:
 def test_photograph_crops_follow_their_seed(crops: PhotographCrops) -> None:
     again, other = PhotographCrops(0, side=64, crop=48), PhotographCrops(1, side=64, crop=48)
     first = again.batch(3)
-    assert not np.array_equal(first[0], again.batch(3)[0])  # the generator goes on
+    assert not np.array_equal(first[0], again.batch(3)[0])  # the generator continues
     assert not np.array_equal(first[0], other.batch(3)[0])
     for a, b in zip(first, PhotographCrops(0, side=64, crop=48).batch(3), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -778,8 +778,8 @@ def test_data_sets_by_name(cifar: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_folder_by_name(pets: Path) -> None:
     assert same(load_dataset(f"folder:{pets}", seed=3), load_folder(pets, seed=3))
     assert load_dataset(f"folder:{pets}", side=9).train_images.shape == (6, 3, 9, 9)
-    with pytest.raises(DataError, match=r"~nobody-of-this-name.* is missing"):
-        load_dataset("folder:~nobody-of-this-name/pets")
+    with pytest.raises(DataError, match=r"~no-such-user.* is missing"):
+        load_dataset("folder:~no-such-user/pets")
 
 
 @pytest.mark.parametrize(

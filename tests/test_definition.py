@@ -1,4 +1,4 @@
-"""Convolutions and transposed ones equal the definition bit for bit, and so do their derivatives; all are adjoint."""
+"""Convolutions, transposed ones and their derivatives equal the definition bit for bit; gradients are adjoint."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_equals_the_definition_in_every_dtype(backend: Backend, transposed: bool
 
 
 def test_wide_results_equal_the_definition(backend: Backend, transposed: bool) -> None:
-    """Of int8 over its whole range, int32 has the sums that wrap in int8; float32 those that float16 rounds."""
+    """int32 represents the sums that wrap in int8, and float32 the sums that float16 rounds."""
 
     @given(conv_problems(dtypes=backend.dtypes(WIDER), transposed=transposed))
     def check(case: ConvProblem) -> None:
@@ -58,7 +58,7 @@ def test_wide_results_equal_the_definition(backend: Backend, transposed: bool) -
 
 
 def test_gradients_are_adjoint(backend: Backend, transposed: bool) -> None:
-    """⟨g, conv(x, w)⟩ = ⟨grad_x, x⟩ = ⟨grad_w, w⟩ with conj on the left; the bias sees the sum of g."""
+    """⟨g, conv(x, w)⟩ = ⟨grad_x, x⟩ = ⟨grad_w, w⟩ with conj on the left; the bias gradient is the sum of g."""
     dtypes = backend.dtypes(("float32", "complex64"))
 
     @given(conv_problems(dtypes=dtypes, transposed=transposed))
@@ -92,7 +92,7 @@ def double_backward(backend: Backend, case: ConvProblem, v: Operands) -> Any:
 def test_derivatives_equal_the_definition(backend: Backend, transposed: bool) -> None:
     dtypes = backend.dtypes(("float32", "complex64", "int16"))
 
-    @settings(max_examples=40)
+    @settings(max_examples=20)
     @given(conv_problems(dtypes=dtypes, transposed=transposed))
     def check(case: ConvProblem) -> None:
         v = integer_arrays(case.problem, np.random.default_rng(case.x.size), case.x.dtype)
@@ -105,10 +105,10 @@ def test_derivatives_equal_the_definition(backend: Backend, transposed: bool) ->
 
 
 def test_derivatives_are_adjoint(backend: Backend, transposed: bool) -> None:
-    """The identities of `inner`; and along any direction the double backward is the difference of the backward pass."""
+    """The identities of `inner` hold, and along any direction the double backward is a difference of the backward."""
     dtypes = backend.dtypes(("float32", "complex64"))
 
-    @settings(max_examples=40)
+    @settings(max_examples=20)
     @given(conv_problems(dtypes=dtypes, transposed=transposed))
     def check(case: ConvProblem) -> None:
         rng = np.random.default_rng(case.x.size)

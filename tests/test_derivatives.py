@@ -1,4 +1,4 @@
-"""Forward mode and double backward: what loops from the definition give, and differences of step 1, exactly."""
+"""Forward mode and double backward equal loops from the definition and differences with step 1, exactly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def double_backward(problem: Problem) -> Any:
 
 
 def direction(problem: Problem, dtype: Any, seed: int = 1) -> Operands:
-    """Return whole numbers of the shapes of the operands, a bias among them."""
+    """Return whole numbers in the shapes of the operands, including a bias."""
     rng = np.random.default_rng(seed)
     values = integer_arrays(problem, rng, dtype)
     return values._replace(
@@ -36,7 +36,7 @@ def direction(problem: Problem, dtype: Any, seed: int = 1) -> Operands:
 
 
 def wide(array: Any) -> Any:
-    """Return floating-point arrays in double precision, where sums of these whole numbers are exact."""
+    """Return floating-point arrays in double precision, in which sums of these whole numbers are exact."""
     if isinstance(array, tuple):
         return tuple(map(wide, array))
     return array if array.dtype.kind in "iu" else array.astype(np.result_type(array, np.float64))
@@ -105,7 +105,7 @@ def test_they_are_derivatives(transposed: bool) -> None:
         assert s(**moved("g")) - here == inner(grads.grad_output, step.grad_output).real
         assert s(**moved("x")) - here == inner(grads.x, step.x).real
         assert s(**moved("weight")) - here == inner(grads.weight, step.weight).real
-        # Forward mode is the same derivative, read the other way: ⟨ẏ, g⟩ = ⟨ẋ, x̄⟩ + ⟨ẇ, w̄⟩ + ⟨ḃ, b̄⟩.
+        # Forward mode is the same derivative in the other direction: ⟨ẏ, g⟩ = ⟨ẋ, x̄⟩ + ⟨ẇ, w̄⟩ + ⟨ḃ, b̄⟩.
         dy = jvp(problem)(point.x, point.weight, dx=d.x, dweight=d.weight, dbias=d.bias, **problem.options())
         assert inner(dy, point.grad_output).real == here
 
@@ -142,7 +142,7 @@ def map_grads(backend: Backend, d: Operands) -> ConvGrads:
 
 
 def test_an_operand_that_does_not_count_may_be_infinite() -> None:
-    """Where the loss does not depend on an operand, its gradient is zero, not 0 · ∞."""
+    """If the loss does not depend on an operand, its gradient is zero, not 0 · ∞."""
     x, w, g = np.full((1, 1, 3), np.inf), np.full((1, 1, 2), np.nan), np.full((1, 1, 2), np.inf)
     np.testing.assert_array_equal(refconv.conv_jvp(x, w, dbias=np.ones(1)), np.ones((1, 1, 2)))
     found = refconv.conv_double_backward((None, None, np.ones(1)), g, x, w)

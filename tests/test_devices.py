@@ -1,6 +1,6 @@
-"""Results stay on the device of the operands, also when it is not the current one.
+"""Results stay on the device of the operands, even if it is not the current one.
 
-array-api-strict makes up a second device and refuses to mix arrays of two. CuPy runs these tests if it has two devices.
+array-api-strict simulates a second device and refuses to mix arrays of two. CuPy runs these tests if it has two.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def trainer(model: Any, optimiser: Any) -> Trainer:
 
 @pytest.mark.parametrize("optimiser", [SGD, Adam])
 def test_a_training_stays_on_the_device(second: OnSecondDevice, optimiser: Any) -> None:
-    """NumPy's arrays, which are moved, give NumPy's numbers; so does a training that is resumed from a copied state."""
+    """NumPy's arrays, which are moved, give NumPy's numbers; so does a training resumed from a copied state."""
     reference, moved, resumed = (trainer(network(on), optimiser) for on in (None, second, second))
     for step, (expected, found) in enumerate(zip(reference, moved, strict=True)):
         assert found.loss == pytest.approx(expected.loss, rel=1e-9)
@@ -212,7 +212,7 @@ def test_shifted_images_stay_on_the_device(second: OnSecondDevice) -> None:
 
 
 def test_the_device_is_entered_for_the_arrays_of_cupy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With arrays that only look like CuPy's, so that it is tested without CuPy too."""
+    """The arrays only imitate CuPy's, so that this is tested without CuPy too."""
     entered = []
 
     class Device:

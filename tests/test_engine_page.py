@@ -19,7 +19,7 @@ CPU = ROOT / "refconv" / "cpu"
 
 
 def constants() -> set[str]:
-    """Return the names of the numbers in capitals that the engine's modules define."""
+    """Return the names of the constants that the engine's modules define."""
     found: set[str] = set()
     for path in CPU.glob("*.py"):
         for node in ast.parse(path.read_text("utf-8")).body:

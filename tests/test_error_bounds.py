@@ -29,7 +29,7 @@ KINDS = ("random", "constant", "alternating", "sorted")
 
 
 def numbers(rng: np.random.Generator, shape: tuple[int, ...], kind: str, dtype: str = "float32") -> Any:
-    """Return data that is hard on a sum: terms that cancel, that all round alike, of very different sizes."""
+    """Return difficult data for a sum: terms that cancel, that all round the same way, or of very different sizes."""
     values = rng.standard_normal(shape)
     if kind == "constant":
         values = np.full(shape, 0.1)
@@ -59,7 +59,7 @@ def summed(products: Any, order: str, dtype: Any, rng: np.random.Generator) -> A
 
 
 def terms(x: Any, weight: Any) -> Any:
-    """Products (N, K, o…, C·T) of a two-dimensional convolution without options, not yet summed."""
+    """Return the products (N, K, o…, C·T) of a two-dimensional convolution without options, before they are summed."""
     windows = sliding_window_view(x, weight.shape[2:], (2, 3))  # (N, C, o1, o2, k1, k2)
     windows = windows.transpose(0, 2, 3, 1, 4, 5)[:, None]  # (N, 1, o1, o2, C, k1, k2)
     products = windows * weight[None, :, None, None]
@@ -88,7 +88,7 @@ def test_no_order_of_summation_exceeds_the_bound(kind: str, order: str, channels
 
 
 def test_the_bound_is_attained_up_to_a_factor() -> None:
-    """Worst case means that something comes near it: equal terms, each addition of which rounds the same way."""
+    """Equal terms, whose additions all round the same way, come near the worst case."""
     x, weight = np.full((1, 4096, 1), 0.1, "float32"), np.ones((1, 4096, 1), "float32")
     actual = summed((x * weight).reshape(1, 1, 1, -1), "forwards", np.float32, np.random.default_rng(0))
     exact = 4096 * float(x[0, 0, 0])
@@ -98,7 +98,7 @@ def test_the_bound_is_attained_up_to_a_factor() -> None:
 @pytest.mark.thinned(4)
 @pytest.mark.parametrize("channels", [16, 64, 256, 512])
 def test_a_dropped_tap_is_beyond_the_bound(channels: int) -> None:
-    """One kernel tap at one of the input channels, reductions of 144 to 4608: at least 95 % of 40 trials."""
+    """The tap is dropped at one input channel; in sums of 144 to 4608 terms, at least 95 % of 40 trials notice it."""
     caught = 0
     for trial in range(40):
         rng = np.random.default_rng(trial)
@@ -174,7 +174,7 @@ def dtype_of(name: str) -> Any:
 
 
 def test_the_bound_in_fractions() -> None:
-    """γ_n·Σ|a||b| by hand, in exact arithmetic, at a border, in the middle, and with a bias."""
+    """γ_n·Σ|a||b| in exact arithmetic, at a border, in the middle, and with a bias."""
     x, weight, bias = (np.array(a, "float32") for a in ([[[3, -5, 7]]], [[[2, -1, 4]]], [-6]))
     u = Fraction(1, 2**24)
 
@@ -235,7 +235,7 @@ def as_list(value: Any) -> list[Any]:
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_the_bound_is_that_of_the_loops_in_every_padding_mode_and_layout(transposed: bool) -> None:
-    """γ_n·Σ|a||b| with n and the sums from the definition; refconv's own results are within it, one more is not."""
+    """It is γ_n·Σ|a||b|, with n and sums by the definition; refconv is within it, and 1 added to an element is not."""
     unit, tiny = 2.0**-24, 2.0**-126
     function = refconv.conv_transpose if transposed else refconv.conv
     backward = refconv.conv_transpose_backward if transposed else refconv.conv_backward
@@ -278,7 +278,7 @@ def test_the_bound_is_that_of_the_loops_in_every_padding_mode_and_layout(transpo
 
 
 def test_one_weight_array_for_channel_groups_of_equal_shapes() -> None:
-    """As refconv.conv takes it: the groups' weights joined along the first axis, and a weight gradient like it."""
+    """As in refconv.conv, the groups' weights are joined along the first axis, and so is the weight gradient."""
     rng = np.random.default_rng(0)
     lists, number = ChannelGroups([[0, 2], [3, 1]], [[0], [1]]), uniform_groups(4, 2, 2)
     x, weight = numbers(rng, (2, 4, 5), "random"), numbers(rng, (2, 2, 3), "random")
@@ -324,7 +324,7 @@ X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
     [
         ({"x": X[0, 0]}, ValueError, r"at least 3, or x one fewer if unbatched; got shapes \(4,\) and \(3, 2, 2\)"),
         ({"x": X[None]}, ValueError, "same number of axes"),
-        ({"x": X.astype(int)}, TypeError, "x must hold floating-point numbers; got int64"),
+        ({"x": X.astype(int)}, TypeError, "x must contain floating-point numbers; got int64"),
         ({"weight": W[:, :1]}, ValueError, r"weight must have shape \(3, 2, 2\)"),
         ({"weight": [W]}, TypeError, "weight must be one array"),
         ({"groups": ChannelGroups([[0, 1], [0]], [[0, 1], [2]])}, ValueError,
@@ -345,7 +345,7 @@ X, W = np.ones((1, 2, 4), "float32"), np.ones((3, 2, 2), "float32")
         ({"padding": -2}, ValueError, "output must have an element"),
         ({"dilation": 2.0}, TypeError, "dilation must be an integer"),
         ({"transposed": "yes"}, TypeError, "transposed"),
-        ({"x": [[1], [1, 2]]}, TypeError, "^x must be what numpy.asarray understands"),
+        ({"x": [[1], [1, 2]]}, TypeError, "^x must be a value that numpy.asarray accepts"),
         ({"weight": W.astype("complex64")}, TypeError, "all real or all complex; got x of float32, weight of comp"),
         ({"x": X * np.float32(np.nan)}, ValueError, "x must be finite"),
         ({"bias": np.full(3, np.inf, "float32")}, ValueError, "bias must be finite"),

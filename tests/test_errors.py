@@ -1,4 +1,4 @@
-"""Bad input: every argument of every public function, one clear message before any array work."""
+"""Bad input in every argument of every public function gives one clear message before any array work."""
 
 import collections
 import re
@@ -92,10 +92,10 @@ OPTIONS = {
 COMMON = ("stride", "padding", "dilation", "padding_mode", "channels_last", "accumulate_dtype")
 OPTIONS |= dict.fromkeys(("conv", "conv2d"), (*COMMON, "output_dtype"))
 
-GOOD = {  # what is bad elsewhere and good here
+GOOD = {  # values that are bad for other functions but good here
     ("im2col", "x", 14),  # float32, the only operand
     ("im2col", "kernel_size", 11),  # (1, 2, 3) makes x unbatched, with three spatial axes
-    ("conv_weight_grad", "groups", 12),  # no weight there to disagree with
+    ("conv_weight_grad", "groups", 12),  # there is no weight to disagree with
     ("conv_transpose", "padding", 14),  # negative padding extends the output
     ("conv_transpose", "padding", 15),
     ("conv_output_shape", "input_shape", 4),  # (2, 4, 6, 8)
@@ -119,7 +119,7 @@ def bad_values(function: str, argument: str) -> list:
     ]
 
 
-# What NumPy, PyTorch or the interpreter would say if the validator let a bad argument through.
+# Messages of NumPy, PyTorch or the interpreter if the validator missed a bad argument.
 FOREIGN = re.compile(
     r"broadcast|einsum|matmul|object has no|not subscriptable|out of bounds|reshape|as_strided|unpack|"
     r"positional argument|iterable|index out|invalid literal"
@@ -176,7 +176,7 @@ def test_the_largest_of_everything_is_allowed():
 
 
 def test_huge_but_meaningless_steps_are_good_input():
-    # One window only: the stride is never taken; one tap only: nor is the dilation.
+    # With a single window the stride has no effect, and with a single tap the dilation has none.
     one_window = refconv.conv(X, np.ones((1, 4, 6, 7)), stride=2**62)
     assert one_window.shape == (2, 1, 1, 1)
     one_tap = refconv.conv(X, np.ones((1, 4, 1, 1)), dilation=2**62)

@@ -1,4 +1,4 @@
-"""The examples in docs/examples do what the pages say of them."""
+"""The examples in docs/examples do what the pages state."""
 
 import ctypes
 import difflib
@@ -120,7 +120,7 @@ def test_wrapped_layer_passes(name):
     assert shown.stdout.startswith("passed: 2-d convolution in float")
 
 
-@pytest.mark.filterwarnings("ignore")  # Keras warns of its own calls of NumPy
+@pytest.mark.filterwarnings("ignore")  # Keras's own calls of NumPy cause warnings
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_mistake_of_a_wrapped_layer_is_named(name):
     needs_package(name)
@@ -211,7 +211,7 @@ struct { unsigned x; } blockIdx, blockDim, threadIdx;
 
 
 def test_cupy_kernels_as_plain_c(tmp_path, monkeypatch):
-    """The same source and the same host code, one thread after the other, so that neither needs a GPU to be checked."""
+    """The same source and host code run without a GPU, one thread after the other."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or os.name == "nt":
         pytest.skip("no C compiler: the CuPy kernels are not checked on the CPU")
@@ -240,7 +240,7 @@ def test_cupy_kernels_as_plain_c(tmp_path, monkeypatch):
         return start
 
     def empty(shape, dtype):
-        return np.full(shape, np.nan, dtype)  # what a kernel forgets to write stays NaN
+        return np.full(shape, np.nan, dtype)  # elements that a kernel does not write stay NaN
 
     stand_in = SimpleNamespace(
         RawKernel=raw_kernel, asarray=np.asarray, ascontiguousarray=np.ascontiguousarray, empty=empty, asnumpy=np.array

@@ -1,4 +1,4 @@
-"""Wrong answers to the notebooks' exercises: each fails, and is called by its name. Right ones pass."""
+"""Wrong answers to the notebooks' exercises fail, each with the name of its mistake. Right answers pass."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ AXES = ("stride", "padding", "dilation")
 
 
 def written(name: str, function: str, *changes: tuple[str, str]):
-    """Return a solution out of a notebook, with some of its text changed."""
+    """Return a solution from a notebook, with some of its text changed."""
     cells = [cell for cell in notebooks.build(name, solved=True).cells if cell.cell_type == "code"]
     (own,) = (
         number
@@ -35,7 +35,7 @@ def written(name: str, function: str, *changes: tuple[str, str]):
     names = {"np": np, "refconv": refconv}
     for cell in cells[:own]:
         if "exercise" in cell.metadata.get("tags", []) or cell.source.startswith("def padded("):
-            exec(cell.source, names)  # what the answer may call
+            exec(cell.source, names)  # functions that the answer may call
     exec(text, names)
     return names[function]
 
@@ -202,7 +202,7 @@ def ideal_sizes(c, n, base):
 
 
 def rest_in_one(place, rounding):
-    """Round all sizes but one, and give that one what is left."""
+    """Round all sizes but one, and give that one the remainder."""
 
     def sizes(c, n, base):
         found = [rounding(size) for size in ideal_sizes(c, n, base)]
@@ -214,7 +214,7 @@ def rest_in_one(place, rounding):
 
 
 def uneven_shares(c, n, base):
-    """Let each group take its share of what is left, rounded down."""
+    """Give each group its share of the remaining channels, rounded down."""
     left = [-(-c // base**i) for i in range(n)]
     return [*(before - after for before, after in itertools.pairwise(left)), left[-1]]
 
@@ -285,7 +285,7 @@ def test_the_smallest_division_that_is_wrong_is_shown(wrong, shown):
 
 
 def one_wrong(division, sizes):
-    """Return sizes that are right but for one division."""
+    """Return sizes that are right except for one division."""
     return lambda *asked: sizes if asked == division else SOLUTION(*asked)
 
 

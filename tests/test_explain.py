@@ -1,4 +1,4 @@
-"""What a convolution computes is read out and said rightly: right ones, catalogued mistakes, and new ones."""
+"""Explanations state correctly what a convolution computes: right ones, catalogued mistakes, and new mistakes."""
 
 import dataclasses
 import itertools
@@ -91,7 +91,7 @@ def test_right_convolutions_are_right(d, transposed, more):
 
 @pytest.mark.thinned(3)
 @pytest.mark.parametrize(
-    ("name", "dtype"), list(zip(CORRECT, itertools.cycle(["float16", "float32", "complex64", "int32"]), strict=False))
+    ("name", "dtype"), list(zip(CORRECT, itertools.cycle(["float32", "float16", "complex64", "int32"]), strict=False))
 )
 def test_other_right_convolutions_in_their_dtypes(name, dtype):
     pair = CORRECT[name]
@@ -182,7 +182,7 @@ def built(
     outputs=None,
     scale=lambda w: 1,
 ):
-    """A convolution made of exchangeable pieces: which element and channel are read, with which weight row."""
+    """Return a convolution made of exchangeable pieces: the element and channel that are read, and the weight row."""
 
     def forward(x, weight, bias, stride, padding, dilation, groups):
         sizes = [
@@ -455,7 +455,7 @@ def right_y(x, weight, bias, *integers):
 
 
 def wrapper(change):
-    """The right output after a change by ``change(y, call)``, or of changed arguments."""
+    """Return the right output after a change by ``change(y, call)``, or the output for changed arguments."""
 
     def forward(x, weight, bias, stride, padding, dilation, groups):
         return change(x, weight, bias, (stride, padding, dilation, groups))
@@ -468,7 +468,7 @@ def cumulative(y, groups):
 
 
 def flat_rows(x, weight, bias, integers):
-    """Reads with a flat index, so that windows run into the next row; the padding of the last axis is missing."""
+    """Read with a flat index, so that windows continue in the next row; the padding of the last axis is missing."""
     stride, padding, dilation, groups = integers
     y = right_y(x, weight, bias, *integers)
     rows = x.shape[2] + 2 * padding[0] + 4
@@ -844,7 +844,7 @@ def shifted(late, transposed=False, supports=SUPPORTS):
 
 
 def causes(asked, axis):
-    """Return for every cause by how many elements it makes the first window late."""
+    """Return, for every cause, the number of elements by which the first window is late."""
     stride, dilation, start = asked.lines[axis]
     found = {}
     for late in range(-30, 30):
@@ -966,7 +966,7 @@ def test_buffers_and_caches_that_keep_earlier_calls():
     assert text.endswith("The second is twice the first: it adds to an earlier result.")
 
 
-# --- Functions that are not linear, or no functions at all -----------------------------------------------------------
+# --- Functions that are not linear, or whose results vary ------------------------------------------------------------
 
 COUNT = itertools.count(1)
 RANDOM = np.random.default_rng(0)
@@ -1230,7 +1230,7 @@ def test_saturating_integers_and_sums_in_single_precision():
 
 
 @given(st.lists(st.integers(-400, 400), min_size=9, max_size=60, unique=True), st.integers(1, 5))
-def test_linear_results_are_no_function_of_the_right_one(values, factor):
+def test_linear_results_are_not_called_functions_of_the_right_one(values, factor):
     right = np.array(values, float)
     for seen in (right, factor * right, -factor * right, right[::-1], np.roll(right, 1), right + factor):
         text = function_of_right([Result(right, seen)] * 4, "The output")
@@ -1520,7 +1520,7 @@ def test_mistakes_that_a_table_of_products_cannot_show_are_of_few_families():
 
 
 def test_causal_padding_is_read_out():
-    """With no other padding claimed, functions are read out with the word; padding put after makes them late."""
+    """If no other padding is supported, causal padding is used; padding after the input makes functions late."""
     words = ("bias", "stride", "dilation", "causal")
     assert standard_problem(1, words).padding == "causal"
     assert not isinstance(standard_problem(1, (*words, "padding")).padding, str)
@@ -1532,7 +1532,7 @@ def test_causal_padding_is_read_out():
 
 
 def test_a_factor_that_another_problem_does_not_show_is_one_of_this_problem():
-    """Outputs from the second on are doubled; on the problem read out, the first reads only padding."""
+    """Outputs from the second on are doubled; in the explained problem, the first output reads only padding."""
 
     def forward(x, weight, bias, stride, padding, dilation, groups):
         y = Conv().forward(x, weight, None, stride, padding, dilation, groups)

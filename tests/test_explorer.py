@@ -35,7 +35,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromiu
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page, joined as Sphinx joins it."""
+    """The page, joined as by Sphinx."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(SOURCE))
     path = tmp_path_factory.mktemp("explorer") / "explorer.html"
     path.write_text(environment.get_template("explorer.html").render(), "utf-8")
@@ -45,7 +45,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The test vectors of one and two dimensions; the page shows at most two. Arrays are base64 of float64."""
-    with pytest.MonkeyPatch.context() as patch:  # which mistakes a problem catches is not asked here
+    with pytest.MonkeyPatch.context() as patch:  # these tests do not need the mistakes that each problem catches
         patch.setattr("refconv.testing.vectors.write.caught", lambda *_: [])
         manifest = write_vectors(tmp_path_factory.mktemp("vectors"))
 
@@ -88,7 +88,7 @@ MISTAKES = {
 
 @needs_node
 def test_arithmetic_is_exact_under_node(problems, tmp_path):
-    """Every problem of one and two dimensions is right, and each mistake in the source is noticed."""
+    """All problems with one and two dimensions are right, and each mistake in the source is noticed."""
     sources = {"": ARITHMETIC}
     for name, (right, wrong) in MISTAKES.items():
         assert ARITHMETIC.count(right) == 1, name
@@ -128,7 +128,7 @@ def started(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Br
 
 @pytest.fixture
 def browser(started: Browser) -> Iterator[Browser]:
-    """The page as it opens. After each test: it loaded nothing else, and logged no error."""
+    """The page as it opens. After each test, check that it loaded nothing else and logged no error."""
     started.run("document.activeElement.blur()")
     started.move(1, 1)
     show(started, "at=7")
@@ -179,7 +179,7 @@ STATES = [
 
 
 def drawn(seed: int) -> str:
-    """Return a state by chance, most likely one that fits."""
+    """Return a random state, usually one that fits."""
     draw = random.Random(seed)
 
     def pair(low: int, high: int) -> str:

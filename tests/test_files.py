@@ -1,4 +1,4 @@
-"""Files and folders that are written whole: after any exception the old one is there, and nothing else."""
+"""Files and folders are written completely or not at all: after any exception only the old one is there."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path, name: str
 
 @pytest.mark.parametrize("is_folder", [False, True])
 def test_a_place_where_nothing_can_be_made_is_refused(tmp_path: Path, monkeypatch: Any, is_folder: bool) -> None:
-    """As on a file system that is read only."""
+    """The file system is read-only."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -144,7 +144,7 @@ def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path, names: tuple[st
 def test_after_an_interruption_between_any_moves_the_old_one_is_back(
     tmp_path: Path, monkeypatch: Any, names: tuple[str, ...], moved: bool, error: type[BaseException]
 ) -> None:
-    """The first, second … move is interrupted, just before it happens or just after."""
+    """Each move is interrupted once just before it happens and once just after."""
     rename: Callable[[Path, Path], Path] = Path.rename
     moves = 2 if not names else 3  # the old folder and the new one; or the old file, and the two new ones
 

@@ -1,4 +1,4 @@
-"""Measurements on a GPU, tested without one: CuPy and PyTorch are replaced by small fakes, or the GPU by NumPy."""
+"""Measurements on a GPU, tested without one: small fakes replace CuPy and PyTorch, or NumPy replaces the GPU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.test_bench import LAYERS, ROOFS, expected, flat
 
 
 class NumpyGpu:
-    """NumPy in a GPU's place: every call takes a second and its peak is a fixed number of bytes."""
+    """NumPy in place of a GPU: every call takes a second, and its peak is a fixed number of bytes."""
 
     module, xp = "cupy", np
 
@@ -219,7 +219,7 @@ def test_no_gpu_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Tensor:
-    """A tensor that knows its device only."""
+    """A tensor with nothing but a device."""
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device

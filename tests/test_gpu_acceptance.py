@@ -1,4 +1,4 @@
-"""`make gpu`: each part finds its mistakes and lists its gaps; the driver resumes and reports."""
+"""`make gpu`: each part finds its mistakes and lists the impossible checks; the driver resumes and reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ acceptance: Any = script("benchmarks/gpu_acceptance.py")
 
 
 class WrongGpu(NumpyGpu):
-    """A GPU that adds something to every array that it is given, more each time."""
+    """A GPU that adds an error to every array that it receives, more each time."""
 
     added = 0.0
 
@@ -32,7 +32,7 @@ class WrongGpu(NumpyGpu):
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small layers in place of AlexNet's, and NumPy in place of a GPU."""
+    """Use small layers instead of AlexNet's, and NumPy instead of a GPU."""
     monkeypatch.setattr(acceptance, "alexnet", lambda batch: [Layer("conv2", 2, 4, 6, 8, 3, padding=1, spec="2")])
     monkeypatch.setattr(acceptance, "WIDE", (LAYERS[0],))
     monkeypatch.setattr(acceptance, "LARGE", (3, 8))
@@ -159,7 +159,7 @@ def test_timings_need_events(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["missing"][0].startswith("the device's events do not measure time: AttributeError")
 
 
-def test_large_compares_what_lies_far_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_compares_distant_elements(monkeypatch: pytest.MonkeyPatch) -> None:
     found = outcome("large")
     assert found["outcome"] == "passed", found
     assert found["found"] == {"elements": 3 * 64, "weight gradient": [15.0, 12.0]}
@@ -276,7 +276,7 @@ def test_parts_on_this_machines_gpu(module: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def driven(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Parts that only note that they were run; a test changes their outcomes."""
+    """Parts that only record their runs; a test changes their outcomes."""
     ran: list[str] = []
     outcomes = {"cupy: repeat": "failed", "cupy: peaks": "not possible", "torch: machine": "not possible"}
 

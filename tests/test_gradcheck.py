@@ -1,4 +1,4 @@
-"""The gradient check passes what is right, and names what is wrong: the wrong gradients are the point of it."""
+"""The gradient check passes right gradients and describes wrong ones, which are the main purpose of these tests."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def exp_vjp(g: Any, x: Any) -> Any:
     return g * np.conj(np.exp(x))
 
 
-# --- What is right passes --------------------------------------------------------------------------------------------
+# --- Right gradients pass --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:inputs.* is constant")  # two small whole numbers are often equal
@@ -90,7 +90,7 @@ def test_convolutions_pass_in_every_argument(values: str, transposed: bool) -> N
 
 
 def double_backward(case: ConvProblem, needs: Any) -> tuple[Function, Function, list[Any]]:
-    """Return a backward pass as a function of g, x and the weights, its own backward pass, and where they are taken."""
+    """Return a backward pass as a function of g, x and the weights, its own backward pass, and their inputs."""
     transposed = case.problem.transposed
     backward = refconv.conv_transpose_backward if transposed else refconv.conv_backward
     double = refconv.conv_transpose_double_backward if transposed else refconv.conv_double_backward
@@ -125,7 +125,7 @@ def test_double_backwards_pass_in_every_argument(values: str, transposed: bool, 
 
 
 def test_members_of_a_tuple_keep_their_types_and_are_judged_each() -> None:
-    """A float32 and a complex128, nested, with None between; a wrong gradient of the last is seen."""
+    """The members are float32 and complex128, nested, with None between; a wrong gradient of the last is noticed."""
     x, y = WHOLE.astype("float32"), WHOLE * (1 + 2j)
 
     def function(x: Any, y: Any) -> Any:
@@ -173,7 +173,7 @@ def test_matmul_is_exact_on_whole_numbers_of_every_type(dtype: str) -> None:
 
 
 def test_exactness_is_judged_input_by_input() -> None:
-    """Affine in the numerator, not in the denominator; and of two whole inputs one may be squared."""
+    """A quotient is affine only in its numerator; and of two whole inputs only one may be squared."""
     a, b = np.array([8.0, -4.0, 12.0]), np.array([1.0, -1.0, 1.0])
     assert gradcheck(np.divide, divide_vjp, (a, b)).exact == (True, False)
     square = gradcheck(lambda a, b: a * b * b, lambda g, a, b: (g * b * b, 2 * g * a * b), (a, b))
@@ -278,7 +278,7 @@ def test_inputs_are_left_alone() -> None:
     np.testing.assert_array_equal(x, REAL)
 
 
-# --- What is wrong is caught -----------------------------------------------------------------------------------------
+# --- Wrong gradients are caught --------------------------------------------------------------------------------------
 
 CORRECT: dict[str, tuple[Function, Function, tuple[Any, ...]]] = {
     "matmul, whole": (np.matmul, matmul_vjp, (whole((4, 3), "float64"), whole((3, 2), "float64", 1))),
@@ -295,7 +295,7 @@ CORRECT: dict[str, tuple[Function, Function, tuple[Any, ...]]] = {
 
 
 def dropped(gradient: Any) -> Any:
-    """Drop the largest element: the smallest may be 0."""
+    """Drop the largest element, because the smallest may be 0."""
     changed = gradient.copy()
     changed[np.unravel_index(np.argmax(np.abs(gradient)), gradient.shape)] = 0
     return changed
@@ -314,8 +314,8 @@ WRONG: dict[str, tuple[str, Function]] = {
     "one element off": ("is wrong at element", lambda v: v + np.eye(*v.shape, k=-1, dtype=v.dtype) / 128),
     "transposed": ("must have its shape", lambda v: v.T),
     "flattened": ("must have its shape", lambda v: v.reshape(-1)),
-    "NaN": ("must be finite; it holds .*nan", with_one(np.nan)),
-    "infinite": ("must be finite; it holds", with_one(np.inf)),
+    "NaN": ("must be finite; it contains .*nan", with_one(np.nan)),
+    "infinite": ("must be finite; it contains", with_one(np.inf)),
     "type": ("must have its data type", lambda v: v.astype(OTHER_TYPE[v.dtype.name])),
     "complex": ("must have its data type", lambda v: v + 0j if v.dtype.kind == "f" else v.real),
 }
@@ -345,13 +345,13 @@ def test_a_missing_conjugate_is_caught(function: str) -> None:
     plain: Function = (lambda g, x: g * np.exp(x)) if len(inputs) == 1 else (lambda g, a, b: (g @ b.T, a.T @ g))
     with pytest.raises(AssertionError, match=r"inputs\[0\] is wrong at element"):
         gradcheck(f, plain, inputs)
-    with pytest.raises(AssertionError, match="it is the conjugate of what it must be"):
+    with pytest.raises(AssertionError, match="it is the conjugate of the right gradient"):
         gradcheck(np.exp, lambda g, x: np.conj(exp_vjp(g, x)), [COMPLEX])
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e-12, 1e-6])
 def test_a_wrong_sign_on_small_values_is_caught(scale: float) -> None:
-    """A comparison with an absolute floor accepts every one of these."""
+    """A comparison with an absolute floor would accept all of these."""
     for function, vjp, x in [
         (lambda x: scale * x**2, lambda g, x: 2 * scale * g * x, REAL),
         (lambda x: scale * np.exp(x), lambda g, x: scale * exp_vjp(g, x), REAL),
@@ -364,7 +364,7 @@ def test_a_wrong_sign_on_small_values_is_caught(scale: float) -> None:
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e-6, 1e3])
 def test_inputs_of_every_size_are_really_judged(scale: float) -> None:
-    """Near 0, exp changes by less than it is rounded under a step relative to its input."""
+    """Near 0, a step relative to its input changes exp by less than its rounding."""
     x = REAL * scale
     with pytest.raises(AssertionError, match="wrong at 12 of 12"):
         gradcheck(lambda x: 1 + np.sin(x), lambda g, x: 1.001 * g * np.cos(x), [x])
@@ -465,7 +465,7 @@ def test_what_has_no_derivative_is_refused() -> None:
         gradcheck(np.abs, lambda g, x: g * np.sign(x + 1e-9), [np.zeros(3)])
     with pytest.raises(AssertionError, match="must return floating-point numbers; got data type int"):
         gradcheck(lambda x: np.argsort(x), lambda g, x: g, [REAL])
-    with pytest.raises(AssertionError, match=r"must return what numpy\.asarray understands"):
+    with pytest.raises(AssertionError, match=r"must return a value that numpy\.asarray accepts"):
         gradcheck(lambda x: [[1.0], [1.0, 2.0]], lambda g, x: g, [REAL])
     with pytest.raises(AssertionError, match="must keep the shape of its result"):
         gradcheck(lambda x: x[x > 0.4], lambda g, x: np.zeros_like(x), [REAL])
@@ -473,7 +473,7 @@ def test_what_has_no_derivative_is_refused() -> None:
 
 @pytest.mark.parametrize("values", [REAL, WHOLE.astype("float32")])
 def test_a_vjp_that_adds_to_its_buffers_is_caught(values: Any) -> None:
-    """Its first result is right. The gradient named is that of the buffer, not of the first input."""
+    """Its first result is right. The message names the gradient with the buffer, not the first input."""
     buffer = np.zeros((3, 4), values.dtype)
 
     def accumulating(g: Any, a: Any, b: Any) -> Any:
@@ -526,7 +526,7 @@ def test_a_layer_that_keeps_its_input_for_one_backward_pass_is_right() -> None:
 @pytest.mark.parametrize("j", [0, 1])
 @pytest.mark.parametrize("value", [1.0, 0.0, -2.5])
 def test_constant_inputs_are_warned_of(j: int, value: float) -> None:
-    """A kernel of ones is its own mirror image: the flip passes, and the warning says so."""
+    """A kernel of ones is its own mirror image, so a flip passes, and a warning says so."""
     x, weight = np.arange(5.0), np.array([2.0, -1, 3])
     inputs = [np.full_like(x, value), weight] if j == 0 else [x, np.full_like(weight, value)]
 
@@ -603,7 +603,7 @@ def test_functions_of_pytorch_tensors() -> None:
         return w * g[:, None], x * g[:, None]
 
     assert gradcheck(product, vjp, (x, weight)).elements == 24
-    # Leaves that require gradients stay such, so that autograd can be the backward pass.
+    # Leaves that require gradients still do, so that autograd can be the backward pass.
     leaves = x.requires_grad_(), torch.nn.Parameter(weight)
     auto = gradcheck(product, lambda g, x, w: torch.autograd.grad(product(x, w), (x, w), g), leaves)
     assert auto.elements == 24
@@ -616,11 +616,11 @@ def test_functions_of_pytorch_tensors() -> None:
     with pytest.raises(AssertionError, match=r"vjp must return equal .* gradient of inputs\[1\] \(doubled everywhere"):
         gradcheck(product, never_cleared, (x, weight))
     layer = torch.nn.Linear(3, 2)
-    # A layer of float32 parameters refuses float64: it is judged in float32.
+    # A layer with float32 parameters refuses float64, so it is checked in float32.
     assert gradcheck(layer, lambda g, x: g @ layer.weight, [x]).elements == 12
     with pytest.raises(AssertionError, match=r"is wrong at element"):
         gradcheck(layer, lambda g, x: 1.01 * (g @ layer.weight), [x])
-    with pytest.raises(TypeError, match=r"inputs\[0\] must be what numpy.asarray understands"):
+    with pytest.raises(TypeError, match=r"inputs\[0\] must be a value that numpy.asarray accepts"):
         gradcheck(product, vjp, (x.detach().bfloat16(), weight))
 
 
@@ -633,12 +633,12 @@ def test_functions_of_pytorch_tensors() -> None:
         ((None, exp_vjp, [REAL]), {}, TypeError, "function must be callable"),
         ((np.exp, 3, [REAL]), {}, TypeError, "vjp must be callable"),
         ((np.exp, exp_vjp, REAL), {}, TypeError, "inputs must be a list or tuple of arrays"),
-        ((np.exp, exp_vjp, []), {}, ValueError, "inputs must hold at least one array"),
-        ((np.exp, exp_vjp, [np.arange(3)]), {}, TypeError, r"inputs\[0\] must hold .*floating-point .*got int64"),
-        ((np.exp, exp_vjp, [REAL, True]), {}, TypeError, r"inputs\[1\] must hold .*got bool"),
-        ((np.exp, exp_vjp, ["a"]), {}, TypeError, r"inputs\[0\] must hold"),
-        ((np.exp, exp_vjp, [[[1.0], [1.0, 2.0]]]), {}, TypeError, r"inputs\[0\] must be what numpy.asarray"),
-        ((np.exp, exp_vjp, [np.array([1, np.nan])]), {}, ValueError, r"inputs\[0\] must be finite; it holds nan"),
+        ((np.exp, exp_vjp, []), {}, ValueError, "inputs must contain at least one array"),
+        ((np.exp, exp_vjp, [np.arange(3)]), {}, TypeError, r"inputs\[0\] must contain .*floating-point .*got int64"),
+        ((np.exp, exp_vjp, [REAL, True]), {}, TypeError, r"inputs\[1\] must contain .*got bool"),
+        ((np.exp, exp_vjp, ["a"]), {}, TypeError, r"inputs\[0\] must contain"),
+        ((np.exp, exp_vjp, [[[1.0], [1.0, 2.0]]]), {}, TypeError, r"inputs\[0\] must be a value that numpy.asarray"),
+        ((np.exp, exp_vjp, [np.array([1, np.nan])]), {}, ValueError, r"inputs\[0\] must be finite; it contains nan"),
         ((np.exp, exp_vjp, [REAL]), {"step": 0}, ValueError, "step must be finite and more than 0"),
         ((np.exp, exp_vjp, [REAL]), {"step": "a"}, TypeError, "step must be a number"),
         ((np.exp, exp_vjp, [REAL]), {"max_elements": 0}, ValueError, "max_elements must be at least 1"),

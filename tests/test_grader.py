@@ -1,4 +1,4 @@
-"""Grading: for everything that a submission can do, a whole report, the right verdict, and no process left over."""
+"""Grading: whatever a submission does, the report is complete, the verdict is right, and no process is left."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.helpers import run_command
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and processes as on Linux and macOS")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
 
-# The shortest check there is: these tests are about processes, and what is checked has tests of its own.
+# The shortest possible check, because these tests are about processes; other tests cover the checks themselves.
 SETTINGS: dict[str, Any] = {
     "spatial_dims": 1, "supports": [], "dtype": "float32", "transposed": False, "cases": 1, "seed": 0,
 }  # fmt: skip
@@ -74,7 +74,7 @@ def first(graded: Graded) -> tuple[str, str]:
 
 
 def shape(report: Any) -> Any:
-    """Return the keys of a report, to compare it with an ordinary one."""
+    """Return the keys of a report, for comparison with an ordinary one."""
     return {
         key: sorted(value) if key == "settings" else [sorted(value[0])] if key in ("failures", "checks") else None
         for key, value in report.items()
@@ -122,7 +122,7 @@ def test_every_end_of_a_call_is_a_failure(tmp_path: Path, ordinary: Any, body: s
 def test_a_call_without_a_result_does_not_end_the_check(
     tmp_path: Path, ordinary: Any, bodies: tuple[str, str], messages: tuple[str, str]
 ) -> None:
-    """The first call ends in one way and the second in another, so that one process serves both."""
+    """The first call ends in one way and the second in another, so that one process tests both."""
     lines = [f"if calls == {number}:\n    {body}" for number, body in enumerate(bodies, 1)]
     graded = run(submission(tmp_path, "\n".join([*lines, "return right(*a)"])))
     found = {failure["check"]: failure["message"] for failure in graded.report["failures"]}
@@ -321,7 +321,7 @@ def test_a_fork_of_the_submission_does_not_report(tmp_path: Path) -> None:
     assert seen == list(range(COUNT))
 
 
-def test_functions_that_cannot_be_checked_are_no_reports(tmp_path: Path) -> None:
+def test_functions_that_cannot_be_checked_give_no_report(tmp_path: Path) -> None:
     file = submission(tmp_path, "return right(*a)")
     with pytest.raises(TargetError, match="has no missing"):
         grade(f"{file}:missing", settings=SETTINGS)
@@ -373,6 +373,7 @@ time.sleep(100)
 """
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("whole_folder", [False, True])
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]

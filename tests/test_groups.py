@@ -30,7 +30,7 @@ SHARED = ChannelGroups([[4, 0, 2], [2], [], [0, 2]], [[3], [0, 5], [1, 4], [2]],
 
 @st.composite
 def channel_groups(draw):
-    """Groups of any kind; they shrink towards one group without channels."""
+    """Draw groups of any kind, which shrink towards one group without channels."""
     n = draw(st.integers(1, 5))
     c_in = draw(st.integers(0, 6))
     reads = [draw(st.permutations(range(c_in)))[: draw(st.integers(0, c_in))] for _ in range(n)]
@@ -40,7 +40,7 @@ def channel_groups(draw):
     return ChannelGroups(reads, writes, c_in=c_in)
 
 
-# --- What groups hold -----------------------------------------------------------------------------------------
+# --- Contents of groups ---------------------------------------------------------------------------------------
 
 
 def test_general_groups():
@@ -111,7 +111,7 @@ def test_gather_tables_are_the_adjoint_of_reading(g, random):
         assert all(len(table) == side.channels for table in tables)
         total = sum(np.append(rows, 0)[np.array(table, dtype=np.intp)] for table in tables)
         np.testing.assert_array_equal(total, expected)
-        # The channels of one group stand together, so that a group's rows are one slice.
+        # The channels of one group are adjacent, so that its rows are one slice.
         for start, size, group in zip(side.offsets, side.sizes, side.lists, strict=True):
             assert side.listed[start : start + size] == group
         assert side.is_contiguous == (side.listed == tuple(range(side.channels)))
@@ -367,7 +367,7 @@ def test_lenet5_c3():
     assert (g.n, g.c_in, g.c_out) == (16, 6, 16)
     assert g.out_channels == tuple((k,) for k in range(16))
     assert all(list(channels) == sorted(channels) for channels in g.in_channels)
-    # Table I of LeCun et al. 1998, row by row: the output maps that see each input map.
+    # Table I of LeCun et al. 1998, row by row: the output maps that read each input map.
     table = [
         {0, 4, 5, 6, 9, 10, 11, 12, 14, 15},
         {0, 1, 5, 6, 7, 10, 11, 12, 13, 15},
@@ -416,7 +416,7 @@ BAD_LISTS = [
 
 
 def refused(kind, names, call, *args, **kwargs):
-    """Check that a call raises one clear line of our own that names the argument."""
+    """Check that a call raises one clear line, from refconv, that names the argument."""
     with pytest.raises(kind) as caught:
         call(*args, **kwargs)
     message = str(caught.value)

@@ -55,7 +55,7 @@ def test_columns_by_definition(backend: Backend) -> None:
 
 
 def test_col2im_is_adjoint_to_im2col(backend: Backend) -> None:
-    """⟨im2col(x), c⟩ = ⟨x, col2im(c)⟩; and by definition: every entry goes back to where it was read."""
+    """⟨im2col(x), c⟩ = ⟨x, col2im(c)⟩, and, by definition, every entry returns to the element that it was read from."""
 
     @given(problems(padding_modes=("zeros",)))
     def check(problem: Problem) -> None:

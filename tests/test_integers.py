@@ -1,4 +1,4 @@
-"""Numbers of one kind each: integers of 64 bits, finite numbers within bounds, and what is neither."""
+"""Reading numbers: 64-bit integers, finite numbers within bounds, and values that are neither."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site that runs the notebooks in the browser, and that they need nothing a browser has not."""
+"""The site that runs the notebooks in the browser; the notebooks need nothing that a browser lacks."""
 
 import json
 import re
@@ -71,7 +71,7 @@ def test_everything_works_where_no_thread_can_be_started():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The site, with refconv's own wheel alone, and with a stand-in for a copy of Pyodide."""
+    """The site, with only refconv's own wheel, and with a substitute for a copy of Pyodide."""
     for package in ("jupyterlite_core", "jupyterlite_pyodide_kernel", "jupyter_server"):
         pytest.importorskip(package, reason="the extra 'lite' is not installed: make lite")
     folder = tmp_path_factory.mktemp("lite")

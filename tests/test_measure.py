@@ -1,4 +1,4 @@
-"""Measuring a real training step: in a new process, in bytes, and clear about why it cannot be done."""
+"""Measuring a real training step in a new process: its bytes, and clear errors if it cannot be measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from refconv.settings import ENGINES, set_engine
 def test_a_step_of_lenet5_is_measured() -> None:
     found = measure_step("lenet5", np.int64(64))
     assert found.batch == 64
-    # Values, gradients, momentum and what is kept are 6 MB; the process gets its array libraries' buffers besides.
+    # Values, gradients, momentum and kept arrays are 6 MB; the buffers of the array libraries are additional.
     assert 2e6 < found.bytes < 80e6
     assert 0 < found.seconds < 60
 
@@ -38,7 +38,7 @@ def test_the_step_is_computed_by_the_engine_of_the_caller(name: str, monkeypatch
 
 def test_the_peak_stays_after_the_memory_is_free() -> None:
     before = peak_bytes()
-    ballast = np.ones((before + 2**26) // 8)  # more than there ever was, whatever has been freed
+    ballast = np.ones((before + 2**26) // 8)  # more than the peak so far, even if memory has been freed
     high = peak_bytes()
     assert high >= before + 2**25
     del ballast

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  (a call, and below it its error, each on one line)
-"""Every error message of the validators, letter for letter: the rule, the argument's name and the numbers."""
+"""Every error message of the validators, word for word: the rule, the argument's name and the numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole networks: what is in them, how they start, their gradients, towers, PyTorch, and what their steps hold."""
+"""Whole networks: their layers, initial values, gradients, towers, agreement with PyTorch, and memory per step."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def small_alexnet(groups: Any = 2, **options: Any) -> Sequential:
 
 
 def grads(model: Layer) -> dict[str, Any]:
-    """The gradients by the paths of ``model.state()``; neither network has running statistics."""
+    """Return the gradients by the paths of ``model.state()``; neither network has running statistics."""
     return dict(zip(model.state(), (parameter.grad for parameter in model.parameters()), strict=True))
 
 
 def widen(model: Layer, seed: int = 5) -> Layer:
-    """Draw weights so that activations keep their size, and biases that are not all alike."""
+    """Draw weights such that activations keep their size, and biases that differ."""
     draw = rng(seed)
     for parameter in model.parameters():
         shape = parameter.value.shape
@@ -66,7 +66,7 @@ NAMES = [
 
 
 def shapes(model: Sequential, x: Any) -> dict[str, tuple[int, ...]]:
-    """The shape of each layer's output, without the batch."""
+    """Return the shape of each layer's output, without the batch."""
     found = {}
     for name, layer in model.children().items():
         x = layer.forward(x)
@@ -75,7 +75,7 @@ def shapes(model: Sequential, x: Any) -> dict[str, tuple[int, ...]]:
 
 
 def kept_bytes(layer: Layer) -> int:
-    """Bytes of the arrays that a forward pass left in a network for the backward pass."""
+    """Return the bytes of the arrays that a forward pass left in a network for the backward pass."""
     values = layer._saved[2] if layer._saved else ()
     own = sum(value.nbytes for value in values if isinstance(value, np.ndarray))
     return own + sum(kept_bytes(child) for child in layer.children().values())
@@ -139,7 +139,7 @@ def test_alexnet_with_one_group_has_the_parameters_of_the_table() -> None:
         return sum(parameter.value.size for parameter in model.parameters())
 
     two, one = (alexnet(n, width=1 / 4, rng=rng(), dropout_rng=rng()) for n in (2, 1))
-    # conv2, conv4 and conv5 have twice the weights: at a quarter of the width a sixteenth of the paper's.
+    # conv2, conv4 and conv5 have twice the weights; at a quarter of the width, a sixteenth of the paper's.
     assert (count(one) - count(two)) * 16 == cost.alexnet(1).parameters - cost.alexnet(2).parameters == 1_413_120
     assert cost.alexnet(1).parameters == 62_378_344
 
@@ -210,7 +210,7 @@ def test_the_gradient_of_a_whole_alexnet() -> None:
 
 
 def torch_alexnet(torch: Any, x: Any, w: dict[str, Any], groups: int) -> Any:
-    """The network in PyTorch's functions, in testing."""
+    """Run the network with PyTorch's functions, in testing mode."""
     F = torch.nn.functional
 
     def norm(x: Any) -> Any:  # PyTorch divides alpha by 5
@@ -282,7 +282,7 @@ def test_towers_put_channels_in_order(backend: Backend) -> None:
 
 
 def sparse_integers(model: Layer, seed: int = 3) -> None:
-    """Small whole numbers, few enough in each row that every sum of the network is exact."""
+    """Set weights to small whole numbers, few enough in each row that every sum of the network is exact."""
     draw = rng(seed)
     for parameter in model.parameters():
         shape = parameter.value.shape
@@ -307,7 +307,7 @@ def single_and_towers(**options: Any) -> tuple[Sequential, Towers]:
 
 
 def both(single: Sequential, towers: Towers, x: Any, g: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield output and every gradient of the single network, cut for towers, and of the towers."""
+    """Yield the output and every gradient of the single network (cut for towers) with its counterpart of the towers."""
     towers.load_state(tower_state(single.state(), 2))
     y = single.forward(x)
     yield "y", y, towers.forward(x)
@@ -401,7 +401,7 @@ def test_lenet5_learns() -> None:
     assert losses[-1] < 0.1 * losses[0]
 
 
-# --- What is counted is what is there ---
+# --- Counts equal the networks' real costs ---
 
 
 @pytest.mark.parametrize(
@@ -442,7 +442,7 @@ def test_the_groups_of_a_residual_network_are_given_as_of_the_other_models() -> 
 
 
 def traced_step(model: Layer, x: Any, labels: Any) -> int:
-    """The most that was allocated at once in a step, beside what there was before it, the values and momentum."""
+    """Return the peak of allocated memory in a step, in addition to the values and momentum from before it."""
     optimiser, loss = SGD(model.parameters(), lr=0.01), SoftmaxCrossEntropy()
     tracemalloc.start()
     try:
@@ -457,7 +457,7 @@ def traced_step(model: Layer, x: Any, labels: Any) -> int:
 @pytest.mark.parametrize("batch", [1, 64])
 def test_a_step_holds_what_is_predicted(batch: int) -> None:
     model = alexnet(width=1 / 4, rng=rng(), dropout_rng=rng())
-    # The cost of the narrow network, written down again.
+    # The cost of the narrow network, counted independently.
     walk = cost.Walk("narrow", cost.parse_groups(2), (3, 224, 224))
     walk.conv("conv1", 24, 11, stride=4, padding=2)
     walk.activate("relu")
@@ -478,7 +478,7 @@ def test_a_step_holds_what_is_predicted(batch: int) -> None:
     walk.linear("fc8", 1000)
     memory = walk.cost().memory(batch)
     x = rng().standard_normal((batch, 3, 224, 224), dtype="float32")
-    image = x.nbytes  # the caller's, made before
+    image = x.nbytes  # the caller's, allocated before
     held = traced_step(model, x, rng().integers(0, 1000, batch))
     predicted = memory.predicted - memory.parameters - memory.momentum - image
     assert predicted - memory.workspace <= 1.03 * held

@@ -1,4 +1,4 @@
-"""The catalogue of mistakes: wrong code as people write it, in ways of its own, gets the name of its mistake."""
+"""The catalogue of mistakes: wrong code in various styles, as people write it, gets the name of its mistake."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WRITTEN: list[Any] = []
 
 
 def written(name: str, supports: tuple[str, ...] = (), **settings: Any) -> Callable[[Any], Any]:
-    """Enter a function that returns (forward, backward), and the name of its mistake."""
+    """Register a function that returns (forward, backward), and the name of its mistake."""
 
     def enter(make: Any) -> Any:
         WRITTEN.append(pytest.param(name, make, settings | {"supports": supports}, id=make.__name__))
@@ -296,7 +296,7 @@ def test_wrong_code_as_people_write_it_gets_the_name_of_its_mistake(name: str, m
 @pytest.mark.parametrize("sums", ["float16", "float32"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_float16_is_not_taken_for_another_precision(dtype: str, sums: str) -> None:
-    """Float16 results exceed TF32's bound, and would pass for bfloat16."""
+    """Float16 results exceed TF32's bound, and could be mistaken for bfloat16."""
 
     class Half(Conv):
         def work(self, dtype: Any) -> Any:

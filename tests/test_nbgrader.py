@@ -1,6 +1,6 @@
-"""The notebooks for nbgrader: what it is told is right. That every check raises or passes is seen in test_notebooks.py.
+"""The notebooks for nbgrader have the right metadata. test_notebooks.py tests that every check raises or passes.
 
-The last tests let nbgrader itself make the students' versions and grade them; `make grading` installs it and runs them.
+In the last tests nbgrader itself makes the students' versions and grades them; `make grading` installs and runs it.
 """
 
 import copy
@@ -24,7 +24,7 @@ SEEN = ("grade", "locked", "solution", "task")
 
 
 def told(notebook, kind: str = ""):
-    """Return the cells that nbgrader is told something about, of one kind or of all: its metadata says what it is."""
+    """Return the cells with nbgrader's metadata, of one kind or of all kinds."""
     kinds = {
         "answer": (False, False, True),
         "check": (True, True, False),
@@ -37,7 +37,7 @@ def told(notebook, kind: str = ""):
 
 
 def student_version(notebook):
-    """Return what a student gets: a stub in place of what is between the marks, as nbgrader documents it."""
+    """Return a student's version: a stub replaces the lines between the marks, as nbgrader documents."""
     found = copy.deepcopy(notebook)
     for cell in told(found):
         stub = notebooks.STUB if cell.cell_type == "code" else "YOUR ANSWER HERE"
@@ -65,11 +65,11 @@ def solve(release, source):
     return release
 
 
-# --- What nbgrader is told -------------------------------------------------------------------------------------------
+# --- Metadata for nbgrader -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_nbgrader_is_told_is_complete(name):
+def test_the_metadata_for_nbgrader_is_complete(name):
     source, lesson = nbgrader.build(name), notebooks.build_source(name)
     nbformat.validate(source)
     for cell in told(source):
@@ -123,7 +123,7 @@ def test_student_version_holds_no_solution_and_shows_the_mistakes_to_mend(name):
     assert text.count(notebooks.STUB) == len(told(source, "answer"))
     for cell in notebooks.build(name, solved=False).cells:
         if "exercise" in cell.metadata.get("tags", []) and notebooks.STUB not in cell.source:
-            assert cell.source in text  # a mistake to mend stands there as in the open notebook
+            assert cell.source in text  # a mistake to fix is there as in the open notebook
 
 
 def test_check_without_a_verdict_is_an_error():
@@ -176,8 +176,8 @@ def test_command_writes_one_kind_at_a_time(capsys, tmp_path):
 # --- nbgrader itself -------------------------------------------------------------------------------------------------
 
 
-def mend_above(release, source) -> set[str]:
-    """Mend each given mistake in its own cell, leave the cell for it alone, and return the checks that then pass."""
+def fix_above(release, source) -> set[str]:
+    """Fix each given mistake in its own cell, leave the solution's cell unchanged, and return the checks that pass."""
     numbers = set()
     for given, cell in itertools.pairwise(release.cells):
         facts = cell.metadata.get("nbgrader", {})
@@ -192,12 +192,12 @@ def mend_above(release, source) -> set[str]:
 def course(tmp_path_factory):
     """A course whose assignments nbgrader itself has made, and graded for three students.
 
-    Ada solved everything, Bob nothing; Cyd only mended the mistakes, where they stand.
+    Ada solved everything, Bob nothing; Cyd only fixed the given mistakes, in their own cells.
     """
     pytest.importorskip("nbgrader", reason="nbgrader is not installed: make grading")
     root = tmp_path_factory.mktemp("course")
     nbgrader.write(root)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it starts alembic by name
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # nbgrader starts alembic by name
 
     def tool(*arguments: str):
         command = [sys.executable, "-m", "nbgrader", *arguments]
@@ -209,9 +209,9 @@ def course(tmp_path_factory):
         tool("generate_assignment", name)
         release = nbformat.read(root / "release" / name / f"{name}.ipynb", as_version=4)
         source = nbformat.read(root / "source" / name / f"{name}.ipynb", as_version=4)
-        mended = copy.deepcopy(release)
-        mend_above(mended, source)
-        handed_in = {"ada": solve(copy.deepcopy(release), source), "bob": release, "cyd": mended}
+        fixed = copy.deepcopy(release)
+        fix_above(fixed, source)
+        handed_in = {"ada": solve(copy.deepcopy(release), source), "bob": release, "cyd": fixed}
         for student, notebook in handed_in.items():
             folder = root / "submitted" / student / name
             folder.mkdir(parents=True)
@@ -232,11 +232,11 @@ def test_nbgrader_gives_all_points_for_the_solutions_and_none_for_nothing(course
     from nbgrader.api import Gradebook
 
     grades = nbgrader.grades(name)
-    mended = mend_above(student_version(nbgrader.build(name)), nbgrader.build(name))
+    fixed = fix_above(student_version(nbgrader.build(name)), nbgrader.build(name))
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
         ada, bob, cyd = (book.find_submission(name, student) for student in ("ada", "bob", "cyd"))
         assert ada.max_score == bob.max_score == sum(one.points for one in grades)
         assert ada.score == sum(one.points for one in grades if one.checks)
         assert bob.score == 0
-        assert cyd.score == sum(one.points for one in grades if one.grade_id in mended)
+        assert cyd.score == sum(one.points for one in grades if one.grade_id in fixed)
         assert ada.needs_manual_grade == any(not one.checks for one in grades)

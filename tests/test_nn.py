@@ -248,7 +248,7 @@ def test_sgd_is_the_written_rule(backend: Backend) -> None:
     backend.assert_equal(w.value, np.array([1 - 0.0625 - 2, -2 + 0.125 - 0.5]))
     backend.assert_equal(optimiser.velocities[0], np.array([-2.0625, -0.375]))
     assert w.grad is None  # used up
-    optimiser.lr = 0.25  # what is already in v keeps its size
+    optimiser.lr = 0.25  # the steps already in v keep their size
     w.grad = backend.asarray(np.array([4.0, 1.0]))
     optimiser.step()
     v = [0.25 * -2.0625 - 0.125 * 0.25 * -1.0625 - 1.0, 0.25 * -0.375 - 0.125 * 0.25 * -2.375 - 0.25]
@@ -319,7 +319,7 @@ def test_a_transposed_convolution_is_that_of_torch(groups: int) -> None:
 
 
 def toy(backend: Backend, count: int = 60) -> tuple[Any, Any]:
-    """Images with one bright corner of four; the class is which."""
+    """Return images with one bright corner of four, which determines the class."""
     draw = rng(7)
     labels = draw.integers(0, 4, count)
     images = 0.3 * draw.normal(size=(count, 1, 8, 8))

@@ -19,14 +19,14 @@ SHAPES = [(7,), (3, 1), (2, 3, 2, 2)]
 
 
 def answers(shape: tuple[int, ...]) -> Any:
-    """Numbers from 0 to 1, both ends among them."""
+    """Return numbers from 0 to 1, including both ends."""
     targets = rng(4).random(shape)
     targets.flat[0], targets.flat[1] = 0, 1
     return targets
 
 
 def by_hand(kind: str, z: Any, t: Any) -> float:
-    """Return the mean over elements, each by the formula of the definition."""
+    """Return the mean over elements, each computed by the definition."""
     total = 0.0
     for a, b in zip(z.ravel().tolist(), t.ravel().tolist(), strict=True):
         if kind == "squared":

@@ -1,4 +1,4 @@
-"""Memory that is kept for the next step: counted in the pages that a process has to take anew."""
+"""Memory kept for the next step, measured by the new pages that a process needs."""
 
 import subprocess
 import sys
@@ -30,14 +30,14 @@ print(kept, pages() - before)
 
 
 def run(call: str) -> tuple[str, int]:
-    """Return what keep_memory answered, and how many pages eight steps took after the first."""
+    """Return the answer of keep_memory, and the number of pages for eight steps after the first."""
     done = subprocess.run([sys.executable, "-c", SCRIPT.format(call=call)], capture_output=True, text=True, check=True)
     kept, pages = done.stdout.split()
     return kept, int(pages)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted on Linux")
-def test_kept_memory_is_not_taken_anew() -> None:
+def test_kept_memory_is_reused() -> None:
     kept, pages = run("keep_memory()")
     _, without = run("None")
     if kept == "False":

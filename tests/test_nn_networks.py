@@ -1,4 +1,4 @@
-"""Networks as a newcomer meets them: printed, called, indexed, summarised, and named in errors."""
+"""Networks as a new user sees them: printed, called, indexed, summarised, and named in errors."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_layers_print_arguments_that_differ_from_defaults(layer: Layer, text: st
 
 
 class Shifted(Layer):
-    """A layer of a user: its constructor's arguments are found by their names."""
+    """A layer written by a user, whose constructor arguments are found by their names."""
 
     def __init__(self, by: Any, *, sign: int = 1) -> None:
         self.by, self.sign = by, sign
@@ -316,7 +316,7 @@ def test_a_summary_changes_nothing_in_the_model(backend: Backend) -> None:
     assert drop.rng.bit_generator.state == state
     for path, array in model.state().items():
         backend.assert_equal(array, before[path])
-    backend.check(model.backward(y))  # the forward before is still the latest
+    backend.check(model.backward(y))  # the earlier forward is still the latest
     assert "forward" not in vars(drop)
     model.eval()
     assert summary(model, (4, 2, 3, 3)).cost.layers[1].on_one_of(1)[1] == 0

@@ -15,13 +15,13 @@ from tests.nn_helpers import check_gradients, check_tiles_and_layouts, inputs_of
 
 
 def normalised(x: Any, size: int = 5, k: float = 2, alpha: float = 1e-4, beta: float = 0.75, sizes: Any = None) -> Any:
-    """Return the paper's formula, one number after the other: windows max(0, i − n/2) … min(N − 1, i + n/2)."""
+    """Compute the paper's formula, one number at a time, with windows max(0, i − n/2) … min(N − 1, i + n/2)."""
     block_of = np.repeat(np.arange(len(sizes)), sizes) if sizes else np.zeros(x.shape[1], int)
     y = np.zeros_like(x)
     for i in range(x.shape[1]):
         total = np.zeros_like(x[:, 0])
         for j in range(x.shape[1]):
-            # an even window, as PyTorch's, reaches one less far behind than before
+            # an even window, as in PyTorch, has one channel fewer after i than before it
             if -(size // 2) <= j - i <= (size - 1) // 2 and block_of[i] == block_of[j]:
                 total += x[:, j] ** 2
         y[:, i] = x[:, i] / (k + alpha * total) ** beta
@@ -137,11 +137,11 @@ def test_batch_norm(backend: Backend, shape: tuple[int, ...]) -> None:
     expected = weight * (x - mean) / np.sqrt(var + 1e-3) + bias
     np.testing.assert_allclose(backend.to_numpy(layer.forward(given)), expected, rtol=1e-12, atol=1e-13)
     check_gradients(backend, layer, x, exact=False)
-    np.testing.assert_array_equal(backend.to_numpy(layer.running_mean), mean.ravel())  # testing leaves them
+    np.testing.assert_array_equal(backend.to_numpy(layer.running_mean), mean.ravel())  # testing does not change them
 
 
 def test_backward_differentiates_the_forward_that_was_made() -> None:
-    """Also if the mode is changed between the two."""
+    """This also holds if the mode changes between the two."""
     x, g = (rng(seed).normal(size=(4, 2, 3)) for seed in (1, 2))
     layer = BatchNorm(2, dtype="float64")
     layer.forward(x)

@@ -1,4 +1,4 @@
-"""Adam and the optimisers' state: the written rule, in pieces, in half precision, and PyTorch where installed."""
+"""Adam and the optimisers' state: the published rule, in pieces, in half precision, and PyTorch where installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parameters(backend: Backend, dtype: str = "float64") -> list[Parameter]:
 
 
 def take(backend: Backend, optimiser: Optimiser, seed: int) -> list[Any]:
-    """Take a step, and return its gradients: large, small and zero ones."""
+    """Take a step with large, small and zero gradients, and return them."""
     grads = []
     for i, parameter in enumerate(optimiser.parameters):
         shape = tuple(parameter.value.shape)
@@ -34,7 +34,7 @@ def take(backend: Backend, optimiser: Optimiser, seed: int) -> list[Any]:
 
 
 def adam_by_hand(value: float, gradients: list[float], rates: list[float], b1: float, b2: float, eps: float) -> float:
-    """Return one weight after these steps, from the sums that the two means are."""
+    """Return one weight after these steps, with the two means written as sums."""
     for t, lr in enumerate(rates, 1):
         ages = range(t - 1, -1, -1)  # the gradient of step i has age t − 1 − i
         mean = sum(b1**age * g for age, g in zip(ages, gradients, strict=False)) / sum(b1**age for age in ages)

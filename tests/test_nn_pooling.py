@@ -34,10 +34,10 @@ POOLS: list[tuple[tuple[int, ...], Any, Any, dict[str, Any]]] = [
 def windows(
     shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any = 0, ceil_mode: bool = False
 ) -> tuple[tuple[int, ...], dict[tuple[int, ...], tuple[tuple[slice, ...], int]]]:
-    """Return the output size and, per window, the slices of the input it sees and its size with padding: by counting.
+    """Return by counting the output size and, per window, its slices of the input and its size with padding.
 
-    Along one axis the windows are those of a list −p, …, n−1+p; with ceil_mode one may stick out by less than a step,
-    if it begins before the padding at the end.
+    Along one axis they are windows of the list −p, …, n−1+p. With ceil_mode, the last one may extend past the end by
+    less than a step, if it begins before the padding at the end.
     """
     d = len(shape) - 2
     kernel, padding = ((v,) * d if isinstance(v, int) else v for v in (kernel, padding))
@@ -60,7 +60,7 @@ def windows(
 
 
 def pooled(x: Any, kernel: Any, stride: Any, *, count: str = "max", **options: Any) -> Any:
-    """Return the maxima, or the means over all or only the real elements of each window, from the definition."""
+    """Return, by the definition, the maxima, or the means over all or only the real elements of each window."""
     output, where = windows(x.shape, kernel, stride, **options)
     y = np.zeros((*x.shape[:2], *output), x.dtype)
     for position, (slices, size) in where.items():
@@ -105,7 +105,7 @@ def test_avg_pool_of_every_data_type(backend: Backend, name: str) -> None:
     if not backend.supports(name):
         pytest.skip(f"{backend} has no {name}")
     x = (4 * integers((2, 3, 7, 6))).astype(name)
-    layer = AvgPool(2, 1)  # quarters of whole numbers: exact in all
+    layer = AvgPool(2, 1)  # quarters of whole numbers: exact in every data type
     y = layer.forward(backend.asarray(x))
     backend.assert_equal(y, pooled(x, 2, 1, count="real"))
     backend.assert_equal(layer.backward(backend.asarray(np.full(tuple(y.shape), 4, name)))[0, 0, :2, :2],
@@ -120,7 +120,7 @@ def test_max_pool_gives_a_tie_to_the_first(backend: Backend) -> None:
 
 
 def test_max_pool_of_many_taps(backend: Backend) -> None:
-    """More taps than a byte can number."""
+    """There are more taps than a byte can number."""
     x = apart((1, 2, 400))
     layer = MaxPool(300, 50)
     backend.assert_equal(layer.forward(backend.asarray(x)), pooled(x, 300, 50))
@@ -134,7 +134,7 @@ def test_max_pool_passes_nan_and_infinities_on(backend: Backend) -> None:
     layer = MaxPool(3, 2, padding=1)
     x = np.array([[[-inf, -inf, 2, nan, 1, inf, 0]]])
     backend.assert_equal(layer.forward(backend.asarray(x)), np.array([[[-inf, nan, nan, inf]]]))
-    # −∞ itself, not the padding before it, is the largest of the first window
+    # the maximum of the first window is −∞ itself, not the padding before it
     grad = layer.backward(backend.asarray(np.array([[[1.0, 2, 4, 8]]])))
     backend.assert_equal(grad, np.array([[[1.0, 0, 0, 6, 0, 8, 0]]]))
     layer.forward(backend.asarray(np.array([[[1.0, 2, 3]]])))
@@ -171,7 +171,7 @@ def poolings(draw: st.DrawFn) -> tuple[Any, dict[str, Any]]:
 @pytest.mark.parametrize("kind", ["max", "mean with padding", "mean without padding"])
 @given(problem=poolings())
 def test_pooling_agrees_with_torch(kind: str, problem: tuple[Any, dict[str, Any]]) -> None:
-    """Values, gradients (ties among them), and what is refused."""
+    """Values, gradients (including ties), and refused arguments agree."""
     torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
     x, options = problem
     d = x.ndim - 2
@@ -182,7 +182,7 @@ def test_pooling_agrees_with_torch(kind: str, problem: tuple[Any, dict[str, Any]
     try:
         expected = theirs(leaf)
     except RuntimeError as error:
-        if "smaller than kernel size" in str(error):  # a rule of its avg_pool3d alone; the loops judge these
+        if "smaller than kernel size" in str(error):  # a rule of its avg_pool3d alone; the loops check these cases
             return
         with pytest.raises(ValueError, match="must fit"):
             layer.forward(x)

@@ -1,4 +1,4 @@
-"""What layers are made of: children, modes, what is forgotten, and state by path."""
+"""Parts of layers: children, modes, kept values that are discarded, and state by path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from refconv import logarithmic_groups
-from refconv.nn import BatchNorm, Conv, ConvTranspose, Dropout, Layer, Linear, ReLU, Residual, Sequential
+from refconv.nn import BatchNorm, Conv, ConvTranspose, Dropout, Layer, Linear, Parameter, ReLU, Residual, Sequential
 from tests.helpers import Backend
 from tests.nn_helpers import rng
 
@@ -79,7 +79,7 @@ def test_forget_frees_what_every_layer_kept(backend: Backend) -> None:
 def test_state_goes_by_path_and_restores_the_model(backend: Backend) -> None:
     model, other = nested(backend), nested(backend, seed=1)
     x = backend.asarray(rng(2).normal(size=(3, 1, 2, 2)))
-    model.forward(x)  # moves the running statistics
+    model.forward(x)  # updates the running statistics
     state = model.state()
     assert list(state) == PATHS
     assert state["2.0.running_mean"] is model.layers[2].children()["0"].running_mean  # type: ignore[attr-defined]
@@ -91,6 +91,38 @@ def test_state_goes_by_path_and_restores_the_model(backend: Backend) -> None:
     for path, array in other.state().items():
         backend.assert_equal(array, backend.to_numpy(state[path]))
         assert array is not state[path]
+
+
+class Scaled(Layer):
+    """A layer of a user, with a layer inside and a parameter of its own, before the child's in the order."""
+
+    def __init__(self) -> None:
+        self.inner, self.scale = ReLU(), Parameter("scale", np.full(1, 3.0))
+        self.norm = BatchNorm(2, dtype="float64")
+
+    def forward(self, x: Any) -> Any:
+        return self.norm.forward(self.scale.value * x)
+
+    def backward(self, grad_output: Any) -> Any:
+        return self.scale.value * self.norm.backward(grad_output)
+
+    def children(self) -> dict[str, Layer]:
+        return {"inner": self.inner, "norm": self.norm}
+
+    def parameters(self) -> list[Parameter]:
+        return [self.norm.parameters()[1], self.scale]
+
+
+def test_a_layer_may_have_layers_inside_and_parameters_of_its_own() -> None:
+    model = Sequential(Scaled())
+    layer = model.layers[0]
+    assert isinstance(layer, Scaled)
+    assert list(model.state()) == [f"0.{path}" for path in ("scale", *(f"norm.{p}" for p in layer.norm.state()))]
+    assert model.named_parameters() == [("0.norm.bias", layer.norm.parameters()[1]), ("0.scale", layer.scale)]
+    model.load_state({path: array + 1 for path, array in model.state().items()})
+    assert layer.scale.value.tolist() == [4.0]
+    assert layer.norm.parameters()[1].value.tolist() == [1.0, 1.0]
+    assert "Scaled, scale (1,): 3 parameters" in repr(model)
 
 
 @pytest.mark.parametrize("state", [None, 3, [1]])

@@ -1,4 +1,4 @@
-"""The notebooks: none is missing, all are what their texts say, run, and are what they were when they last ran."""
+"""The notebooks: none is missing, all agree with their texts, and all run with the same outputs as the saved ones."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ def test_folder_holds_every_notebook_and_no_other():
 
 
 def test_readme_lists_every_notebook():
-    listed = re.findall(r"^\| \[(\d)\. (.+)\]\((.+)\.ipynb\)", (FOLDER / "README.md").read_text("utf-8"), re.MULTILINE)
+    listed = re.findall(r"^\| \[(\d+)\. (.+)\]\((.+)\.ipynb\)", (FOLDER / "README.md").read_text("utf-8"), re.MULTILINE)
     assert {name: title for _, title, name in listed} == notebooks.TITLES
     assert [int(number) for number, _, _ in listed] == [int(name[:2]) for name in NAMES]
 
@@ -63,16 +63,16 @@ def test_notebook_has_its_title_its_aim_and_exercises(name):
 
 
 def without_once(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Leave out the long measurements: they run in `make check`."""
+    """Leave out the long measurements, which run in `make check`."""
     cells = [cell for cell in notebook.cells if "once" not in cell.metadata.get("tags", [])]
     return nbformat.v4.new_notebook(cells=cells)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_notebook_runs_and_each_check_fails_for_the_stub_and_passes_for_the_solution(name):
-    """One run of the open notebook; each check is followed by nbgrader's, the solutions and nbgrader's again."""
+    """The open notebook runs once; after each check come nbgrader's check, the solutions and nbgrader's check again."""
     lesson, source = without_once(notebooks.build(name, solved=False)), nbgrader.build(name)
-    steps = []  # for each check: nbgrader's on what the student gets, and on the solutions
+    steps = []  # for each check: nbgrader's check of the student's version, and of the solutions
     answers = []
     for cell in source.cells:
         kind = cell.metadata.get("nbgrader", {})
@@ -158,7 +158,7 @@ def test_what_a_notebook_must_not_do(source, message):
 
 @pytest.mark.parametrize(("kind", "arrives"), [("Channel", True), ("AsyncZMQSocketChannel", False)])
 def test_a_reply_that_comes_while_a_slider_sends_is_not_missed(kind, arrives):
-    """The channel of jupyter_client misses it, or nothing would be tested here."""
+    """The channel of jupyter_client must miss it; otherwise this would test nothing."""
     zmq = pytest.importorskip("zmq")
     from jupyter_client.session import Session
 
@@ -182,7 +182,7 @@ def test_a_reply_that_comes_while_a_slider_sends_is_not_missed(kind, arrives):
     assert asyncio.run(wait_for_reply()) is arrives
 
 
-# --- Stale outputs are seen ------------------------------------------------------------------------------------------
+# --- Stale outputs are noticed ---------------------------------------------------------------------------------------
 
 
 def test_the_same_notebook_is_not_stale():
@@ -234,7 +234,7 @@ DRAW = "import matplotlib.pyplot as plt; plt.imshow([[0, {0}]]);"
 
 @pytest.fixture(scope="module")
 def measurements() -> dict[str, nbformat.NotebookNode]:
-    """One notebook for each kind of output, all of the same source as far as the comparison can tell."""
+    """One notebook for each kind of output, all with the same source for the comparison."""
     sources = {
         "text": "print(1)",
         "other text": "print(2, 3)",

@@ -24,7 +24,7 @@ COMPUTED = ("float32", "float64", "complex64", "complex128")
 
 
 def plain(problem: Problem, operands: Operands, function: Any) -> Any:
-    """Call an oracle that knows channels first and batches only; return its result in the problem's layout."""
+    """Call an oracle that supports only batches with channels first; return its result in the problem's layout."""
     options = {k: v for k, v in problem.options().items() if k not in ("channels_last", "groups")}
     x = problem.to_plain(operands.x)
     return problem.from_plain(function(x, operands.weight, operands.bias, groups=problem.groups, **options))
@@ -87,7 +87,7 @@ def test_same_padding_gives_ceil_outputs_and_no_more_than_needed() -> None:
                 (pair,) = paddings(form, (n,), kernel, stride, dilation)
                 assert output_sizes((n,), kernel, padding=form, **steps) == (-(-n // stride[0]),)
                 assert pair[larger] - pair[1 - larger] in (0, 1)
-                if sum(pair):  # one element less would be one output less
+                if sum(pair):  # one element fewer would be one output fewer
                     fewer = ((pair[0], pair[1] - 1),)
                     assert output_sizes((n,), kernel, padding=fewer, **steps)[0] < -(-n // stride[0])
 

@@ -1,4 +1,4 @@
-"""What a user installs: built from this tree, put into an empty folder, imported in a process of its own."""
+"""The installed package: built from this tree, installed into an empty folder, imported in a separate process."""
 
 import os
 import re
@@ -23,7 +23,7 @@ OPTIONAL = (
 
 
 def run(*command: object, **environment: str) -> str:
-    """Run a command outside the source tree and return what it printed."""
+    """Run a command outside the source tree and return its output."""
     result = subprocess.run(
         [str(part) for part in command],
         cwd=Path(sys.prefix),
@@ -49,7 +49,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
-    """A folder that holds the installed wheel and nothing else."""
+    """A folder that contains only the installed wheel."""
     target = tmp_path_factory.mktemp("site")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
     run(*pip, "--no-deps", "--no-index", "--target", target, built[1])
@@ -159,7 +159,7 @@ def test_import_is_quick():
         print(time.perf_counter() - start)
     """
     seconds = min(float(run(sys.executable, "-c", dedent(code))) for _ in range(5))
-    assert seconds < 0.3  # beyond NumPy's own
+    assert seconds < 0.3  # in addition to NumPy's
 
 
 def pins() -> dict[str, str]:

@@ -25,7 +25,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def unknown_words(line: str) -> list[str]:
-    """Return what a command line of refconv's says that the command does not know."""
+    """Return the words of a refconv command line that the command does not know."""
     name, *words = shlex.split(line, comments=True)[1:]
     command = cli.commands.get(name)
     if command is None:
@@ -76,7 +76,7 @@ def test_stale_commands_are_seen():
 
 
 def test_page_about_the_gpu_runs(monkeypatch):
-    """Run its block with NumPy in CuPy's place: the calls are the same."""
+    """Its block runs with NumPy in place of CuPy, because the calls are the same."""
     stand_in = ModuleType("cupy")
     stand_in.asarray, stand_in.ones_like = np.asarray, np.ones_like
     monkeypatch.setitem(sys.modules, "cupy", stand_in)

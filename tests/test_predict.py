@@ -1,4 +1,4 @@
-"""``refconv predict``: a trained network on its test images and on image files, and files that are refused."""
+"""``refconv predict``: a trained network on its test images and on image files, and refused files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
-    """A training on a few colour images of 32×32, which are neither cropped nor resized."""
+    """A training on a few 32×32 colour images, which are neither cropped nor resized."""
     data = write_cifar(tmp_path_factory.mktemp("cifar"), 12, 20, brightness=15)
     recipe = Recipe(epochs=1, batch_size=16)
     settings = TrainSettings(data=data, options={"channels": 4, "blocks": 0}, recipe=recipe)
@@ -82,8 +82,8 @@ def test_image_files_are_classified_as_the_same_images_of_the_data_set(
     assert rows == [["abcdefghij"[index], f"{100 * probability:.1f}"] for index, probability in likely][:3]
 
 
-def test_an_image_is_made_what_the_network_expects(tmp_path: Path) -> None:
-    """Cropped, resized, inverted, made grey and standardised: by hand for four pixels."""
+def test_an_image_is_prepared_as_the_network_expects(tmp_path: Path) -> None:
+    """Cropping, resizing, inversion, conversion to grey and standardisation agree with hand calculation."""
     pixels = np.zeros((2, 4, 3), "uint8")
     pixels[:, 1:3] = [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]]
     Image.fromarray(pixels).save(tmp_path / "wide.png")
@@ -135,14 +135,14 @@ class Boom:
         return pytest.fail, ("a pickle was loaded",)
 
 
-def test_what_is_no_checkpoint_or_no_image_is_one_line(
+def test_other_files_than_checkpoints_and_images_are_one_line(
     trained: TrainResult, files: list[Path], tmp_path: Path, capsys: Any
 ) -> None:
     (tmp_path / "model.pt").write_bytes(pickle.dumps(Boom()))
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no image")
     for arguments, message in (
-        ([], "Missing argument 'CHECKPOINT'"),
+        ([], "Missing argument 'CHECKPOINT'. See refconv predict --help."),
         ([tmp_path / "none"], "there is no checkpoint"),
         ([tmp_path / "empty"], "there is no checkpoint"),
         ([tmp_path / "model.pt"], "damaged, or not a safetensors file"),

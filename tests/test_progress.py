@@ -1,4 +1,4 @@
-"""Progress on a terminal and elsewhere: bars move and go, lines stay."""
+"""Progress on a terminal and elsewhere: bars move and disappear, lines stay."""
 
 import io
 from types import SimpleNamespace

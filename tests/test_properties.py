@@ -45,7 +45,7 @@ def test_linear_in_input_and_in_weight(backend: Backend) -> None:
 
 
 def test_shifting_the_input_by_a_stride_shifts_the_output_by_one(backend: Backend) -> None:
-    """One stride more of zeros before the input is one output more, and all others as they were."""
+    """One more stride of zeros before the input gives one more output; the others do not change."""
 
     @settings(max_examples=30)
     @given(conv_problems(padding_modes=("zeros",), layouts=False))
@@ -73,7 +73,7 @@ def test_rolling_the_input_rolls_the_output_of_a_circular_convolution(backend: B
 
 
 def dense_weight(problem: Problem, weight: Any) -> Any:
-    """Return the weight of the ungrouped convolution that does the same: zero between groups."""
+    """Return the weight of the equivalent ungrouped convolution, with zeros between groups."""
     ends = (problem.c_in, problem.c_out) if problem.transposed else (problem.c_out, problem.c_in)
     dense = np.zeros((*ends, *problem.kernel), "float32")
     parts = weight if isinstance(weight, tuple) else np.split(weight, len(problem.lists))
@@ -106,7 +106,7 @@ def fields(problem: Problem) -> dict[str, Any]:
 
 
 def test_groups_are_convolutions_side_by_side(backend: Backend) -> None:
-    """Each group alone, and their outputs joined in order."""
+    """Each group is computed alone, and the outputs are joined in order."""
 
     def check(case: ConvProblem) -> None:
         problem, operands = case

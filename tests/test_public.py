@@ -1,4 +1,4 @@
-"""What the files of a public project say is true: workflows, forms, and the pip commands of pages and messages."""
+"""The files of a public project are correct: workflows, forms, and the pip commands of pages and messages."""
 
 import re
 import tomllib

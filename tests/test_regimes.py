@@ -1,4 +1,4 @@
-"""The checker, the random problems and the strategies reach every regime: no mistake hides in a usual size or layer."""
+"""The checker, random problems and strategies reach every regime: no mistake hides in a common size or layer."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_every_hiding_place_is_visited_with_whole_numbers(d: int, transposed: bo
 
 
 def spoilt(place: Callable[[Case], bool], part: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return a convolution with one element wrong, of y, grad_x or grad_weight, in one regime only."""
+    """Return a convolution with one wrong element, in y, grad_x or grad_weight, in one regime only."""
     right = Conv()
 
     def wrong(result: Any, *integers: Any) -> Any:
@@ -147,7 +147,7 @@ def test_one_wrong_element_in_one_regime_is_caught(place: Any, part: int) -> Non
 
 
 def possible(layer: Layer, d: int, supports: tuple[str, ...]) -> bool:
-    """Return whether an implementation that supports this can be asked for a layer."""
+    """Return whether an implementation with this support can be checked on a layer."""
     steps = layer.steps(d)
     if steps is None:
         return False
@@ -261,7 +261,7 @@ def test_every_pair_of_small_numbers_occurs(transposed: bool) -> None:
 
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_every_pair_of_sizes_and_of_a_layer_and_a_size_is_covered(d: int) -> None:
-    """Sizes in bands between powers of two; pairs that alone are more work than a problem may be are left out."""
+    """Sizes are grouped in bands between powers of two; pairs that exceed a problem's maximum work are left out."""
     rows = pairs(Domain(d, USUAL, False))
     assert max(map(work, rows)) <= WORK * 8
     sizes = [
@@ -330,7 +330,7 @@ REFUSED: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("word", CLAIMED)
-def test_a_problem_is_asked_only_if_its_feature_is_claimed(word: str) -> None:
+def test_a_domain_contains_a_problem_only_if_its_feature_is_claimed(word: str) -> None:
     problem = replace(PLAIN, **CLAIMED[word])
     assert Domain(2, (word,), False).contains(problem)
     others = set(CLAIMED) - {word} - ({"asymmetric_padding"} if word == "padding" else set())

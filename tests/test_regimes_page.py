@@ -1,4 +1,4 @@
-"""docs/what-is-checked.md says what the checker runs: it is made from the tables, and complete."""
+"""docs/what-is-checked.md describes what the checker runs: it is made from the tables, and complete."""
 
 import re
 from pathlib import Path
@@ -18,6 +18,7 @@ def table(first: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for text in tables for line in text.splitlines()]
 
 
+@pytest.mark.long
 def test_page_is_up_to_date():
     assert script("docs/make_regimes.py").page() == PAGE, "run python docs/make_regimes.py"
 

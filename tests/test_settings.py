@@ -51,7 +51,7 @@ def test_a_setting_belongs_to_one_thread(setting, current, one, other):
             thread = threading.Thread(target=run, args=(lambda: found.append(current()),))
             thread.start()
             thread.join()
-    assert found == [default, one]  # a thread starts with its own context, or with the copy that it is given
+    assert found == [default, one]  # a thread starts with its own context, or with the copy that it receives
 
 
 @pytest.mark.parametrize(("setting", "current", "one", "other"), SETTINGS)
@@ -114,7 +114,7 @@ def test_an_unknown_engine_is_a_value_error(name):
 
 
 @pytest.mark.parametrize("name", [1, True, b"fast", ["fast"], settings])
-def test_an_engine_that_is_no_string_is_a_type_error(name):
+def test_an_engine_that_is_not_a_string_is_a_type_error(name):
     with pytest.raises(TypeError, match=r"^name must be a string, one of textbook, fast, or None; got "):
         set_engine(name)
 

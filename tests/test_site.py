@@ -1,4 +1,4 @@
-"""The documentation site: built with warnings as errors, complete without a network, no link that leads nowhere."""
+"""The documentation site: built with warnings as errors, complete without a network, without broken links."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PUBLIC = (refconv, refconv.nn, refconv.nn.data, refconv.testing, adapters)
 
 @dataclass
 class Page(HTMLParser):
-    """What a page offers, links to and loads."""
+    """The anchors, links and assets of a page."""
 
     text: str
     anchors: set[str] = field(default_factory=set)
@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
 
 def styled(text: str) -> list[str]:
-    """Return what a style sheet loads."""
+    """Return the assets that a style sheet loads."""
     found = re.findall(r"""url\(\s*['"]?([^'")]+)|@import\s+['"]([^'"]+)""", text)
     return [url or imported for url, imported in found]
 
@@ -57,14 +57,14 @@ def is_foreign(address: str) -> bool:
 
 
 def foreign_assets(site: Path) -> list[str]:
-    """Return what pages and style sheets load from elsewhere."""
+    """Return the assets that pages and style sheets load from other sites."""
     loaded = [(path, Page(path.read_text("utf-8")).assets) for path in sorted(site.rglob("*.html"))]
     loaded += [(path, set(styled(path.read_text("utf-8")))) for path in sorted(site.rglob("*.css"))]
     return [f"{path.relative_to(site)}: {asset}" for path, assets in loaded for asset in assets if is_foreign(asset)]
 
 
 def broken_links(site: Path) -> list[str]:
-    """Return the links and assets within the site that lead to no file, or to no place in one."""
+    """Return the links and assets within the site whose file or anchor does not exist."""
     pages = {path.resolve(): Page(path.read_text("utf-8")) for path in site.rglob("*.html")}
     broken = []
     for path, page in pages.items():
@@ -80,7 +80,7 @@ def broken_links(site: Path) -> list[str]:
 
 
 def undescribed(site: Path) -> list[str]:
-    """Return the public names that no page describes, under the module they are imported from or the one above it."""
+    """Return the public names that no page describes, under the module that exports them or its parent."""
     described = set().union(*(Page(path.read_text("utf-8")).anchors for path in site.rglob("*.html")))
     public = [(module.__name__, name) for module in PUBLIC for name in module.__all__]
     return [f"{m}.{n}" for m, n in public if not {f"{m}.{n}", f"{m.rpartition('.')[0]}.{n}"} & described]

@@ -1,4 +1,4 @@
-"""Tables on any terminal: nothing is left out or cut, and no line is too long."""
+"""Tables on any terminal: nothing is omitted or cut, and no line is too long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The teacher's guide says what is so: points, mistakes, lessons, commands, and the files for Binder."""
+"""The teacher's guide is correct: points, mistakes, lessons, commands, and the files for Binder."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""The page that is the whole idea: equal to the definition, bounded in memory, short; and the engine can be deleted."""
+"""The textbook: equal to the definition, bounded in memory, short; and it works if the engine is deleted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PASSES = ("correlate", "scatter", "outer")
 
 @pytest.fixture
 def slices() -> Any:
-    """List how many slices of the batch each pass was cut into."""
+    """List the number of batch slices of each pass."""
     seen: list[int] = []
     real = textbook._slices
 
@@ -56,7 +56,7 @@ def test_equals_the_definition_whatever_the_workspace(backend: Backend, transpos
 
 
 def test_an_engine_runs_alone(backend: Backend) -> None:
-    """The backends of the tests are what they are called: NumPy runs the fast engine, all others the textbook."""
+    """The tests' backends run the right engine: NumPy the fast engine, all others the textbook."""
     calls: dict[str, int] = {}
 
     def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,7 +134,7 @@ def test_memory_stays_within_the_workspace(groups: Any, padding_mode: str, dtype
 
 @pytest.mark.parametrize("groups", [1, "shared"])
 def test_opposite_infinities_warn_of_nothing(groups: Any) -> None:
-    """Sums of +∞ and −∞ over batch slices, windows, padding, shared channels and the bias are NaN, in silence."""
+    """Sums of +∞ and −∞ over batch slices, windows, padding, shared channels and the bias are NaN without a warning."""
     if groups == "shared":
         groups = refconv.ChannelGroups([(0, 1), (1, 0, 2)], [(0,), (1,)])
         w: Any = [np.ones((1, 2, 3)), -np.ones((1, 3, 3))]
@@ -153,7 +153,7 @@ def test_opposite_infinities_warn_of_nothing(groups: Any) -> None:
 
 
 def test_no_weight_is_copied_for_each_sample() -> None:
-    """A large weight on small images: scratch memory is less than one copy of the weight."""
+    """With a large weight and small images, scratch memory is less than one copy of the weight."""
     x, w = np.ones((32, 128, 4, 4), "f4"), np.ones((256, 128, 4, 4), "f4")
     with refconv.set_engine("textbook"):
         y = refconv.conv(x, w)
@@ -166,7 +166,7 @@ def test_no_weight_is_copied_for_each_sample() -> None:
 
 
 def test_a_tiny_call_is_short() -> None:
-    """At most 60 Python calls in 8 files of the package."""
+    """It makes at most 60 Python calls, in 8 files of the package."""
     x, w, calls = np.ones((1, 1, 5)), np.ones((1, 1, 3)), []
 
     def trace(frame: Any, event: str, argument: Any) -> None:
@@ -187,7 +187,7 @@ def test_a_tiny_call_is_short() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_indices_have_numpys_own_type(monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
-    """Where NumPy has 32 bits, as in a browser, `take` refuses int64."""
+    """In 32-bit NumPy, as in a browser, `take` refuses int64."""
     take, types = np.take, set()
 
     def recorded(x: Any, indices: Any, axis: int) -> Any:
@@ -239,7 +239,7 @@ print(refconv.engine.cpu)
 
 
 def python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Run code on the package in a folder."""
+    """Run code with the package in a folder."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.run([sys.executable, "-c", code], env=environment, cwd=folder, capture_output=True, text=True)
 

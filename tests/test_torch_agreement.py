@@ -36,7 +36,7 @@ def test_within_both_bounds_on_real_numbers(name: str, transposed: bool) -> None
         ours, theirs = run(backend, problem, operands), torch_results(problem, operands)
         for field in Results._fields:
             mine, other, bound = (getattr(r, field) for r in (ours, theirs, bounds))
-            twice = tuple(2 * b for b in parts(bound))  # each of the two is within one bound of the truth
+            twice = tuple(2 * b for b in parts(bound))  # each of the two is within one bound of the exact result
             for m, o, b in zip(parts(mine), parts(other), twice, strict=True):
                 backend.assert_close(m, o, b, operands.x.dtype)
 
@@ -108,7 +108,7 @@ def test_im2col_is_unfold_and_col2im_is_fold(name: str, kernel: Any, steps: Any)
 
 
 def test_pytorch_parameters_and_leaves_are_tensors() -> None:
-    """A parameter of a model, or any tensor that needs a gradient, is as good as another tensor."""
+    """A parameter of a model, or any tensor that requires a gradient, is used like any other tensor."""
     layer = torch.nn.Conv2d(4, 6, (3, 2), stride=2, padding=1, groups=2).double()
     x = torch.arange(4 * 5 * 6, dtype=torch.float64).reshape(1, 4, 5, 6).requires_grad_()
     y = layer(x)

@@ -1,4 +1,4 @@
-"""The tour: its parts on small settings, what it does when the convolution is wrong, and when it is interrupted."""
+"""The tour: its parts with small settings, and its behaviour if the convolution is wrong or it is interrupted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_verification_passes(backend: Backend) -> None:
 
 
 def test_a_third_of_the_problems_are_transposed() -> None:
-    """What else seeds reach, tests/test_strategies.py says."""
+    """tests/test_strategies.py tests which other cases seeds reach."""
     assert sum(case.problem.transposed for case in draw_expected(0, exact=24, real=6)) == 10
 
 
@@ -101,7 +101,7 @@ def test_verification_catches_a_wrong_convolution(mutant: Any) -> None:
 
 @pytest.mark.parametrize("part", Results._fields)
 def test_verification_catches_an_error_just_beyond_the_bound(part: str) -> None:
-    """Real values may be off by some 1e-15 of their size; 1e-12 is too much."""
+    """Real values may have relative errors of about 1e-15; 1e-12 is too much."""
 
     def run(xp: Any, problem: Problem, operands: Operands) -> Results:
         right = compute(xp, problem, operands)
@@ -122,7 +122,7 @@ def test_verification_catches_an_exception() -> None:
     assert "ZeroDivisionError: no groups, on Problem(" in found.backends[0].failures[0]
 
 
-def test_nothing_tried_is_nothing_passed() -> None:
+def test_a_verification_without_problems_does_not_pass() -> None:
     assert not BackendReport("numpy", "2").passed
     assert not verify(["numpy"], exact=0, real=0).passed
     assert not verify([], exact=0, real=0).passed
@@ -217,7 +217,7 @@ def test_a_difference_is_called_one_but_no_ranking() -> None:
 
 @pytest.fixture(scope="module")
 def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A whole small tour: where it wrote, and what it printed."""
+    """A complete small tour: its folder and its output."""
     from rich.console import Console
 
     out, stream = tmp_path_factory.mktemp("tour") / "new" / "report", io.StringIO()
@@ -262,7 +262,7 @@ def test_figures_of_the_report_fit_a_phone_and_are_cut_nowhere(toured: tuple[Pat
 
 def test_results_are_valid_json(toured: tuple[Path, str]) -> None:
     def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
+        raise AssertionError(f"{constant} is not JSON")
 
     text = (toured[0] / "results.json").read_text(encoding="utf-8")
     results = json.loads(text, parse_constant=refuse)
@@ -318,7 +318,7 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["index.html", "results.json"])
 def test_a_file_of_someone_else_is_not_overwritten(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ReportError, match="not of a report of refconv tour"):
+    with pytest.raises(ReportError, match="does not belong to a report of refconv tour"):
         run_tour(tmp_path, QUICK)
     assert _files(tmp_path) == {name: "mine"}
 

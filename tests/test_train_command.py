@@ -30,7 +30,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Sixty small images to train on, in CIFAR-10's format, so that a process starts fast."""
+    """Sixty small training images in CIFAR-10's format, so that a process starts fast."""
     return write_cifar(tmp_path_factory.mktemp("cifar"), 12, 20)
 
 
@@ -45,7 +45,7 @@ def finish(images: str, out: Path, *more: str) -> subprocess.CompletedProcess[st
 
 @pytest.fixture(scope="module")
 def whole(images: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What a training that nobody disturbed leaves, and how long its process took."""
+    """The results of an undisturbed training, and the duration of its process."""
     out = tmp_path_factory.mktemp("whole")
     started = time.monotonic()
     done = finish(images, out)
@@ -58,13 +58,13 @@ def whole(images: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("kill", range(10))
 def test_ten_kills_at_random_moments_end_with_the_same_bits(images: str, whole: Any, kill: int, tmp_path: Path) -> None:
     expected, seconds = whole
-    draw = np.random.default_rng(int.from_bytes(os.urandom(8)))  # real moments: a new ten in every run
+    draw = np.random.default_rng(int.from_bytes(os.urandom(8)))  # ten random moments, new in every run
     killed = 0
     for attempt in range(4):
         resume = ["--resume"] if (tmp_path / CHECKPOINT).exists() else []
         process = subprocess.Popen(command(images, tmp_path, *resume), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            # The first kill of a run is anywhere in it, later ones soon after the start.
+            # The first kill may come at any moment, later ones soon after the start.
             process.communicate(timeout=float(draw.uniform(0.3, 1)) * seconds if attempt < 2 else 120)
         except subprocess.TimeoutExpired:
             process.kill()
@@ -73,7 +73,7 @@ def test_ten_kills_at_random_moments_end_with_the_same_bits(images: str, whole: 
         if process.returncode == 0:
             break
         if (tmp_path / CHECKPOINT).exists():
-            load_checkpoint(tmp_path / CHECKPOINT)  # whole at every moment
+            load_checkpoint(tmp_path / CHECKPOINT)  # complete at every moment
     assert process.returncode == 0
     assert_same(ends(tmp_path), expected)
     assert len((tmp_path / METRICS).read_text().splitlines()) == 6
@@ -156,7 +156,7 @@ main(sys.argv[2:])
 
 @posix
 def test_a_full_disk_is_one_line_and_loses_nothing(images: str, whole: Any, tmp_path: Path) -> None:
-    """The checkpoint grows by a row of metrics each epoch; files may not grow beyond what it is after the second."""
+    """The checkpoint grows by a row of metrics per epoch; files may not exceed its size after the second epoch."""
     arrays, (training, config, rows) = whole[0]
     sizes = []
     for epochs in (2, 3):
@@ -180,6 +180,31 @@ def test_a_full_disk_is_one_line_and_loses_nothing(images: str, whole: Any, tmp_
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [CHECKPOINT, METRICS]
     finish(images, tmp_path / "out", "--resume")
     assert_same(ends(tmp_path / "out"), whole[0])
+
+
+def test_resuming_takes_the_model_and_all_options_from_the_checkpoint(images: str, capsys: Any, tmp_path: Path) -> None:
+    arguments = command(images, tmp_path, "--epochs", "1", "--lr", "0.03", "--seed", "3", "--groups", "2", "--json")[3:]
+    code, out, _ = run_command(capsys, *arguments)
+    before = json.loads(out)["settings"]
+    assert (code, before["lr"], before["seed"]) == (0, 0.03, 3)
+    resume = ["train", "--resume", "--out", tmp_path, "--json"]
+    code, out, _ = run_command(capsys, *resume)
+    assert (code, json.loads(out)["settings"]) == (0, before)
+    code, out, _ = run_command(capsys, *resume, "--epochs", "2", "--lr", "0.01")
+    assert (code, json.loads(out)["settings"]) == (0, before | {"epochs": 2, "lr": 0.01})
+    code, out, _ = run_command(capsys, *resume)  # the new rate is kept, too
+    assert (code, json.loads(out)["settings"]) == (0, before | {"epochs": 2, "lr": 0.01})
+    for more, message in [
+        (["lenet5"], f"{tmp_path} contains a training of residual, not of lenet5; choose another --out"),
+        (["--seed", "4"], "belongs to a training with seed=3, not seed=4"),
+        (["--data", "digits"], "belongs to a training with data="),
+        (["--epochs", "1"], "epochs must be at least 2 to resume"),
+        (["--width", "2"], "model residual has no option width"),
+    ]:
+        code, out, err = run_command(capsys, *resume, *more)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert len(err.splitlines()) == 1
 
 
 def test_json_is_one_object_and_nothing_else(images: str, capsys: Any, tmp_path: Path) -> None:
@@ -215,9 +240,9 @@ def test_a_training_that_diverges_says_so_and_leaves_only_numbers(images: str, c
 
 
 def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: Any, tmp_path: Path) -> None:
-    """LeNet-5 is counted as in the paper; the residual network on the digits is counted as it is trained."""
+    """LeNet-5 is counted as in the paper; the residual network on the digits is counted as trained."""
     assert unlike_cost("residual", "log:3", 12_426) == ""
-    assert unlike_cost("residual", "log:9", 690) == ""  # not divisible in the default size, which cost counts
+    assert unlike_cost("residual", "log:9", 690) == ""  # not possible for the default size, which cost counts
     text = unlike_cost("lenet5", "table", 60_850)
     assert text.startswith(
         "(refconv cost lenet5 --groups table counts 60,000, for the default size, images of 1×32×32 "
@@ -236,7 +261,7 @@ def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: A
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vgg"], "model must be one of residual"),
+        (["vgg"], "MODEL must be one of residual"),
         (["residual", "--data", "mnist"], "dataset must be one of digits"),
         (["residual", "--data", "cifar10:nowhere"], "nowhere"),
         (["residual", "--data", "folder:nowhere"], "nowhere"),
@@ -246,7 +271,7 @@ def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: A
         (["residual", "--width", "0.5"], "model residual has no option width; it has channels, blocks"),
         (["residual", "--channels", "0"], "0 is not in the range"),
         (["residual", "--side", "3"], "side must be at least 4"),
-        (["residual", "--lr", "0"], "lr must be finite and more than 0"),
+        (["residual", "--lr", "0"], "refconv: --lr must be finite and more than 0"),
         (["residual", "--lr", "nan"], "lr must be finite"),
         (["residual", "--shift", "9"], "shift must be at most the size of the images, (8, 8)"),
         (["residual", "--channels", "300000", "--groups", "dense"], "too little memory: "),
@@ -254,7 +279,7 @@ def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: A
         (["residual", "--blocks", "1000000000"], "1000000000 is not in the range"),
         (["alexnet", "--width", "1e308"], "width must be finite and at least 0 and less than 1048576"),
         (["residual", "--momentum", "1"], "momentum must be finite and at least 0 and less than 1"),
-        (["residual", "--weight-decay", "-1"], "weight_decay must be"),
+        (["residual", "--weight-decay", "-1"], "refconv: --weight-decay must be"),
         (["residual", "--schedule", "linear"], "schedule must be"),
         (["residual", "--batch-size", "0"], "0 is not in the range"),
         (["residual", "--epochs", "-1"], "-1 is not in the range"),
@@ -262,6 +287,8 @@ def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: A
         (["residual", "--checkpoint-every", "0"], "0 is not in the range"),
         (["residual", "--backend", "jax"], "'jax' is not an array module"),
         (["residual", "--resume"], "cannot resume: "),
+        (["--resume"], "cannot resume: "),
+        (["--epochs", "2"], "MODEL is missing"),
         (["residual", "--epochs", "0", "--out", __file__], "must be a folder that can be written"),
         (["residual", "digits"], "unexpected extra argument"),
     ],

@@ -1,4 +1,4 @@
-"""Training that stops and goes on: the same bits as one that never stopped."""
+"""Training that stops and resumes ends with the same bits as a training that never stopped."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def momentum(given: list[Parameter]) -> SGD:
 
 
 def make(backend: Backend, epochs: int = 3, optimiser: Callable[[list[Parameter]], Optimiser] = momentum) -> Trainer:
-    """A training with every kind of state: parameters, statistics, velocities, order, dropout and a schedule."""
+    """Return a training with every kind of state: parameters, statistics, velocities, order, dropout and a schedule."""
     dropped = rng(5)
     where: dict[str, Any] = {"rng": rng(0), "xp": backend.xp}
     model = Sequential(
@@ -81,7 +81,7 @@ def make(backend: Backend, epochs: int = 3, optimiser: Callable[[list[Parameter]
 
 
 def copied(state: Any) -> Any:
-    """What a checkpoint would make of a state: nothing shared, and only what JSON can write."""
+    """Return a state as a checkpoint would: sharing nothing, and with only JSON values besides the arrays."""
     arrays, meta = state
     return {name: array.copy() for name, array in arrays.items()}, json.loads(json.dumps(meta))
 
@@ -133,7 +133,7 @@ def test_a_training_with_adam_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     ],
 )
 def test_every_part_of_the_state_is_needed(lost: str, optimiser: Any) -> None:
-    """Leave one part as at the beginning: the end is another."""
+    """If one part stays in its initial state, the result differs."""
     numpy = Backend("numpy", np, np.ndarray)
     whole, fresh = make(numpy, optimiser=optimiser), make(numpy, optimiser=optimiser).state()
     for _ in zip(range(6), whole, strict=False):
@@ -245,7 +245,7 @@ def test_the_schedule_sets_the_rate_of_each_step() -> None:
 
 
 def test_a_changing_rate_scales_the_steps_under_way(backend: Backend) -> None:
-    """With change_lr the rule is PyTorch's, where the rate stands outside the momentum, at any sequence of rates."""
+    """With change_lr the rule equals PyTorch's, whose rate is outside the momentum, for any sequence of rates."""
     w, v = np.array([1.0, -2.0, 0.5]), np.zeros(3)
     parameter = Parameter("w", backend.asarray(w))
     optimiser = SGD([parameter], lr=0.5, momentum=0.75, weight_decay=0.125)
@@ -287,7 +287,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
 
 
 def ends(folder: Path) -> Any:
-    """All that a training leaves, without times."""
+    """Return the files of a training, without times."""
     arrays, meta = load_checkpoint(folder / CHECKPOINT)
     timeless = [
         {key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
@@ -321,6 +321,7 @@ def test_a_run_leaves_checkpoint_metrics_and_curves(settings: TrainSettings, tmp
     assert result.settings["groups"] == "log:3"
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("stop", "shift"), [(1, 0), (3, 0), (4, 0), (7, 2), (11, 0)])
 def test_a_run_that_was_stopped_ends_the_same(settings: TrainSettings, tmp_path: Path, stop: int, shift: int) -> None:
     settings = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, shift=shift))
@@ -328,7 +329,7 @@ def test_a_run_that_was_stopped_ends_the_same(settings: TrainSettings, tmp_path:
     calls = iter(range(100))
     with pytest.raises(InterruptedTrainingError, match=f"after step {stop} of 12, which is saved"):
         run_training(settings, tmp_path / "cut", stopping=lambda: next(calls) == stop - 1)
-    with (tmp_path / "cut" / METRICS).open("a") as file:  # as a kill between metrics and checkpoint leaves it
+    with (tmp_path / "cut" / METRICS).open("a") as file:  # as after a kill between metrics and checkpoint
         file.write('{"epoch": 9}\n{"epo')
     run_training(settings, tmp_path / "cut", resume=True)
     assert_same(ends(tmp_path / "cut"), ends(tmp_path / "whole"))
@@ -343,7 +344,7 @@ def with_recipe(settings: TrainSettings, **recipe: Any) -> TrainSettings:
 
 
 def test_epochs_can_be_added(settings: TrainSettings, tmp_path: Path) -> None:
-    """With a constant rate the result is that of a training which had them from the beginning."""
+    """With a constant rate, the result equals that of a training that had them from the beginning."""
     for schedule, same in (("constant", True), ("cosine", False)):
         short, long = (with_recipe(settings, epochs=epochs, schedule=schedule) for epochs in (1, 3))
         run_training(long, tmp_path / f"{schedule} whole")
@@ -363,8 +364,8 @@ def test_the_learning_rate_of_the_steps_to_come_can_change(settings: TrainSettin
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_weights_that_are_no_numbers_are_not_saved(settings: TrainSettings, tmp_path: Path) -> None:
-    """The loss of the first step is from before, and finite."""
+def test_weights_that_are_not_finite_are_not_saved(settings: TrainSettings, tmp_path: Path) -> None:
+    """The loss of the first step is computed before the update, so it is still finite."""
     with pytest.raises(DivergedError, match=r"a weight is not finite after step 1: .* diverged") as error:
         run_training(with_recipe(settings, lr=1e39, batch_size=60), tmp_path)
     assert error.value.saved == 0
@@ -374,7 +375,7 @@ def test_weights_that_are_no_numbers_are_not_saved(settings: TrainSettings, tmp_
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_loss_that_is_no_number_ends_the_training(settings: TrainSettings, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_training(settings: TrainSettings, tmp_path: Path) -> None:
     diverging = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, lr=1e9))
     with pytest.raises(TrainError, match=r"the loss is (nan|inf) at step \d"):
         run_training(diverging, tmp_path)
@@ -392,7 +393,9 @@ def test_checkpoints_between_epochs(settings: TrainSettings, tmp_path: Path) -> 
     assert found == [0, 0, 0, 3, 4, 4, 6, 6, 8, 9, 9, 9]  # every third step, and the epochs' ends: 4, 8
 
 
-def test_what_cannot_go_on_is_refused_and_nothing_is_overwritten(settings: TrainSettings, tmp_path: Path) -> None:
+def test_a_run_that_cannot_resume_is_refused_and_nothing_is_overwritten(
+    settings: TrainSettings, tmp_path: Path
+) -> None:
     run_training(settings, tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     replace = dataclasses.replace

@@ -1,4 +1,4 @@
-"""The test vectors: right, complete, the same to the byte, and whole or absent whatever happens."""
+"""The test vectors: right, complete, reproducible to the byte, and never partly written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 import refconv
 from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
@@ -38,16 +37,11 @@ SPOTS = [entry for entry in entries() if entry.spots]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """The vectors, written once for all of pytest's processes."""
-    shared = tmp_path_factory.getbasetemp()
-    if worker_id != "master":
-        shared = shared.parent
-    written = shared / "vectors"
-    with FileLock(shared / "vectors.lock"):
-        if not written.exists():
-            write_vectors(written)
-    return written
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The vectors, without the slow list of mistakes that each problem catches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vectors, "caught", lambda *_: [])
+        return write_vectors(tmp_path_factory.mktemp("vectors") / "all").parent
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +51,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write three problems only, which takes no time."""
+    """Write only three problems, to save time."""
     monkeypatch.setattr(vectors, "entries", lambda: entries()[:3])
 
 
@@ -65,10 +59,12 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-# --- What they are ---------------------------------------------------------------------------------------------------
+# --- Contents --------------------------------------------------------------------------------------------------------
 
 
-def test_every_mistake_that_shows_in_values_is_caught(manifest: dict[str, Any]) -> None:
+@pytest.mark.long
+def test_every_mistake_that_shows_in_values_is_caught(tmp_path: Path) -> None:
+    manifest = json.loads(write_vectors(tmp_path / "all").read_text("utf-8"))
     caught = {name for problem in manifest["problems"] for name in problem["catches"]}
     names = {mutant.name for mutant in CATALOGUE}
     assert caught == set(manifest["mistakes"])
@@ -235,7 +231,7 @@ def test_files_are_what_the_manifest_says(folder: Path, manifest: dict[str, Any]
             read = np.load(folder / array["file"], allow_pickle=False)
             assert data[:8] == b"\x93NUMPY\x01\x00"
             assert b"'fortran_order': False" in data[:128]
-            assert read.dtype.byteorder in "=<|"  # bytes have no order
+            assert read.dtype.byteorder in "=<|"  # single bytes have no byte order
             assert (read.dtype.name, list(read.shape)) == (array["dtype"], array["shape"])
             assert hashlib.sha256(data).hexdigest() == array["sha256"]
             assert tensors[name].tobytes() == read.tobytes()
@@ -251,7 +247,7 @@ def test_files_are_what_the_manifest_says(folder: Path, manifest: dict[str, Any]
 
 
 def test_the_files_alone_are_enough(folder: Path, manifest: dict[str, Any]) -> None:
-    """Every problem, with nothing but what the manifest says of it."""
+    """Every problem is checked with only the information in the manifest."""
     for problem in manifest["problems"]:
         given, expected, bounds = (
             {name: np.load(folder / array["file"]) for name, array in problem[part].items()}
@@ -346,7 +342,7 @@ def test_earlier_vectors_are_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_vectors_of_format_1_are_replaced_and_can_be_read(tmp_path: Path) -> None:
-    """What format 2 adds to a problem has a default, with which a reader of 2 reads a problem of 1."""
+    """All additions of format 2 have defaults, with which a reader of format 2 reads problems of format 1."""
     path = write_vectors(tmp_path / "out")
     manifest = json.loads(path.read_text("utf-8")) | {"format_version": 1}
     assert manifest["format"] == "refconv test vectors"
@@ -383,7 +379,7 @@ def test_a_foreign_directory_is_left_alone(tmp_path: Path, name: str, text: str)
     (out / name).parent.mkdir(parents=True)
     (out / name).write_text(text)
     before = tree(tmp_path)
-    with pytest.raises(VectorsError, match="is not empty and holds no test vectors"):
+    with pytest.raises(VectorsError, match="is not empty and contains no test vectors"):
         write_vectors(out)
     assert tree(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -393,7 +389,7 @@ def test_a_foreign_directory_is_left_alone(tmp_path: Path, name: str, text: str)
 def test_a_file_of_the_user_among_the_vectors_is_kept(tmp_path: Path) -> None:
     write_vectors(tmp_path / "out")
     (tmp_path / "out" / "arrays" / "mine.txt").write_text("mine")
-    with pytest.raises(VectorsError, match=r"holds arrays/mine\.txt, which is not one of its vectors"):
+    with pytest.raises(VectorsError, match=r"contains arrays/mine\.txt, which is not one of its vectors"):
         write_vectors(tmp_path / "out")
     assert (tmp_path / "out" / "arrays" / "mine.txt").read_text() == "mine"
 
@@ -404,8 +400,8 @@ def test_other_bad_places_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "loop").symlink_to("loop")
     monkeypatch.chdir(tmp_path)
     for out, message in {
-        "file": "is a file", "file/below": "cannot write to", ".": "is the current directory", "..": "or holds it",
-        "/": "or holds it", "loop": "cannot write to|is a file", "a" * 300: "cannot write to",
+        "file": "is a file", "file/below": "cannot write to", ".": "is the current directory", "..": "or contains it",
+        "/": "or contains it", "loop": "cannot write to|is a file", "a" * 300: "cannot write to",
         "a\0b": "cannot write to",
     }.items():  # fmt: skip
         with pytest.raises(VectorsError, match=message):
@@ -501,7 +497,7 @@ def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: Any) -> None:
     ("arguments", "message"),
     [
         ([], "Missing option '--out'"),
-        (["--out", "notes"], "is not empty and holds no test vectors"),
+        (["--out", "notes"], "is not empty and contains no test vectors"),
         (["--out", "notes/mine.txt"], "is a file"),
         (["--out", "new", "--seed", "-1"], "--seed"),
         (["--out", "new", "--backend", "none"], "--backend"),

@@ -1,4 +1,4 @@
-"""Where a function fails: the sentence names the condition that decides, whichever it is."""
+"""Where a function fails: the sentence names the condition that decides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from refconv.testing.oracles.problems import Problem
 
 SUPPORTS = ("bias", "stride", "padding", "dilation", "groups")
 ENOUGH = 8
-"""Problems in which a hidden condition must differ from a simpler one."""
+"""Minimum number of problems in which a hidden condition differs from a simpler one."""
 
 
 @functools.cache
@@ -34,7 +34,7 @@ def split(hidden: Callable[[Problem], object], d: int = 2) -> tuple[list[Problem
 
 
 def told(holds: np.ndarray, problems: list[Problem]) -> bool:
-    """Return whether exactly the problems for which something holds are described."""
+    """Return whether exactly the problems that satisfy a condition are described."""
     failing, passing = list(itertools.compress(problems, holds)), list(itertools.compress(problems, ~holds))
     best = described(failing, passing)
     return bool(best.chosen) and not best.passing.any()
@@ -140,7 +140,7 @@ def test_a_condition_is_named_though_some_problems_pass_by_chance(said: str) -> 
     assert where(unlucky, [*passing, *lucky]) == sentence
 
 
-# --- Where nothing can be said ---------------------------------------------------------------------------------------
+# --- Cases without a description -------------------------------------------------------------------------------------
 
 
 def test_nothing_accidental_is_said() -> None:

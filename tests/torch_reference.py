@@ -13,7 +13,7 @@ from refconv.testing.regimes import axes_of
 
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
 F: Any = torch.nn.functional
-torch.set_num_threads(1)  # waking threads costs more than these small problems do
+torch.set_num_threads(1)  # waking threads takes longer than these small problems
 
 
 def torch_results(problem: Problem, operands: Operands) -> Results:

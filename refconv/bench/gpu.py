@@ -24,7 +24,7 @@ class Peak:
     Attributes
     ----------
     used : int
-        Bytes of arrays, the result among them, rounded up as the pool does.
+        Bytes of arrays, including the result, rounded up as the pool does.
     reserved : int
         Bytes that the pool took from the device, after it had returned all free memory.
     """
@@ -66,7 +66,7 @@ class CupyGpu:
         return Peak(hook.peak, pool.total_bytes() - before)
 
     def free_bytes(self) -> int:
-        """Return the bytes of the device that are free, those that the pool keeps included."""
+        """Return the free bytes of the device, after the pool has returned its unused memory."""
         pool = self._cupy.get_default_memory_pool()
         pool.free_all_blocks()
         return int(self._cupy.cuda.Device().mem_info[0])
@@ -141,7 +141,7 @@ class TorchGpu:
         return Peak(cuda.max_memory_allocated() - used, cuda.max_memory_reserved() - reserved)
 
     def free_bytes(self) -> int:
-        """Return the bytes of the device that are free, those that the pool keeps included."""
+        """Return the free bytes of the device, after the pool has returned its unused memory."""
         self._torch.cuda.empty_cache()
         return int(self._torch.cuda.mem_get_info()[0])
 

@@ -95,7 +95,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Return the versions of Python, refconv, and those of `packages` that are installed."""
+    """Return the versions of Python, refconv and the installed ones of `packages`."""
     found = {"python": platform.python_version()}
     for package in ("refconv", *packages):
         try:

@@ -61,7 +61,7 @@ class Layer:
 
 
 def _alexnet(groups: str, batch: int = 8) -> tuple[Layer, ...]:
-    """Return AlexNet's convolutions; their shapes are those of 227×227 images."""
+    """Return AlexNet's convolutions, with their shapes for 227×227 images."""
     return (
         Layer("conv1", batch, 3, 227, 96, 11, stride=4),
         Layer("conv2", batch, 96, 27, 256, 5, padding=2, spec=groups),

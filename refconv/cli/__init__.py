@@ -1,7 +1,7 @@
 """The command ``refconv``: a file for each command, which parses its options, calls the library and prints.
 
-Exit codes: 0 good, 1 a check failed, 2 bad usage (also: a backend or package that is missing), 130 interrupted.
-Known errors are one line on standard error.
+Exit codes: 0 success, 1 a check failed, 2 bad usage (or a missing backend or package), 130 interrupted. Known errors
+are one line on standard error.
 """
 
 from __future__ import annotations

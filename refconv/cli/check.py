@@ -1,4 +1,4 @@
-"""``refconv check``: someone's convolution, or a folder of them."""
+"""``refconv check``: check a convolution, or a folder of convolutions."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def command(
 
     MODULE:FUNCTION (or FILE.py:FUNCTION) is called as forward(x, weight, bias, stride, padding, dilation, groups), the
     backward pass as backward(grad_output, x, weight, stride, padding, dilation, groups); with --backend they are given
-    arrays of that module. Each check runs in a process of its own. The exit code is 1 if a check failed.
+    arrays of that module. Each check runs in a separate process. The exit code is 1 if a check failed.
 
     Every Python file of DIR is a submission, and so is every sub-folder with one that defines the function.
 

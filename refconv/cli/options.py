@@ -1,4 +1,4 @@
-"""What commands share: options, the check of a destination, and the end with a message."""
+"""Shared parts of the commands: options, the check of a destination, and the end with a message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stop(message: str, code: int) -> NoReturn:
 
 
 def destination(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse, before any work, a place where the file or folder of an option cannot be written: its callback.
+    """Refuse, before any work, a path where an option's file or folder cannot be written; it is the option's callback.
 
     The option's metavar is FILE or DIR. Missing folders will be made for a folder, not for a file.
     """

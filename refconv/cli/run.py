@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from typing import NoReturn
 
@@ -36,7 +37,7 @@ def run(given: list[str]) -> NoReturn:
     try:
         cli.main(given, prog_name="refconv", standalone_mode=False, obj=given)
     except click.ClickException as error:
-        stop(" ".join(error.format_message().split()), BAD_USAGE)
+        stop(_message(error), BAD_USAGE)
     except click.Abort:
         stop("interrupted", INTERRUPTED)
     except MemoryError as error:
@@ -49,3 +50,15 @@ def run(given: list[str]) -> NoReturn:
         where = "" if error.filename is None else f"{error.filename}: "
         stop(f"cannot write the output: {where}{error.strerror or error}", BAD_USAGE)
     sys.exit(0)
+
+
+def _message(error: click.ClickException) -> str:
+    """Return an error's message in one line. If it begins with an argument of the library, name the option instead."""
+    message = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    for option in context.command.params if context else ():
+        name = option.opts[0] if isinstance(option, click.Option) else str(option.name).upper()
+        message = re.sub(rf"^{option.name}(?==| must | needs )", name, message)
+    if context and isinstance(error, click.MissingParameter | click.NoSuchOption):
+        message += f" See {context.command_path} --help."
+    return message

@@ -19,7 +19,7 @@ _Handler = Callable[[int, Any], object]
 def leaving_immediately() -> Iterator[None]:
     """Exit immediately on Ctrl-C, outside :func:`working` and :func:`stopping`.
 
-    Raising an exception would not do while modules are imported: some that are written in C swallow it.
+    Raising an exception would not suffice while modules are imported, because some modules written in C swallow it.
     """
     ours = (
         threading.current_thread() is threading.main_thread()
@@ -66,7 +66,7 @@ def stopping() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def _handling(end: _Handler, interrupt: _Handler) -> Iterator[None]:
-    """Handle the signals that end a process. One that is ignored, as a hang-up is under nohup, stays ignored."""
+    """Handle the signals that end a process. Ignored signals, such as a hang-up under nohup, stay ignored."""
     import numpy.random  # noqa: F401 - its compiled modules, while being imported, swallow an exception from a handler
 
     handlers = {signal.SIGTERM: end, signal.SIGINT: interrupt}

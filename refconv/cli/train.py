@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,17 +29,16 @@ from refconv.cli.signals import stopping
 from refconv.cli.training import no_warnings, print_confusion
 
 if TYPE_CHECKING:
-    from refconv.experiments.train import TrainResult
+    from refconv.experiments.train import TrainResult, TrainSettings
 
 
 @click.command("train")
 @model_argument
 @click.option(
     "--data",
-    default="digits",
-    show_default=True,
     metavar="DATA",
-    help="digits, textures, photographs, cifar10:FOLDER (binary version) or folder:FOLDER (one subfolder per class).",
+    help="digits, textures, photographs, cifar10:FOLDER (binary version) or folder:FOLDER (one subfolder per class). "
+    "[digits]",
 )
 @click.option(
     "--groups", metavar="SPEC", help="dense, uniform:N, log:N, or table (LeNet-5's). Default: the model's own groups."
@@ -62,9 +62,7 @@ if TYPE_CHECKING:
 @click.option("--shift", type=click.IntRange(0), metavar="N", help="Move training images by up to N pixels at random.")
 @click.option("--momentum", type=float, metavar="X", help="Fraction of a step that the next one repeats.")
 @click.option("--weight-decay", type=float, metavar="X", help="Factor of the weights in their gradient.")
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed for all randomness."
-)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Seed for all randomness. [0]")
 @click.option(
     "--out",
     type=PATH,
@@ -77,8 +75,8 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Resume from the checkpoint in --out. The other options must be the same, but --epochs may grow, and --lr may "
-    "change for the steps to come.",
+    help="Resume from the checkpoint in --out, with its MODEL and options. Of these, only --epochs may grow, and --lr "
+    "may change for the steps to come.",
 )
 @click.option(
     "--checkpoint-every", type=click.IntRange(1), metavar="N", help="Save every N steps, not only after each epoch."
@@ -91,10 +89,6 @@ def command(
     context: click.Context,
     /,
     model: str | None,
-    data: str,
-    groups: str | None,
-    side: int | None,
-    seed: int,
     out: Path,
     resume: bool,
     checkpoint_every: int | None,
@@ -108,15 +102,16 @@ def command(
 
     An interruption, even kill -9 or a power failure, costs at most the steps after the last checkpoint, and the resumed
     training ends with the same bits as one that was never stopped. Ctrl-C saves first. Needs the extra refconv[train].
-    Progress goes to standard error. Options not given are the model's usual ones.
+    Progress goes to standard error. Options not given are the model's usual ones, or the checkpoint's. refconv predict
+    then classifies images.
 
     \b
     refconv train residual --groups log:3
     refconv train lenet5 --epochs 20 --out lenet
-    refconv train lenet5 --epochs 20 --out lenet --resume
-    refconv train lenet5 --epochs 30 --out lenet --resume    ten epochs more
+    refconv train --resume --out lenet
+    refconv train --resume --out lenet --epochs 30    ten epochs more
     """  # noqa: D301
-    if model is None:
+    if model is None and not resume:
         list_models(context, as_json)
         return
     from rich.console import Console
@@ -127,26 +122,21 @@ def command(
         TrainError,
         TrainSettings,
         run_training,
+        saved_settings,
     )
     from refconv.experiments.trainable import find_model
     from refconv.nn import keep_memory
     from refconv.progress import ConsoleObserver
 
-    load_backend(backend)
     keep_memory()
-    chosen = {name: value for name, value in given.items() if value is not None}
     try:
-        recipe = find_model(model).recipe
-        settings = TrainSettings(
-            model=model,
-            data=data,
-            groups=groups,
-            options={name: value for name, value in chosen.items() if not hasattr(recipe, name)},
-            side=side,
-            backend=backend_name(backend),
-            seed=seed,
-            recipe=dataclasses.replace(recipe, **{n: v for n, v in chosen.items() if hasattr(recipe, n)}),
-        )
+        start = saved_settings(out) if resume else TrainSettings(model=str(model), recipe=find_model(str(model)).recipe)
+        if resume and model not in (None, start.model):
+            raise TrainError(f"{out} contains a training of {start.model}, not of {model}; choose another --out")
+        if not resume or backend or os.environ.get("REFCONV_BACKEND"):
+            start = dataclasses.replace(start, backend=backend_name(backend))
+        load_backend(start.backend)
+        settings = _changed(start, {name: value for name, value in given.items() if value is not None})
         with stopping() as received, no_warnings(), ConsoleObserver(Console(stderr=True)) as observer:
             result = run_training(
                 settings,
@@ -175,6 +165,19 @@ def command(
     else:
         _print_result(result)
         click.echo(out)
+
+
+def _changed(settings: TrainSettings, given: dict[str, Any]) -> TrainSettings:
+    """Return settings, changed by the options that are given."""
+    own = {name: given[name] for name in given if hasattr(settings, name)}
+    recipe = {name: given[name] for name in given if hasattr(settings.recipe, name)}
+    options = {name: given[name] for name in given if name not in own | recipe}
+    return dataclasses.replace(
+        settings,
+        **own,
+        recipe=dataclasses.replace(settings.recipe, **recipe),
+        options=settings.options | options,
+    )
 
 
 def _resuming(arguments: Sequence[str], lr: str | None = None) -> str:

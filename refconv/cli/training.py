@@ -1,4 +1,4 @@
-"""What ``refconv train``, ``compare`` and ``predict`` share."""
+"""Shared parts of ``refconv train``, ``compare`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CLASSES_AT_MOST = 20
 
 @contextlib.contextmanager
 def no_warnings() -> Iterator[None]:
-    """Be silent on overflow in a training that diverges, which ends with a message of its own."""
+    """Silence overflow warnings in a training that diverges, which ends with its own message."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
 
 
 def print_confusion(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> None:
-    """Print how many test images of each class were taken for each class."""
+    """Print the number of test images of each class that were classified as each class."""
     from refconv.tables import Column, print_table
 
     tested, right = sum(map(sum, confusion)), sum(row[index] for index, row in enumerate(confusion))

@@ -3,12 +3,12 @@
     passes.py     correlate, scatter, outer, gradients: what each task computes
     plan.py       what a call is cut into: tiles
     threads.py    how tasks are spread over threads
-    layouts.py    how im2col's columns lie in memory
+    layouts.py    how im2col's columns are ordered in memory
     adjoint.py    scatter as a correlation with the reversed kernel
-    choices.py    which of these ways a call takes: costs and thresholds
+    choices.py    which method each call uses: costs and thresholds
 
-docs/engine.md introduces them in four steps. In the package, only :mod:`refconv.engine` imports them, and nothing here
-runs for another array module.
+docs/engine.md introduces them in four steps. In the package, only :mod:`refconv.engine` imports them, and they compute
+NumPy arrays only.
 """
 
 from refconv.cpu.passes import correlate, gradients, outer, scatter

@@ -1,4 +1,4 @@
-r"""Scatter as a correlation with the reversed kernel, which adds nothing up in memory.
+r"""Scatter as a correlation with the reversed kernel, which accumulates nothing in memory.
 
 Letters as in :mod:`refconv.textbook`; s stride, κ = ⌈k/s⌉, and on each axis the padded position p = s·m + r, 0 ≤ r < s.
 
@@ -83,7 +83,7 @@ class Adjoint:
 
 @functools.lru_cache(maxsize=256)
 def as_correlation(call: Convolution) -> Adjoint | None:
-    """Describe the scatter pass of a call as a correlation; None if that is impossible or slower."""
+    """Describe the scatter pass of a call as a correlation; return None if that is impossible or slower."""
     geo, d = call.geometry, len(call.geometry.size)
     images, positions = call.image_side, call.position_side
     dilated = any(s > 1 and step > 1 for s, step in zip(geo.stride, geo.dilation, strict=True))

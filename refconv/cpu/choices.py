@@ -1,8 +1,8 @@
-"""Which way a call takes: how its columns lie, and whether a scatter is computed as a correlation.
+"""The method of each call: the layout of its columns, and whether a scatter is computed as a correlation.
 
-Every way gives the same sums, so a wrong choice costs time and nothing else. Choices follow from a call's shape alone,
-since the order of a sum depends on them. `benchmarks/thresholds.py` measures every number in capitals: the costs
-directly, and each threshold by timing a call on either side of it both ways (docs/engine.md has the table).
+All methods give the same sums, so a wrong choice only costs time. Choices follow from a call's shape alone, since the
+order of a sum depends on them. `benchmarks/thresholds.py` measures every constant: the costs directly, and each
+threshold by timing both methods for a call on either side of it (docs/engine.md has the table).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from refconv.shapes import Convolution, Geometry
 MULTIPLY = 0.012
 """Nanoseconds of one core for a multiply-add of a large matrix product.
 
-Only the ratios of these costs matter. They lie between those of two machines of 2025, an AMD EPYC and an Intel Xeon."""
+Only the ratios of these costs matter. They are between the ratios measured on two machines of 2025, an AMD EPYC and an
+Intel Xeon."""
 
 NARROW = 25
 """A product of r rows takes 1 + NARROW / r times as long for each multiply-add."""
@@ -29,10 +30,10 @@ SUM = 0.12
 """Nanoseconds for an element of a product that is added to a sum."""
 
 SCATTER, SCATTER_APART = 1.0, 1.8
-"""Nanoseconds for an element that col2im adds where neighbouring windows are next to each other, or apart."""
+"""Nanoseconds for an element that col2im adds, if the stride of the last axis is 1, or larger."""
 
 CALL = 1300
-"""Nanoseconds for another product, however small."""
+"""Nanoseconds for one more product, however small."""
 
 LARGEST = 2**22
 """Elements of the largest weight that is copied tap by tap."""
@@ -69,7 +70,7 @@ def for_kernels(call: Convolution) -> Taps:
 
 
 def for_both(call: Convolution) -> Taps:
-    """Return the fastest layout where both come from the same columns."""
+    """Return the fastest layout for both from the same columns."""
     return ChannelsLast() if _suits_channels_last(call) else for_images(call)
 
 
@@ -137,8 +138,8 @@ def correlation_pays(call: Convolution, reversed_: Geometry, phases: int) -> boo
 
 
 def shares_columns(call: Convolution, item_bytes: int) -> bool:
-    """Return whether both gradients are faster from the same columns, those of the output gradient.
+    """Return whether computing both gradients from the columns of the output gradient is faster.
 
-    Several sums of a weight are kept, so it must be small.
+    Several partial sums of the weight's gradient exist together, so the weight must be small.
     """
     return call.groups.parameter_count(call.geometry.kernel, bias=False) * item_bytes <= 4 * SHARED_ELEMENTS

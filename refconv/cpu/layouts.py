@@ -52,7 +52,7 @@ its NPY_BEGIN_THREADS_THRESHOLDED (numpy/core/include/numpy/ndarraytypes.h)."""
 class Taps:
     """(N, G, C·T, L): every element is copied for every tap.
 
-    The methods, here and below, are what a pass needs of its columns. Arrays are those of one tile of G equal groups.
+    The methods, here and below, are the operations of a pass on columns. Arrays belong to one tile of G equal groups.
     """
 
     joins_samples = False
@@ -124,7 +124,7 @@ class TapsOfBatch(Taps):
 
 
 class Rows(Taps):
-    """(N, G, T'·C, L), of which each tap of the first axis takes a slice."""
+    """(N, G, T'·C, L); each tap of the first axis takes a slice."""
 
     by_rows = True
 
@@ -156,7 +156,7 @@ class Rows(Taps):
 
 
 class ChannelsLast(Rows):
-    """(G, o1·N·L', T'·C), of which each tap of the first axis takes a slice."""
+    """(G, o1·N·L', T'·C); each tap of the first axis takes a slice."""
 
     joins_samples = True
 

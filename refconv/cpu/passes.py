@@ -1,12 +1,12 @@
-"""The three passes of :mod:`refconv.textbook`, tile by tile: correlate, scatter, outer; and both gradients at once.
+"""The three passes of :mod:`refconv.textbook`, tile by tile: correlate, scatter, outer; and both gradients together.
 
 Letters and formulas as in the textbook. A pass computes nothing itself: it returns :class:`Work`, its tasks and a
 function for the result, so that the gradients of one call share their threads.
 
 Scatter runs as a correlation with the reversed kernel where that is faster (:mod:`refconv.cpu.adjoint`). With stride 1
-the columns of that correlation, those of the output gradient, give both gradients: their product with the kernels is
+that correlation makes columns of the output gradient, and these give both gradients: their product with the kernels is
 the gradient of the image, their product with the image is the reversed gradient of the kernels. A correlation also
-multiplies by the zeros of the padding, and 0·∞ is NaN; so these ways stop at the first infinity or NaN, and the pass
+multiplies by the zeros of the padding, and 0·∞ is NaN. So both methods stop at the first infinity or NaN, and the pass
 is computed again by col2im.
 """
 
@@ -313,7 +313,7 @@ def _sum_tasks(
 
 
 class SumInOrder:
-    """Adds arrays in the order of their places, whatever the order they arrive in, and passes the sum on."""
+    """Adds arrays in the order of their places, not of their arrival, and passes the sum on."""
 
     def __init__(self, count: int, then: Callable[[Array], None]) -> None:
         self._count, self._then = count, then
@@ -342,7 +342,7 @@ class SumInOrder:
 
 
 def _shared(call: Convolution, grad: Array, kernels: Sequence[Array], image: Array) -> Work | None:
-    """Return scatter(grad, kernels) and outer(grad, image) from the columns of grad; None if that is no faster way."""
+    """Return scatter(grad, kernels) and outer(grad, image) from the columns of grad; None if that is not faster."""
     adjoint = None if call.batch == 0 or 0 in call.geometry.size else as_correlation(call)
     if adjoint is None or max(adjoint.stride) > 1 or not choices.shares_columns(call, kernels[0].dtype.itemsize):
         return None

@@ -1,8 +1,8 @@
-"""What a call is cut into: tiles that fit the workspace.
+"""Cut a call into tiles that fit the workspace.
 
 A tile is a slice of the batch, a range of output rows (positions along the first spatial axis) and a piece: whole
-groups of a block, or some image channels of one group. What is added into one sum is cut by the call's shape alone,
-never by the workspace or the number of workers, so that neither changes a bit of the result.
+groups of a block, or some image channels of one group. The call's shape alone decides how a sum is cut, never the
+workspace or the number of workers, so that neither changes a bit of the result.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Piece:
 
     @property
     def count(self) -> int:
-        """How many groups it has."""
+        """Number of groups."""
         return int(self.groups.stop - self.groups.start)
 
 
@@ -50,7 +50,7 @@ class Tile(NamedTuple):
 
     @property
     def samples(self) -> int:
-        """How many samples it has."""
+        """Number of samples."""
         return int(self.batch.stop - self.batch.start)
 
 
@@ -124,7 +124,7 @@ def _plan(call: Convolution, item_bytes: int, cuts: Cuts, tile: int, task: int, 
     def tile_bytes(piece: Piece) -> int:
         image, positions = piece.image.stop - piece.image.start, piece.positions.stop - piece.positions.start
         partial = 0
-        if cuts.sums_batch:  # sums that are still to be added to others
+        if cuts.sums_batch:  # partial sums, to be added to others
             partial = (2 if cuts.joins_samples else samples + 1) * image * scratch.taps * call.sides[piece.block][2]
         return samples * scratch.tile(image, positions, rows) + partial * item_bytes
 
@@ -169,7 +169,7 @@ class _Scratch:
         return max(1, self.image_row(C) + 2 * K * math.prod(self.geo.output[1:]) * self.item_bytes)
 
     def beyond(self, C: int) -> int:
-        """For what the window of the last output row reads beyond the rows counted so far."""
+        """For the rows that the window of the last output row reads beyond those counted so far."""
         geo, more = self.geo, 0
         if self.by_rows:
             more = max(0, geo.spans[0] - geo.stride[0]) * math.prod(geo.kernel[1:]) * math.prod(geo.output[1:])

@@ -1,4 +1,4 @@
-"""How tasks are spread over threads, and BLAS held to one thread meanwhile.
+"""Spread tasks over threads, and limit BLAS to one thread meanwhile.
 
 Nothing here multiplies or adds. Which thread does a task never matters: each task writes its own part of the result, or
 adds to it in a fixed order, so that any number of workers gives the same bits.
@@ -71,7 +71,7 @@ def spread_rows(work: Callable[[slice], object], count: int, row_bytes: int) -> 
 class _Gate:
     """Opens after a given number of preparations.
 
-    A bare lock, because nothing else opens in a single step that an interrupt cannot divide.
+    It is a bare lock, because only a lock opens in a single step, which an interrupt cannot divide.
     """
 
     def __init__(self, preparations: int) -> None:
@@ -86,7 +86,7 @@ class _Gate:
             self._closed.release()
 
     def wait(self, failures: Sequence[BaseException]) -> None:
-        """Wait until the gate opens, or until something failed that might have opened it."""
+        """Wait until the gate opens, or until a failure means that it may never open."""
         while not self.is_open and not failures:
             if self._closed.acquire(timeout=0.02):
                 self._closed.release()
@@ -114,7 +114,7 @@ def _steps(jobs: Sequence[Job]) -> Iterator[_Step]:
 
 
 def _in_threads(jobs: Sequence[Job], workers: int) -> None:
-    """Do all jobs; each thread takes the next step when it has finished its last."""
+    """Do all jobs; each thread takes the next step when it has finished its previous one."""
     steps = list(_steps(jobs))
     todo = deque(steps)
     failures: list[BaseException] = []

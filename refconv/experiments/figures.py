@@ -40,7 +40,7 @@ def learning_curves(rows: Sequence[dict[str, Any]], title: str) -> bytes:
     def draw(axis: Any, key: str, scale: float, label: str, **style: Any) -> None:
         values = [scale * row[key] for row in rows]
         axis.plot(epochs, values, label=label, **style)
-        if values:  # the last value, in words
+        if values:  # the last value as text
             axis.annotate(
                 f"{values[-1]:.3g}", (epochs[-1], values[-1]), xytext=(6, 0), textcoords="offset points", va="center"
             )

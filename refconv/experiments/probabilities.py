@@ -53,7 +53,7 @@ def probabilities(model: Layer, images: np.ndarray[Any, Any], *, batch_size: int
 
 
 def confusion_matrix(labels: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any], classes: int) -> list[list[int]]:
-    """Return how many images of each class (row) were taken for each class (column).
+    """Return the number of images of each class (row) that were classified as each class (column).
 
     Examples
     --------

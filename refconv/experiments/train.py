@@ -9,7 +9,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def run_training(
     observer: Observer | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
-    """Train a network, with checkpoints from which an interrupted training resumes with the same result.
+    """Train a network, with checkpoints: a training that is interrupted and resumed gives the same result.
 
     The state is saved at the beginning, after each epoch, every `checkpoint_every` steps and when `stopping` is true.
 
@@ -160,8 +160,9 @@ def run_training(
         Folder for ``checkpoint.safetensors``, ``metrics.jsonl`` (one object per line and epoch) and ``curves.png``.
         Created if necessary.
     resume : bool
-        Resume from the checkpoint in `out`. The settings must be the same, but there may be more epochs, and another
-        learning rate from then on. A schedule spans all epochs, so more of them stretch it.
+        Resume from the checkpoint in `out`. The settings must be the same (:func:`saved_settings` returns them), but
+        there may be more epochs, and another learning rate from then on. A schedule spans all epochs, so more of them
+        stretch it.
     checkpoint_every : int, optional
         Steps between checkpoints, in addition to the checkpoint after each epoch.
     observer : Observer, optional
@@ -197,6 +198,32 @@ def run_training(
         return _run(prepared, settings.recipe.batch_size, folder, resume, every, observer, stopping)
 
 
+def saved_settings(out: str | os.PathLike[str]) -> TrainSettings:
+    """Return the settings of the training that an earlier :func:`run_training` saved.
+
+    Parameters
+    ----------
+    out : path
+        Its folder.
+
+    Raises
+    ------
+    TrainError
+        If there is no checkpoint, or it is damaged or not of a training.
+    """
+    folder = Path(out)
+    _check_out(folder, resume=True)
+    config = _checked(_load(folder).meta, folder)["config"]
+    try:
+        return TrainSettings(
+            options={name: config[name] for name in find_model(config["model"]).options if name in config},
+            recipe=Recipe(**{setting.name: config[setting.name] for setting in fields(Recipe)}),
+            **{name: config[name] for name in ("model", "data", "groups", "side", "backend", "seed")},
+        )
+    except (KeyError, ValueError) as error:
+        raise TrainError(f"{folder / CHECKPOINT}: a checkpoint, but not of a training") from error
+
+
 def _run(
     prepared: tuple[dict[str, Any], Layer, Split, Trainer],
     batch_size: int,
@@ -210,7 +237,7 @@ def _run(
     rows: list[dict[str, Any]] = []
     if resume:
         saved = _load(folder)
-        _compare(saved.meta, config, folder)
+        _compare(_checked(saved.meta, folder), config, folder)
         try:
             trainer.load_state(saved.arrays, saved.meta["training"])
         except (ValueError, TypeError, KeyError) as error:
@@ -339,12 +366,17 @@ def fingerprint(data: Split) -> str:
     return digest.hexdigest()
 
 
+def _checked(meta: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the values of a checkpoint, which must be a training's."""
+    kinds = {"config": dict, "training": dict, "epochs": list}
+    if not all(isinstance(meta.get(key), kind) for key, kind in kinds.items()):
+        raise TrainError(f"{folder / CHECKPOINT}: a checkpoint, but not of a training")
+    return meta
+
+
 def _compare(meta: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
     """Refuse a checkpoint of a training with other settings."""
     path = folder / CHECKPOINT
-    kinds = {"config": dict, "training": dict, "epochs": list}
-    if not all(isinstance(meta.get(key), kind) for key, kind in kinds.items()):
-        raise TrainError(f"{path}: a checkpoint, but not of a training")
     before = find_model(config["model"]).options | meta["config"]  # older checkpoints have no defaults of options
     if config["epochs"] < before.get("epochs", 0):
         raise TrainError(f"epochs must be at least {before['epochs']} to resume {path}; got {config['epochs']}")

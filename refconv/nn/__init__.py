@@ -1,4 +1,4 @@
-"""Layers, losses, optimisers and training in plain array code: enough to train a small grouped network by hand.
+"""Layers, losses, optimisers and training in plain array code: enough to train a small grouped network.
 
 >>> import numpy as np
 >>> from refconv.nn import SGD, SoftmaxCrossEntropy, residual_network

@@ -3,8 +3,8 @@
 Letters: N batch, C channels, K output channels, T = k1·…·kd window positions, L output positions, g = ∂loss/∂y.
 
 A layer is a function y = f(x; w). ``forward`` computes y and keeps the values that ``backward`` needs. ``backward``
-takes g, returns ∂loss/∂x and stores ∂loss/∂w in the ``grad`` of each :class:`Parameter`. Backpropagation is no more
-than this: :class:`Sequential` calls the layers forwards, then backwards.
+takes g, returns ∂loss/∂x and stores ∂loss/∂w in the ``grad`` of each :class:`Parameter`. This is all of
+backpropagation: :class:`Sequential` calls the layers forwards, then backwards.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Layer(ABC):
     :meth:`parameters`; if it contains layers, :meth:`children`. Layers take batches, channels first, and never change
     their arguments.
 
-    A layer prints itself and the layers inside it as a tree: the constructor's arguments that the layer keeps under
-    their own names, if they differ from their defaults, then the shapes and the number of its parameters.
+    A layer prints itself and the layers inside it as a tree: first the arguments that differ from their defaults (if it
+    stores them under their own names), then the shapes and the number of its parameters.
 
     Attributes
     ----------
@@ -166,14 +166,15 @@ class Layer(ABC):
 
     def named_parameters(self) -> list[tuple[str, Parameter]]:
         """Return each parameter with its path, as in :meth:`state`, in the order of :meth:`parameters`."""
-        children = self.children()
-        if not children:
-            return [(parameter.name, parameter) for parameter in self.parameters()]
-        return [
-            (f"{name}.{path}", parameter)
-            for name, child in children.items()
-            for path, parameter in child.named_parameters()
-        ]
+        paths = {id(parameter): parameter.name for parameter in self._own_parameters()}
+        for name, child in self.children().items():
+            paths |= {id(parameter): f"{name}.{path}" for path, parameter in child.named_parameters()}
+        return [(paths[id(parameter)], parameter) for parameter in self.parameters()]
+
+    def _own_parameters(self) -> list[Parameter]:
+        """Return the parameters that are in none of the layers inside."""
+        inside = {id(parameter) for child in self.children().values() for parameter in child.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in inside]
 
     def train(self) -> Self:
         """Set this layer and its children to training, and return it."""
@@ -200,7 +201,7 @@ class Layer(ABC):
 
         A path consists of the names of children and of the parameter or statistic: ``"conv1.weight"``, ``"3.0.bias"``.
         """
-        own = {} if self.children() else {parameter.name: parameter.value for parameter in self.parameters()}
+        own = {parameter.name: parameter.value for parameter in self._own_parameters()}
         own |= {name: getattr(self, name) for name in self._buffers}
         below = {
             f"{name}.{path}": array for name, child in self.children().items() for path, array in child.state().items()
@@ -226,7 +227,7 @@ class Layer(ABC):
         for name, child in self.children().items():
             prefix = f"{name}."
             child._set_state({path.removeprefix(prefix): a for path, a in state.items() if path.startswith(prefix)})
-        for parameter in [] if self.children() else self.parameters():
+        for parameter in self._own_parameters():
             parameter.value = copied(state[parameter.name])
         for name in self._buffers:
             setattr(self, name, copied(state[name]))
@@ -312,7 +313,7 @@ def _tree(layer: Layer) -> Iterator[str]:
     """Yield the lines of a layer's representation."""
     children, parameters = layer.children(), layer.parameters()
     name = type(layer).__name__ if children else f"{type(layer).__name__}({_arguments(layer)})"
-    shapes = [] if children else [f"{kind} {shape}" for kind, shape in _shapes(parameters)]
+    shapes = [f"{kind} {shape}" for kind, shape in _shapes(layer._own_parameters())]
     count = sum(elements(parameter.value.shape) for parameter in parameters)
     total = f": {counted(count, 'parameter')}" if parameters else ""
     yield ", ".join([name, *shapes]) + total
@@ -323,7 +324,7 @@ def _tree(layer: Layer) -> Iterator[str]:
 
 
 def _arguments(layer: Layer) -> str:
-    """Return the arguments that a layer keeps and that differ from their defaults, as one would write them."""
+    """Return the stored arguments of a layer that differ from their defaults, as Python code."""
     values, texts = layer._arguments(), []
     for name, argument in inspect.signature(type(layer)).parameters.items():
         value = values.get(name)
@@ -336,7 +337,7 @@ def _arguments(layer: Layer) -> str:
 
 
 def _shapes(parameters: list[Parameter]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the shape of each parameter, and once for consecutive weights of one shape."""
+    """Yield the name and the shape of each parameter; consecutive weights of one shape share an entry."""
     for (name, shape), equal in itertools.groupby((p.name.partition("[")[0], tuple(p.value.shape)) for p in parameters):
         count = len(list(equal))
         yield name, f"{shape}" if count == 1 else f"{count} × {shape}"

@@ -1,4 +1,4 @@
-"""Dropout: a random half, or another share, of the elements is set to zero in training."""
+"""Dropout: a random half (or another fraction) of the elements is set to zero in training."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _draws_at_least(least: int, key: int, like: Array) -> Array:
 
 
 def _shifted(xp: Namespace, z: Array, places: int) -> Array:
-    """Return z >> places as of unsigned 64-bit integers, with zeros from the left."""
+    """Return z >> places as for unsigned 64-bit integers, with zeros from the left."""
     return xp.bitwise_right_shift(z, places) & (2 ** (64 - places) - 1)
 
 

@@ -1,4 +1,4 @@
-"""The losses: one number for the errors of a batch of answers, and its gradient."""
+"""Losses: one number that measures the errors of a batch of answers, and its gradient."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ class BinaryCrossEntropy(Loss):
 
 
 def _fetched(xp: Namespace, losses: Array, *conditions: Array) -> list[float]:
-    """Return the sum of the losses, and how often each condition is true; a GPU is waited for once."""
+    """Return the sum of the losses and how often each condition is true, waiting for a GPU only once."""
     total = xp.sum(losses)
     counts = [xp.astype(xp.sum(xp.astype(condition, xp.int64)), total.dtype) for condition in conditions]
     return to_numpy(xp.stack([total, *counts])).tolist()  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The optimisers: they change parameters by their gradients."""
+"""Optimisers: they change parameters by their gradients."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ class Optimiser(ABC):
     def step(self) -> None:
         """Apply the rule once to every parameter, with new arrays, and discard its gradient.
 
-        Apart from the results, the step allocates no array as large as a parameter, so it needs little more memory.
-        The next forward pass runs without the gradients in memory.
+        Besides the results, the step allocates no array as large as a parameter, so it needs little additional memory.
+        The gradients are no longer in memory during the next forward pass.
 
         Raises
         ------

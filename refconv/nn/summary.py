@@ -70,8 +70,8 @@ def summary(model: Layer, input_shape: Sequence[int]) -> Summary:
     that the layer keeps for its backward pass in float32. Below it is the memory of a training step, which
     :mod:`refconv.cost` predicts. Only convolutions, linear layers and :class:`Scale` have MACs.
 
-    A copy of the model, which shares only its parameters, runs forward on zeros, in training or testing mode as the
-    model is set. So the shapes are the true ones, and nothing in the model changes.
+    The shapes come from a forward pass on zeros, in the model's current mode (training or testing). It runs in a copy
+    that shares only the parameters, so nothing in the model changes.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ class Step(NamedTuple):
 
 
 class Trainer:
-    """Training by ``for step in trainer``; it can stop after any step and resume from its state, with the same result.
+    """Training as ``for step in trainer``; it can stop after any step and resume from its state, with the same result.
 
     Each step is forward, loss, backward, and the optimiser's step.
 
@@ -68,7 +68,7 @@ class Trainer:
         Draws the order of the images and the shifts; a state gives the same draws on every array module.
     schedule : callable (float) -> float, optional
         Maps the completed part of the steps to a factor of the optimiser's initial learning rate, as from
-        :func:`parse_schedule`; see the optimiser's ``change_lr``. By default the optimiser's rate is left alone.
+        :func:`parse_schedule`; see the optimiser's ``change_lr``. By default the optimiser's rate is not changed.
     shift : int
         Maximum number of pixels by which each image is shifted along each spatial axis, drawn again for every use. The
         border is repeated to fill the gap.
@@ -187,8 +187,7 @@ class Trainer:
     def load_state(self, arrays: Mapping[str, np.ndarray[Any, Any]], meta: Mapping[str, Any]) -> None:
         """Restore a state returned by :meth:`state` of a trainer with the same arguments.
 
-        A state of another training is refused; the numbers within a state are trusted, as a checkpoint's checksum
-        proves them.
+        A state of another training is refused. The numbers in a state are trusted, because a checkpoint has a checksum.
 
         Parameters
         ----------

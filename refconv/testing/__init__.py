@@ -1,13 +1,13 @@
-"""The checking kit: oracles that share no arithmetic with the convolution that they judge.
+"""The checking kit: oracles that share no arithmetic with the convolution under test.
 
 Modules for everyone: ``strategies`` draws problems for Hypothesis, ``gradcheck`` checks any gradient by differences,
 ``mutants`` is the catalogue of wrong convolutions, and ``adapters`` wraps the convolutions of other libraries. The rest
-is in six rooms: ``oracles`` (right answers, and how far rounding may move them), ``checker`` (`check_conv`),
-``explain`` (`explain_conv`), ``grader`` (``refconv check``: each submission in a process of its own), ``vectors`` (test
-vectors for any language) and ``exercises`` (the notebooks' checks).
+is in six packages: ``oracles`` (right answers and bounds on rounding errors), ``checker`` (`check_conv`), ``explain``
+(`explain_conv`), ``grader`` (``refconv check``: each submission in a separate process), ``vectors`` (test vectors for
+any language) and ``exercises`` (the notebooks' checks).
 
-Importing this package imports NumPy and nothing heavier. No module here imports the convolution; they share only the
-validation of integers, channel groups and array modules with it.
+Importing this package imports nothing heavier than NumPy. No module here imports the convolution; they share with it
+only the validation of integers, channel groups and array modules.
 """
 
 from refconv.testing.checker.cases import Case

@@ -1,7 +1,7 @@
-"""Convolutions of other libraries, each as a pair of functions that :func:`refconv.testing.check_conv` takes.
+"""Convolutions of other libraries, each as a pair of functions for :func:`refconv.testing.check_conv`.
 
 The libraries are imported when an adapter is made, not with this module. An adapter calls the library's own convolution
-and its own automatic gradient and adds nothing of its own: what the library cannot do is left out of `supports`.
+and automatic gradient and adds no features: `supports` omits everything that the library cannot do.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Adapter(NamedTuple):
     backward : callable or None
         ``backward(grad_output, x, weight, stride, padding, dilation, groups) -> (grad_x, grad_weight, grad_bias)``.
     supports : tuple of str
-        What the library can do, in the words of :func:`refconv.testing.check_conv`.
+        Features of the library, as for :func:`refconv.testing.check_conv`.
     dtypes : tuple of str
-        Data types in which it works, the backward pass included.
+        Data types that work, also in the backward pass.
     spatial_dims : int
         Number of spatial axes.
     transposed : bool
@@ -51,11 +51,11 @@ class Adapter(NamedTuple):
     transposed: bool = False
 
     def settings(self) -> dict[str, Any]:
-        """Return the keyword arguments for :func:`refconv.testing.check_conv` that belong to this convolution.
+        """Return this convolution's keyword arguments for :func:`refconv.testing.check_conv`.
 
         Examples
         --------
-        >>> adapter = Adapter("nobody's", max, None, ("stride",), ("float32",), spatial_dims=1)
+        >>> adapter = Adapter("example", max, None, ("stride",), ("float32",), spatial_dims=1)
         >>> adapter.settings()
         {'spatial_dims': 1, 'transposed': False, 'supports': ('stride',)}
         """
@@ -68,9 +68,8 @@ class Adapter(NamedTuple):
 def torch_conv(spatial_dims: int = 2, transposed: bool = False, device: str = "cpu") -> Adapter:
     """Return ``torch.nn.functional.conv1d`` … ``conv3d`` or ``conv_transpose1d`` … ``3d``, with PyTorch's autograd.
 
-    Arrays are handed over without a copy where PyTorch allows it, strides included; it takes neither read-only
-    arrays nor negative strides, so these are copied. TF32, which PyTorch allows in convolutions on a GPU by
-    default, is switched off.
+    Arrays are passed with their strides and without a copy, except read-only arrays and negative strides, which
+    PyTorch does not accept. TF32, which PyTorch allows in convolutions on a GPU by default, is switched off.
 
     Parameters
     ----------
@@ -79,13 +78,13 @@ def torch_conv(spatial_dims: int = 2, transposed: bool = False, device: str = "c
     transposed : bool
         Whether to return the transposed convolution.
     device : str
-        Where to compute, such as "cuda".
+        The device to compute on, such as "cuda".
 
     Returns
     -------
     Adapter
-        `supports` has no "asymmetric_padding": PyTorch pads both ends alike. On a CPU, check_conv reports "real
-        values" for float16 and complex64, where PyTorch rounds more often than the bounds allow; see
+        `supports` has no "asymmetric_padding", because PyTorch pads both ends equally. On a CPU, check_conv reports
+        "real values" for float16 and complex64, because PyTorch rounds more often than the bounds allow; see
         ``docs/checking.md``.
 
     Raises
@@ -142,11 +141,11 @@ def torch_conv(spatial_dims: int = 2, transposed: bool = False, device: str = "c
 def jax_conv(spatial_dims: int = 2, transposed: bool = False) -> Adapter:
     """Return ``jax.lax.conv_general_dilated`` or ``jax.lax.conv_transpose``, with the gradients of ``jax.vjp``.
 
-    JAX computes in its highest precision here (on a GPU or TPU its default is a lower one) and with 64-bit numbers
-    switched on; both hold only during the call. A convolution of JAX has no bias: it is added to the result. JAX's
-    gradients of complex numbers are the conjugates of what PyTorch and refconv call by that name; they are conjugated
-    here. JAX compiles for every shape that it has not seen, which takes about a third of a second: a default check
-    takes about five minutes, one with one axis and ``supports=()`` about one.
+    During a call, JAX computes in its highest precision (its default on a GPU or TPU is lower) and with 64-bit numbers
+    enabled. JAX's convolutions have no bias, so it is added to the result. JAX's gradients of complex numbers are the
+    conjugates of those in PyTorch and refconv; they are conjugated here. JAX compiles for every new shape, which takes
+    about a third of a second. A default check therefore takes about five minutes, and a check with one axis and
+    ``supports=()`` about one minute.
 
     Parameters
     ----------
@@ -158,7 +157,7 @@ def jax_conv(spatial_dims: int = 2, transposed: bool = False) -> Adapter:
     Returns
     -------
     Adapter
-        The transposed one has no "groups", because ``jax.lax.conv_transpose`` has none.
+        `supports` of the transposed convolution has no "groups", because ``jax.lax.conv_transpose`` has no groups.
 
     Raises
     ------
@@ -175,7 +174,7 @@ def jax_conv(spatial_dims: int = 2, transposed: bool = False) -> Adapter:
             return jax.lax.conv_general_dilated(
                 x, weight, stride, pads, rhs_dilation=dilation, feature_group_count=groups, precision="highest"
             )
-        # JAX's padding is that of the inflated input, which the kernel's reach exceeds by what is to be cropped.
+        # JAX pads the inflated input. Padding by the kernel's reach gives the full output; our padding crops it.
         reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
         extra = output_padding or (0,) * spatial_dims
         pads = [(r - b, r - a + e) for r, (b, a), e in zip(reach, pads, extra, strict=True)]
@@ -191,11 +190,11 @@ def jax_conv(spatial_dims: int = 2, transposed: bool = False) -> Adapter:
         return y if bias is None else y + bias.reshape(-1, *(1,) * spatial_dims)
 
     def pulled_back(g: Any, x: Any, weight: Any, bias: Any, *integers: Any) -> Any:
-        # JAX's gradient pairs without conjugation, Σ a·b. Conjugated on both sides it is that of Σ conj(a)·b.
+        # JAX's gradient belongs to Σ a·b. Conjugating g and the result gives the gradient for Σ conj(a)·b.
         grads = jax.vjp(lambda *leaves: biased(*leaves, *integers), x, weight, bias)[1](g.conj())
         return tuple(grad.conj() for grad in grads)
 
-    # One compilation for each pass; without jit there would be one for each operation.
+    # This compiles each pass once; without jit, JAX would compile every operation.
     compiled_forward = jax.jit(biased, static_argnums=tuple(range(3, 8)))
     compiled_backward = jax.jit(pulled_back, static_argnums=tuple(range(4, 9)))
 
@@ -234,9 +233,9 @@ def _jax_x64(jax: Any) -> Any:
 
 
 def onnxruntime_conv(spatial_dims: int = 2, transposed: bool = False) -> Adapter:
-    """Return ONNX Runtime's ``Conv`` or ``ConvTranspose`` on the CPU: the forward pass, there is no other.
+    """Return ONNX Runtime's ``Conv`` or ``ConvTranspose`` on the CPU; there is only a forward pass.
 
-    For each problem a model of that single operator is built and run, with graph optimizations as they are by default.
+    Each problem is run as a model of that single operator, with the default graph optimizations.
 
     Parameters
     ----------
@@ -248,14 +247,15 @@ def onnxruntime_conv(spatial_dims: int = 2, transposed: bool = False) -> Adapter
     Returns
     -------
     Adapter
-        `backward` is None. `dtypes` are those for which ONNX Runtime has a kernel on the CPU. The transposed one does
-        not claim "output_padding", because ONNX Runtime refuses one that is not less than the stride even where it is
-        less than the dilation. Its `forward` takes it all the same: claim it without "dilation" to check the rest.
+        `backward` is None. `dtypes` are the data types for which ONNX Runtime has a CPU kernel. `supports` of the
+        transposed convolution has no "output_padding", because ONNX Runtime refuses output padding of a stride or more,
+        even if it is less than the dilation. `forward` accepts it nevertheless: add "output_padding" to `supports` and
+        remove "dilation" to check the rest.
 
     Raises
     ------
     ImportError
-        If onnxruntime, or onnx, which writes the models, is not installed.
+        If onnxruntime or onnx, which writes the models, is not installed.
     """
     spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 3)
     transposed = as_bool(transposed, "transposed")
@@ -273,8 +273,8 @@ def onnxruntime_conv(spatial_dims: int = 2, transposed: bool = False) -> Adapter
         graph = helper.make_graph([node], "convolution", given, [result])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
         options = runtime.SessionOptions()
-        options.log_severity_level = 4  # its errors are raised as well
-        options.intra_op_num_threads = 1  # waking threads costs more than these small problems do
+        options.log_severity_level = 4  # errors are raised anyway
+        options.intra_op_num_threads = 1  # waking threads takes longer than these small problems
         return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def forward(
@@ -300,11 +300,11 @@ def onnxruntime_conv(spatial_dims: int = 2, transposed: bool = False) -> Adapter
     return Adapter(name, forward, None, supports, ("float16", "float32"), spatial_dims, transposed)
 
 
-# --- What they share -------------------------------------------------------------------------------------------------
+# --- Shared ----------------------------------------------------------------------------------------------------------
 
 
 def _load(module: str, function: str, requirement: str) -> Any:
-    """Import a library, or say in one line what to install."""
+    """Import a library, or raise an error that says in one line what to install."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

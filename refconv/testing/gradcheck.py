@@ -1,17 +1,17 @@
-r"""Checking a gradient against differences of the function itself, for any differentiable function.
+r"""Check the gradient of any differentiable function against differences of the function itself.
 
-For complex numbers everything is PyTorch's: ⟨a, b⟩ = Σ conj(a)·b, L = Re⟨g, f(x)⟩, and the gradient of an input is
+Complex numbers follow PyTorch's conventions: ⟨a, b⟩ = Σ conj(a)·b, L = Re⟨g, f(x)⟩, and the gradient of an input is
 ∂L/∂Re x + i·∂L/∂Im x. So a change of x by a small v changes L by Re⟨gradient, v⟩.
 
-Two ways, chosen for each input:
+One of two methods is chosen for each input:
 
 - If f is affine in the input and all numbers are whole, (L(x + e) − L(x − e)) / 2 is the derivative without any
-  error, and must equal the gradient exactly. Convolutions and matrix products are checked in this way.
+  error, and must equal the gradient exactly. Convolutions and matrix products are checked this way.
 - Otherwise differences with steps h, h/2, h/4, … are extrapolated to h = 0 (Ridders), in float64. The table of
-  extrapolations tells its own error; the tolerance is twice that plus a bound on rounding, which is relative to the
-  numbers that are subtracted. There is no absolute floor that could hide a wrong sign on a small gradient.
+  extrapolations gives an estimate of its error. The tolerance is twice this estimate plus a bound on rounding, which
+  is relative to the subtracted numbers. There is no absolute floor that could hide a wrong sign on a small gradient.
 
-The comparison is NumPy's. The two functions receive arrays of the inputs' own module, on the inputs' devices.
+NumPy does the comparison. The two functions receive arrays of the inputs' own module, on the inputs' devices.
 
 References
 ----------
@@ -35,22 +35,22 @@ from refconv.integers import as_float, as_int, shown
 from refconv.testing.oracles.definition import Array
 
 DTYPES = ("float16", "float32", "float64", "complex64", "complex128")
-DIRECTIONS = 6  # random directions that see the elements which are not checked one by one
-LEVELS = 64  # halvings of the step at most
+DIRECTIONS = 6  # random directions, which cover the elements that are not checked one by one
+LEVELS = 64  # maximum number of halvings of the step
 COLUMNS = 6  # of the table of extrapolations: orders h², h⁴, …, h¹²
 
 
 class GradcheckResult(NamedTuple):
-    """What a successful :func:`gradcheck` found.
+    """Result of a successful :func:`gradcheck`.
 
     Attributes
     ----------
     exact : tuple of bool
-        For each input, whether the comparison was exact; False too where the gradient was None.
+        For each input, whether the comparison was exact; False also if the gradient was None.
     worst : float
         The largest error / tolerance; 0 if everything was equal.
     elements : int
-        How many elements were checked one by one.
+        Number of elements checked one by one.
     """
 
     exact: tuple[bool, ...]
@@ -67,39 +67,39 @@ def gradcheck(
     max_elements: int = 200,
     seed: int = 0,
 ) -> GradcheckResult:
-    r"""Assert that a backward pass is the gradient of a function: of any differentiable one.
+    r"""Assert that a backward pass computes the gradient of a function, which may be any differentiable function.
 
     .. math:: \bar x_j = \frac{\partial L}{\partial \mathrm{Re}\, x_j}
               + i \frac{\partial L}{\partial \mathrm{Im}\, x_j}, \qquad L = \mathrm{Re} \sum \overline{g} \cdot f(x)
 
-    For each input, the others held fixed: if the function is affine in it and all values are whole numbers, exactly;
-    so prefer small whole numbers where the function allows. Otherwise by extrapolated differences of float64
-    (complex128) copies, within their own error estimate and rounding. With inputs of a narrower type the gradients'
-    values are compared in float64 and, where whole numbers are exact in the type, in the type itself.
+    Each input is checked with the others fixed. If the function is affine in it and all values are whole numbers, the
+    comparison is exact, so prefer small whole numbers where the function allows. Otherwise the gradient must agree
+    with extrapolated differences of float64 (complex128) copies, within their error estimate and rounding. Gradients of
+    a narrower type are compared in float64 and, if whole numbers are exact in the type, in the type itself.
 
-    The calls function, vjp, function, vjp come first, all with equal arguments. Results must be equal too: a `vjp` that
-    adds to a buffer of an earlier call is wrong.
+    The first calls are function, vjp, function, vjp, all with equal arguments. Their results must be equal too: a `vjp`
+    that adds to a buffer of an earlier call is wrong.
 
     Parameters
     ----------
     function : callable
         ``function(*inputs) -> array``: an array of NumPy, CuPy, PyTorch or array_api_strict, or anything that
-        ``numpy.asarray`` understands; or a tuple of these, of None and of such tuples. A function that refuses float64
-        copies of its inputs with a TypeError or a RuntimeError is judged in the type that was given.
+        ``numpy.asarray`` accepts; or a tuple of these, of None and of such tuples. A function that refuses float64
+        copies of its inputs with a TypeError or a RuntimeError is checked in the given type.
     vjp : callable
-        ``vjp(grad_output, *inputs) -> gradients``, one per input, of the input's shape and data type; None where
-        a gradient is not to be checked. For a single input it may return the gradient itself. Where `function` returns
-        a tuple, `grad_output` is one of the same type and form.
+        ``vjp(grad_output, *inputs) -> gradients``, one per input, of the input's shape and data type, or None to omit
+        the check of a gradient. For a single input it may return the gradient itself. If `function` returns a tuple,
+        `grad_output` is a tuple of the same type and form.
     inputs : sequence of array
         Floating-point arrays, real or complex, with finite values; the function must be smooth around them. If they
-        are CuPy's, PyTorch's or array_api_strict's, both functions receive such arrays, `grad_output` included, on the
-        same devices; PyTorch's keep ``requires_grad``. From other inputs the functions receive NumPy arrays. Prefer
-        random numbers: constant ones hide mistakes.
+        belong to CuPy, PyTorch or array_api_strict, both functions receive such arrays, `grad_output` included, on the
+        same devices; PyTorch arrays keep ``requires_grad``. Other inputs become NumPy arrays. Prefer random numbers:
+        constant ones hide mistakes.
     step : float
         First step of the differences that are extrapolated, relative to the size of the numbers of the input.
     max_elements : int
-        Elements of an input that are checked one by one; of a larger input they are drawn at random, and random
-        directions see all the others.
+        Maximum number of elements of an input that are checked one by one. In a larger input they are drawn at random,
+        and random directions cover the others.
     seed : int
         Chooses the output's gradient, the elements and the directions.
 
@@ -112,11 +112,11 @@ def gradcheck(
     ------
     AssertionError
         If a gradient is wrong, is not finite, has the wrong shape or type or is missing; if one of the two functions
-        changes its arguments or returns another result for equal arguments; or if the derivative cannot be found (no
-        smooth function, or rounding hides it). Names the input, the element, both values and whether the comparison
-        was exact.
+        changes its arguments or returns another result for equal arguments; or if the derivative cannot be found (the
+        function is not smooth, or rounding hides the change). The message names the input, the element, both values and
+        whether the comparison was exact.
     TypeError, ValueError
-        If an argument breaks a rule; inputs of integers, for example, or of two array modules.
+        If an argument breaks a rule, for example if inputs contain integers or belong to two array modules.
 
     Warns
     -----
@@ -126,8 +126,7 @@ def gradcheck(
 
     Notes
     -----
-    Nothing can be said of a derivative that vanishes in the rounding of the function's values, as that of
-    1e20 + x does.
+    A derivative that vanishes in the rounding of the function's values, such as that of 1e20 + x, cannot be checked.
 
     Examples
     --------
@@ -151,7 +150,7 @@ def gradcheck(
     >>> gradcheck(conv_backward, conv_double_backward, (g, x, w)).exact
     (True, True, True)
 
-    A backward pass that adds to its buffer is right once:
+    A backward pass that adds to its buffer is right only the first time:
 
     >>> total = np.zeros(2)
     >>> def accumulating(g, x):
@@ -171,7 +170,7 @@ def gradcheck(
     step = as_float(step, "step", above=0, below=1)
     count, seed = as_int(max_elements, "max_elements", 1), as_int(seed, "seed", 0)
     rng = np.random.default_rng(seed)
-    with np.errstate(all="ignore"):  # steps may leave the function's domain; a result that is not finite tells
+    with np.errstate(all="ignore"):  # steps may leave the function's domain; the result is then not finite
         given = _evaluate(pair, arrays, rng)
         _check_equal(given, _evaluate(pair, arrays, given.grad_output))
         wide = _widened(pair, arrays, given)
@@ -220,7 +219,7 @@ class _Kind:
 
 @dataclass(frozen=True)
 class _Pair:
-    """The two functions, and the kind of array that each input is."""
+    """The two functions, and the kind of each input."""
 
     function: Callable[..., Any]
     vjp: Callable[..., Any]
@@ -249,13 +248,13 @@ class _Run:
 
     @property
     def unit(self) -> float:
-        """Unit roundoff of the least precise type that takes part."""
+        """Unit roundoff of the least precise type in use."""
         arrays = (*self.inputs, self.y, *(g for g in self.gradients if g is not None))
         return max(float(np.finfo(a.dtype).eps) for a in arrays) / 2
 
     @property
     def growth(self) -> float:
-        """6√n: how many units the rounding errors of sums over all numbers may add up to."""
+        """6√n: assumed maximum, in units, of the rounding errors of sums over all numbers."""
         return 6 * math.sqrt(sum(a.size for a in self.inputs) + self.y.size + 1)
 
     def value(self, j: int, x: Array) -> Array:
@@ -284,7 +283,7 @@ def _array(value: Any, name: str) -> Array:
     try:
         array = _numpy(value)
     except Exception as error:
-        message = f"{name} must return what numpy.asarray understands; got {shown(value)}: {error}"
+        message = f"{name} must return a value that numpy.asarray accepts; got {shown(value)}: {error}"
         raise AssertionError(message) from None
     if array.dtype.name not in DTYPES:
         raise AssertionError(f"{name} must return floating-point numbers; got data type {array.dtype}")
@@ -292,14 +291,14 @@ def _array(value: Any, name: str) -> Array:
 
 
 def _leaves(value: Any) -> list[Any]:
-    """Return the members of a tuple, of the tuples in it too, that are not None; of anything else, itself."""
+    """Return the members of a tuple and of the tuples in it, without None; for any other value, the value alone."""
     if isinstance(value, tuple):
         return [leaf for member in value for leaf in _leaves(member)]
     return [] if value is None else [value]
 
 
 def _replaced(value: Any, leaves: Iterator[Any]) -> Any:
-    """Return a value with others, taken in turn, in place of its leaves."""
+    """Return a value with its leaves replaced by others, in order."""
     if isinstance(value, tuple):
         members = [_replaced(member, leaves) for member in value]
         return type(value)(*members) if hasattr(value, "_fields") else tuple(members)
@@ -307,7 +306,7 @@ def _replaced(value: Any, leaves: Iterator[Any]) -> Any:
 
 
 def _result(returned: Any) -> Array:
-    """Return what a function returned as one array; the members of a tuple are joined, flat."""
+    """Return a function's result as one array; the members of a tuple are flattened and joined."""
     if not isinstance(returned, tuple):
         return _array(returned, "function")
     arrays = [_array(leaf, "function").ravel() for leaf in _leaves(returned)]
@@ -317,7 +316,7 @@ def _result(returned: Any) -> Array:
 
 
 def _split(joined: Array, returned: Any) -> list[Array]:
-    """Return an array like :func:`_result` in parts of the shapes and data types that were returned."""
+    """Split an array such as :func:`_result` returns into the shapes and data types of the function's result."""
     if not isinstance(returned, tuple):
         return [joined]
     leaves = [_numpy(leaf) for leaf in _leaves(returned)]
@@ -335,7 +334,7 @@ def _wide(array: Array) -> Array:
 def _unchanged(name: str, before: Sequence[Array], after: Sequence[Any], names: Sequence[str]) -> None:
     for what, a, b in zip(names, before, map(_numpy, after), strict=True):
         if a.shape != b.shape or a.tobytes() != b.tobytes():
-            raise AssertionError(f"{name} changes {what}; it must leave its arguments as they are")
+            raise AssertionError(f"{name} changes {what}; it must not change its arguments")
 
 
 def _evaluate(pair: _Pair, arrays: tuple[Array, ...], gradient: np.random.Generator | Array) -> _Run:
@@ -346,7 +345,7 @@ def _evaluate(pair: _Pair, arrays: tuple[Array, ...], gradient: np.random.Genera
     y = _result(returned)
     _unchanged("function", arrays, inputs, names)
     if not np.isfinite(y).all():
-        raise AssertionError(f"function must be finite at its inputs; its result holds {_first_not_finite(y)}")
+        raise AssertionError(f"function must be finite at its inputs; its result contains {_first_not_finite(y)}")
     if isinstance(gradient, np.random.Generator):
         grad_output = _whole(gradient, y.shape, y.dtype, (2, 3, 5))
     else:
@@ -394,7 +393,7 @@ def _widened(pair: _Pair, arrays: tuple[Array, ...], given: _Run) -> _Run:
 
 
 def _gradients(returned: Any, arrays: tuple[Array, ...]) -> tuple[Array | None, ...]:
-    """Check what vjp returned: how many gradients, their shapes, and that they are finite."""
+    """Check the gradients that vjp returned: their number and shapes, and that they are finite."""
     n = len(arrays)
     if not isinstance(returned, list | tuple):
         if n > 1:
@@ -412,7 +411,8 @@ def _gradients(returned: Any, arrays: tuple[Array, ...]) -> tuple[Array | None, 
         if gradient.shape != a.shape:
             raise AssertionError(f"the gradient of inputs[{j}] must have its shape {a.shape}; got {gradient.shape}")
         if not np.isfinite(gradient).all():
-            raise AssertionError(f"the gradient of inputs[{j}] must be finite; it holds {_first_not_finite(gradient)}")
+            bad = _first_not_finite(gradient)
+            raise AssertionError(f"the gradient of inputs[{j}] must be finite; it contains {bad}")
     return gradients
 
 
@@ -425,7 +425,7 @@ def _first_not_finite(array: Array) -> str:
 
 
 def _whole(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, sizes: Sequence[int]) -> Array:
-    """Return random whole numbers of these sizes and either sign; in complex ones, both parts."""
+    """Return random whole numbers with these absolute values; complex numbers have two such parts."""
     values = np.asarray(rng.choice(sizes, shape) * rng.choice((-1, 1), shape)).astype(dtype)
     if values.dtype.kind == "c":
         values = values + np.asarray(1j * rng.choice(sizes, shape) * rng.choice((-1, 1), shape)).astype(dtype)
@@ -433,7 +433,7 @@ def _whole(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, sizes: 
 
 
 def _are_whole(*arrays: Array) -> bool:
-    """Tell whether all numbers are whole, and small enough for exact sums of many."""
+    """Return whether all numbers are whole, and small enough that large sums are exact."""
     parts = [part for a in arrays for part in (a.real, a.imag)]
     return all(bool(((part == np.rint(part)) & (np.abs(part) <= 2**30)).all()) for part in parts)
 
@@ -444,26 +444,26 @@ def _moved(x: Array, v: Array, t: float) -> Array:
 
 
 def _is_affine(run: _Run, j: int, directions: Sequence[Array]) -> bool:
-    """Tell whether y(t) = f(x + t·v) is y(0) + t·(y(1) − y(0)) exactly, for whole and half t and some directions."""
+    """Return whether y(t) = f(x + t·v) is y(0) + t·(y(1) − y(0)) exactly, for whole and half t and some directions."""
     x, y = run.inputs[j], _wide(run.y)
     for v in directions:
         slope = run.value(j, _moved(x, v, 1)) - y
         if not _are_whole(slope):
             return False
-        for t in (-1, 2, -2, 0.5, -0.5):  # odd terms vanish in a symmetric pair alone: hence 2 and the halves
+        for t in (-1, 2, -2, 0.5, -0.5):  # ±1 alone would miss odd terms: hence ±2 and the halves
             if not np.array_equal(run.value(j, _moved(x, v, t)), y + t * slope):
                 return False
     return True
 
 
 class _Found(NamedTuple):
-    """A derivative along a direction, and how far it and the gradient's own may be apart."""
+    """A derivative along a direction, with the parts of the tolerance for the gradient."""
 
     value: float
-    error: float  # of the extrapolation, by its own estimate
+    error: float  # estimated error of the extrapolation
     rounding: float
-    hidden: Array  # what rounding may add in outputs that did not change at all, per output
-    size: float  # Σ|g||∂y|: what the derivative's terms add up to
+    hidden: Array  # for each output that did not change, the change that rounding may have hidden
+    size: float  # Σ|g||∂y|: the sum of the derivative's absolute terms
 
     @property
     def tolerance(self) -> float:
@@ -471,12 +471,12 @@ class _Found(NamedTuple):
 
     @property
     def doubt(self) -> float:
-        """The tolerance if all outputs depended on the elements, the unchanged ones too."""
+        """The tolerance if all outputs, even unchanged ones, depended on the elements."""
         return self.tolerance + float(self.hidden.sum())
 
 
 def _exact_derivative(run: _Run, j: int, v: Array) -> _Found | None:
-    """Return the central difference with step 1; None if it turns out that f is not affine along v."""
+    """Return the central difference with step 1; None if f is not affine along v after all."""
     x, y = run.inputs[j], _wide(run.y)
     plus, minus = run.value(j, _moved(x, v, 1)), run.value(j, _moved(x, v, -1))
     if not (_are_whole(plus, minus) and np.array_equal(plus - y, y - minus)):
@@ -490,10 +490,10 @@ def _derivative(run: _Run, j: int, v: Array, h: float) -> _Found | None:
     x, g, rate = run.inputs[j], _wide(run.grad_output), run.growth * run.unit
     far = float(np.abs(x[v != 0]).max(initial=0))
     best: _Found | None = None
-    above: list[float] = []  # the row before in Ridders' table
+    above: list[float] = []  # the previous row of Ridders' table
     for _ in range(LEVELS):
         plus, minus = _moved(x, v, h), _moved(x, v, -h)
-        # The width that the rounded points really have: along one element exactly, in general by projection.
+        # The distance between the rounded points: exact along one element, otherwise by projection.
         width = float(np.vdot(v, _wide(plus) - _wide(minus)).real) / float(np.vdot(v, v).real)
         if not width > 0:
             break
@@ -503,7 +503,7 @@ def _derivative(run: _Run, j: int, v: Array, h: float) -> _Found | None:
         if math.isfinite(difference):
             values = np.abs(g) * (np.abs(plus) + np.abs(minus)) / width
             size = float((np.abs(g) * np.abs(change)).sum()) / width
-            # Of the values subtracted, of the sum, and of the points where they are taken. Extrapolation doubles it.
+            # Rounding of the subtracted values (doubled by extrapolation), of the sum, and of the points themselves.
             rounding = 2 * rate * float(values[change != 0].sum()) + rate * size * (1 + far / h * (v[v != 0].size > 1))
             hidden = 2 * run.unit * values * (change == 0)
             row = [difference]
@@ -549,7 +549,7 @@ class _Judge:
         self.run, self.given, self.j, self.step, self.exact = run, given, j, step, exact
         self.x, self.gradient = run.inputs[j], _wide(gradient)
         sizes = np.abs(_wide(self.x))
-        top = float(sizes.max(initial=0)) or 1.0  # squares of very large and very small numbers have no value
+        top = float(sizes.max(initial=0)) or 1.0  # squares of very large or small numbers overflow or underflow
         self.scale = top * float(np.sqrt(((sizes / top) ** 2).mean())) if sizes.any() else 1.0
         self.largest = float(np.abs(self.gradient).max(initial=0))
         self.level = float((np.abs(_wide(run.grad_output)) * np.abs(_wide(run.y))).sum())
@@ -559,40 +559,40 @@ class _Judge:
         return float((np.conj(self.gradient) * v).real.sum())
 
     def derivative(self, v: Array) -> _Found | None:
-        """Return the derivative along v; None if an exact one is wanted and the function is not affine after all."""
+        """Return the derivative along v; None if it should be exact but the function is not affine after all."""
         if self.exact:
             return _exact_derivative(self.run, self.j, v)
         scale = max(self.scale, float(np.abs(self.x[v != 0]).max(initial=0)))
         scale = 2.0 ** math.floor(math.log2(scale)) / float(np.abs(v).max())
         found, claimed = _derivative(self.run, self.j, v, self.step * scale), self.claimed(v)
         if found is None or found.doubt > 1e-6 * abs(found.value):
-            # The numbers may be small only by chance, as those near 0 are to the exponential function.
+            # The numbers may be small only by chance, such as arguments of exp near 0.
             other = _derivative(self.run, self.j, v, self.step / float(np.abs(v).max()))
             found = min((f for f in (found, other) if f), key=lambda f: f.doubt, default=None)
         if found is not None and abs(found.value - claimed) > found.tolerance:
             found = self._reconsidered(v, found, claimed)
         if found is None or self._is_undecided(v, found, claimed):
             raise AssertionError(
-                f"the derivative of function by inputs[{self.j}] cannot be found {self._place(v)}: it is not "
-                f"smooth there, or random, or rounding hides it"
+                f"the derivative of function with respect to inputs[{self.j}] cannot be found {self._place(v)}: the "
+                f"function is not smooth there, or is random, or rounding hides the change"
                 + (f" ({found.value:.8g} ± {found.tolerance:.1e}; vjp gives {claimed:.8g})" if found else "")
             )
         return found
 
     def _reconsidered(self, v: Array, found: _Found, claimed: float) -> _Found:
-        """Before a gradient is called wrong: rule out that the step was too long, and that rounding hid the change."""
+        """Rule out that the step was too long, or that rounding hid the change, before calling a gradient wrong."""
         other = _derivative(self.run, self.j, v, self.step * self.scale / 100 / float(np.abs(v).max()))
         if other is not None and abs(other.value - found.value) > other.doubt + found.doubt:
-            found = other  # the two contradict each other: details that the longer step jumped over
+            found = other  # they contradict each other, so the longer step skipped details
         if abs(found.value - claimed) > found.tolerance and found.hidden.any():
-            # Outputs that did not change either do not depend on these elements or change by less than they are
-            # rounded. NaN tells: it reaches what depends on it.
+            # An output that did not change is independent of these elements, or changes by less than its rounding. NaN
+            # distinguishes the two, because it reaches every output that depends on it.
             poisoned = self.run.value(self.j, _moved(self.x, np.where(v != 0, np.nan, 0), 1))
             found = found._replace(rounding=found.rounding + float(found.hidden[~np.isfinite(poisoned)].sum()))
         return found
 
     def _is_undecided(self, v: Array, found: _Found, claimed: float) -> bool:
-        """Tell whether the tolerance is so large, beside the largest gradient, that it would accept anything."""
+        """Return whether the tolerance, relative to the largest gradient, would accept anything."""
         largest = max(self.largest * float(np.abs(v).max()), abs(found.value), abs(claimed))
         vanishing = max(largest, found.tolerance) <= 1e-8 * self.level / max(self.scale, 1)
         return found.tolerance > 1e-3 * largest and not vanishing
@@ -603,14 +603,14 @@ class _Judge:
         return where if len(places) == 1 else "along a random direction"
 
     def agrees(self, v: Array) -> bool | None:
-        """Tell whether the gradient agrees along v; None if the function is not affine after all."""
+        """Return whether the gradient agrees along v; None if the function is not affine after all."""
         found = self.derivative(v)
         if found is None:
             return None
         return abs(found.value - self.claimed(v)) <= found.tolerance and self._agrees_as_given(v, found) is None
 
     def _agrees_as_given(self, v: Array, found: _Found) -> float | None:
-        """Return what the gradient in the inputs' own type says along v, if it is exact there and wrong."""
+        """Return the derivative along v by the gradient in the inputs' own type, if it is exact there and wrong."""
         gradient = self.given.gradients[self.j]
         if gradient is None or not self.exact or found.size * 2 * self.given.unit > 1:
             return None
@@ -618,7 +618,7 @@ class _Judge:
         return claimed if claimed != found.value else None
 
     def element(self, where: tuple[int, ...]) -> _Verdict | None:
-        """Compare one element, in both parts; None if the function is not affine after all."""
+        """Compare one element, or both parts of a complex one; None if the function is not affine after all."""
         expected, actual, tolerance = 0j, 0j, 0.0
         for unit in (1, 1j) if self.x.dtype.kind == "c" else (1,):
             v = np.zeros(self.x.shape, _wide(self.x).dtype)
@@ -651,12 +651,12 @@ class _Judge:
 def _check_input(
     run: _Run, given: _Run, j: int, step: float, count: int, rng: np.random.Generator
 ) -> tuple[bool, float, int]:
-    """Check one gradient; return whether exactly, the largest error / tolerance, and how many elements."""
+    """Check one gradient; return whether it was exact, the largest error / tolerance, and the number of elements."""
     x = run.inputs[j]
     chosen = np.sort(rng.permutation(x.size)[:count])
     wheres = [tuple(int(i) for i in np.unravel_index(n, x.shape)) for n in chosen]
     directions = [_whole(rng, x.shape, _wide(x).dtype, (1, 2, 3)) for _ in range(DIRECTIONS)]
-    # Whole numbers of one kind stay whole under these steps; two directions tell whether f is affine.
+    # Whole numbers stay whole under these steps; two directions show whether f is affine.
     exact = _are_whole(*run.inputs, run.y) and _is_affine(run, j, directions[:2])
     judge = _Judge(run, given, j, step, exact)
     verdicts = [judge.element(where) for where in wheres]
@@ -697,16 +697,16 @@ def _raise_along(judge: _Judge, v: Array) -> None:
     assert found is not None
     how = "exact comparison" if judge.exact else f"tolerance {found.tolerance:.1e}"
     raise AssertionError(
-        f"the gradient of inputs[{judge.j}] is wrong along a random direction, by no single element: "
+        f"the gradient of inputs[{judge.j}] is wrong along a random direction, but at no single element: "
         f"expected {found.value}, got {judge.claimed(v)} ({how})"
     )
 
 
 def _hint(verdicts: Sequence[_Verdict]) -> str:
-    """Return what would make every element right, where that is a common mistake."""
+    """Return the common mistake whose correction would make every element right, or an empty string."""
     mistakes: dict[str, Callable[[complex], complex]] = {
         "its sign is wrong": lambda z: -z,
-        "it is the conjugate of what it must be": lambda z: z.conjugate(),
+        "it is the conjugate of the right gradient": lambda z: z.conjugate(),
     }
     for name, repair in mistakes.items():
         if all(replace(verdict, actual=repair(verdict.actual)).ratio <= 1 for verdict in verdicts):
@@ -718,11 +718,11 @@ def _hint(verdicts: Sequence[_Verdict]) -> str:
 
 
 def _check_inputs(inputs: Any) -> tuple[tuple[Array, ...], tuple[_Kind, ...]]:
-    """Return copies of the inputs as NumPy arrays, and the kind of array that each is."""
+    """Return copies of the inputs as NumPy arrays, and the kind of each input."""
     if not isinstance(inputs, list | tuple):
         raise TypeError(f"inputs must be a list or tuple of arrays; got {shown(inputs)}")
     if not inputs:
-        raise ValueError("inputs must hold at least one array; got none")
+        raise ValueError("inputs must contain at least one array; got none")
     kinds = [_Kind.of(value) for value in inputs]
     given = {f"inputs[{j}]": value for j, value in enumerate(inputs) if kinds[j] is not None}
     if given:
@@ -733,13 +733,14 @@ def _check_inputs(inputs: Any) -> tuple[tuple[Array, ...], tuple[_Kind, ...]]:
         try:
             array = _numpy(value)
         except Exception as error:
-            message = f"inputs[{j}] must be what numpy.asarray understands; got {shown(value)}: {error}"
+            message = f"inputs[{j}] must be a value that numpy.asarray accepts; got {shown(value)}: {error}"
             raise TypeError(message) from None
         if array.dtype.name not in DTYPES:
             raise TypeError(
-                f"inputs[{j}] must hold real or complex floating-point numbers ({', '.join(DTYPES)}); got {array.dtype}"
+                f"inputs[{j}] must contain floating-point numbers, real or complex ({', '.join(DTYPES)}); got "
+                f"{array.dtype}"
             )
         if not np.isfinite(array).all():
-            raise ValueError(f"inputs[{j}] must be finite; it holds {_first_not_finite(array)}")
+            raise ValueError(f"inputs[{j}] must be finite; it contains {_first_not_finite(array)}")
         arrays.append(array)
     return tuple(arrays), tuple(common if kind is None else kind for kind in kinds)

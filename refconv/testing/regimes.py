@@ -1,10 +1,10 @@
-"""Where convolutions are used, and where their code changes its way: the regimes that checks must reach.
+"""The regimes that checks must reach: common uses of convolution, and sizes at which implementations switch code paths.
 
-A convolution may be right on every small problem and wrong for 3×3 windows with padding 1, because a fast path of its
-own serves them; or for 17 channels, because its tiles hold 16. Two tables list such places: :data:`LAYERS` has the
-layers of well-known networks, :data:`SIZES` the sizes on both sides of every power of two. :data:`SPECIAL` has the
-relations between numbers that are easy to forget. :func:`regimes_of` returns the names of the regimes that a problem
-lies in. The checker, the random problems and the Hypothesis strategies all draw from these tables.
+A convolution may be right on every small problem and wrong for 3×3 windows with padding 1, because they take a special
+fast path; or for 17 channels, because a tile has 16. Two tables list such cases: :data:`LAYERS` has the layers of
+well-known networks, :data:`SIZES` the sizes on both sides of every power of two. :data:`SPECIAL` has relations between
+numbers that are easy to forget. :func:`regimes_of` returns the names of a problem's regimes. The checker, the random
+problems and the Hypothesis strategies all draw from these tables.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Problem = Any
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One spatial axis of a problem: how windows lie in the image, which is x, or y if transposed.
+    """One spatial axis of a problem: the windows of the image, which is x, or y if transposed.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def axes_of(problem: Problem) -> list[Axis]:
 
 
 Numbers = int | tuple[int, ...]
-"""One number for all axes, or one for each of them: the layer then has exactly so many axes."""
+"""One number for all axes, or one number per axis, which then also fixes the number of axes."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Layer:
     kernel, stride, padding, dilation : int or tuple of int
         As in the network.
     groups : int or "depthwise"
-        1 stands for any number of groups: what a group computes is the same.
+        1 means any number of groups, because each group computes the same.
     transposed : bool
         Whether it is a transposed convolution.
     output_padding : int
@@ -196,7 +196,7 @@ LAYERS = (
     Layer("FCN, up by bilinear kernels", 4, stride=2, padding=1, groups="depthwise", transposed=True),
     Layer("decoder, pointwise", 1, transposed=True),
 )
-"""The layers, the commonest first. Their numbers are those of the papers and of torchvision's models."""
+"""The layers, most common first, with the numbers of the papers and of torchvision's models."""
 
 SIDES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33)
 """Both sides of every power of two up to 32: tiles and vectors end there."""
@@ -217,7 +217,7 @@ SIZES: Mapping[str, tuple[int, ...]] = {
     "dilation": (1, 2, 3, 4, 5, 6, 8),
     "padding": (0, 1, 2, 3, 4, 5, 6, 8),
 }
-"""The sizes. A row is a place along the first of several axes, a column one along the last."""
+"""The sizes. A row is a position along the first of several axes, a column a position along the last."""
 
 
 def sizes_of(problem: Problem) -> dict[str, set[int]]:
@@ -245,8 +245,8 @@ def sizes_of(problem: Problem) -> dict[str, set[int]]:
 class Special:
     """A relation between the numbers of a problem.
 
-    The last axis, the first one (where there are several), the groups and the channels per group are those of a small
-    problem that has it.
+    The fields describe a small problem with this relation: its last axis, its first axis (if there are several), its
+    groups and its channels per group.
     """
 
     name: str
@@ -321,7 +321,7 @@ def layers(d: int, transposed: bool) -> tuple[tuple[Layer, str, tuple[tuple[int,
 
 
 def regimes_of(problem: Problem) -> list[str]:
-    """Return the names of all regimes that a problem lies in; its groups must be a number.
+    """Return the names of all regimes of a problem; its groups must be a number.
 
     Examples
     --------

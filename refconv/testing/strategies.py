@@ -1,8 +1,8 @@
 """Hypothesis strategies: valid convolution problems, drawn jointly, with or without their arrays.
 
-What goes wrong in a convolution is a combination: grouped *and* strided, strided *and* asymmetrically padded. So
-groups, stride, dilation, padding, output padding, sizes and layout are drawn together. Everything shrinks towards one
-sample, one channel, one element, a kernel of one tap, stride 1, dilation 1, no padding and one group.
+Errors in convolutions need a combination: grouped *and* strided, strided *and* asymmetrically padded. So groups,
+stride, dilation, padding, output padding, sizes and layout are drawn together. Everything shrinks towards one sample,
+one channel, one element, a kernel of one tap, stride 1, dilation 1, no padding and one group.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ConvProblem(NamedTuple):
 
     @property
     def weight(self) -> Weight:
-        """One array, or one per group where the groups are a `ChannelGroups`."""
+        """One array, or one array per group if the groups are a `ChannelGroups`."""
         return self.operands.weight
 
     @property
@@ -66,7 +66,7 @@ class ConvProblem(NamedTuple):
 
     @property
     def grad_output(self) -> Array:
-        """A gradient of the output."""
+        """Gradient of the output."""
         return self.operands.grad_output
 
     @property
@@ -153,8 +153,8 @@ def conv_problems(
     dtypes : str or sequence of str
         Data type of all arrays, or types to choose from.
     values : {"integers", "normal"}
-        "integers": whole numbers −3 … 3, on which any correct implementation is exact (for integer data types all
-        that the type holds, so that sums wrap around). "normal": numbers from N(0, 1).
+        "integers": whole numbers −3 … 3, on which any correct implementation is exact (for integer data types, all
+        numbers of the type, so that sums wrap around). "normal": numbers from N(0, 1).
 
     Returns
     -------
@@ -229,7 +229,7 @@ def _axes(value: Any) -> tuple[int, ...]:
     if not is_sequence(value):
         return (as_int(value, "spatial_dims", 1),)
     if not len(value):
-        raise ValueError("spatial_dims must hold at least one number; got none")
+        raise ValueError("spatial_dims must contain at least one number; got none")
     return tuple(as_int(d, "spatial_dims", 1) for d in value)
 
 
@@ -238,5 +238,5 @@ def _words(value: Any, name: str, known: Sequence[str]) -> tuple[str, ...]:
         raise TypeError(f"{name} must be a sequence of strings; got {shown(value)}")
     words = tuple(value)
     if not words or any(not isinstance(word, str) or word not in known for word in words):
-        raise ValueError(f"{name} must hold one or more of {', '.join(known)}; got {shown(value)}")
+        raise ValueError(f"{name} must contain one or more of {', '.join(known)}; got {shown(value)}")
     return words

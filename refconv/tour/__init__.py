@@ -1,6 +1,7 @@
-"""The tour: verify this installation, meet channel groups on real images, and write it all down.
+"""The tour: verify this installation, show channel groups on real images, and write a report.
 
-It needs the extra ``refconv[tour]``. Importing this package imports none of it; each step imports what it uses.
+It needs the packages of the extra ``refconv[tour]``. Importing this package imports none of them; each step imports its
+own.
 """
 
 from refconv.tour.run import Settings, TourResult, run_tour

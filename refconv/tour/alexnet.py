@@ -24,7 +24,7 @@ SIDE = 227
 """Side of the image; the paper says 224, which does not give its 55×55 outputs."""
 
 PATIENCE = 6.0
-"""Seconds after which no further repetition is begun."""
+"""Seconds after which no further repetition starts."""
 
 
 LAYERS = {2: WORKLOADS["alexnet"], 1: WORKLOADS["alexnet-dense"]}
@@ -46,7 +46,7 @@ class LayerResult:
 
 @dataclass(frozen=True)
 class AlexNetResult:
-    """All five convolutions, and what the figures need."""
+    """All five convolutions, and the data for the figures."""
 
     layers: tuple[LayerResult, ...]
     repetitions: int
@@ -70,14 +70,14 @@ class AlexNetResult:
 
     @property
     def time_ratio(self) -> float:
-        """Time with one group over time with two: what `mac_ratio` would be if multiply-adds were all."""
+        """Time with one group over time with two; it would equal `mac_ratio` if only multiply-adds took time."""
         return self.seconds[1] / self.seconds[0]
 
 
 def load_photograph() -> Array:
     """Return the portrait of the astronaut Eileen Collins (NASA, public domain) as (227, 227, 3), from 0 to 1.
 
-    It ships inside scikit-image: nothing is downloaded. The centre square is cropped and resized.
+    It is part of scikit-image; nothing is downloaded. The centre square is cropped and resized.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def load_photograph() -> Array:
 
 
 def run_alexnet(xp: Namespace, *, seed: int = 0, repetitions: int = 9, advance: Advance | None = None) -> AlexNetResult:
-    """Run the convolutions with two groups and with one, in turns, and time them.
+    """Run the convolutions with two groups and with one, alternately, and time them.
 
     ReLU and 3×3 max pooling with stride 2 come between, as in the paper, and are not timed. Local response
     normalisation is left out: it changes neither shapes nor costs.
@@ -109,9 +109,9 @@ def run_alexnet(xp: Namespace, *, seed: int = 0, repetitions: int = 9, advance: 
     seed : int
         Draws the weights.
     repetitions : int
-        Runs that are timed, after one that is not; on a slow machine three will do.
+        Number of timed runs, after one that is not timed; a slow machine may stop after three.
     advance : Advance, optional
-        Told of each repetition.
+        Called for each repetition.
     """
     photograph = load_photograph()
     image = (photograph - photograph.mean()) / photograph.std()
@@ -123,13 +123,13 @@ def run_alexnet(xp: Namespace, *, seed: int = 0, repetitions: int = 9, advance: 
     for repetition in range(repetitions + 1):
         if repetition > 3 and time.perf_counter() - started > PATIENCE:
             break
-        # In turns, and in turns first, so that neither has the quieter machine.
+        # Alternately, and each first in turn, so that a busy machine affects both.
         for groups in (2, 1) if repetition % 2 else (1, 2):
             outputs[groups], seconds = _forward(xp, x, weights[groups], groups)
             if repetition:
                 times[groups].append(seconds)
         if advance is not None:
-            advance(1, "groups=2 and groups=1 in turns")
+            advance(1, "groups=2 and groups=1 alternately")
     costs = {groups: {layer.name: layer for layer in alexnet(groups).layers} for groups in (2, 1)}
     layers = []
     for i, layer in enumerate(LAYERS[2]):
@@ -182,5 +182,5 @@ def _forward(xp: Namespace, x: Array, weights: list[Array], groups: int) -> tupl
 
 
 def _wait(array: Array) -> None:
-    """Wait until a device that works in the background has computed `array`: reading an element does."""
+    """Wait until a device that works in the background has computed `array`, by reading an element."""
     float(array[(0,) * array.ndim])

@@ -1,8 +1,8 @@
 """Train one small residual network with different channel groups on real digits, and compare.
 
-The network is :func:`refconv.nn.residual_network`, its training a :class:`refconv.nn.Recipe`; the groups of its
-residual blocks are all that differs. How long the training may take is fixed and the array modules differ in speed, so
-the number of epochs and of seeds follows from a measurement; the result says what was run.
+The network is :func:`refconv.nn.residual_network`, trained by a :class:`refconv.nn.Recipe`; only the groups of its
+residual blocks differ. The time for training is fixed, but array modules differ in speed. So a measurement determines
+the numbers of epochs and seeds, which the result reports.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from refconv.progress import Advance
 
 CHANNELS = 32
 
-# Equal n would compare unequal numbers of weights: three logarithmic groups keep 37.5 % of them, which lies between
-# two uniform groups (50 %) and four (25 %).
+# Equal n would compare unequal numbers of weights: three logarithmic groups keep 37.5 % of them, which is between two
+# uniform groups (50 %) and four (25 %).
 GROUPINGS = {
     "dense": parse_groups("dense"),
     "uniform, n=2": parse_groups("uniform:2"),
@@ -35,12 +35,12 @@ GROUPINGS = {
 
 @dataclass(frozen=True)
 class NetworkResult:
-    """What one grouping reached with every seed."""
+    """The results of one grouping with every seed."""
 
     name: str
     parameters: int
     accuracies: tuple[float, ...]
-    """Fractions of the test digits told right, one per seed."""
+    """Fractions of the test digits classified correctly, one per seed."""
     seconds: float
     """Median time of one training."""
 
@@ -65,7 +65,7 @@ class DigitsResult:
     train_images: int
     test_images: int
     budget_reached: bool
-    """Whether the time allowed, not the plan, ended the training."""
+    """Whether the time limit, not the plan, ended the training."""
 
     @property
     def largest_difference(self) -> float:
@@ -80,17 +80,17 @@ class DigitsResult:
 
     @property
     def sampling_error(self) -> float:
-        """Standard error of one accuracy because the test images are a finite sample: √(p(1 − p)/n)."""
+        """Standard error of one accuracy from the finite number of test images: √(p(1 − p)/n)."""
         p = statistics.fmean(network.mean for network in self.networks)
         return float((p * (1 - p) / self.test_images) ** 0.5)
 
     @property
     def is_null(self) -> bool:
-        """Whether the means differ by no more than one grouping's own seeds do, or the test set can resolve."""
+        """Whether the means differ by no more than the seeds of one grouping, or than the test set can resolve."""
         return self.largest_difference <= max(self.largest_spread, 2**0.5 * self.sampling_error)
 
     def conclusion(self) -> str:
-        """Say in plain words what the comparison showed."""
+        """Return the result of the comparison in words."""
         difference, spread = 100 * self.largest_difference, 100 * self.largest_spread
         seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
         numbers = (
@@ -111,13 +111,13 @@ class DigitsResult:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to train: at most `seeds` seeds and `epochs` epochs on `images` digits, for about `seconds` in all."""
+    """The amount of training: at most `seeds` seeds and `epochs` epochs on `images` digits, in about `seconds` s."""
 
     seeds: int = 5
     epochs: int = 6
     seconds: float = 40.0
     images: int | None = None
-    """None is all that there are."""
+    """None means all digits."""
 
 
 def run_digits(
@@ -132,14 +132,14 @@ def run_digits(
     seed : int
         The first seed; the others follow it.
     plan : Plan, optional
-        How much to train. At least one epoch and two seeds (or all, if fewer are planned) are run, whatever time
+        The amount of training. At least one epoch and two seeds (or all, if fewer are planned) are run, however long
         they take.
     advance : Advance, optional
-        Told of each training.
+        Called for each training.
     """
     plan = Plan() if plan is None else plan
     planned = _part(load_digits_split(), plan.images)
-    # Layers of this size cost less to compute than to hand to threads.
+    # Layers this small take less time to compute than to distribute to threads.
     with refconv.set_workers(1):
         epochs, data = _affordable(xp, planned, plan)
         accuracies: dict[str, list[float]] = {name: [] for name in GROUPINGS}
@@ -192,15 +192,16 @@ def _train(xp: Namespace, groups: GroupSpec, data: Split, epochs: int, seed: int
 
 
 def _affordable(xp: Namespace, data: Split, plan: Plan) -> tuple[int, Split]:
-    """Return how many epochs leave time for three seeds of every grouping, and the digits to train on.
+    """Return the number of epochs that leaves time for three seeds of every grouping, and the digits to train on.
 
-    Where not even one epoch of two seeds fits, fewer digits are left. A short training of every grouping measures it.
+    If the time is too short even for one epoch of two seeds, digits are left out. A short training of every grouping
+    measures the speed.
     """
 
     def train(part: Split) -> float:
         return sum(_train(xp, groups, part, 1, 0).seconds for groups in GROUPINGS.values())
 
-    train(_part(data, 32))  # the first step of each network also sets things up
+    train(_part(data, 32))  # the first step of each network includes initialisation
     measured = 128
     seconds_per_image = train(_part(data, measured)) / measured
     images = len(data.train_labels)

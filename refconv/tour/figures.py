@@ -1,6 +1,6 @@
-"""The pictures of the report, as PNG images. They read the same in grey and to the colour-blind.
+"""The pictures of the report, as PNG images. They are legible in grey and to colour-blind readers.
 
-They are narrow, with panels below each other, so that a phone shows them whole and their letters stay legible.
+They are narrow, with panels below each other, so that they fit a phone with legible text.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DARK, LIGHT = "#20456b", "#e69f00"
-"""Blue and orange of Okabe and Ito's palette for the colour-blind; far apart in lightness too."""
+"""Blue and orange of Okabe and Ito's colour-blind palette; they also differ clearly in lightness."""
 _TEXT_SIZE = 11
 _WIDTH = 5.6
-"""Inches, of every picture of the report."""
+"""Width of every picture of the report, in inches."""
 
 
 def connectivity_figure(named: Sequence[tuple[str, ChannelGroups]], columns: int = 2) -> bytes:
-    """Draw which output channel reads which input channel, one panel per kind of groups.
+    """Draw the input channels that each output channel reads, one panel per kind of groups.
 
     Parameters
     ----------
     named : sequence of (str, ChannelGroups)
         Titles and groups.
     columns : int
-        Panels side by side.
+        Number of panels side by side.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def _paired_bars(axis: Axes, names: list[str], pairs: Sequence[tuple[float, floa
 
 
 def accuracy_figure(result: DigitsResult) -> bytes:
-    """Draw the accuracy of every seed as a dot, and mean ± standard deviation beside it, as a PNG image."""
+    """Draw the accuracy of every seed as a dot, next to mean ± standard deviation, as a PNG image."""
     figure, (axis,) = _figure(1, 1, width=_WIDTH, height=4.2)
     for place, network in enumerate(result.networks):
         values = 100 * np.asarray(network.accuracies)
@@ -130,7 +130,7 @@ def accuracy_figure(result: DigitsResult) -> bytes:
 
 
 def _figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure that belongs to no window, and its axes."""
+    """Return a figure without a window, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -144,6 +144,6 @@ def _open(axis: Axes) -> None:
 
 def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
-    # Without the name of the program, the same figure is the same file.
+    # Without the program's name, so that equal figures give equal files.
     figure.savefig(stream, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return stream.getvalue()

@@ -12,20 +12,20 @@ from refconv.files import check_destination, replaced_folder
 
 PAGE, RESULTS = "index.html", "results.json"
 GENERATOR = "refconv tour"
-"""How a page says that it is a report of ours, which a new one may replace."""
+"""Marks a page as a report of the tour, which a new report may replace."""
 
 
 class ReportError(Exception):
-    """The report cannot be written where it was asked for."""
+    """The report cannot be written to the given directory."""
 
 
 def render(results: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:
-    """Return the page. It loads nothing: styles and figures are inside it.
+    """Return the page. It loads no other file: styles and figures are inside it.
 
     Parameters
     ----------
     results : mapping
-        What ``results.json`` holds.
+        Contents of ``results.json``.
     figures : mapping of str to bytes
         PNG images by name.
     """
@@ -56,7 +56,7 @@ def check_target(out: Path) -> None:
         for file in (out / PAGE, out / RESULTS):
             if file.exists() and not _is_ours(file):
                 raise ReportError(
-                    f"{file} is not of a report of refconv tour and would be overwritten; choose another --out"
+                    f"{file} does not belong to a report of refconv tour and would be overwritten; choose another --out"
                 )
     except OSError as error:
         raise ReportError(f"cannot write to {out}: {error.strerror or error}") from error
@@ -70,9 +70,9 @@ def _is_ours(file: Path) -> bool:
 
 
 def write(out: Path, results: Mapping[str, Any], page: str) -> Path:
-    """Write both files of a report, or neither, and return where the page is.
+    """Write both files of a report, or neither, and return the path of the page.
 
-    An existing report stays whole until then; other files in its directory stay as they are.
+    An existing report stays complete until then; other files in its directory are not changed.
 
     Raises
     ------

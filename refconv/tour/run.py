@@ -1,4 +1,4 @@
-"""The tour from beginning to end: four steps, and a report of what they found."""
+"""The tour from beginning to end: four steps, and a report of their findings."""
 
 from __future__ import annotations
 
@@ -25,29 +25,30 @@ _PACKAGES = {
     "matplotlib": "matplotlib",
     "jinja2": "Jinja2",
 }
-"""Modules that the tour imports, and the packages they come in."""
+"""Modules that the tour imports, and the packages that contain them."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How long a tour is.
+    """Settings that determine the length of a tour.
 
     Attributes
     ----------
     backend : str or None
         The array module; None reads ``REFCONV_BACKEND``.
     seed : int
-        Draws the random problems and weights; the first seed of the training.
+        Seed for the random problems and weights, and the first seed of the training.
     exact_problems, real_problems : int
-        Random problems of whole numbers, and of real ones.
+        Random problems with whole numbers, and with real numbers.
     repetitions : int
         Timed runs of AlexNet's convolutions.
     training_seeds, training_epochs : int
-        At most so many, as time allows.
+        Maximum numbers of seeds and epochs, if time allows.
     training_images : int or None
-        Digits to train on; None is all that there are.
+        Digits to train on; None means all.
     seconds : float
-        About how long the whole tour may take: the training gets what the other steps leave, and at least a quarter.
+        Approximate time for the whole tour. The training gets the time that the other steps leave, and at least a
+        quarter.
     """
 
     backend: str | None = None
@@ -62,7 +63,7 @@ class Settings:
 
     @classmethod
     def quick(cls, backend: str | None = None, seed: int = 0) -> Settings:
-        """Return the settings of a tour that only shows that everything runs."""
+        """Return the settings of a short tour, which only shows that everything runs."""
         return cls(
             backend=backend,
             seed=seed,
@@ -78,18 +79,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class TourResult:
-    """What a tour found.
+    """The results of a tour.
 
     Attributes
     ----------
     passed : bool
-        Whether the verification found nothing wrong.
+        Whether the verification found no error.
     failures : tuple of str
-        What it found, with the problem that shows it.
+        The errors that it found, each with a problem that shows it.
     results : dict
-        All figures: what ``results.json`` holds.
+        All figures: the contents of ``results.json``.
     page : Path or None
-        The report, if one was written: there is none if the verification failed.
+        The report; None if the verification failed, because no report is written then.
     """
 
     passed: bool
@@ -106,12 +107,12 @@ def run_tour(
     Parameters
     ----------
     out : path
-        Directory for ``index.html`` and ``results.json``. They appear when all is done, both or neither, and
-        replace those of an earlier tour.
+        Directory for ``index.html`` and ``results.json``. Both files or neither are written at the end, and replace the
+        files of an earlier tour.
     settings : Settings, optional
-        How long the tour is.
+        The length of the tour.
     reporter : Reporter, optional
-        Told of every step; by default nothing is printed.
+        Called for every step; by default nothing is printed.
 
     Raises
     ------
@@ -133,7 +134,7 @@ def run_tour(
     report.check_target(target)
     results = _describe(xp, settings)
     failures = _verify(results, settings, reporter)
-    if failures:  # nothing else is worth showing of a convolution that is wrong
+    if failures:  # the other steps are pointless if the convolution is wrong
         return TourResult(False, failures, results, None)
     figures = _alexnet(results, xp, settings, reporter)
     figures |= _connectivity(results, reporter)
@@ -170,7 +171,7 @@ def _some_array(xp: Namespace) -> Array:
     return xp.zeros(1)
 
 
-# The four steps: each adds what it found to the results, and returns its figures
+# The four steps: each adds its findings to the results, and returns its figures
 
 
 def _verify(results: dict[str, Any], settings: Settings, reporter: Reporter) -> tuple[str, ...]:
@@ -304,7 +305,7 @@ def _digits(
         found = step.run_digits(xp, seed=settings.seed, plan=plan, advance=advance)
     reporter.say(
         f"seeds: {len(found.seeds)}, epochs: {found.epochs}, trained on {found.train_images} digits, tested on "
-        f"{found.test_images}{': all that time allows here' if found.budget_reached else ''}"
+        f"{found.test_images}{' (limited by the time for the tour)' if found.budget_reached else ''}"
     )
     for network in found.networks:
         reporter.say(

@@ -1,11 +1,11 @@
-"""Verify this installation: random problems against the definition, on every array module that is present.
+"""Verify this installation: random problems against the definition, on every installed array module.
 
-Three kinds of evidence, none of which shares code with what it judges:
+There are three kinds of evidence, and none shares code with the convolution under test:
 
 * the loops of :mod:`refconv.testing.oracles.definition` and SciPy, for values;
 * the adjoint identities ⟨g, conv(x, w)⟩ = ⟨grad_x, x⟩ = ⟨grad_w, w⟩, for gradients;
-* the bounds of :mod:`refconv.testing.oracles.bounds`, for real values. Whole numbers need none: every correct
-  implementation agrees with the loops bit for bit.
+* the bounds of :mod:`refconv.testing.oracles.bounds`, for real values. Whole numbers need no bounds, because every
+  correct implementation agrees with the loops bit for bit.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ Run = Callable[[Namespace, Problem, Operands], Results]
 
 @dataclass
 class BackendReport:
-    """What the problems showed on one array module.
+    """The results of the problems on one array module.
 
     Attributes
     ----------
     name, version : str
         The array module.
     exact_problems, real_problems : int
-        Problems of whole numbers in float32, and of real numbers in float64.
+        Problems with whole numbers in float32, and with real numbers in float64.
     comparisons : int
         Arrays compared with the definition or SciPy.
     identities : int
         Adjoint identities checked.
     worst_error : float
-        Largest error of real values, in units of its bound: at most 1 if all is well.
+        Largest error of real values, in units of its bound: at most 1 if the convolution is right.
     failures : list of str
-        What is wrong with which problem.
+        The errors, each with its problem.
     """
 
     name: str
@@ -67,13 +67,13 @@ class BackendReport:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed, and something was tried."""
+        """Whether something was tested, and nothing failed."""
         return not self.failures and self.exact_problems + self.real_problems > 0
 
 
 @dataclass
 class Verification:
-    """The reports of all array modules that are present, and why the others are not."""
+    """The reports of all installed array modules, and the reasons why others are missing."""
 
     seed: int
     backends: list[BackendReport]
@@ -81,12 +81,12 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every array module that is present passed."""
+        """Whether every installed array module passed."""
         return bool(self.backends) and all(report.passed for report in self.backends)
 
 
 class Expected(NamedTuple):
-    """A problem, its operands, and what the oracles say of them."""
+    """A problem, its operands, and the results expected by the oracles."""
 
     problem: Problem
     operands: Operands
@@ -98,17 +98,17 @@ class Expected(NamedTuple):
 
 
 def available_backends(first: str) -> tuple[list[str], dict[str, str]]:
-    """Return the array modules to verify, the chosen one first, and for each other why it is missing.
+    """Return the array modules to verify, the chosen one first, and for every other module why it is missing.
 
     Parameters
     ----------
     first : str
-        The chosen one; it must be there.
+        The chosen module, which must be installed.
 
     Raises
     ------
     ValueError, refconv.BackendError
-        As of :func:`refconv.load_backend`, for the chosen one.
+        See :func:`refconv.load_backend`, for the chosen module.
 
     Examples
     --------
@@ -144,20 +144,20 @@ def _from_module(array: Any) -> Any:
     return tuple(map(to_numpy, array)) if isinstance(array, tuple) else to_numpy(array)
 
 
-# What the oracles say
+# Expected results
 
 
 def draw_expected(seed: int, exact: int, real: int, advance: Advance | None = None) -> list[Expected]:
-    """Draw problems and ask the oracles; a third of the problems are transposed.
+    """Draw problems and compute their expected results; a third of the problems are transposed.
 
     Parameters
     ----------
     seed : int
-        The same seed draws the same problems.
+        Seed of the problems.
     exact, real : int
-        Problems of whole numbers in float32, and of normally distributed ones in float64.
+        Number of problems with whole numbers in float32, and with normally distributed numbers in float64.
     advance : Advance, optional
-        Told of each problem.
+        Called for each problem.
 
     Examples
     --------
@@ -173,14 +173,14 @@ def draw_expected(seed: int, exact: int, real: int, advance: Advance | None = No
         else:
             cases.append(_expect(problem, normal_arrays(problem, rng, "float64"), bounded=True))
         if advance is not None:
-            advance(1, "asking the oracles")
+            advance(1, "computing expected results")
     return cases
 
 
 def _expect(problem: Problem, operands: Operands, bounded: bool = False) -> Expected:
     if not bounded:
         return Expected(problem, operands, definition_results(problem, operands), _scipy(problem, operands), None)
-    # The loops run in extended precision, where the machine has it.
+    # The loops use extended precision if the machine has it.
     loops = definition_results(problem, operands.mapped(lambda array: array.astype(np.longdouble)))
     _, bounds = exact_and_bounds(problem, operands, COMPUTE["float64"])
     return Expected(problem, operands, loops, _scipy(problem, operands), bounds)
@@ -220,17 +220,17 @@ def verify(
     Parameters
     ----------
     backends : sequence of str
-        Array modules, all present.
+        Array modules, all installed.
     seed : int
-        Draws the problems.
+        Seed of the problems.
     exact, real : int
-        How many problems of whole numbers, and of real ones.
+        Number of problems with whole numbers, and with real numbers.
     missing : dict, optional
-        Array modules that are not there, and why; only handed on.
+        Missing array modules and the reasons, which become part of the result.
     run : callable
-        What is judged, by default refconv.
+        The convolution to verify, by default refconv.
     advance : Advance, optional
-        Told of each problem once for the oracles and once for each array module.
+        Called for each problem once for the oracles and once for each array module.
 
     Examples
     --------
@@ -264,7 +264,7 @@ def _judge(report: BackendReport, xp: Namespace, case: Expected, run: Run) -> No
         report.real_problems += 1
     try:
         actual = run(xp, case.problem, case.operands)
-    except Exception as error:  # a broken implementation may raise anything: that is a finding, not a crash
+    except Exception as error:  # a broken implementation may raise anything, which is a finding and not a crash
         report.failures.append(f"{type(error).__name__}: {error}, on {case.problem}")
         return
     found = _compare(report, case, actual) or _identities(report, case, actual)
@@ -278,7 +278,7 @@ def _compare(report: BackendReport, case: Expected, actual: Results) -> list[str
         bound = None if case.bounds is None else getattr(case.bounds, part)
         found += _differences(report, part, getattr(actual, part), getattr(case.results, part), bound)
     if case.second_opinion is not None:
-        # SciPy sums float64 in an order of its own, so its real values may be as far off as ours.
+        # SciPy sums float64 in another order, so its real values may have errors as large as ours.
         bound = None if case.bounds is None else 2 * case.bounds.y
         found += _differences(report, "y (SciPy)", actual.y, case.second_opinion, bound, measure=False)
     return found
@@ -289,7 +289,7 @@ def _differences(
 ) -> list[str]:
     if isinstance(expected, tuple):
         if not isinstance(actual, tuple) or len(actual) != len(expected):
-            return [f"{part} has not one array per group"]
+            return [f"{part} does not have one array per group"]
         bounds = bound or (None,) * len(expected)
         found = []
         for g, (a, e, b) in enumerate(zip(actual, expected, bounds, strict=True)):

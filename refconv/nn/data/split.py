@@ -21,7 +21,7 @@ class DataError(ValueError):
 
 
 class Split(NamedTuple):
-    """Images and labels for training, and others for testing; all are NumPy arrays.
+    """Images and labels for training, and others for testing, as NumPy arrays.
 
     Images are float32 (N, C, H, W), shifted and scaled so that every channel of the training images has mean 0 and
     standard deviation 1; the test images take the same shift and scale. Labels are int64 (N,), from 0.

@@ -1,4 +1,4 @@
-"""AlexNet, as one network with grouped convolutions, and as towers, one group on each device."""
+"""AlexNet as one network with grouped convolutions, and as towers with one group on each device."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The parent reads lines from the process's standard output. Before anything of the submission runs, that stream moves to
 another file descriptor and standard output becomes standard error, so that prints cannot mix with the report. Each line
-begins with a random token, which the submission is not told.
+begins with a random token that the submission does not know.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Send = Callable[..., None]
 
 
 def main() -> NoReturn:
-    """Read a job from standard input, do it, and end the process without running anything else of the submission."""
+    """Read a job from standard input, do it, and end the process without running more of the submission's code."""
     channel = _Channel()
     faulthandler.enable()  # a crash prints the line of Python that led to it
     sys.dont_write_bytecode = True  # leave the submission's folder unchanged
@@ -56,7 +56,7 @@ def main() -> NoReturn:
 
 
 class _Channel:
-    """The line to the parent: `job`, which it asks for, and `send`, which answers."""
+    """The connection to the parent: `job` is its request, and `send` answers it."""
 
     def __init__(self) -> None:
         self._read, self._write = os.dup(0), os.dup(1)
@@ -73,7 +73,7 @@ class _Channel:
             threading.Thread(target=work, daemon=True).start()
 
     def send(self, kind: str, value: Any = None) -> None:
-        """Send one message. A process that the submission forked has no say, and ends here."""
+        """Send one message. A process forked by the submission sends nothing, and ends here."""
         if os.getpid() != self._process:
             os._exit(1)
         data = f"{self._token}{dumps([kind, value])}\n".encode()
@@ -85,13 +85,13 @@ class _Channel:
                 os._exit(LOST)
 
     def _beat(self) -> None:
-        """Show the parent that the interpreter can run, whichever call it is in."""
+        """Show the parent regularly that the interpreter is not blocked."""
         while True:
             time.sleep(0.5)
             self.send("alive")
 
     def _end_with_parent(self) -> None:
-        """Wait until the parent closes its end, also by dying, and end the whole process group."""
+        """Wait until the parent closes its end or dies, then end the whole process group."""
         with contextlib.suppress(OSError):
             while os.read(self._read, 1):
                 pass
@@ -176,7 +176,7 @@ def _limit_memory(memory: dict[str, Any] | None) -> str | None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no file
     if memory is None or sys.platform != "linux":
         return None
-    np.ones((64, 64)) @ np.ones((64, 64))  # BLAS takes its buffers
+    np.ones((64, 64)) @ np.ones((64, 64))  # so that BLAS allocates its buffers first
     lines = Path("/proc/self/status").read_text().splitlines()
     used = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:"))
     wanted, (_, most) = used + memory["bytes"], resource.getrlimit(resource.RLIMIT_DATA)

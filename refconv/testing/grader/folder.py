@@ -76,8 +76,8 @@ class Row:
 def submissions(folder: Path, function: str = "forward") -> list[Submission]:
     """Return the submissions of a folder: its Python files, and its sub-folders that contain Python files.
 
-    Names that begin with a dot or an underscore are left out. In a sub-folder, the file to check is the only one, or
-    the only one that defines `function` at its top level. Nothing is run to find that out.
+    Names that begin with a dot or an underscore are ignored. In a sub-folder, the file to check is the only one, or the
+    only one that defines `function` at its top level. No code is run to find it.
     """
     found = []
     for path in sorted(folder.iterdir()):
@@ -139,7 +139,7 @@ def grade_folder(
     settings, limits, backend, environment
         See :func:`refconv.testing.grader.parent.grade`.
     jobs : int
-        How many submissions are graded at the same time.
+        Number of submissions graded at the same time.
     """
     stop = threading.Event()
 
@@ -175,7 +175,7 @@ def grade_folder(
 
 
 def write_csv(rows: Sequence[Row], file: TextIO) -> None:
-    """Write a table with the columns `COLUMNS`. A text that a spreadsheet would take for a formula begins with '."""
+    """Write a table with the columns `COLUMNS`. Texts that a spreadsheet would read as formulas get a leading '."""
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
     for row in rows:

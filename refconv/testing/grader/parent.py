@@ -1,7 +1,7 @@
-"""Grading one submission: its process is started, watched, and ended with everything that it started.
+"""Grade one submission: start its process, watch it, and end it with all processes that it started.
 
-The process says on a stream of its own which case and which function it is about to run. If it dies or hangs, the
-report is made here, about that case. Its messages are JSON; nothing is unpickled.
+Before each call, the process reports the case and the function on a separate stream. If it dies or hangs, the report is
+made here, about that case. Messages are JSON; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ START_SECONDS, IMPORT_SECONDS, CHECKER_SECONDS = 120.0, 60.0, 300.0
 """Limits for starting Python, for importing a submission, and for the checker's own work between two calls."""
 
 GRACE_SECONDS = 2.0
-"""How much longer than the limit of a call the process may be silent. Until then it reports a hanging call itself."""
+"""Seconds beyond the limit of a call for which the process may be silent. It reports a hanging call before then."""
 
 OUTPUT_BYTES = 2**15
-"""How much of a submission's output is kept from its beginning, and as much from its end."""
+"""Bytes of a submission's output that are kept from its beginning, and as many from its end."""
 
 LONGEST_LINE = 2**26
-"""Bytes of the longest message that is accepted from a submission's process."""
+"""Maximum bytes of a message from a submission's process."""
 
 BOOT = """
 import importlib.util, json, sys
@@ -55,7 +55,7 @@ spec.loader.exec_module(sys.modules["refconv"])
 from refconv.testing.grader.child import main
 main()
 """
-"""Runs without the paths of the environment: the standard library comes first, then what this process imports from."""
+"""Ignores the environment's paths: the standard library comes first, then this process's import path."""
 
 
 class GraderError(Exception):
@@ -92,9 +92,9 @@ class Graded:
     text : str
         The report as text.
     output : str
-        What the submission printed: if that is long, its beginning and its end.
+        Output that the submission printed; if it is long, its beginning and end.
     seconds : float
-        How long it took.
+        Duration of the check.
     """
 
     report: dict[str, Any]
@@ -120,7 +120,7 @@ def grade(
     progress: Callable[[int, int], object] | None = None,
     stop: threading.Event | None = None,
 ) -> Graded:
-    """Check one submission in a process of its own.
+    """Check one submission in a separate process.
 
     Parameters
     ----------
@@ -200,9 +200,9 @@ def failed_report(
     index: int | None = None,
     function: str = "forward",
 ) -> CheckReport:
-    """Return the report of a check that could not be finished, about the case that was being run.
+    """Return the report of a check that could not be finished, about the case in which it stopped.
 
-    Without `index` no case was run, and the report shows the first one.
+    Without `index` no case was run, and the report shows the first case.
     """
     case = case_at(index or 0, settings, time_limit)
     part = "y" if function == "forward" else "grad_x"
@@ -227,7 +227,7 @@ def failed_report(
 
 
 class _Found(Exception):  # noqa: N818 - not an error
-    """The case that was looked for has come."""
+    """The requested case has been reached."""
 
 
 def case_at(index: int, settings: Mapping[str, Any], time_limit: float = 10.0) -> Case:
@@ -268,7 +268,7 @@ _UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("byte
 
 
 class _Watch:
-    """What the process is doing, by its messages, and until when."""
+    """The state of the process according to its messages, and its deadlines."""
 
     def __init__(self, limits: Limits, backward: bool) -> None:
         self.limits, self.backward = limits, backward
@@ -279,7 +279,7 @@ class _Watch:
         self._until = float("inf")
 
     def note(self, kind: str, value: Any) -> None:
-        """Take in one message."""
+        """Update the state from one message."""
         self._heard = time.monotonic()
         if kind == "ready":
             self._enter("import")
@@ -307,13 +307,13 @@ class _Watch:
             "start": self._since + START_SECONDS,
             "import": self._since + max(IMPORT_SECONDS, call),
             "check": self._since + CHECKER_SECONDS,
-            # Silence means that the interpreter is held up. Otherwise the process gives up the call, and reports.
+            # Silence means that the interpreter is blocked. Otherwise the process itself stops the call and reports.
             "call": min(self._heard + call + GRACE_SECONDS, self._since + call + CHECKER_SECONDS),
         }
         return max(0.0, min(ends[self.phase], self._until) - time.monotonic())
 
     def complaint(self, module: str, ended: str | None) -> tuple[str, str]:
-        """Return the name of the failed check, and what went wrong."""
+        """Return the name of the failed check, and the reason."""
         after = f"after {self.function} returned, the submission" if self.index is not None else "the submission"
         who = {"import": f"importing {module}", "call": self.function}.get(self.phase, after)
         kind, value = self.answer or ("", "")
@@ -375,7 +375,7 @@ class _Process:
         self._end()
 
     def receive(self, seconds: float) -> tuple[str, Any] | None:
-        """Return the next message, or None if none comes in time."""
+        """Return the next message, or None if none arrives in time."""
         try:
             return self._messages.get(timeout=max(seconds, 0.001))
         except queue.Empty:
@@ -401,7 +401,7 @@ class _Process:
         return f"ended the process with signal {known.get(-code, -code)}"
 
     def output(self) -> str:
-        """Return what the process printed: its beginning and its end."""
+        """Return the output of the process, or its beginning and end if it is long."""
         hidden = self._printed - len(self._head) - len(self._tail)
         cut = f"\n… {hidden:,} bytes are not shown …\n".encode() if hidden else b""
         return (self._head + cut + self._tail).decode(errors="replace")

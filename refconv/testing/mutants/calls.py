@@ -264,7 +264,7 @@ def _last_position(g: Array) -> Array:
 
 @mistake("interface", "only the first sample computed", "Loop over the batch.")
 class _(Conv):
-    """The outputs of the other samples hold the bias alone."""
+    """The outputs of the other samples contain only the bias."""
 
     def y(self, x, weight, bias, p):
         first = np.zeros_like(x)
@@ -381,7 +381,7 @@ class _(Conv):
 
 @mistake("interface", "an empty batch returns the input's shape", "Compute the output's shape before looking at N.")
 class _(Conv):
-    """Nothing to do, so x is handed back."""
+    """There is nothing to compute, so x is returned."""
 
     def y(self, x, weight, bias, p):
         return np.zeros_like(x) if len(x) == 0 else super().y(x, weight, bias, p)

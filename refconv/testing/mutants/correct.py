@@ -29,7 +29,7 @@ class Steps(NamedTuple):
 
 
 def steps(stride: Any, padding: Any, dilation: Any, groups: int, output_padding: Any = None) -> Steps:
-    """Return the integers in one form, from what a checked function is given."""
+    """Return the arguments of a checked function in one form."""
     pairs: Any = padding_pairs(padding, len(stride))
     return Steps(tuple(stride), pairs, tuple(dilation), groups, output_padding or (0,) * len(pairs))
 
@@ -150,7 +150,7 @@ class Conv:
         return np.pad(x, [(0, 0), (0, 0), *padding])
 
     def unpad(self, padded: Array, size: Any, padding: Pairs) -> Array:
-        """Take the padding away again."""
+        """Remove the padding."""
         return padded[(..., *(slice(b, b + n) for n, (b, _) in zip(size, padding, strict=True)))]
 
     # --- Channels, kernel, data types ---
@@ -163,7 +163,7 @@ class Conv:
             yield slice(g * a, g * a + a), outs, outs
 
     def kernel(self, weight: Array) -> Array:
-        """Return the weight as forward pass and input gradient use it."""
+        """Return the weight for the forward pass and the input gradient."""
         return weight
 
     def conj(self, array: Array) -> Array:

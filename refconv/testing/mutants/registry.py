@@ -1,4 +1,4 @@
-"""What the catalogue records about a mistake, and the decorator that enters one.
+"""The entries of the catalogue of mistakes, and the decorator that adds one.
 
 The class of a mistake needs no name, because its decorator names the mistake. Its docstring is the explanation.
 """
@@ -50,7 +50,7 @@ class Mutant:
 
     @property
     def spatial_dims(self) -> int:
-        """Number of spatial axes with which the mistake is looked for: two, unless it is about one."""
+        """Number of spatial axes of checks for this mistake: two, or one if it is about causal padding."""
         return 1 if "causal" in self.supports else 2
 
     def settings(self) -> dict[str, Any]:

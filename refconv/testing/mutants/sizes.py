@@ -87,7 +87,7 @@ class _(Conv):
 
 @mistake("output size", "output as large as the input", "Only 'same' padding with stride 1 keeps the size; compute it.")
 class _(Conv):
-    """The output is made in the input's size and the rest stays zero."""
+    """The output has the input's size, and elements after the last position stay zero."""
 
     def y(self, x, weight, bias, p):
         y = super().y(x, weight, bias, p)
@@ -396,7 +396,7 @@ class _(ConvTranspose):
 @mistake(
     "padding",
     "causal padding split between the ends",
-    "Pad dilation·(k − 1) before and nothing after; what keeps the size at both ends is 'same'.",
+    "Pad dilation·(k − 1) before and nothing after; padding at both ends that keeps the size is 'same'.",
     supports="causal",
 )
 class _(Conv):

@@ -143,7 +143,7 @@ class _(Conv):
     "In the weight gradient g is the kernel: its elements are stride apart, and results dilation apart.",
 )
 class _(Conv):
-    """Seen as a convolution, it has stride and dilation exchanged; here they are exchanged once too often."""
+    """Seen as a convolution, the weight gradient exchanges stride and dilation; here they are exchanged once more."""
 
     def weight_taps(self, t, outputs, p):
         return self.taps(t, outputs, p._replace(stride=p.dilation, dilation=p.stride))
@@ -315,7 +315,7 @@ class _(ConvTranspose):
     "The input gradient is a convolution of g with the same stride and dilation; only the weight gradient's differ.",
 )
 class _(ConvTranspose):
-    """The input gradient is a convolution of g with stride and dilation exchanged, and has its size."""
+    """The input gradient is a convolution of g with stride and dilation exchanged, and has the size of its result."""
 
     def grad_x(self, g, weight, shape, p):
         q = p._replace(stride=p.dilation, dilation=p.stride)
@@ -329,7 +329,7 @@ class _(ConvTranspose):
     supports="output_padding",
 )
 class _(ConvTranspose):
-    """The input gradient is a convolution of g with its own size, too large where the output padding fits a stride."""
+    """The input gradient is a convolution of all of g: too large where the output padding is a stride or more."""
 
     def grad_x(self, g, weight, shape, p):
         return super().grad_x(g, weight, (*shape[:2], *self.outputs(g.shape[2:], weight.shape[2:], p)), p)

@@ -28,19 +28,20 @@ from refconv.testing.oracles.trilinear import exact_results
 from refconv.testing.regimes import axes_of
 
 OF = {"forward": "y", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
-"""Names of the four results, and the fields of :class:`~refconv.testing.oracles.problems.Results` they stand in."""
+"""Names of the four results, and their fields in :class:`~refconv.testing.oracles.problems.Results`."""
 
 
 MOST = 2**40
-"""Elements of the largest output that is begun with."""
+"""Maximum number of elements of an output."""
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How a result is computed: operands rounded with ``operand``, summed with ``sums``, rounded with ``result``.
+    """The precision of a computation.
 
-    Each is a unit roundoff, 0 where nothing is rounded. ``tiny`` bounds what one underflow may lose (a flush to
-    zero included), ``step`` is half the smallest step of the result's data type.
+    ``operand``, ``sums`` and ``result`` are the unit roundoffs of operands, sums and results, 0 where nothing is
+    rounded. ``tiny`` bounds the error of one underflow (a flush to zero included), and ``step`` is half the smallest
+    step of the result's data type.
     """
 
     operand: float
@@ -61,11 +62,11 @@ COMPUTE = {
 """The values of `compute`. Products of tf32, bfloat16 and float16 operands are exact in float32."""
 
 HALF_SUMS = Arithmetic(0, 2.0**-11, 2.0**-11, 2.0**-14, _HALF_STEP)
-"""Sums kept in float16: a mistake (every library sums wider), so no value of `compute`, but it is recognised."""
+"""Sums in float16. No value of `compute`, because it is a mistake (every library sums wider), but it is recognised."""
 
 IN_HALF = Arithmetic(2.0**-8, 2.0**-24, 2.0**-10, 2.0**-14, _HALF_STEP)
-"""Wider operands in float16, the bias too. Its results are recognised by their digits, so the bound is wide: the
-worst case of long sums in float16 would admit any result."""
+"""Wider operands and bias, computed in float16. Such results are recognised by their digits, so this wide bound is
+enough; the worst case of long sums in float16 would admit any result."""
 
 _NARROWER = (("float16", IN_HALF), ("tf32", COMPUTE["tf32"]), ("bfloat16", COMPUTE["bfloat16"]))
 PRECISIONS: dict[str, tuple[tuple[str, Arithmetic], ...]] = {
@@ -73,7 +74,7 @@ PRECISIONS: dict[str, tuple[tuple[str, Arithmetic], ...]] = {
     "float32": (("float32", COMPUTE["float32"]), *_NARROWER),
     "float16": (("float16", COMPUTE["float16"]), ("float16 accumulation", HALF_SUMS)),
 }
-"""For operands of a data type: the precisions that a result may be consistent with, in the order of trial."""
+"""For each data type of the operands, the precisions with which a result may be consistent, in the order of trial."""
 
 FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
 """Data types of operands and results."""
@@ -93,9 +94,9 @@ def real_dtype(dtype: Any) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """What a bound is made of, per element: the exact result, Σ|a||b| with the bias apart, and the number of terms."""
+    """The parts of a bound, per element: the exact result, Σ|a||b|, the bias separately, and the number of terms."""
 
-    exact: Array  # in float64 or complex128; off itself by at most `own`
+    exact: Array  # in float64 or complex128, with an error of at most `own`
     products: Array
     addend: Array
     terms: Array
@@ -123,10 +124,10 @@ class Scale:
         return error * (1 + 2.0**-40)  # the bound is itself computed in float64
 
     def is_suspicious(self, actual: Array, arithmetic: Arithmetic) -> bool:
-        """Tell whether an error exceeds 6√n·u·Σ|a||b|, which errors that behave randomly hardly ever do.
+        """Return whether an error exceeds 6√n·u·Σ|a||b|, which errors that behave randomly hardly ever do.
 
         N. Higham, T. Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41 (2019).
-        No correct result need be below it: equal terms summed in order exceed it.
+        A correct result may exceed it: equal terms summed in order do.
         """
         n = np.maximum(self.terms, 1)
         likely = self.bound(arithmetic) * np.minimum(6 / np.sqrt(n), 1) + self.own
@@ -134,7 +135,7 @@ class Scale:
 
     @property
     def own(self) -> Array:
-        """How far `exact`, computed in float64, may be off."""
+        """Maximum error of `exact` itself, computed in float64."""
         return self.bound(COMPUTE["float64"])
 
 
@@ -144,7 +145,7 @@ def _gamma(n: Array, unit: float) -> Array:
 
 
 def scales_of(problem: Problem, operands: Operands, part: str) -> list[Scale]:
-    """Return what bounds on one part (a field of Results) are made of: for one array, or one per group."""
+    """Return the scales of one part (a field of Results): of one array, or of one array per group."""
     is_complex = operands.x.dtype.kind == "c"
     wide = np.complex128 if is_complex else np.float64
 
@@ -165,7 +166,7 @@ def scales_of(problem: Problem, operands: Operands, part: str) -> list[Scale]:
 
 
 def exact_and_bounds(problem: Problem, operands: Operands, arithmetic: Arithmetic) -> tuple[Results, Results]:
-    """Return output and gradients, and how far each of their elements may be off if computed in this arithmetic."""
+    """Return output and gradients, and the maximum error of each element if computed in this arithmetic."""
     exact, bounds = [], []
     for part in Results._fields:
         scales = scales_of(problem, operands, part)
@@ -198,29 +199,29 @@ def error_bound(
     output_dtype: Any = None,
     transposed: bool = False,
 ) -> Any:
-    r"""Return, per element, how far any correct direct computation of a convolution may be off.
+    r"""Return, per element, the maximum error of any correct direct computation of a convolution.
 
     .. math:: |\mathrm{computed} - \mathrm{exact}| \le \bigl((1 + u_o)^2 (1 + \gamma_n) - 1\bigr)
               \sum |a|\,|b| + \gamma_n |\mathrm{bias}|, \qquad \gamma_n = \frac{n u}{1 - n u}
 
-    with n the terms of the element's sum (one more for a bias), u the unit roundoff of the sums and u_o that of
-    operands which are rounded first; and a last rounding to float16 where results are stored in it. Each underflow
-    adds at most the smallest normal number, so flushing to zero is covered. It holds for every order of summation
-    and for fused multiply-adds, as long as nothing overflows. For Winograd's and FFT methods it does not.
+    where n is the number of terms of the element's sum (one more for a bias), u the unit roundoff of the sums and u_o
+    that of operands that are rounded first. A result stored in float16 is rounded once more. Each underflow adds at
+    most the smallest normal number, so flushing to zero is covered. The bound holds for every order of summation and
+    for fused multiply-adds, as long as nothing overflows. It does not hold for Winograd's and FFT methods.
 
     Parameters
     ----------
     x : numpy.ndarray (N, C, D1, …, Dd), or (C, D1, …, Dd) if unbatched
-        Input, with the values that are computed with. Floating-point, real or complex. With `channels_last`,
+        Input, with the values used in the computation. Floating-point, real or complex. With `channels_last`,
         (N, D1, …, Dd, C) or (D1, …, Dd, C).
-    weight : numpy.ndarray (K, C/G, k1, …, kd), transposed (C, K/G, k1, …, kd), or a sequence of them
+    weight : numpy.ndarray (K, C/G, k1, …, kd), transposed (C, K/G, k1, …, kd), or a sequence of arrays
         With a `ChannelGroups`, one array per group, or all joined along the first axis if their shapes are equal.
     bias : numpy.ndarray (K,), optional
         Used by "forward".
     of : {"forward", "grad_x", "grad_weight", "grad_bias"}
-        Of which result.
+        The result to bound.
     grad_output : numpy.ndarray
-        The output's gradient, in the output's layout; needed for the three gradients.
+        The output's gradient, in the output's layout; required for the three gradients.
     compute : {"float64", "float32", "tf32", "bfloat16", "float16"}, optional
         "float64", "float32": products and sums in this precision. "tf32", "bfloat16": operands rounded to 10 and 7
         mantissa bits, products exact, sums in float32. "float16": operands as given, sums in float32, one rounding
@@ -228,15 +229,15 @@ def error_bound(
     stride, padding, dilation, groups, padding_mode, output_padding, output_size, channels_last
         As for :func:`refconv.conv` and :func:`refconv.conv_transpose`.
     output_dtype : dtype or str, optional
-        Data type of the result; by default the operands'. Into a wider one, sums are not rounded again.
+        Data type of the result; by default the operands'. If it is wider, sums are not rounded again.
     transposed : bool
         Whether the convolution is a transposed one.
 
     Returns
     -------
     numpy.ndarray of float64
-        One bound per element of the result, in the result's layout; where `weight` is a sequence, the weight
-        gradient's is a tuple of arrays. Infinite where n·u ≥ 1.
+        One bound per element of the result, in the result's layout. For the weight gradient it is a tuple of arrays if
+        `weight` is a sequence. Infinite where n·u ≥ 1.
 
     Raises
     ------
@@ -304,13 +305,13 @@ def assert_conv_close(
 ) -> None:
     """Assert that a convolution's result is within :func:`error_bound` of the exact one, element by element.
 
-    The exact result is computed here, in float64, by code that shares nothing with :func:`refconv.conv`.
+    The exact result is computed here, in float64, by code that is independent of :func:`refconv.conv`.
 
     Parameters
     ----------
     actual : array
-        The result to judge: anything that ``numpy.asarray`` understands, of the exact result's shape. The weight
-        gradient is a sequence of arrays where `weight` is one.
+        The result to check: anything that ``numpy.asarray`` accepts, of the exact result's shape. The weight gradient
+        is a sequence of arrays if `weight` is.
     x, weight, bias, of, grad_output, compute, stride, padding, dilation, groups, padding_mode, output_padding
         As for :func:`error_bound`.
     output_size, channels_last, output_dtype, transposed
@@ -358,7 +359,7 @@ def assert_conv_close(
 
 
 def judge(actual: Array, scale: Scale, arithmetic: Arithmetic, name: str, dtype: str) -> str | None:
-    """Return None if a result is within its bound, else what is wrong with it, as the rest of a sentence."""
+    """Return None if a result is within its bound, otherwise the error as the rest of a sentence."""
     if actual.shape != scale.exact.shape:
         return f"must have shape {scale.exact.shape}; got {actual.shape}"
     if actual.dtype.kind not in "fciu" or (actual.dtype.kind == "c" and not scale.complex):
@@ -397,7 +398,7 @@ def precision_of(actual: Array, scale: Scale, dtype: str) -> str | None:
 
 
 def _is_half(array: Array) -> bool:
-    """Return whether every element, or its real and imaginary part, is a number of float16."""
+    """Return whether float16 can represent every element (of a complex array, both parts)."""
     with np.errstate(over="ignore"):
         return all(np.array_equal(part, part.astype(np.float16)) for part in (array.real, array.imag))
 
@@ -464,7 +465,7 @@ def _describe(
 ) -> tuple[Problem, Operands, bool]:
     """Check the arguments; return the convolution, its arrays, and whether the result is one array per group.
 
-    A grad_output that is not needed is made up.
+    If grad_output is not needed, it is replaced by zeros.
     """
     transposed, channels_last = as_bool(transposed, "transposed"), as_bool(channels_last, "channels_last")
     if not isinstance(of, str) or of not in OF:
@@ -530,7 +531,7 @@ def _check_values(named: Sequence[tuple[str, Array | None]]) -> None:
         if array is None:
             continue
         if array.dtype.kind not in "fc":
-            raise TypeError(f"{name} must hold floating-point numbers; got {array.dtype}")
+            raise TypeError(f"{name} must contain floating-point numbers; got {array.dtype}")
         if (array.dtype.kind == "c") != (x.dtype.kind == "c"):
             raise TypeError(f"operands must be all real or all complex; got x of {x.dtype}, {name} of {array.dtype}")
         if not np.isfinite(array).all():
@@ -540,7 +541,7 @@ def _check_values(named: Sequence[tuple[str, Array | None]]) -> None:
 
 
 def _padding(padding: Any, mode: Any, d: int, transposed: bool) -> Any:
-    """Check `padding` and `padding_mode`; return the padding as Problem takes it."""
+    """Check `padding` and `padding_mode`; return the padding in Problem's form."""
     if not isinstance(mode, str):
         raise TypeError(f"padding_mode must be a string; got {shown(mode)}")
     if mode not in PADDING_MODES:
@@ -554,7 +555,7 @@ def _padding(padding: Any, mode: Any, d: int, transposed: bool) -> Any:
 
 
 def _wanted_size(value: Any, output_padding: Any, d: int, transposed: bool) -> tuple[int, ...]:
-    """Check `output_size`; return it as Problem takes it."""
+    """Check `output_size`; return it in Problem's form."""
     if value is None:
         return ()
     if not transposed:
@@ -565,7 +566,7 @@ def _wanted_size(value: Any, output_padding: Any, d: int, transposed: bool) -> t
 
 
 def _check_sizes(problem: Problem) -> None:
-    """Check that a padded axis has an element to repeat, and that a convolution maps a wanted size to that of x."""
+    """Check that every padded axis has an element to repeat, and that a convolution maps the requested size to x's."""
     p = problem
     for axis, (n, pair) in enumerate(zip(p.size, p.pairs, strict=True)):
         if p.padding_mode != "zeros" and n == 0 and max(pair) > 0:
@@ -584,7 +585,7 @@ def _check_sizes(problem: Problem) -> None:
 
 
 def _output_padding(value: Any, stride: Sequence[int], dilation: Sequence[int], transposed: bool) -> tuple[int, ...]:
-    """Check `output_padding`; return it as Problem takes it."""
+    """Check `output_padding`; return it in Problem's form."""
     extra = per_axis(value, "output_padding", len(stride), 0)
     if any(extra) and not transposed:
         raise ValueError(f"output_padding must be 0 without transposed=True; got {shown(value)}")
@@ -600,14 +601,14 @@ def _array(value: Any, name: str) -> Array:
     try:
         return np.asarray(value)
     except Exception as error:
-        message = f"{name} must be what numpy.asarray understands; got {shown(value)}"
+        message = f"{name} must be a value that numpy.asarray accepts; got {shown(value)}"
         raise TypeError(message) from error
 
 
 def _channels(
     c_in: int, weights: Sequence[Array], groups: Any, several: bool, transposed: bool
 ) -> tuple[int | Lists, int]:
-    """Return the groups as Problem takes them, and the number of output channels."""
+    """Return the groups in Problem's form, and the number of output channels."""
     if isinstance(groups, ChannelGroups):
         if groups.c_in != c_in:
             raise ValueError(f"x must have the C={groups.c_in} input channels of its ChannelGroups; got C={c_in}")

@@ -1,7 +1,8 @@
 """Convolution by its definition: one loop over output positions, one over kernel taps, and a sum.
 
-Everything here is slow, and plain enough to be checked by eye. With the implementation that it judges it shares the
-reading of arguments (:mod:`refconv.integers`) and no arithmetic: it works out even paddings and output sizes itself.
+Everything here is slow, and plain enough to verify by reading. It shares the reading of arguments
+(:mod:`refconv.integers`) with the implementation under test, but no arithmetic: it computes even paddings and output
+sizes itself.
 Layout is channels first and batched, (N, C, D1, …, Dd) with weights (K, C/G, k1, …, kd); transposed weights are
 (C, K/G, k1, …, kd).
 
@@ -35,7 +36,7 @@ Index = tuple[int, ...]
 PerAxis = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
 Groups = int | Sequence[tuple[Sequence[int], Sequence[int]]]
-"""A number of groups, or for each group (the input channels it reads, the output channels it writes)."""
+"""A number of groups, or for each group a pair (input channels that it reads, output channels that it writes)."""
 Weight = Array | Sequence[Array]
 """One array (groups in order along its first axis), or one array per group."""
 
@@ -44,7 +45,7 @@ Weight = Array | Sequence[Array]
 
 
 def output_size(padded: int, kernel: int, stride: int, dilation: int) -> int:
-    """Return how many windows fit in one padded axis, by counting where they start.
+    """Return the number of windows that fit in one padded axis, by counting their starts.
 
     >>> output_size(7, 3, 2, 1), output_size(8, 3, 2, 1), output_size(2, 3, 1, 1)
     (3, 3, 0)
@@ -83,7 +84,7 @@ def paddings(
 
 
 def source(position: int, n: int, mode: str) -> int | None:
-    """Return which of n elements an axis extended to infinity shows at a position, or None for a zero.
+    """Return the element, from 0 to n − 1, at a position of an axis extended to infinity, or None for a zero.
 
     >>> [source(p, 4, "reflect") for p in range(-3, 7)]
     [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
@@ -136,8 +137,8 @@ def transposed_output_sizes(
 ) -> Index:
     """Return the spatial output sizes of a transposed convolution.
 
-    They are the image's, which a convolution with the same padding maps to `size`. "same" and "same_lower" choose
-    n·stride of the sizes that it maps to n; its pads on that image are the crop.
+    A convolution with the same padding maps an image of these sizes to `size`. Of all sizes that it maps to n, "same"
+    and "same_lower" choose n·stride; its padding of that image is the crop.
 
     >>> transposed_output_sizes((3,), (3,), stride=2)
     (7,)
@@ -166,7 +167,7 @@ def _reads(
     dilation: PerAxis,
     mode: str,
 ) -> Iterator[tuple[Index, Index, Index | None]]:
-    """Yield (output position o, kernel tap t, input position they multiply, or None for a padded zero)."""
+    """Yield (output position o, kernel tap t, input position that they read, or None for a padded zero)."""
     strides, dilations = per_axis(stride, "stride", len(size)), per_axis(dilation, "dilation", len(size))
     pads = paddings(padding, size, kernel, strides, dilations)
     for o in np.ndindex(output_sizes(size, kernel, stride=stride, padding=padding, dilation=dilation)):
@@ -184,7 +185,7 @@ def _writes(
     padding: Padding,
     dilation: PerAxis,
 ) -> Iterator[tuple[Index, Index, Index]]:
-    """Yield (input position l, kernel tap t, output position p that they are added to)."""
+    """Yield (input position l, kernel tap t, output position p to which their product is added)."""
     strides, dilations = per_axis(stride, "stride", len(size)), per_axis(dilation, "dilation", len(size))
     pads = paddings(padding, outputs, kernel, strides, dilations)
     for i in np.ndindex(*size):
@@ -199,7 +200,7 @@ def _writes(
 
 
 def channel_lists(groups: Groups, c_in: int, c_out: int) -> list[tuple[list[int], list[int]]]:
-    """Return, for each group, the input channels it reads and the output channels it writes.
+    """Return, for each group, the input channels that it reads and the output channels that it writes.
 
     >>> channel_lists(2, 4, 6)
     [([0, 1], [0, 1, 2]), ([2, 3], [3, 4, 5])]
@@ -211,7 +212,7 @@ def channel_lists(groups: Groups, c_in: int, c_out: int) -> list[tuple[list[int]
 
 
 def _per_group(weight: Weight, first_sizes: Sequence[int]) -> list[Array]:
-    """Return one weight array per group; a single array holds the groups in order along its first axis."""
+    """Return one weight array per group; a single array contains the groups in order along its first axis."""
     if isinstance(weight, np.ndarray):
         return np.split(weight, np.cumsum(first_sizes)[:-1])
     return list(weight)
@@ -263,7 +264,7 @@ def definition_conv(
     Returns
     -------
     numpy.ndarray
-        (N, K, o1, …, od). A padded zero is multiplied like any other number: ∞ · 0 is NaN.
+        (N, K, o1, …, od). Padded zeros are multiplied like other numbers: ∞ · 0 is NaN.
 
     Examples
     --------
@@ -330,7 +331,7 @@ def definition_weight_grad(
 ) -> Array | tuple[Array, ...]:
     """Return the gradient of :func:`definition_conv` with respect to the weight, from its index sum.
 
-    One array if `groups` is a number, else one for each group.
+    The result is one array if `groups` is a number, else one array per group.
 
     Examples
     --------
@@ -351,7 +352,7 @@ def definition_weight_grad(
 
 
 def definition_bias_grad(grad_output: Array) -> Array:
-    """Return the gradient with respect to the bias: every output position added its channel's bias once.
+    """Return the gradient with respect to the bias, which every output position of a channel contains once.
 
     Examples
     --------
@@ -470,7 +471,7 @@ def definition_transpose_weight_grad(
 ) -> Array | tuple[Array, ...]:
     """Return the gradient of :func:`definition_conv_transpose` with respect to the weight.
 
-    One array if `groups` is a number, else one for each group.
+    The result is one array if `groups` is a number, else one array per group.
 
     Examples
     --------
@@ -507,7 +508,7 @@ def _transposed_outputs(weight: Weight, groups: Groups) -> int:
 
 
 def _shown(x: Array, channels: list[int], position: Index | None) -> Array:
-    """Return (N, channels): what the extended input shows at one position."""
+    """Return (N, channels): the elements of the extended input at one position."""
     if position is None:
         return np.zeros((len(x), len(channels)), x.dtype)
     return x[:, channels, *position]

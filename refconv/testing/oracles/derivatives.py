@@ -29,7 +29,7 @@ class DoubleGrads(NamedTuple):
 def definition_jvp(problem: Problem, operands: Operands, direction: Operands) -> Array:
     """Return ẏ = conv(ẋ, w) + conv(x, ẇ) + ḃ, the derivative of y along a direction, in the operands' data type.
 
-    Of `direction`, x, weight and bias count; no bias is a ḃ of zeros.
+    Only x, weight and bias of `direction` are used; without a bias, ḃ is zero.
 
     Examples
     --------
@@ -51,8 +51,8 @@ def definition_double_backward(problem: Problem, operands: Operands, grad_grads:
     """Return the gradients of a function of the three gradients, in the operands' data type.
 
     x, weight and bias of `grad_grads` are (ẋ, ẇ, ḃ), the function's gradients with respect to (x̄, w̄, b̄). Its
-    gradients are then ẏ for g, the x̄ that ẇ gives in place of w, and the w̄ that ẋ gives in place of x;
-    :func:`polarised` checks them.
+    gradients are then ẏ with respect to g, x̄ with ẇ in place of w, and w̄ with ẋ in place of x; :func:`polarised`
+    checks them.
 
     Examples
     --------

@@ -1,10 +1,10 @@
-"""Random convolution problems: always valid, small, and difficult on several axes at once.
+"""Random convolution problems: always valid, small, and difficult in several ways together.
 
-Groups, stride, dilation, padding, output padding and the number of axes are drawn jointly, because what goes
-wrong in practice is a combination of them (grouped *and* strided, strided *and* asymmetrically padded). One problem in
-three has an unusual size, one in three the steps of a layer of a well-known network (:mod:`refconv.testing.regimes`).
-Drawing is written once, against a function ``integer(low, high)``: a random generator gives one by
-:func:`random_problem`, a property-based testing tool another.
+Groups, stride, dilation, padding, output padding and the number of axes are drawn jointly, because errors in practice
+need a combination of them (grouped *and* strided, strided *and* asymmetrically padded). One problem in three has an
+unusual size, one in three the steps of a layer of a well-known network (:mod:`refconv.testing.regimes`). Problems are
+drawn by calling a function ``integer(low, high)``. :func:`random_problem` makes one from a random generator, and
+:mod:`refconv.testing.strategies` makes another from Hypothesis.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 GROUPINGS = ("one", "uniform", "depthwise", "unequal", "lists")
 PADDING_FORMS = ("pairs", "valid", "same", "same_lower", "causal")
 WIDER = {"int8": "int32", "uint8": "int32", "float16": "float32"}
-"""For narrow operands, the data type of results as quantised and half-precision kernels return them."""
+"""For narrow operands, the wider data type in which quantised and half-precision kernels return their results."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Everything that fixes a convolution except the values of its arrays.
+    """A complete description of a convolution, except the values of its arrays.
 
     Parameters
     ----------
@@ -62,9 +62,9 @@ class Problem:
     size, kernel, stride, dilation : tuple of int
         One number per spatial axis.
     padding : tuple of (before, after) or str
-        One pair per spatial axis, or one of the words of :data:`PADDING_FORMS`.
+        One pair per spatial axis, or one of the strings in :data:`PADDING_FORMS`.
     groups : int or tuple of (input channels, output channels)
-        A number of equal contiguous groups, or for each group the channels it reads and writes.
+        A number of equal contiguous groups, or for each group the channels that it reads and writes.
     padding_mode : str
         One of :data:`PADDING_MODES`.
     output_padding : tuple of int
@@ -98,7 +98,7 @@ class Problem:
 
     @property
     def n_groups(self) -> int:
-        """Number of groups, which must be given as a number."""
+        """Number of groups; an error if they are lists."""
         if not isinstance(self.groups, int):
             raise ValueError(f"the groups are lists of channels: {self.groups}")
         return self.groups
@@ -111,7 +111,7 @@ class Problem:
 
     @functools.cached_property
     def lists(self) -> list[tuple[list[int], list[int]]]:
-        """For each group the channels it reads and those it writes."""
+        """For each group, the channels that it reads and the channels that it writes."""
         return channel_lists(self.groups, self.c_in, self.c_out)
 
     @functools.cached_property
@@ -172,7 +172,7 @@ class Problem:
         return array[0] if self.batch is None else array
 
     def options(self) -> dict[str, Any]:
-        """Return the keyword arguments of the problem as refconv's convolutions take them."""
+        """Return the keyword arguments of the problem for refconv's convolutions."""
         groups: int | ChannelGroups
         if isinstance(self.groups, int):
             groups = self.groups
@@ -202,14 +202,14 @@ class Operands(NamedTuple):
     grad_output: Array
 
     def mapped(self, function: Callable[[Array], Array]) -> Operands:
-        """Return what a function makes of every array; no bias stays none."""
+        """Return the operands with a function applied to every array; a bias of None stays None."""
         weight = tuple(map(function, self.weight)) if isinstance(self.weight, tuple) else function(self.weight)
         bias = None if self.bias is None else function(self.bias)
         return Operands(function(self.x), weight, bias, function(self.grad_output))
 
 
 class Results(NamedTuple):
-    """What a convolution and its backward pass return."""
+    """Results of a convolution and its backward pass."""
 
     y: Array
     grad_x: Array
@@ -240,7 +240,7 @@ def draw_problem(
         Whether the convolution is transposed (then it is padded with zeros, never "causal", and its output may be
         given by ``output_size``).
     groupings, padding_forms, padding_modes : sequence of str
-        What to choose from, of :data:`GROUPINGS`, :data:`PADDING_FORMS` and :data:`PADDING_MODES`.
+        Choices among :data:`GROUPINGS`, :data:`PADDING_FORMS` and :data:`PADDING_MODES`.
     layouts : bool
         Whether to draw unbatched and channels-last arrays too.
     crops : bool
@@ -265,7 +265,7 @@ groups=1, padding_mode='zeros', output_padding=(), wanted_size=(), transposed=Fa
     sort = integer(0, 2)  # small numbers only, one unusual size, or a layer of a network
     large = dict([pick(UNUSUAL)]) if sort == 1 else {}
     known = layers(d, transposed) if sort == 2 else ()
-    steps = known[integer(0, integer(0, len(known) - 1))][2] if known else None  # the first are the commonest
+    steps = known[integer(0, integer(0, len(known) - 1))][2] if known else None  # the first are the most common
     fitting = [grouping for grouping in groupings if all(grouping in FITTING.get(name, groupings) for name in large)]
     c_in, c_out, groups = _draw_groups(integer, pick(fitting or groupings), large)
     mode = "zeros" if transposed else pick(padding_modes)
@@ -310,14 +310,14 @@ UNUSUAL = tuple(
     if size > 3
     for name in ("stride", "groups", "batch", "positions", "dilation", "kernel", "c_in", "c_out", "padding")
 )
-"""Numbers of which one may be unusual, and its sizes: both sides of every power of two."""
+"""Numbers that may be unusual, one per problem, and their sizes: both sides of every power of two."""
 
 FITTING = {"c_in": ("one", "uniform"), "c_out": ("one", "uniform", "depthwise"), "groups": ("uniform", "depthwise")}
-"""The groupings in which numbers of channels and of groups may be unusual."""
+"""Groupings in which each number (of channels or groups) may be unusual."""
 
 
 def _draw_groups(integer: Integer, grouping: str, large: Mapping[str, int]) -> tuple[int, int, int | Lists]:
-    """Draw (c_in, c_out, groups). The ends are drawn apart, so that K ≠ C as a rule."""
+    """Draw (c_in, c_out, groups). Inputs and outputs are drawn independently, so that usually K ≠ C."""
     if grouping == "one":
         return large.get("c_in", integer(1, 4)), large.get("c_out", integer(1, 4)), 1
     n = integer(1, 3)
@@ -380,13 +380,13 @@ def _draw_axis(
     span, extra = dil * (k - 1) + 1, 0
     if transposed:
         n, extra = between + 1, integer(0, max(s, dil) - 1)
-        if form.startswith("same"):  # it chooses the size; a draw less would pass for simpler
+        if form.startswith("same"):  # it determines the size; one draw fewer would count as simpler
             return n, k, s, dil, (0, 0), 0
-        while between * s + span + extra - before - after < 1:  # leaves an output
+        while between * s + span + extra - before - after < 1:  # until there is an output
             before, after = max(before - 1, min(before, 0)), max(after - 1, min(after, 0))
     elif form.startswith("same") or form == "causal":
         n = between * s + 1 + integer(0, s - 1)
-    else:  # the input size that gives these outputs, and a remainder that stride leaves over
+    else:  # the input size that gives these outputs, and a remainder that the stride skips
         n = max(1, between * s + span + integer(0, s - 1) - before - after)
     return n, k, s, dil, (before, after), extra
 
@@ -402,7 +402,7 @@ def random_problem(rng: np.random.Generator, **choices: Any) -> Problem:
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where the randomness comes from.
+        Source of the random numbers.
     **choices
         Keyword arguments of :func:`draw_problem`.
 
@@ -429,9 +429,9 @@ def integer_arrays(problem: Problem, rng: np.random.Generator, dtype: Any = "flo
     Parameters
     ----------
     problem : Problem
-        Gives the shapes.
+        Determines the shapes.
     rng : numpy.random.Generator
-        Where the randomness comes from.
+        Source of the random numbers.
     dtype : dtype
         Data type of all operands.
 
@@ -520,7 +520,7 @@ def definition_results(problem: Problem, operands: Operands, output_dtype: Any =
 
 
 def inner(a: Any, b: Any) -> Any:
-    """Return ⟨a, b⟩ = Σ conj(a)·b of arrays or tuples of them, exact on whole numbers; integers wrap as they do.
+    """Return ⟨a, b⟩ = Σ conj(a)·b of arrays or tuples of arrays, exact on whole numbers; integers wrap as usual.
 
     None in a tuple means zeros. With it, the adjoint identities of a convolution read, for y = conv(x, w), ẏ its
     derivative along (ẋ, ẇ, ḃ), (x̄, w̄, b̄) the gradients and (ḡ, x̄̄, w̄̄) the backward pass's gradients along (ẋ, ẇ, ḃ)::
@@ -546,7 +546,7 @@ def inner(a: Any, b: Any) -> Any:
 
 
 def elements(problem: Problem) -> int:
-    """Return how many numbers the operands of a problem hold: a measure of its size.
+    """Return the number of elements of all operands, a measure of a problem's size.
 
     Examples
     --------

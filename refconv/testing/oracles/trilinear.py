@@ -4,13 +4,14 @@ Along one axis, let S[o, t, i] be 1 where kernel tap t at output position o read
 
     S[o, t, i] = [ the padded axis shows element i at o·stride + t·dilation − before ]
 
-Then every pass of a convolution, and of a transposed one, is what remains of
+Then every pass of a convolution, transposed or not, is one of the three partial derivatives of
 
     F(y, w, x) = Σ  y[n, k, o] · w[k, c, t] · x[n, c, i] · S₁[o₁, t₁, i₁] · … · S_d[o_d, t_d, i_d]
 
-when one of its three arguments is left out. Padding, stride, dilation and cropping are all in S: zeros around the input
-are positions that show no i. This is fast enough to check hundreds of problems a second, and shares neither code
-nor method with the implementation; the tests hold it to the loops of :mod:`refconv.testing.oracles.definition`.
+that is, the same sum without one of its three arguments. Padding, stride, dilation and cropping are all in S: zeros
+around the input are positions that show no i. This is fast enough to check hundreds of problems a second, and shares
+neither code nor method with the implementation. The tests compare it with the loops of
+:mod:`refconv.testing.oracles.definition`.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ def reads(outputs: int, kernel: int, size: int, stride: int, dilation: int, befo
 
 @dataclass(frozen=True)
 class Form:
-    """F for one problem. Leaving out y, w or x is the method of that name; x is given as its windows.
+    """F for one problem. The methods y, w and x leave out the argument of that name; x is given as its windows.
 
-    ``lists`` gives, for each group, the channels of the image x it reads and the channels of the positions y it
-    writes; ``weights`` are one array (channels of y, channels of x, k1, …, kd) for each.
+    For each group, ``lists`` has the channels of the image x that it reads and the channels of the positions y that it
+    writes, and ``weights`` has one array (channels of y, channels of x, k1, …, kd).
     """
 
     size: Index  # of the image
@@ -72,7 +73,7 @@ class Form:
         """Return every window: (N, C, i1 … id) -> (N, C, t1 … td, o1 … od)."""
         d = len(self.size)
         for table in self._tables():
-            x = np.tensordot(x, table.astype(x.dtype), axes=(2, 2))  # i1 goes, (o, t) are appended
+            x = np.tensordot(x, table.astype(x.dtype), axes=(2, 2))  # removes i1, appends (o, t)
         return x.transpose(0, 1, *range(3, 3 + 2 * d, 2), *range(2, 2 + 2 * d, 2))
 
     def _columns(self, windows: Array, channels: Sequence[int]) -> Array:
@@ -90,7 +91,7 @@ class Form:
         return total
 
     def w(self, y: Array, windows: Array) -> list[Array]:
-        """One array (K, C, k1 … kd) for each group."""
+        """Return one array (K, C, k1 … kd) per group."""
         grads = []
         for ins, outs in self.lists:
             positions = y[:, list(outs)].reshape(len(y), len(outs), _product(self.outputs))
@@ -107,7 +108,7 @@ class Form:
             matrix = w.reshape(len(outs), len(ins) * _product(self.kernel))
             part = matrix.T @ positions
             columns[:, list(ins)] += part.reshape(len(y), len(ins), *self.kernel, *self.outputs)
-        for table in self._tables():  # t1 and o1 go, i1 is appended
+        for table in self._tables():  # removes t1 and o1, appends i1
             columns = np.tensordot(columns, table.astype(y.dtype), axes=((2, 2 + d), (1, 0)))
             d -= 1
         return columns
@@ -140,12 +141,12 @@ def form_of(problem: Problem) -> Form:
 
 
 def split_weight(problem: Problem, weight: Weight) -> list[Array]:
-    """Return one weight array for each group; a single array holds them in order along its first axis."""
+    """Return one weight array per group; a single array contains them in order along its first axis."""
     return np.split(weight, len(problem.lists)) if isinstance(weight, np.ndarray) else list(weight)
 
 
 def exact_results(problem: Problem, operands: Operands, parts: Sequence[str] = Results._fields) -> Results:
-    """Return output and gradients in the operands' data type, which must be wide enough; None what `parts` omits.
+    """Return output and gradients in the operands' data type, which must be wide enough; None if not in `parts`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which convolution problems the test vectors are made of, each with the reason why it is there."""
+"""The convolution problems of the test vectors, each with its purpose."""
 
 from __future__ import annotations
 
@@ -19,60 +19,60 @@ NOTES: dict[str, dict[str, Any]] = {
         "seen_in": [],
     },
     "stride": {
-        "description": "Stride above 1. Forgotten most often in the gradients.",
+        "description": "Stride above 1. Most often forgotten in the gradients.",
         "seen_in": ["rocm-libraries#7732"],
     },
     "dilation": {
-        "description": "Dilation above 1. Forgotten most often in the gradients, which agree at dilation 1.",
+        "description": "Dilation above 1. Most often forgotten in the gradients, which agree at dilation 1.",
         "seen_in": ["cutlass#3502"],
     },
     "unequal_axes": {"description": "The axes differ in size, kernel, stride, padding or dilation.", "seen_in": []},
     "padding": {"description": "Zeros around the input; for a transposed convolution, a crop.", "seen_in": []},
     "asymmetric_padding": {"description": "Padding before and after differ.", "seen_in": []},
-    "causal": {"description": "Padding by the word causal: no output reads a later input.", "seen_in": []},
-    "same": {"description": "Padding by the word same or same_lower.", "seen_in": []},
-    "padding_mode": {"description": "Padding repeats elements of x, which sum their gradients.", "seen_in": []},
+    "causal": {"description": 'Padding given as "causal": no output reads a later input.', "seen_in": []},
+    "same": {"description": 'Padding given as "same" or "same_lower".', "seen_in": []},
+    "padding_mode": {"description": "Padding repeats elements of x, so their gradients are summed.", "seen_in": []},
     "padding_beyond": {
         "description": "More padding than x has elements: its mode extends it to infinity.",
         "seen_in": [],
     },
     "output_padding": {
-        "description": "A longer output, where kernels still write: it is not a row of zeros.",
+        "description": "A longer output, into which kernels still write: it does not append zeros.",
         "seen_in": ["tvm#19524"],
     },
     "groups": {
         "description": "More than one group of channels.",
         "seen_in": ["pytorch#51430", "onnx#8446"],
     },
-    "depthwise": {"description": "Every input channel is a group.", "seen_in": []},
-    "unequal_channels": {"description": "K != C, so that exchanged channel axes show.", "seen_in": []},
+    "depthwise": {"description": "Each input channel is a group.", "seen_in": []},
+    "unequal_channels": {"description": "K != C, which reveals exchanged channel axes.", "seen_in": []},
     "batch": {"description": "More than one sample.", "seen_in": []},
     "no_bias": {"description": "There is no bias; grad_bias is still the sum of grad_output.", "seen_in": []},
     "grouped_bias": {"description": "A bias in more than one group must be sliced.", "seen_in": ["rten#1408"]},
-    "empty": {"description": "No samples. The result has the right shape and no element.", "seen_in": []},
+    "empty": {"description": "No samples. The result has the right shape and no elements.", "seen_in": []},
     "non_finite": {
         "description": "NaN or infinity in x; forward only. It reaches the outputs that read it, and no others.",
         "seen_in": [],
     },
-    "large": {"description": "Larger than a usual tile of a kernel, and no multiple of it.", "seen_in": []},
-    "long_sum": {"description": "At least 256 terms in one sum: narrow accumulators show.", "seen_in": []},
+    "large": {"description": "Larger than a usual tile of a kernel, and not a multiple of it.", "seen_in": []},
+    "long_sum": {"description": "At least 256 terms in one sum, which reveals narrow accumulators.", "seen_in": []},
     "wide_output": {
         "description": "The output has a wider type than the operands: sums neither wrap nor are rounded. Output only.",
         "seen_in": [],
     },
     "derivatives": {"description": "With the forward-mode derivative and the double backward.", "seen_in": []},
-    "real": {"description": "Real values, compared within bounds: narrow operands show.", "seen_in": []},
+    "real": {"description": "Real values, compared within bounds, which reveals narrow operands.", "seen_in": []},
 }
-"""What the flags of a problem mean, and issues where such problems were got wrong."""
+"""Meanings of the flags, and issues that report errors in such problems."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A problem of the collection: why it is there, and what its arrays are filled with.
+    """A problem of the collection: its purpose, and the values of its arrays.
 
-    With ``derivatives`` it has a direction and the derivatives along it. ``fill`` is "whole", "ones", "bytes" (of int8
-    and uint8 the whole range), "real" (−2 … 2), "positive" (1 … 2), "constant" or "cancelling"; ``spots`` puts
-    values that are not finite into x.
+    With ``derivatives`` it has a direction and the derivatives along it. ``fill`` is "whole", "ones", "bytes" (all of
+    int8 or uint8), "real" (−2 … 2), "positive" (1 … 2), "constant" or "cancelling"; ``spots`` puts values that
+    are not finite into x.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Entry:
 
     @property
     def id(self) -> str:
-        """Name that no other problem has."""
+        """Unique name."""
         operation = "convtranspose" if self.problem.transposed else "conv"
         return f"{operation}{self.problem.spatial_dims}d-{self.name}-{self.dtype}"
 
@@ -104,7 +104,7 @@ class Entry:
 def _p(
     size: Sequence[int], kernel: Sequence[int], c_in: int = 1, c_out: int = 1, batch: int = 1, **given: Any
 ) -> Problem:
-    """Describe a problem; one number stands for all axes, and a padding for both ends."""
+    """Describe a problem; a single number applies to all axes, and a single padding to both ends."""
     d = len(size)
 
     def axes(name: str, default: int) -> tuple[int, ...]:
@@ -141,34 +141,34 @@ def _conv1d() -> Iterator[Entry]:
     def one(name: str, comment: str, size: int, kernel: int, *channels: int, **given: Any) -> Entry:
         return Entry(name, comment, _p((size,), (kernel,), *channels, **given))
 
-    yield one("smallest", "One number of everything: y = w·x + b.", 1, 1)
+    yield one("smallest", "One number in each array: y = w·x + b.", 1, 1)
     yield one("two-taps", "The smallest problem that shows a flipped kernel.", 2, 2)
     yield one("overlap", "Windows overlap, so gradients must be added, not assigned.", 4, 3)
     yield one(
-        "remainder", "The stride leaves one element over: floor, not ceil, and a gradient of zero there.", 6, 3,
+        "remainder", "The stride skips the last element: floor, not ceil, and a gradient of zero there.", 6, 3,
         stride=2
     )  # fmt: skip
     yield one("gaps", "A stride longer than the kernel leaves gaps whose gradient is zero.", 8, 2, stride=3)
-    yield one("padding", "The padding is added at both ends.", 3, 2, padding=1)
+    yield one("padding", "The input is padded at both ends.", 3, 2, padding=1)
     yield one("padding-unequal", "More padding before than after.", 4, 3, padding=((2, 1),))
-    yield one("padding-wide", "Whole windows lie in the padding.", 2, 2, padding=3)
-    yield one("dilation", "Taps stand three apart.", 8, 3, dilation=3)
-    yield one("groups", "Two groups with K ≠ C and two channels each way.", 4, 2, 4, 6, 2, groups=2)
-    yield one("depthwise", "Every channel by itself, with two outputs each.", 4, 2, 3, 6, 2, groups=3)
+    yield one("padding-wide", "Some windows contain only padding.", 2, 2, padding=3)
+    yield one("dilation", "Taps are three elements apart.", 8, 3, dilation=3)
+    yield one("groups", "Two groups with K ≠ C and several channels on both sides.", 4, 2, 4, 6, 2, groups=2)
+    yield one("depthwise", "Each channel is a group with two outputs.", 4, 2, 3, 6, 2, groups=3)
     yield one(
-        "everything", "Groups, stride, dilation and unequal padding at once.", 11, 3, 4, 6, 2, groups=2, stride=2,
+        "everything", "Groups, stride, dilation and unequal padding together.", 11, 3, 4, 6, 2, groups=2, stride=2,
         dilation=3, padding=((2, 1),)
     )  # fmt: skip
     yield one("empty", "A batch of no samples.", 5, 2, 2, 3, 0)
-    yield one("large", "37 positions: more than two tiles of 16, and a rest.", 39, 3, 2, 3, 2)
+    yield one("large", "37 positions: two tiles of 16 and a remainder.", 39, 3, 2, 3, 2)
 
 
 def _conv2d() -> Iterator[Entry]:
     def two(name: str, comment: str, size: Any, kernel: Any, *channels: int, **given: Any) -> Entry:
         return Entry(name, comment, _p(size, kernel, *channels, **given))
 
-    yield two("smallest", "One number of everything: y = w·x + b.", (1, 1), (1, 1))
-    yield two("no-bias", "One number of everything, and no bias.", (1, 1), (1, 1), bias=False)
+    yield two("smallest", "One number in each array: y = w·x + b.", (1, 1), (1, 1))
+    yield two("no-bias", "One number in each array, and no bias.", (1, 1), (1, 1), bias=False)
     yield two("samples", "Two samples of one number: sums over the batch.", (1, 1), (1, 1), 1, 1, 2)
     yield two("channels", "A 1×1 kernel is a matrix product, with K ≠ C.", (1, 1), (1, 1), 3, 2)
     yield two(
@@ -176,7 +176,7 @@ def _conv2d() -> Iterator[Entry]:
     )  # fmt: skip
     yield two("wide-kernel", "A kernel of one row.", (2, 4), (1, 3))
     yield two("tall-kernel", "A kernel of one column.", (4, 2), (3, 1))
-    yield two("plain", "Everything larger than one, and every size different.", (5, 6), (3, 2), 2, 3, 2)
+    yield two("plain", "All sizes larger than one, and unequal.", (5, 6), (3, 2), 2, 3, 2)
     yield two(
         "square", "Kernel and image are square and K = C = N: equal sizes hide exchanged axes from a shape check.",
         (4, 4), (2, 2), 2, 2, 2
@@ -187,33 +187,33 @@ def _conv2d() -> Iterator[Entry]:
     )  # fmt: skip
     yield two("whole-image", "The kernel is as large as the image: one output position.", (3, 4), (3, 4), 2, 3, 2)
     yield two("stride", "Overlapping windows two apart.", (7, 7), (3, 3), 2, 2, stride=2)
-    yield two("stride-rectangular", "Another stride on each axis.", (7, 8), (2, 3), 1, 2, 2, stride=(2, 1))
+    yield two("stride-rectangular", "A different stride on each axis.", (7, 8), (2, 3), 1, 2, 2, stride=(2, 1))
     yield two(
-        "stride-remainder", "Both strides leave elements over, which no window reads.", (8, 10), (3, 2), 2, 3,
+        "stride-remainder", "Both strides leave elements at the end that no window reads.", (8, 10), (3, 2), 2, 3,
         stride=(2, 3)
     )  # fmt: skip
     yield two("stride-gaps", "A 1×1 kernel with stride 2 reads every other element.", (4, 5), (1, 1), 2, 3, 2, stride=2)
     yield two(
-        "stride-one-position", "The stride leaves the second element over: one position, not two.", (2, 2), (1, 1),
+        "stride-one-position", "The stride skips the second element: one position, not two.", (2, 2), (1, 1),
         stride=2
     )  # fmt: skip
-    yield two("padding", "As much padding on each side as keeps the size.", (4, 5), (3, 3), 2, 2, padding=1)
+    yield two("padding", "Enough padding on each side to keep the size.", (4, 5), (3, 3), 2, 2, padding=1)
     yield two(
-        "padding-rectangular", "Another padding on each axis, 0 on the first: [p:-p] is empty there.", (4, 5), (2, 3),
+        "padding-rectangular", "A different padding on each axis, 0 on the first: [p:-p] is empty.", (4, 5), (2, 3),
         2, 3, padding=(0, 2)
     )  # fmt: skip
-    yield two("padding-only", "All windows but one lie in the padding alone.", (1, 1), (1, 1), padding=1)
+    yield two("padding-only", "All windows but one contain only padding.", (1, 1), (1, 1), padding=1)
     yield two("padding-wide", "The padding is wider than the kernel.", (2, 3), (2, 2), 1, 2, padding=(3, 2))
     yield two("padding-before", "Padding before only.", (3, 3), (2, 2), padding=((1, 0), (2, 0)))
     yield two("padding-after", "Padding after only.", (3, 3), (2, 2), padding=((0, 1), (0, 2)))
     yield two("padding-unequal", "Four different paddings.", (4, 5), (3, 3), 2, 3, 2, padding=((0, 1), (3, 2)))
     yield two("dilation", "A dilated kernel.", (5, 6), (2, 3), 2, 3, dilation=2)
-    yield two("dilation-rectangular", "Another dilation on each axis.", (7, 5), (3, 2), 2, 2, 2, dilation=(3, 1))
+    yield two("dilation-rectangular", "A different dilation on each axis.", (7, 5), (3, 2), 2, 2, 2, dilation=(3, 1))
     yield two(
         "dilation-padding", "The dilated kernel reads the one element with its middle tap only.", (1, 1), (3, 3),
         dilation=2, padding=2
     )  # fmt: skip
-    yield two("dilation-one-tap", "Dilation means nothing to a kernel of one tap.", (3, 3), (1, 1), dilation=3)
+    yield two("dilation-one-tap", "Dilation has no effect on a kernel of one tap.", (3, 3), (1, 1), dilation=3)
     yield two(
         "stride-dilation", "Stride and dilation differ, and so do the axes.", (10, 11), (2, 3), 2, 2, stride=(3, 2),
         dilation=(2, 3)
@@ -222,7 +222,7 @@ def _conv2d() -> Iterator[Entry]:
         "groups-smallest", "Two groups of one channel, two outputs each: K = G would hide an interleaving.", (1, 1),
         (1, 1), 2, 4, groups=2
     )  # fmt: skip
-    yield two("groups", "Two groups of two channels each way.", (3, 4), (2, 2), 4, 4, 2, groups=2)
+    yield two("groups", "Two groups, each with two channels on both sides.", (3, 4), (2, 2), 4, 4, 2, groups=2)
     yield two(
         "groups-unequal", "Three groups that read one channel and write two, without a bias.", (3, 3), (2, 2), 3, 6, 2,
         groups=3, bias=False
@@ -230,12 +230,12 @@ def _conv2d() -> Iterator[Entry]:
     yield two(
         "groups-narrowing", "Two groups that read three channels and write one.", (3, 3), (2, 2), 6, 2, 2, groups=2
     )  # fmt: skip
-    yield two("depthwise", "Each channel by itself.", (4, 4), (3, 3), 4, 4, 2, groups=4, padding=1)
+    yield two("depthwise", "Each channel is a group.", (4, 4), (3, 3), 4, 4, 2, groups=4, padding=1)
     yield two(
-        "depthwise-multiplier", "Each channel by itself, with three outputs each.", (4, 3), (2, 3), 3, 9, 2, groups=3
+        "depthwise-multiplier", "Each channel is a group with three outputs.", (4, 3), (2, 3), 3, 9, 2, groups=3
     )  # fmt: skip
     yield two(
-        "depthwise-strided", "A strided depthwise convolution, whose input gradient shipped libraries got wrong.",
+        "depthwise-strided", "A strided depthwise convolution; released libraries had its input gradient wrong.",
         (7, 7), (3, 3), 3, 3, 2, groups=3, stride=2, padding=1
     )  # fmt: skip
     yield two(
@@ -244,11 +244,11 @@ def _conv2d() -> Iterator[Entry]:
     )  # fmt: skip
     yield two("groups-dilated", "Groups and dilation.", (5, 6), (2, 2), 4, 6, 2, groups=2, dilation=2)
     yield two(
-        "everything", "Groups, stride, dilation and unequal padding at once, with another number on each axis.",
+        "everything", "Groups, stride, dilation and unequal padding together, with different numbers on each axis.",
         (9, 11), (3, 2), 4, 6, 3, groups=2, stride=(2, 3), dilation=(2, 4), padding=((1, 2), (3, 0))
     )  # fmt: skip
     yield two(
-        "everything-no-bias", "Three groups, stride, dilation and padding at once, no bias.", (8, 7), (2, 3), 6, 3, 2,
+        "everything-no-bias", "Groups, stride, dilation and padding together, no bias.", (8, 7), (2, 3), 6, 3, 2,
         groups=3, stride=(3, 2), dilation=(1, 2), padding=(1, 2), bias=False
     )  # fmt: skip
     yield two(
@@ -258,7 +258,7 @@ def _conv2d() -> Iterator[Entry]:
         "empty-groups", "No samples, with groups and stride: gradients of the weight are zeros.", (4, 5), (2, 2), 2, 4,
         0, groups=2, stride=2
     )  # fmt: skip
-    yield two("large", "19 × 35 positions: more than a tile of 16 and no multiple of it.", (20, 37), (2, 3), 2, 3, 2)
+    yield two("large", "19 × 35 positions: more than a tile of 16, and not a multiple.", (20, 37), (2, 3), 2, 3, 2)
     yield two(
         "large-everything", "Larger than a tile, with groups, stride and padding.", (35, 37), (3, 3), 4, 2, 1,
         groups=2, stride=(2, 1), padding=1
@@ -270,16 +270,16 @@ def _conv3d() -> Iterator[Entry]:
     def three(name: str, comment: str, size: Any, kernel: Any, *channels: int, **given: Any) -> Entry:
         return Entry(name, comment, _p(size, kernel, *channels, **given))
 
-    yield three("smallest", "One number of everything.", (1, 1, 1), (1, 1, 1))
-    yield three("plain", "Every size different.", (3, 4, 5), (2, 3, 1), 2, 3, 2)
+    yield three("smallest", "One number in each array.", (1, 1, 1), (1, 1, 1))
+    yield three("plain", "Unequal sizes.", (3, 4, 5), (2, 3, 1), 2, 3, 2)
     yield three(
-        "stride-padding", "Another stride and padding on each axis.", (4, 5, 3), (2, 3, 2), 2, 2, stride=(1, 2, 3),
+        "stride-padding", "Different stride and padding on each axis.", (4, 5, 3), (2, 3, 2), 2, 2, stride=(1, 2, 3),
         padding=(1, 0, 2)
     )  # fmt: skip
-    yield three("dilation", "Another dilation on each axis.", (4, 5, 4), (2, 2, 2), 1, 2, 2, dilation=(3, 1, 2))
-    yield three("depthwise", "Each channel by itself, padded.", (3, 3, 3), (2, 2, 2), 3, 3, 1, groups=3, padding=1)
+    yield three("dilation", "A different dilation on each axis.", (4, 5, 4), (2, 2, 2), 1, 2, 2, dilation=(3, 1, 2))
+    yield three("depthwise", "Each channel is a group, padded.", (3, 3, 3), (2, 2, 2), 3, 3, 1, groups=3, padding=1)
     yield three(
-        "everything", "Groups, stride, dilation and unequal padding at once.", (5, 6, 4), (2, 3, 2), 4, 6, 2, groups=2,
+        "everything", "Groups, stride, dilation, unequal padding together.", (5, 6, 4), (2, 3, 2), 4, 6, 2, groups=2,
         stride=(2, 1, 3), dilation=(1, 2, 3), padding=((1, 0), (0, 2), (2, 1))
     )  # fmt: skip
     yield three("empty", "A batch of no samples.", (3, 3, 3), (2, 2, 2), 2, 3, 0)
@@ -289,36 +289,36 @@ def _transposed() -> Iterator[Entry]:
     def entry(name: str, comment: str, size: Any, kernel: Any, *channels: int, **given: Any) -> Entry:
         return Entry(name, comment, _p(size, kernel, *channels, **given, transposed=True))
 
-    yield entry("smallest", "One number of everything.", (1,), (1,))
+    yield entry("smallest", "One number in each array.", (1,), (1,))
     yield entry("two-taps", "One input lays down one kernel, not flipped.", (1,), (2,))
-    yield entry("overlap", "Kernels overlap and are added; the bias comes once.", (3,), (3,), stride=2)
+    yield entry("overlap", "Kernels overlap and are added; the bias is added once.", (3,), (3,), stride=2)
     yield entry("gaps", "Between kernels shorter than the stride the output is the bias.", (3,), (2,), stride=3)
     yield entry(
-        "output-padding", "Output padding makes room for real values.", (3,), (3,), stride=2, padding=1,
+        "output-padding", "Output padding adds an element that a kernel reaches.", (3,), (3,), stride=2, padding=1,
         output_padding=1
     )  # fmt: skip
     yield entry(
-        "everything", "Groups, stride, dilation, unequal padding and output padding at once.", (4,), (3,), 4, 6, 2,
+        "everything", "Groups, stride, dilation, unequal padding, output padding together.", (4,), (3,), 4, 6, 2,
         groups=2, stride=3, dilation=2, padding=((2, 1),), output_padding=2
     )  # fmt: skip
-    yield entry("smallest", "One number of everything.", (1, 1), (1, 1))
-    yield entry("no-bias", "Every size different, and no bias.", (2, 3), (3, 2), 2, 3, 2, bias=False)
-    yield entry("plain", "Every size different.", (3, 4), (2, 3), 3, 2, 2)
+    yield entry("smallest", "One number in each array.", (1, 1), (1, 1))
+    yield entry("no-bias", "Unequal sizes, and no bias.", (2, 3), (3, 2), 2, 3, 2, bias=False)
+    yield entry("plain", "Unequal sizes.", (3, 4), (2, 3), 3, 2, 2)
     yield entry("channels", "A matrix product; the weight is (C, K).", (1, 1), (1, 1), 3, 2)
     yield entry("square", "K = C = N and a square kernel: equal sizes hide exchanged axes.", (3, 3), (2, 2), 2, 2, 2)
     yield entry("stride", "Overlapping kernels two apart.", (3, 4), (3, 3), 2, 3, 1, stride=2)
     yield entry(
-        "stride-rectangular", "Another stride on each axis; gaps on the second.", (3, 3), (2, 2), 1, 2, 2,
+        "stride-rectangular", "A different stride on each axis; gaps on the second.", (3, 3), (2, 2), 1, 2, 2,
         stride=(1, 3)
     )  # fmt: skip
     yield entry("padding", "Padding crops the output.", (3, 4), (3, 3), 2, 3, 1, padding=1)
     yield entry(
-        "padding-rectangular", "Another crop on each axis, with stride.", (3, 3), (3, 4), 1, 2, 1, stride=2,
+        "padding-rectangular", "A different crop on each axis, with stride.", (3, 3), (3, 4), 1, 2, 1, stride=2,
         padding=(0, 1)
     )  # fmt: skip
     yield entry("padding-unequal", "Four different crops.", (4, 4), (3, 4), 2, 2, 1, stride=2, padding=((0, 1), (2, 1)))
     yield entry(
-        "output-padding", "Another output padding on each axis.", (3, 3), (3, 3), 2, 3, 1, stride=(2, 3), padding=1,
+        "output-padding", "Different output padding on each axis.", (3, 3), (3, 3), 2, 3, 1, stride=(2, 3), padding=1,
         output_padding=(1, 2)
     )  # fmt: skip
     yield entry(
@@ -327,7 +327,7 @@ def _transposed() -> Iterator[Entry]:
     )  # fmt: skip
     yield entry(
         "output-padding-dilation",
-        "More output padding than the stride: no kernel reaches the added rows, which hold the bias.",
+        "More output padding than the stride: no kernel reaches the added rows, which contain only the bias.",
         (2, 2), (2, 2), 1, 2, 1, dilation=3, output_padding=2
     )  # fmt: skip
     yield entry("dilation", "Dilated kernels.", (3, 3), (2, 3), 2, 2, 1, dilation=(2, 3))
@@ -335,7 +335,7 @@ def _transposed() -> Iterator[Entry]:
         "stride-dilation", "Stride and dilation differ.", (3, 4), (2, 3), 2, 2, 1, stride=(3, 2), dilation=(2, 3)
     )  # fmt: skip
     yield entry(
-        "groups", "Two groups with two outputs each: only the first of each was written by the ONNX reference.",
+        "groups", "Two groups with two outputs each: the ONNX reference wrote only the first of each.",
         (2, 3), (2, 2), 4, 4, 2, groups=2
     )  # fmt: skip
     yield entry(
@@ -345,17 +345,17 @@ def _transposed() -> Iterator[Entry]:
         "groups-widening", "Two groups that read one channel and write three each.", (2, 2), (2, 2), 2, 6, 1, groups=2
     )  # fmt: skip
     yield entry(
-        "depthwise", "Each channel by itself: upsampling.", (3, 3), (4, 4), 3, 3, 2, groups=3, stride=2, padding=1
+        "depthwise", "Each channel is a group: upsampling.", (3, 3), (4, 4), 3, 3, 2, groups=3, stride=2, padding=1
     )  # fmt: skip
     yield entry(
-        "everything", "Groups, stride, dilation, unequal padding and output padding at once.", (3, 4), (3, 2), 4, 6, 2,
+        "everything", "Groups, stride, dilation, unequal padding, output padding together.", (3, 4), (3, 2), 4, 6, 2,
         groups=2, stride=(2, 3), dilation=(3, 2), padding=((1, 2), (3, 0)), output_padding=(1, 2)
     )  # fmt: skip
     yield entry("empty", "A batch of no samples.", (3, 4), (2, 2), 2, 3, 0, stride=2)
     yield entry("large", "More than a tile of 16, with stride.", (9, 19), (3, 3), 2, 2, 1, stride=2, padding=1)
-    yield entry("plain", "Every size different.", (2, 3, 2), (2, 1, 3), 2, 3, 2)
+    yield entry("plain", "Unequal sizes.", (2, 3, 2), (2, 1, 3), 2, 3, 2)
     yield entry(
-        "everything", "Groups, stride, dilation, unequal padding and output padding at once.", (2, 3, 2), (2, 2, 3), 4,
+        "everything", "Groups, stride, dilation, unequal padding, output padding together.", (2, 3, 2), (2, 2, 3), 4,
         2, 2, groups=2, stride=(2, 1, 3), dilation=(1, 2, 2), padding=((1, 0), (0, 1), (1, 2)),
         output_padding=(1, 1, 0)
     )  # fmt: skip
@@ -378,11 +378,11 @@ def _dtypes() -> Iterator[Entry]:
         transposed=True,
     )
     for dtype in ("float64", "float16"):
-        yield Entry("plain", f"Every size different, in {dtype}.", _p((4, 5), (3, 2), 2, 3, 2), dtype)
+        yield Entry("plain", f"Unequal sizes, in {dtype}.", _p((4, 5), (3, 2), 2, 3, 2), dtype)
         yield Entry(
-            "everything", f"Groups, stride, dilation and unequal padding at once, in {dtype}.", everything, dtype
+            "everything", f"Groups, stride, dilation and unequal padding together, in {dtype}.", everything, dtype
         )  # fmt: skip
-        yield Entry("everything", f"A transposed convolution with all options at once, in {dtype}.", upwards, dtype)
+        yield Entry("everything", f"A transposed convolution with all options, in {dtype}.", upwards, dtype)
         yield Entry(
             "depthwise", f"A strided depthwise convolution in one dimension, in {dtype}.",
             _p((9,), (3,), 3, 3, 2, groups=3, stride=2, padding=1), dtype
@@ -399,8 +399,8 @@ def _bounded() -> Iterator[Entry]:
     upwards = _p((3, 4), (3, 3), 4, 6, 2, groups=2, stride=2, padding=1, output_padding=1, transposed=True)
     for dtype in ("float32", "float64", "float16"):
         yield Entry("real-smallest", "One product and a bias: the tightest bound.", _p((1, 1), (1, 1)), dtype, "real")
-        yield Entry("real-plain", "Every size different.", _p((5, 6), (3, 3), 3, 4, 2, padding=1), dtype, "real")
-        yield Entry("real-everything", "Groups, stride, dilation and unequal padding at once.", grouped, dtype, "real")
+        yield Entry("real-plain", "Unequal sizes.", _p((5, 6), (3, 3), 3, 4, 2, padding=1), dtype, "real")
+        yield Entry("real-everything", "Groups, stride, dilation, unequal padding together.", grouped, dtype, "real")
         yield Entry(
             "real-everything", "A transposed convolution with groups, stride and output padding.", upwards, dtype,
             "real"
@@ -423,7 +423,7 @@ def _bounded() -> Iterator[Entry]:
         _p((3, 3), (3, 3), 29, 1, padding=1), "float32", "constant"
     )  # fmt: skip
     yield Entry(
-        "real-cancelling", "Terms that all but cancel: errors are large beside the result, not beside the bound.",
+        "real-cancelling", "Terms that nearly cancel: errors are large relative to the result, not to the bound.",
         _p((4, 4), (3, 3), 8, 2, padding=1), "float32", "cancelling"
     )  # fmt: skip
 
@@ -432,7 +432,7 @@ def _non_finite() -> Iterator[Entry]:
     nan, inf = math.nan, math.inf
     dilated = _p((5, 5), (2, 2), 2, 2, 1, dilation=2)
     yield Entry(
-        "nan", "A NaN reaches the outputs whose windows read it, in its sample alone.", _p((4, 5), (2, 3), 2, 3, 2),
+        "nan", "A NaN reaches only the outputs of its sample whose windows read it.", _p((4, 5), (2, 3), 2, 3, 2),
         spots=(((1, 0, 1, 2), nan),)
     )  # fmt: skip
     yield Entry(
@@ -440,7 +440,7 @@ def _non_finite() -> Iterator[Entry]:
         dilated, spots=(((0, 1, 2, 2), nan),)
     )  # fmt: skip
     yield Entry(
-        "inf-between-taps", "0·∞ is NaN, so an inflated kernel shows with ∞ as well.", dilated,
+        "inf-between-taps", "0·∞ is NaN, so ∞ reveals an inflated kernel as well.", dilated,
         spots=(((0, 0, 1, 3), inf),)
     )  # fmt: skip
     yield Entry("inf", "∞ keeps the sign of its weight.", _p((3, 4), (2, 2), 1, 3), spots=(((0, 0, 1, 1), inf),))
@@ -453,7 +453,7 @@ def _non_finite() -> Iterator[Entry]:
         fill="ones", spots=(((0, 0, 0, 0), inf), ((0, 0, 0, 2), -inf))
     )  # fmt: skip
     yield Entry(
-        "nan-unread", "A NaN that the stride leaves over reaches no output.", _p((4, 4), (1, 1), 1, 2, stride=2),
+        "nan-unread", "A NaN that the stride skips reaches no output.", _p((4, 4), (1, 1), 1, 2, stride=2),
         spots=(((0, 0, 3, 3), nan),)
     )  # fmt: skip
     yield Entry(
@@ -469,15 +469,19 @@ def _non_finite() -> Iterator[Entry]:
 
 
 def _modes() -> Iterator[Entry]:
-    """Yield padding that repeats elements, little of it and more than the input has."""
-    for mode, end in (("reflect", "the edge once"), ("replicate", "the edge alone"), ("circular", "the other end")):
+    """Yield padding that repeats elements, with fewer and with more elements than the input."""
+    for mode, border in (
+        ("reflect", "mirrors the input without repeating the edge"),
+        ("replicate", "repeats the edge"),
+        ("circular", "continues at the other end"),
+    ):
         given: dict[str, Any] = {"padding_mode": mode}
-        yield Entry(mode, f"The border shows {end}.", _p((3, 4), (2, 2), 2, 3, 2, padding=((1, 2), (0, 1)), **given))
+        yield Entry(mode, f"The border {border}.", _p((3, 4), (2, 2), 2, 3, 2, padding=((1, 2), (0, 1)), **given))
         yield Entry(
             f"{mode}-beyond", "More padding than the input has elements, on both sides.",
             _p((3,), (2,), 2, 3, 2, padding=((8, 5),), **given)
         )  # fmt: skip
-        yield Entry(f"{mode}-one", "The border can show a single element only.", _p((1,), (2,), padding=2, **given))
+        yield Entry(f"{mode}-one", "The border can only repeat the single element.", _p((1,), (2,), padding=2, **given))
         yield Entry(
             f"{mode}-everything", "Padding beyond the input, with groups, stride and dilation.",
             _p((2, 5), (3, 2), 4, 6, 2, groups=2, stride=(2, 3), dilation=(1, 2), padding=((4, 3), (6, 7)), **given)
@@ -485,7 +489,7 @@ def _modes() -> Iterator[Entry]:
 
 
 def _words() -> Iterator[Entry]:
-    """Yield padding by a word, and sizes that are asked of a transposed convolution."""
+    """Yield paddings given as strings, and output sizes requested of a transposed convolution."""
     yield Entry("causal", "Two zeros before, none after.", _p((4,), (3,), padding="causal"))
     yield Entry(
         "causal-long", "The kernel spans more than the input.", _p((2,), (3,), 1, 2, padding="causal", dilation=4)
@@ -497,15 +501,15 @@ def _words() -> Iterator[Entry]:
     for word, end in (("same", "end"), ("same_lower", "start")):
         name = word.replace("_", "-")
         yield Entry(
-            name, f"Outputs as many as inputs divided by the stride; the odd zero is at the {end}.",
+            name, f"As many outputs as inputs divided by the stride; the odd zero is at the {end}.",
             _p((5, 7), (4, 3), 2, 3, 1, stride=(1, 2), padding=word)
         )  # fmt: skip
         yield Entry(
-            name, f"Outputs as many as inputs times the stride; the odd element is cropped at the {end}.",
+            name, f"As many outputs as inputs times the stride; the odd element is cropped at the {end}.",
             _p((3, 2), (3, 4), 2, 3, 2, stride=2, padding=word, transposed=True)
         )  # fmt: skip
         yield Entry(
-            f"{name}-shorter", "One output less than inputs times the stride: the size is given as well.",
+            f"{name}-shorter", "One output fewer than inputs times the stride: the size is given as well.",
             _p((3,), (3,), 2, 3, 1, stride=2, padding=word, wanted_size=(5,), transposed=True)
         )  # fmt: skip
 
@@ -518,7 +522,7 @@ def _wide() -> Iterator[Entry]:
         for name, problem in (("wide", plain), ("wide-everything", grouped), ("wide-everything", upwards)):
             yield Entry(name, f"{dtype} operands, int32 sums.", problem, dtype, "bytes", output_dtype="int32")
     yield Entry(
-        "wide", "4,096 ones and a bias: float32 has the sum and each number on the way, float16 rounds to 4,096.",
+        "wide", "4,096 ones and a bias: float32 represents the sum and all partial sums, float16 rounds to 4,096.",
         _p((1,), (1,), 4096, 1), "float16", "ones", output_dtype="float32"
     )  # fmt: skip
 
@@ -531,12 +535,15 @@ def _derivatives() -> Iterator[Entry]:
     named = (("smallest", _p((1,), (1,))), ("everything", grouped), ("reflect", reflected), ("everything", upwards))
     for name, problem in named:
         yield Entry(
-            f"derivatives-{name}", "The derivative along a direction, and twice backward.", problem, derivatives=True
+            f"derivatives-{name}",
+            "The forward-mode derivative and double backward.",
+            problem,
+            derivatives=True,
         )
 
 
 def flags_of(entry: Entry) -> list[str]:
-    """Return what is special about a problem, read from its numbers."""
+    """Return the flags of a problem, which follow from its numbers."""
     p = entry.problem
     axes = list(zip(p.size, p.kernel, p.stride, p.dilation, p.pairs, strict=True))
     rest = [(n + b + a - d * (k - 1) - 1) % s for n, k, s, d, (b, a) in axes]

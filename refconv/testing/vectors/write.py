@@ -1,12 +1,12 @@
 """Test vectors: convolution problems with their right answers, as files that any language can read.
 
-In the spirit of Project Wycheproof: a manifest says of every problem why it is there and which catalogued mistakes it
-catches. Whole-numbered problems are compared exactly, real-valued ones within bounds. ``docs/test-vectors.md``
-specifies the format.
+As in Project Wycheproof, a manifest states the purpose of every problem and the catalogued mistakes that it catches.
+Whole-numbered problems are compared exactly, real-valued ones within bounds. ``docs/test-vectors.md`` specifies the
+format.
 
-The arrays are the same to the byte on every machine. Operands come from raw bits of PCG64, whose stream NumPy keeps for
-ever; the sums of results are exact in float64, so that no order of summation shows in them; and bounds, whose sums
-are not, are rounded up to 20 bits.
+The arrays have the same bytes on every machine. Operands come from raw bits of PCG64, whose stream NumPy never changes.
+The sums of results are exact in float64, so that their order has no effect. The sums of bounds are not, so bounds are
+rounded up to 20 bits.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ from refconv.testing.regimes import axes_of
 from refconv.testing.vectors.entries import NOTES, RESULTS, Entry, entries, flags_of
 
 FORMAT, FORMAT_VERSION = "refconv test vectors", 2
-"""What a manifest begins with. The version changes when a reader must."""
+"""The beginning of a manifest. The version changes when readers must change."""
 GENERATOR_VERSION = "2.0.0"
-"""Changes with any byte of the arrays: last number for mended ones, middle for more, first for another format."""
+"""Changes with any byte of the arrays: the last number for corrections, the middle for additions, the first for a new
+format."""
 MANIFEST = "manifest.json"
 OPERANDS = ("x", "weight", "bias", "grad_output", "dx", "dweight", "dbias")
 DERIVATIVES = ("dy", "double_grad_x", "double_grad_weight")
@@ -51,7 +52,7 @@ NOT_IN_VALUES = {
     "writes into x": "the values are right; only the caller's array changes",
     "writes into the upstream gradient": "the values are right; only the caller's array changes",
     "needs a writable x": "shows only where the caller's arrays are read-only",
-    "memory read in storage order": "shows only for arrays that are not contiguous, and a file holds contiguous ones",
+    "memory read in storage order": "shows only for arrays that are not contiguous; arrays in files are contiguous",
     "bias gradient is a view of the upstream gradient": "the values are right; the result shares memory",
     "returns the same buffer at every call": "shows only where a function is called again",
     "columns cached from an earlier call": "shows only where a function is called again with other data",
@@ -61,9 +62,9 @@ NOT_IN_VALUES = {
     "random results": "shows only where a function is called again",
     "returns float64": "the values are right; the data type is for the language to check",
     "never returns where the stride exceeds the kernel": "there is no value to compare; give a test a time limit",
-    "kernel conjugated": "shows only on complex numbers, which the vectors do not hold",
+    "kernel conjugated": "shows only on complex numbers, which the vectors do not contain",
     "integers summed in floating point": "shows only on numbers larger than any in the vectors",
-    "gradients not conjugated": "shows only on complex numbers, which the vectors do not hold",
+    "gradients not conjugated": "shows only on complex numbers, which the vectors do not contain",
 }
 """Catalogued mistakes that no vector can catch, and why."""
 
@@ -91,14 +92,14 @@ ALGORITHM = {
 
 
 class VectorsError(Exception):
-    """The vectors cannot be written where they were asked for, or a package is missing."""
+    """The vectors cannot be written to the given directory, or a package is missing."""
 
 
 # --- Operands --------------------------------------------------------------------------------------------------------
 
 
 class _Draws:
-    """Numbers from raw bits, a stream for each problem, so that one stays the same whatever stands before it."""
+    """Numbers from raw bits, in a separate stream per problem, so that numbers do not depend on other problems."""
 
     def __init__(self, seed: int, name: str) -> None:
         self._bits = np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(name.encode())]))
@@ -107,23 +108,23 @@ class _Draws:
         return (self._bits.random_raw(count) >> np.uint64(64 - bits)).astype(np.int64)
 
     def whole(self, shape: tuple[int, ...], most: int) -> Array:
-        """Return −most … most without 0, each as often as the others."""
+        """Return numbers from −most to most without 0, all equally often."""
         pool = np.array([v for v in range(-most, most + 1) if v], np.float64)
         count = math.prod(shape)
         rounds = [pool[np.argsort(self._bits_of(len(pool), 63), kind="stable")] for _ in range(-(-count // len(pool)))]
         return np.concatenate([*rounds, pool[:0]])[:count].reshape(shape)
 
     def real(self, shape: tuple[int, ...], bits: int) -> Array:
-        """Return numbers from −2 to 2 with so many significant bits."""
+        """Return numbers from −2 to 2 with `bits` significant bits."""
         return (self._bits_of(math.prod(shape), bits + 1) - 2**bits).reshape(shape) / 2.0 ** (bits - 1)
 
     def positive(self, shape: tuple[int, ...], bits: int) -> Array:
-        """Return numbers from 1 to 2 with so many significant bits."""
+        """Return numbers from 1 to 2 with `bits` significant bits."""
         return 1 + self._bits_of(math.prod(shape), bits - 1).reshape(shape) / 2.0 ** (bits - 1)
 
 
 _BITS = {"float16": 11, "float32": 24, "float64": 41}
-"""Significant bits that are drawn: all, but of float64 only so many that results can be summed without an error."""
+"""Significant bits that are drawn: all, but for float64 few enough that results can be summed without an error."""
 
 
 def _operands(entry: Entry, seed: int) -> tuple[Operands, Operands | None]:
@@ -207,15 +208,15 @@ def _rounded_once(problem: Problem, operands: Operands) -> Results:
     """Return real-valued results in float64, each rounded once.
 
     Each operand is a high part, a multiple of 2^-20, and a low part, a multiple of 2^-40 below 2^-20. Sums of up to
-    2,048 products of parts are exact, whatever their order, and what the parts give is summed without an error.
+    2,048 products of parts are exact in any order, and the sums of the parts are added without an error.
     """
     given = _widened(operands)
     high = _widened(operands, lambda a: np.rint(a * _HIGH) / _HIGH)
     low = Operands(*(None if a is None else a - h for a, h in zip(given, high, strict=True)))
     for a, part in zip(given, low, strict=True):
         assert a is None or (np.all(np.abs(a) <= 2) and np.all(np.rint(part * _HIGH**2) == part * _HIGH**2))
-    # Of x, weight and grad_output each result multiplies two. These four choices give all four pairs of parts of any
-    # two of them.
+    # Each result multiplies two of x, weight and grad_output. These four choices contain all four pairs of parts of
+    # any two of them.
     choices = ((high, high, high), (high, low, low), (low, high, low), (low, low, high))
     found = [exact_results(problem, Operands(x.x, w.weight, None, g.grad_output)) for x, w, g in choices]
     terms = {part: [getattr(results, part) for results in found] for part in RESULTS}
@@ -274,7 +275,7 @@ class Vector:
     derivatives: dict[str, Array] = field(default_factory=dict)
 
     def is_right(self, part: str, actual: Any) -> bool:
-        """Tell whether a result has the right shape and values."""
+        """Return whether a result has the right shape and values."""
         array, expected = as_numpy(actual), (self.expected._asdict() | self.derivatives)[part]
         if array is None or array.shape != expected.shape:
             return False
@@ -301,7 +302,7 @@ def _plain(array: Array) -> Array:
 
 
 def make_vector(entry: Entry, seed: int = 0) -> Vector:
-    """Fill a problem with arrays and work out its results.
+    """Fill a problem with arrays and compute its results.
 
     >>> vector = make_vector(entries()[0])
     >>> bool(vector.expected.y == vector.operands.x * vector.operands.weight + vector.operands.bias)
@@ -321,7 +322,7 @@ def make_vector(entry: Entry, seed: int = 0) -> Vector:
 
 
 def catches(vector: Vector, mutant: Mutant, call: Caller) -> bool:
-    """Tell whether a wrong implementation gives a wrong result, or none, on a problem."""
+    """Return whether a wrong implementation gives a wrong result, or none, on a problem."""
     p, given = vector.entry.problem, vector.operands.mapped(np.copy)
     implementation = mutant.make()
     implementation.output_dtype = vector.entry.output_dtype
@@ -341,7 +342,7 @@ def catches(vector: Vector, mutant: Mutant, call: Caller) -> bool:
 
 
 def _extra(problem: Problem) -> tuple[int, ...]:
-    """Return the output padding of a transposed problem, also where its output's size is given in another way."""
+    """Return the output padding of a transposed problem, even if its output's size is given in another way."""
     return tuple(axis.rest for axis in axes_of(problem))
 
 
@@ -362,15 +363,15 @@ def caught(vector: Vector, call: Caller) -> list[str]:
 def write_vectors(out: str | Path, *, seed: int = 0) -> Path:
     """Write the test vectors into a directory: a manifest, and every array as ``.npy`` and in safetensors files.
 
-    Everything is written beside the directory first and then moved to its place at once. Earlier vectors are replaced;
-    a directory that holds anything else is left alone.
+    Everything is first written next to the directory and then moved into place in one step. Earlier vectors are
+    replaced; a directory with any other contents is refused.
 
     Parameters
     ----------
     out : str or Path
         The directory.
     seed : int
-        Other seeds give other numbers in the same problems.
+        Another seed gives other numbers in the same problems.
 
     Returns
     -------
@@ -380,7 +381,7 @@ def write_vectors(out: str | Path, *, seed: int = 0) -> Path:
     Raises
     ------
     VectorsError
-        If safetensors is not installed, or the directory cannot be written or holds other files.
+        If safetensors is not installed, or the directory cannot be written or contains other files.
     TypeError, ValueError
         If the seed is not an integer of at least 0.
     """
@@ -411,22 +412,22 @@ def _safetensors() -> Callable[..., bytes]:
 
 
 def _check_target(asked: Path, target: Path) -> None:
-    """Refuse a directory that holds anything but earlier vectors, before any work is done for it."""
+    """Refuse a directory with contents other than earlier vectors, before any work."""
     if target.exists() and not target.is_dir():
         raise VectorsError(f"{asked} is a file; the vectors need a directory")
     if target in (Path.cwd(), *Path.cwd().parents):
-        raise VectorsError(f"{asked} is the current directory or holds it; name a directory in it")
+        raise VectorsError(f"{asked} is the current directory or contains it; name a directory inside")
     if not target.is_dir():
         return
     if not any(target.iterdir()):
         return
     ours = _files_of(target / MANIFEST)
     if not ours:
-        raise VectorsError(f"{asked} is not empty and holds no test vectors of refconv; choose another directory")
+        raise VectorsError(f"{asked} is not empty and contains no test vectors of refconv; choose another directory")
     there = (path for path in target.rglob("*") if path.is_symlink() or not path.is_dir())
     foreign = sorted({path.relative_to(target).as_posix() for path in there} - ours)
     if foreign:
-        raise VectorsError(f"{asked} holds {foreign[0]}, which is not one of its vectors; choose another directory")
+        raise VectorsError(f"{asked} contains {foreign[0]}, which is not one of its vectors; choose another directory")
 
 
 def _files_of(manifest: Path) -> set[str]:
@@ -469,7 +470,7 @@ def _write_tree(tree: Path, seed: int, save: Callable[..., bytes]) -> None:
 
 
 def _no_warnings() -> contextlib.AbstractContextManager[Any]:
-    """Wrong implementations may warn; a warning that is turned into an error would count as a mistake."""
+    """Ignore warnings of wrong implementations; a warning turned into an error would count as a caught mistake."""
     return warnings.catch_warnings(action="ignore")
 
 
@@ -489,7 +490,7 @@ def _write_problem(tree: Path, vector: Vector, mistakes: list[str], save: Callab
             "shape": array.shape,
             "sha256": hashlib.sha256(data).hexdigest(),
         }
-    # One key of metadata only: the package writes several in no fixed order.
+    # A single metadata key, because the package writes several in any order.
     (tree / tensors).write_bytes(save(arrays, metadata={"problem": entry.id}))
 
     def named(prefix: str) -> dict[str, Any]:
@@ -559,7 +560,7 @@ def _to_json(value: Any, newline: str) -> str:
 
 
 def contents(manifest: Path) -> dict[str, Any]:
-    """Return what was written: counts and bytes."""
+    """Return counts of the problems and files that were written, and their bytes."""
     files = [path for path in manifest.parent.rglob("*") if path.is_file()]
     read = json.loads(manifest.read_text("utf-8"))
     kinds = [problem["kind"] for problem in read["problems"]]
