@@ -323,6 +323,45 @@ CHANGED = {
         {"extra": 0},
         "Along axis 0, nothing is used at o = 0, 1, 3, 4.",
     ),
+    "windows that reach beyond the end of x skipped": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) if asked(o, asked.taps - 1) < n else None},
+        {"extra": 0},
+        "Windows that reach beyond the end of x are skipped: nothing is used at o = 3, 4 along axis 0. Only elements "
+        "beyond x should count as zeros.",
+    ),
+    "padding rounded down to a multiple of the stride, as axis 0 has": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) + asked.padding[a] % asked.stride[a]},
+        {"padding": (4, 0)},
+        "Along axis 1 your output reads x[8·o + 6·t]; it should be x[8·o + 6·t − 1]: the padding is rounded down to a "
+        "multiple of the stride.",
+    ),
+    "padding times the stride, where most windows then miss x": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) + asked.padding[a] * (1 - asked.stride[a])},
+        {"padding": (8, 8)},
+        "x[8·o + 6·t − 8]; it should be x[8·o + 6·t − 1]: the padding is multiplied by the stride.",
+    ),
+    "taps times the stride too, which only axis 0 shows": (
+        {"read": lambda a, o, t, n, asked: asked(o, 0) + (asked(0, t) - asked(0, 0)) * asked.stride[a]},
+        {},
+        "Along axis 1 your output reads x[8·o + 48·t − 1]; it should be x[8·o + 6·t − 1]: the dilation is multiplied "
+        "by the stride.",
+    ),
+    "positions that start again": (
+        {"read": lambda a, o, t, n, asked: asked(o % 3 if a == 0 else o, t)},
+        {},
+        "Along axis 0 your output reads x[2·(o mod 3) + 3·t − 4]; it should be x[2·o + 3·t − 4]: o starts again at 0 "
+        "after every 3.",
+    ),
+    "a tile one element late": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) + (a == 0 and o > 2)},
+        {},
+        "Along axis 0, from o = 3 on, your output reads x[2·o + 3·t − 3]; it should be x[2·o + 3·t − 4] there too.",
+    ),
+    "one gap between taps too wide": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) + (a == 0 and t == 1)},
+        {},
+        "Along axis 0 your output reads x[2·o + a(t) − 4] with a(t) = 0, 4, 6, where 0, 3, 6 is right.",
+    ),
     "strides exchanged": (
         {"read": lambda a, o, t, n, asked: asked(0, t) + o * asked.stride[1 - a]},
         {"stride": (8, 2)},
@@ -485,6 +524,17 @@ def flat_rows(x, weight, bias, integers):
     return out + bias.reshape(-1, 1, 1)
 
 
+def inside(x, w, integers):
+    """The number of taps of every position that are inside x."""
+    return right_y(np.ones((1, 1, *x.shape[2:])), np.ones((1, 1, *w.shape[2:])), None, *integers[:3], 1)
+
+
+def offsets(x, w, groups):
+    """Input channels of all groups, if a group starts at its number times the output channels of a group."""
+    rows, cols = len(w) // groups, w.shape[1]
+    return [(g * rows + c) % x.shape[1] for g in range(groups) for c in range(cols)]
+
+
 WRAPPED = {
     "the accumulator is kept between output channels": (
         lambda x, w, b, i: np.cumsum(right_y(x, w, None, *i), 1) + b.reshape(-1, 1, 1),
@@ -500,6 +550,60 @@ WRAPPED = {
         lambda x, w, b, i: right_y(x, i[3] * w, b, *i),
         {"factor": 2},
         "Every product is multiplied by 2, which is G (G = 2 groups).",
+    ),
+    "divided by the number of taps inside x": (
+        lambda x, w, b, i: right_y(x, w, None, *i) / np.maximum(inside(x, w, i), 1) + b.reshape(-1, 1, 1),
+        {"factor": None},
+        "The products of each position of y are divided by the number of its taps that are inside x.",
+    ),
+    "taps repeated, not dilated": (
+        lambda x, w, b, i: right_y(
+            x,
+            np.repeat(np.repeat(w, i[2][0], 2), i[2][1], 3)[:, :, : 1 - i[2][0], : 1 - i[2][1]],
+            b,
+            *i[:2],
+            (1, 1),
+            i[3],
+        ),
+        {},
+        "Along axis 1 each element of w is used at 6 places of the window, as many as the dilation: it is repeated, "
+        "where zeros should be inserted.",
+    ),
+    "the sum of x times the sum of w": (
+        lambda x, w, b, i: right_y(x, np.broadcast_to(w.sum((2, 3), keepdims=True), w.shape), b, *i),
+        {},
+        "Along axis 0 every tap is used with all elements of its window: the sum of w over the taps times the sum of x "
+        "there is computed.",
+    ),
+    "a sum over positions that is never cleared": (
+        lambda x, w, b, i: np.cumsum(right_y(x, w, None, *i), axis=2) + b.reshape(-1, 1, 1),
+        {},
+        "Along axis 0 y[o] also contains the sums of the positions before it: a cumulative sum.",
+    ),
+    "weight read as (k1, k2, C/G, K)": (
+        lambda x, w, b, i: right_y(x, w.reshape(*w.shape[2:], *w.shape[1::-1]).transpose(3, 2, 0, 1), b, *i),
+        {},
+        "w is as if reshaped from (K, C/G, k1, k2) to (k1, k2, C/G, K); reshaping moves no element",
+    ),
+    "rows of the next group": (
+        lambda x, w, b, i: right_y(x, np.roll(w, -len(w) // i[3], 0), b, *i),
+        {"channel_order": "next weights"},
+        "Every group uses the weight rows of the next group.",
+    ),
+    "groups that start as many inputs late as the group before has outputs": (
+        lambda x, w, b, i: right_y(np.take(x, offsets(x, w, i[3]), 1), w, b, *i),
+        {"channel_order": "offset of positions"},
+        "The input channels of group g start at g·2; they should start at g·4.",
+    ),
+    "bias of the group's number": (
+        lambda x, w, b, i: right_y(x, w, b[np.arange(len(b)) // (len(b) // i[3])], *i),
+        {"missing": 0},
+        "Channel k gets the bias with the number of its group, bias[k // 2].",
+    ),
+    "divided by the square root of the number of products": (
+        lambda x, w, b, i: right_y(x, w / np.sqrt(w[0].size), b, *i),
+        {},
+        "which is 1/√(T·C/G) (T·C/G = 24 taps and channels).",
     ),
     "the last sample is that before it": (
         lambda x, w, b, i: right_y(x[[0, 1, 1]], w, b, *i),
