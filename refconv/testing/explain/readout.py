@@ -574,6 +574,8 @@ def confirmed(
     for tops in ((3, most), (most, 3), (3, 3)):
         a, b = (draw(rng, shape, dtype, top) for shape, top in zip((a_shape, b_shape), tops, strict=True))
         actual = measure(a, b)
+        if actual.size <= entries.out.max(initial=-1):
+            return False  # a result that is too small
         predicted = entries.value(a, b, actual.shape)
         if dtype.kind in "iu":
             predicted = np.rint(predicted).astype(np.int64).astype(dtype)
