@@ -188,7 +188,7 @@ def _where(used: Array, session: Session) -> str:
     texts = [clause if few else f"all but {clause}" for few, clause in missing]
     rests = (0, 0, *(session.asked.problem.output_padding or (0,) * (used.ndim - 2)))
     ends = all(values == list(range(size - rest)) for values, size, rest in zip(inside, used.shape, rests, strict=True))
-    return f": {' and '.join(texts)}{', which output_padding adds' * (ends and any(rests))}"
+    return f": {' or '.join(texts)}{', which output_padding adds' * (ends and any(rests))}"
 
 
 def _clause(axis: int, values: list[int], size: int) -> str:

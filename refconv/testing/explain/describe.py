@@ -124,7 +124,7 @@ class Finding:
             return None
         samples = fit_samples(row_set(table.samples), shapes["positions"][0])
         skipped = skipped_windows(axes, self.asked) if pairs == straight else []
-        again = self._seen("skipped") or ()
+        again = (self._seen("skipped") or ()) if skipped else ()
         side = next((side for side in skipped if side in again), None)
         said = [
             *sample_sentences(samples, sorted(row_set(table.samples)), shapes["positions"][0], names),
