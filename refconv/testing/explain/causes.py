@@ -45,6 +45,8 @@ def steps(asked: Asked, index: int, column: int) -> dict[str, tuple[int, str]]:
     due = asked.lines[index]
     found = {"ignored": (1, f"the {name} is ignored")}
     found |= {f"axis {j}": (line[column], f"the {name} is that of axis {j}") for j, line in enumerate(asked.lines)}
+    found["halved"] = (due[column] // 2, f"the {name} is halved")
+    found["doubled"] = (2 * due[column], f"the {name} is doubled")
     found["times"] = (due[0] * due[1], f"the {name} is multiplied by the {other}")
     found["more"] = (due[column] + 1, f"the {name} is one more than asked")
     found["less"] = (due[column] - 1, f"the {name} is one less than asked")
@@ -60,6 +62,8 @@ def caused(causes: Collection[tuple[str, str]], index: int, asked: Asked) -> Lin
             line[column] = known[cause][0]
         elif what == "shift" and cause in (pads := paddings(asked, index)):
             line[2] = -pads[cause][0]
+        elif what == "shift" and cause.startswith("by "):
+            line[2] += int(cause.removeprefix("by "))
     if ("line", "exchanged") in causes:
         line[:2] = line[1::-1]
     if ("line", "flipped") in causes:
@@ -107,6 +111,7 @@ def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
         "ignored": (0, "the padding before is ignored"),
         "exchanged": (after, "the padding after is used before"),
         "all": (before + after, "all padding is put before"),
+        "halved": (before // 2, "the padding is halved"),
         "sign": (-before, "the padding has the wrong sign"),
         "times dilation": (before * dilation, "the padding is multiplied by the dilation"),
         "times stride": (before * stride, "the padding is multiplied by the stride"),
@@ -128,6 +133,10 @@ def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
         "even early": (before + even, "it starts one element early where k is even"),
         "late": (before - stride + 1, "the first window starts at the last element of a step"),
         "early": (before + stride - 1, "it starts stride − 1 early"),
+        "stride": (before - stride, "it starts one stride late"),
+        "stride early": (before + stride, "it starts one stride early"),
+        "span late": (before - span, "it starts dilation·(k − 1) late"),
+        "span early": (before + span, "it starts dilation·(k − 1) early"),
         "half": (before - stride // 2, "it starts half a stride late"),
         "rest": (before - rest, f"it starts late by {left}, so that the last window ends where the padded image ends"),
         "rest early": (before + rest, f"it starts early by {left} at the end"),

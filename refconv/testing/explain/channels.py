@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refconv.testing.explain.fit import Pattern, pattern
-from refconv.testing.explain.names import Names, grammar, ranges, those
+from refconv.testing.explain.names import Names, grammar, listed, ranges, those
 from refconv.testing.explain.table import Asked, Rows
 
 
@@ -85,12 +85,14 @@ class Channels:
     """Which channels and weight rows go together.
 
     `orders` are "right", or the known mix-ups that have these rows. `reads` maps each position channel to image
-    channels, and `rows` to weight rows. `missing` describes absent rows where nothing else is wrong.
+    channels, `rows` to weight rows, and `columns` to pairs of weight column and image channel.
+    `missing` describes absent rows where nothing else is wrong.
     """
 
     orders: tuple[str, ...]
     reads: dict[int, list[int]]
     rows: dict[int, list[int]]
+    columns: dict[int, list[tuple[int, int]]]
     missing: Pattern | None
     wrong: list[int]
 
@@ -104,7 +106,9 @@ def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
     """Describe the rows (q, weight row, weight column, m)."""
     reads: dict[int, set[int]] = {}
     weight_rows: dict[int, set[int]] = {}
-    for q, row, _, m in rows:
+    columns: dict[int, list[tuple[int, int]]] = {}
+    for q, row, col, m in sorted(rows):
+        columns.setdefault(q, []).append((col, m))
         reads.setdefault(q, set()).add(m)
         weight_rows.setdefault(q, set()).add(row)
     same = (name for name, model in channel_models(asked) if model == rows)
@@ -117,6 +121,7 @@ def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
         orders,
         {q: sorted(reads[q]) for q in sorted(reads)},
         {q: sorted(weight_rows[q]) for q in sorted(weight_rows)},
+        columns,
         missing,
         wrong,
     )
@@ -151,7 +156,8 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         elif row != due_row:
             yield f"{subject} uses {those('weight row', row)}; it should be {those('weight row', due_row)}."
         else:
-            yield f"{subject} {names.verb} its {to}s with the weight columns in another order."
+            columns, image = (listed(part, 8) for part in zip(*channels.columns[q], strict=True))
+            yield f"{subject} uses weight columns {columns} with {to}s {image}, in this order."
     if len(channels.wrong) > 3:
         yield f"{len(channels.wrong)} of {asked.shapes['positions'][1]} {of}s are wrong."
 

@@ -154,7 +154,7 @@ class Finding:
         shapes, samples = other.asked.shapes, np.arange(other.asked.shapes["image"][0])
         pairs, spatial = np.stack([samples, samples], axis=1), other.asked.spatial(other.asked.shapes)
         models = ((name, np.array(sorted(rows))) for name, rows in channel_models(other.asked) if name in orders)
-        return [name for name, rows in models if other.shows(combine(shapes, spatial, rows, pairs))]
+        return [name for name, rows in models if other.shows(combine(shapes, spatial, rows, pairs), False)]
 
     def _seen(self, fact: str) -> Any:
         """Return the findings on the second problem, if there is one."""
@@ -179,7 +179,7 @@ class Finding:
         if first is None or first.order is None or other is None:
             return first
         due = other.asked.table(self.part)
-        named = (one for one in self.layouts if one.order and other.shows(moved(due, one, other.asked.groups)))
+        named = (one for one in self.layouts if one.order and other.shows(moved(due, one, other.asked.groups), True))
         return next(named, dataclasses.replace(first, order=None))
 
     def _layout(self) -> Described | None:

@@ -109,7 +109,7 @@ def explain_conv(
     ...     windows = np.stack([padded[:, :, o : o + k] for o in range(count)], axis=2)
     ...     return np.einsum("ncot,kct->nko", windows, weight)
     >>> print(explain_conv(forward, spatial_dims=1, supports=("stride", "padding")))
-    forward: Along axis 0 your output reads x[o + t − 4]; it should be x[2·o + t − 4]: the stride is ignored.
+    forward: Along axis 0 your output reads x[o + t − 5]; it should be x[4·o + t − 5]: the stride is ignored.
     """
     transposed = as_bool(transposed, "transposed")
     spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 6)
@@ -304,12 +304,12 @@ def _of_forward(session: Session, part: str, shapes: dict[str, Shape]) -> Entrie
     return _entries(forward, part, session) if _shows(session, part, forward) else None
 
 
-def _shows(session: Session, part: str, table: Table) -> bool:
-    """Return whether a table gives the results of a part."""
+def _shows(session: Session, part: str, table: Table, partly: bool = False) -> bool:
+    """Return whether a table gives the results of a part, or, `partly`, those that are not zero."""
     _, a, b = roles(part, session.asked.problem.transposed)
     with contextlib.suppress(Refused):
         entries = _entries(table, part, session)
-        return confirmed(session.measure(part), entries, table.shapes[a], table.shapes[b], session.dtype)
+        return confirmed(session.measure(part), entries, table.shapes[a], table.shapes[b], session.dtype, partly)
     return False
 
 

@@ -108,7 +108,7 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], borders: Seq
 
     Examples
     --------
-    >>> axis = fit_axis(row_set(line_triples((1, 2, -1), 4, 2, 6)), (2, 2, -1), (4, 2, 6))
+    >>> axis = fit_axis(line_rows((1, 2, -1), (4, 2, 6)), (2, 2, -1), (4, 2, 6))
     >>> axis.stride, axis.dilation, axis.start, axis.right
     (1, 2, -1, False)
     """

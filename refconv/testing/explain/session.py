@@ -47,10 +47,10 @@ class Second:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A second problem that is not read out: `shows` returns whether a table gives its results."""
+    """A second problem that is not read out: `shows` returns whether a table gives its results, or all but zeros."""
 
     asked: Asked
-    shows: Callable[[Table], bool]
+    shows: Callable[[Table, bool], bool]
 
 
 class Session:

@@ -58,7 +58,9 @@ def axes_sentences(
         if axis.line not in (due, None):
             seen = (axis.stride, axis.dilation, axis.before)
             why = list(_number_clauses(seen, due, known))
-            if late := shift(seen, a, asked):
+            if axis.line == (-due[0], -due[1], axis.sizes[2] - 1 - due[2]):
+                why = [f"{names.image} is reversed"]
+            elif late := shift(seen, a, asked):
                 why.append((known.get(cause) if cause else None) or elements(late))
         yield from _axis_sentences(axis, a, asked, names, why, shown)
 
@@ -90,6 +92,11 @@ def _reasons(
             column = STEPS.index(key[0])
             if again[a][column] in (None, caused([key], a, other.asked)[column]):
                 found[a][key] = first[key]
+    for name in STEPS:  # a cause that all axes share rather than another one
+        keys = [{key for key in reasons if key[0] == name} for reasons in found.values()]
+        shared = set.intersection(*filter(None, keys)) if any(keys) else set()
+        if shared:
+            found = {a: {k: c for k, c in known.items() if k[0] != name or k in shared} for a, known in found.items()}
     return found
 
 
@@ -118,7 +125,14 @@ def _moved(axis: Axis, line: Line) -> Axis:
         return axis
     stride, dilation, start = line
     return replace(
-        axis, stride=stride, dilation=dilation, start=start, line=line, fixed=(None, None), missing=None, rules=()
+        axis,
+        stride=stride,
+        dilation=dilation,
+        start=start,
+        line=line,
+        missing=None,
+        rules=(),
+        fixed=(0 if axis.sizes[0] == 1 else None, 0 if axis.sizes[1] == 1 else None),
     )
 
 
