@@ -29,9 +29,10 @@ check: .venv/.dev ## the long checks that `make test` leaves out: more of the sa
 gpu: ## on a machine with a GPU: run every part of refconv on it, with a PYTHON that has CuPy or PyTorch; page in build/gpu
 	PYTHONPATH=$(CURDIR) $(PYTHON) benchmarks/gpu_acceptance.py $(ARGS)
 
-lint: .venv/.dev ## ruff: rules and format; zizmor: the workflows in .github
+lint: .venv/.dev ## ruff: rules and format; tests/prose.py: English; zizmor: the workflows in .github
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tests.prose
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github
 
 types: .venv/.dev ## mypy, strict

@@ -5,13 +5,14 @@ and in the repository. Pages load only files from installed packages, so the sit
 docs/textbook.md includes functions of refconv/textbook.py, which Sphinx reads when it builds the page.
 """
 
+import sys
 from importlib.metadata import version as installed_version
 from importlib.resources import files
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for site_parts.py
 
 project = "refconv"
 author = "The refconv developers"
@@ -38,6 +39,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_click",
     "sphinx_copybutton",
+    "site_parts",
 ]
 nitpicky = True
 smartquotes_action = "qe"  # an option keeps both its dashes
@@ -56,9 +58,10 @@ numpydoc_show_class_members = False
 # Appearance. MathJax in one file that draws with SVG needs no fonts.
 templates_path = ["_templates", "explorer"]
 html_theme = "furo"
-html_title = "refconv"
+html_title = f"refconv {version}"
 html_static_path = ["_static", str(files("sphinx-mathjax-offline") / "static" / "mathjax" / "tex-svg.js")]
 html_css_files = ["site.css"]
+html_js_files = [("films.js", {"defer": "defer"})]
 html_additional_pages = {
     "index": "redirect.html",  # the front page is docs/index.html
     "explorer": "explorer.html",  # joins the files of docs/explorer/

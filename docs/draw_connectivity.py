@@ -1,4 +1,4 @@
-"""Draw docs/connectivity.png, the picture in the README: python docs/draw_connectivity.py."""
+"""Draw docs/connectivity.png and, for narrow pages, connectivity_narrow.png: python docs/draw_connectivity.py."""
 
 from pathlib import Path
 
@@ -15,3 +15,4 @@ KINDS = [
 
 if __name__ == "__main__":
     (Path(__file__).parent / "connectivity.png").write_bytes(connectivity_figure(KINDS, columns=4))
+    (Path(__file__).parent / "connectivity_narrow.png").write_bytes(connectivity_figure(KINDS, columns=2))

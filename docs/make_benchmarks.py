@@ -35,7 +35,7 @@ SWEEPS = {
     "kernel": "height and width of the kernel",
     "threads": "threads, AlexNet's conv2",
 }
-"""Workloads whose layers are named by a number, and what it counts."""
+"""Workloads whose layers are named by a number, and the thing counted."""
 
 
 def table(record: Record) -> str:
@@ -88,7 +88,7 @@ def processor(record: Record) -> str:
 
 
 def is_torch(result: Record) -> bool:
-    """Tell whether a result is a time of PyTorch."""
+    """Return whether a result is a time of PyTorch."""
     return result["peer"] == "torch" and "median" in result
 
 
@@ -115,7 +115,7 @@ def two_groups(record: Record) -> str:
 
 
 def memory(record: Record) -> str:
-    """Return the record of memory as how it was made, a table, and what it is compared with."""
+    """Return the record of memory as how it was made, a table, and the comparison."""
     columns, limit = record["columns_bytes"], record["limit_bytes"]
     lines = [
         f"`{record['command']}`, {record['date']}, {record['machine']['cores']} cores, NumPy "
@@ -168,7 +168,7 @@ def style(peer: str) -> Record:
 
 
 def title(record: Record) -> str:
-    """Return in words what was timed, where."""
+    """Return the data type, the pass and the machine in words."""
     settings = record["settings"]
     return f"{settings['dtype']}, {settings['pass']}; {processor(record)}"
 
@@ -284,9 +284,9 @@ def scaling_figure(record: Record) -> Figure:
 KINDS: dict[str, tuple[Callable[[Record], Figure], str]] = {
     "time": (time_figure, "Time against multiply-adds, of every layer and peer"),
     "roofline": (roofline_figure, "Rate against intensity of every layer, under the roofs that were measured"),
-    "scaling": (scaling_figure, "Time against what was swept"),
+    "scaling": (scaling_figure, "Time against the swept parameter"),
 }
-"""Every kind of figure: how it is drawn, and what it shows."""
+"""Every kind of figure: the function that draws it, and its description."""
 
 
 def kinds(record: Record) -> list[str]:
@@ -306,7 +306,7 @@ def records() -> dict[str, Record]:
 
 
 def section(name: str, record: Record) -> str:
-    """Return all that the page says about one record."""
+    """Return the part of the page about one record."""
     images = [f"![{KINDS[kind][1]}](benchmarks/{kind}_{name}.png)\n" for kind in kinds(record)]
     return "\n".join(part for part in (table(record), two_groups(record), *images) if part)
 

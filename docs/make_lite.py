@@ -26,7 +26,7 @@ SITE = ROOT / "build" / "lite"
 LACKING = ("array-api-compat", "click", "comm", "ipywidgets", "jupyterlab-widgets", "markdown-it-py", "mdurl", "rich")
 """Packages of Python alone that the notebooks, their kernel or refconv require, and that Pyodide may lack."""
 NEEDED = ("ipywidgets", "matplotlib", "pillow")
-"""What the notebooks import besides refconv and what it requires."""
+"""Packages that the notebooks import, besides refconv and its requirements."""
 
 ABI = "2024_0"
 """Of Pyodide 0.27, which the pinned kernel needs."""
@@ -38,7 +38,7 @@ EXTENSIONS = ("@jupyterlite/pyodide-kernel-extension", "@jupyter-widgets/jupyter
 
 
 def lesson(name: str) -> nbformat.NotebookNode:
-    """Return an open notebook, with its outputs, whose first cell installs what it needs in the browser."""
+    """Return an open notebook, with its outputs, whose first cell installs the packages for the browser."""
     notebook = nbformat.reads(notebooks.read(name), as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells)
     trains = re.search(r"\brefconv\.(nn|experiments)\b|\b(skimage|sklearn|scipy)\b", text)
@@ -64,7 +64,7 @@ def own_wheel(to: Path) -> Path:
 
 
 def build(to: Path, packages: Sequence[Path], pyodide: Path | None = None) -> None:
-    """Write the site, with these wheels; what was there before is removed."""
+    """Write the site, with these wheels; the previous contents are removed."""
     shutil.rmtree(to, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         contents = Path(folder) / "contents"
@@ -101,7 +101,7 @@ def check_pyodide(folder: Path) -> None:
 
 
 def run(module: str, *arguments: object, where: str | Path = ROOT) -> None:
-    """Run a module of this Python, and print what it says only if it fails."""
+    """Run a module of this Python, and print its output only if it fails."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -111,7 +111,7 @@ def run(module: str, *arguments: object, where: str | Path = ROOT) -> None:
 def main() -> None:
     """Build the site in build/lite."""
     parser = argparse.ArgumentParser(description="Build the notebooks as a JupyterLite site.")
-    parser.add_argument("--to", type=Path, default=SITE, help="the site's folder; what is in it is removed")
+    parser.add_argument("--to", type=Path, default=SITE, help="the site's folder; its contents are removed")
     parser.add_argument("--pyodide", type=Path, help="a folder with Pyodide's distribution, to be part of the site")
     arguments = parser.parse_args()
     if arguments.pyodide:

@@ -58,7 +58,7 @@ def counts(d: int, transposed: bool, cases: int = 200) -> list[object]:
 
 @functools.cache
 def reached(words: tuple[str, ...], d: int, transposed: bool) -> frozenset[str]:
-    """Return the names of the regimes that a check reaches, whatever its random problems are."""
+    """Return the names of the regimes that a check reaches with any random problems."""
     domain = Domain(d, words, transposed)
     return frozenset(name for p in (*systematic(domain)[0], *witnesses(domain)) for name in regimes_of(p))
 
@@ -169,7 +169,7 @@ def page() -> str:
         "",
         "## Not run",
         "",
-        "Larger sizes are rare, apart from 63 to 65 output positions and one sum of 1,536 terms. Other combinations of",
+        "Larger sizes are rare, except 63 to 65 output positions and one sum of 1,536 terms. Other combinations of",
         "three numbers are left to the random problems. A mistake that begins at 4,096 channels needs a test of that",
         "size.",
         "",

@@ -13,6 +13,7 @@ from pathlib import Path
 from refconv.notebooks import TITLES
 from refconv.notebooks.nbgrader import Graded, grades
 from refconv.testing.exercises.logarithmic_sizes import MISTAKES
+from refconv.testing.exercises.slips import SLIPS
 from refconv.testing.mutants import CATALOGUE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,7 +21,7 @@ PAGE = ROOT / "docs" / "teaching.md"
 
 
 def graded_by(exercise: Graded) -> str:
-    """Say who grades an exercise, and what a wrong answer is told."""
+    """Say who grades an exercise, and the reply to a wrong answer."""
     if not exercise.checks:
         return "you"
     return "checker, case" if set(exercise.checks) <= {"check_answer"} else "checker, case and name"
@@ -45,6 +46,7 @@ def mistakes() -> Iterator[str]:
 
     explanations = {mutant.name: mutant.explanation for mutant in CATALOGUE}
     explanations |= {mistake.name: mistake.explanation for mistake, _ in MISTAKES}
+    explanations |= {slip.name: slip.explanation for slip in SLIPS}
     made = [(notebook, function, name) for _, notebook, function, _, answers in WRONG for _, name in answers]
     made += [("08_logarithmic_groups", "logarithmic_sizes", name) for name, _ in WRONG_SIZES]
     yield "| notebook | function | the checker's name | what is wrong |"
@@ -54,7 +56,7 @@ def mistakes() -> Iterator[str]:
 
 
 def page() -> str:
-    """Return the page with its tables made anew."""
+    """Return the page with its tables made again."""
     text = PAGE.read_text("utf-8")
     for table in (points, mistakes):
         marks = rf"(?s)(<!-- {table.__name__} -->\n).*?(<!-- end of {table.__name__} -->)"

@@ -44,12 +44,13 @@ class Browser:
         self._session: str | None = None
         self.complaints: list[Any] = []
         self.requests: list[str] = []
-        self._events: list[str] = []
+        self._loaded: set[str] = set()
         (target,) = [one for one in self("Target.getTargets")["targetInfos"] if one["type"] == "page"]
         attached = self("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self(f"{domain}.enable")
+        self("Page.setLifecycleEventsEnabled", enabled=True)
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
@@ -64,8 +65,8 @@ class Browser:
             self.complaints.append(params)
         if method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
-        if method:
-            self._events.append(method)
+        if method == "Page.lifecycleEvent" and params["name"] == "load":
+            self._loaded.add(params["loaderId"])
         return message
 
     def __call__(self, method: str, **params: Any) -> Any:
@@ -82,11 +83,10 @@ class Browser:
 
     def open(self, address: str) -> None:
         """Load a page and wait for it."""
-        self("Page.navigate", url="about:blank")
-        self._events.clear()
-        self("Page.navigate", url=address)
-        while "Page.loadEventFired" not in self._events:
-            self._message()
+        for url in ("about:blank", address):  # the first, so that another anchor of the same page loads it again
+            loader = self("Page.navigate", url=url)["loaderId"]
+            while loader not in self._loaded:
+                self._message()
         self.settle()
 
     def run(self, script: str) -> Any:

@@ -41,7 +41,7 @@ ON_GPU = "torch_cuda"
 """Its tests are not even skipped if it is missing: most machines lack it and test PyTorch's tensors on the CPU."""
 
 SLOW_EXAMPLES = {"docs/test-vectors.md", "refconv/testing/checker/witness.py"}
-"""Files whose examples only `make check` runs; what they show is also tested otherwise."""
+"""Files whose examples only `make check` runs; their subjects are also tested otherwise."""
 
 _CHOSEN = pytest.StashKey[dict[str, "Backend | str"]]()
 

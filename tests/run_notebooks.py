@@ -148,6 +148,8 @@ def _tidied(cell: NotebookNode) -> Iterator[NotebookNode]:
             raise NotebookError(f"a cell writes to standard error:\n{cell.source}\n{output.text}")
         if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
             output.data = {"text/plain": SLIDERS}
+        if "alt" in cell.metadata and "image/png" in output.get("data", {}):
+            output.metadata["image/png"] = {"alt": cell.metadata["alt"]}
         if "execution_count" in output:
             output.execution_count = cell.execution_count
         yield output

@@ -18,6 +18,7 @@ from refconv.testing.exercises.logarithmic_sizes import MISTAKES, Division, brok
 pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 
 AXES = ("stride", "padding", "dilation")
+TRANSPOSED = ("bias", *AXES, "groups", "output_padding")
 
 
 def written(name: str, function: str, *changes: tuple[str, str]):
@@ -53,6 +54,12 @@ WRONG = [
         ([("(H - k1) // stride[0] + 1, (W - k2) // stride[1] + 1", "(H - k1) // stride[0], (W - k2) // stride[1]")],
          "+1 missing in the output size"),
         ([("i * stride[0], j * stride[1]", "i, j")], "stride ignored in the forward pass"),
+        ([("y[n, k, i, j] = np.sum(weight[k] * x[n, :, top : top + k1, left : left + k2])",
+           "for c in range(x.shape[1]):\n            window = x[n, c, top : top + k1, left : left + k2]\n"
+           "            y[n, k, i, j] = np.sum(weight[k, c] * window)")], "input channels overwrite each other"),
+        ([("top : top + k1", "top : top + k1 - 1")], "a slice ends too early"),
+        ([("left : left + k2", "left : left + k2 + 1")], "a slice ends too late"),
+        ([("(H - k1) // stride[0]", "(H - k1) / stride[0]")], "/ for //"),
     ]),
     ("check_forward", "01_sliding_window", "forward_all", AXES, [
         ([("np.pad(x, ((0, 0), (0, 0), (padding[0], padding[0]), (padding[1], padding[1])))",
@@ -64,6 +71,9 @@ WRONG = [
          "dilation ignored in the forward pass"),
         ([("return columns.reshape(N,", "return columns.transpose(0, 2, 3, 1, 4, 5).reshape(N,")],
          "weight rows taken taps first"),
+        ([("(out[0] - 1) * stride[0] + 1", "(out[0] - 1) * stride[0]")], "a slice ends too early"),
+        ([("(out[1] - 1) * stride[1] + 1", "out[1] * stride[1] + 1")], "a slice ends too late"),
+        ([("out = [(n - d * (k - 1) - 1) // s + 1", "out = [(n - d * (k - 1) - 1) / s + 1")], "/ for //"),
     ]),
     ("check_forward", "02_im2col", "forward", ("bias", *AXES), [
         ([("        y = y + bias[:, None]", "        pass")], "bias ignored"),
@@ -77,27 +87,74 @@ WRONG = [
            "padding[0] : -padding[0], padding[1] : -padding[1]")], "[p:-p] is empty where p is 0"),
         ([("top, left = a * dilation[0], b * dilation[1]", "top, left = a, b")],
          "dilation ignored in the input gradient"),
+        ([("(out[0] - 1) * stride[0] + 1", "(out[0] - 1) * stride[0]")], "a slice ends too early"),
+        ([("(out[1] - 1) * stride[1] + 1", "out[1] * stride[1] + 1")], "a slice ends too late"),
     ]),
     ("check_backward", "03_backward", "my_backward", AXES, [
         ([("g.sum(axis=(0, 2))", "g.sum(axis=(0, 2)) / np.float32(len(x))")], "bias gradient averaged over the batch"),
         ([("np.sum(g @ columns.transpose(0, 2, 1), axis=0)", "np.mean(g @ columns.transpose(0, 2, 1), axis=0)")],
          "weight gradient averaged over the batch"),
+        ([("return col2im(grad_columns, x.shape, kernel, stride, padding, dilation), grad_weight,",
+           "return grad_weight, col2im(grad_columns, x.shape, kernel, stride, padding, dilation),")],
+         "gradients returned as (grad_weight, grad_x, grad_bias)"),
+    ]),
+    ("check_backward", "03_backward", "loops", ("stride", "padding"), [
+        ([("grad_P[n, :, rows, cols] +=", "grad_P[n, :, rows, cols] =")],
+         "windows and output channels overwrite each other"),
+        ([("grad_weight[k] +=", "grad_weight[k] =")], "weight gradient of the last sample and position only"),
+        ([("j * stride[1] + k2)", "j * stride[1] + k2 - 1)")], "a slice ends too early"),
     ]),
     ("check_forward", "04_channel_groups", "grouped_forward", ("bias", *AXES, "groups"), [
-        ([("x[:, g * c : (g + 1) * c]", "x[:, :c]")], "groups ignored: all read the first channels"),
-        ([("x[:, g * c : (g + 1) * c]", "x[:, g::groups]")], "input channels interleaved among groups"),
-        ([("x[:, g * c : (g + 1) * c]", "x[:, (groups - 1 - g) * c : (groups - g) * c]")], "groups reversed"),
+        ([("slice(g * c, (g + 1) * c)", "slice(c)")], "groups ignored: all read the first channels"),
+        ([("slice(g * c, (g + 1) * c)", "slice(g, None, groups)")], "input channels interleaved among groups"),
+        ([("slice(g * c, (g + 1) * c)", "slice((groups - 1 - g) * c, (groups - g) * c)")], "groups reversed"),
+        ([("np.concatenate(parts, axis=1)", "np.concatenate(parts)")], "groups joined along the wrong axis"),
+        ([("np.concatenate(parts, axis=1)", "np.concatenate(parts, axis=-1)")], "groups joined along the wrong axis"),
     ]),
     ("check_backward", "04_channel_groups", "grouped_backward", (*AXES, "groups"), [
         ([("x[:, ins], weight[outs]", "x[:, :c], weight[outs]")], "weight gradient reads the first group's input"),
+        ([("for part in parts], axis=0)", "for part in parts], axis=1)")], "groups joined along the wrong axis"),
+        ([("[part.x for part in parts], axis=1)", "[part.x for part in parts])")],
+         "groups joined along the wrong axis"),
     ]),
-    ("check_forward", "09_break_it", "my_forward", ("bias", *AXES, "groups"), [
+    ("check_out_size", "05_transposed", "out_size", TRANSPOSED, [
+        ([("- 2 * padding", "+ 2 * padding")], "transposed: padding enlarges the output"),
+        ([(" + output_padding", "")], "transposed: output padding ignored"),
+        ([("full = (n - 1) * stride", "full = n * stride - 1")], "transposed: input dilated with trailing zeros"),
+    ]),
+    ("check_forward", "05_transposed", "forward", TRANSPOSED, [
+        ([("weight[ins, :, a, b]", "weight[ins, :, -1 - a, -1 - b]")], "transposed: kernel flipped"),
+        ([("dilation, output_padding))", "dilation, none))"),
+          ("return y.copy() if", "y = np.pad(y, [(0, 0)] * 2 + [(0, n) for n in output_padding])\n    return y if")],
+         "transposed: output padding appends zeros"),
+        ([("kernel, stride, none, dilation,", "kernel, dilation, none, stride,"),
+          ("a * dilation[0], b * dilation[1]", "a * stride[0], b * stride[1]"),
+          ("(size[0] - 1) * stride[0] + 1, stride[0]", "(size[0] - 1) * dilation[0] + 1, dilation[0]"),
+          ("(size[1] - 1) * stride[1] + 1, stride[1]", "(size[1] - 1) * dilation[1] + 1, dilation[1]")],
+         "transposed: stride and dilation exchanged in the forward pass"),
+        ([("weight[ins, :, a, b]", "weight[ins].reshape(k, c, *kernel)[:, :, a, b].T")],
+         "transposed: weight read as (K, C/G, …)"),
+        ([("columns] += part", "columns] = part")], "transposed: overlapping kernels overwrite each other"),
+        ([("(size[0] - 1) * stride[0] + 1, stride[0]", "(size[0] - 1) * stride[0], stride[0]")],
+         "a slice ends too early"),
+    ]),
+    ("check_backward", "05_transposed", "backward", TRANSPOSED[1:5], [
+        ([("refconv.conv(grad_output, weight,", "refconv.conv(grad_output, weight[:, :, ::-1, ::-1],")],
+         "transposed: kernel flipped in the input gradient"),
+        ([("return grad_x, grad_weight", "return grad_weight, grad_x")],
+         "transposed: gradients returned as (grad_weight, grad_x, grad_bias)"),
+    ]),
+    ("check_forward", "05_transposed", "longer", ("stride", "padding", "output_padding"), [
+        ([("    full = [n + extra for n, extra in zip(full, output_padding, strict=True)]\n", ""),
+          ("    return y", "    return np.pad(y, ((0, 0), (0, 0), *((0, n) for n in output_padding)))")],
+         "transposed: output padding appends zeros"),
+    ]),
+    ("check_forward", "10_check_your_own", "my_forward", ("bias", *AXES, "groups"), [
         ([("d * (k - 1) + 1", "d * k")], "d·k for d·(k−1)+1"),
         ([("y + bias[:, None, None]", "y")], "bias ignored"),
         ([(":: stride[0], :: stride[1]", ":: stride[1], :: stride[0]")], "strides of the axes exchanged"),
         ([("[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]", "[:, :, :: stride[0], :: stride[1]]"),
-          ("spans = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]",
-           "spans = weight.shape[2:]")], "dilation ignored altogether"),
+          ("spans = [d * (k - 1) + 1 for k, d in axes]", "spans = weight.shape[2:]")], "dilation ignored altogether"),
     ]),
     ("check_backward", "09_break_it", "both", ("stride", "padding"), [
         ([("grad_output, P[where]", "grad_output[-1:], P[where][-1:]")], "weight gradient of the last sample only"),
@@ -121,10 +178,15 @@ CASES = [
 ]
 
 
+def checked(check: str, notebook: str, answer, supports: tuple[str, ...]):
+    options = {"transposed": True} if notebook == "05_transposed" else {}
+    return getattr(exercises, check)(answer, supports=supports, **options)
+
+
 @pytest.mark.thinned(3)
 @pytest.mark.parametrize(("check", "notebook", "function", "supports", "changes", "name"), CASES)
 def test_a_wrong_answer_is_called_by_its_name(check, notebook, function, supports, changes, name):
-    verdict = getattr(exercises, check)(written(notebook, function, *changes), supports=supports)
+    verdict = checked(check, notebook, written(notebook, function, *changes), supports)
     assert not verdict.passed
     assert name in [diagnosis.name for diagnosis in verdict.diagnoses if diagnosis.rank == 1], str(verdict)
     assert str(verdict).startswith(f"FAILED: {function}\n")
@@ -133,7 +195,7 @@ def test_a_wrong_answer_is_called_by_its_name(check, notebook, function, support
 
 @pytest.mark.parametrize(("check", "notebook", "function", "supports"), [entry[:4] for entry in WRONG])
 def test_a_right_answer_passes(check, notebook, function, supports):
-    verdict = getattr(exercises, check)(written(notebook, function), supports=supports)
+    verdict = checked(check, notebook, written(notebook, function), supports)
     assert re.fullmatch(rf"passed: {function} is right in all \d+ cases", str(verdict))
 
 
@@ -156,11 +218,21 @@ def test_the_smallest_call_is_shown():
     assert exercises.check_out_size(out_size).call == "out_size(1, 1, 3, 1, 1) returned 2, not 1"
 
 
-def test_the_smallest_columns_are_shown_beside_the_right_ones():
+@pytest.mark.parametrize(("value", "shown"), [
+    (1.0, "1.0, a float: use //"), (np.float32(1), "1.0, a float: use //"), (np.nan, "nan, a float: use //"),
+    ("1", "'1', which is not an int"), (None, "None, which is not an int"), (2, "2, not 1"), (np.int8(2), "2, not 1"),
+])  # fmt: skip
+def test_a_wrong_size_is_shown_with_its_call_alone(value, shown):
+    text = str(exercises.check_out_size(lambda n, k, stride, padding, dilation: value, supports=()))
+    assert text.splitlines()[:2] == ["FAILED: out_size", f"out_size(1, 1, 1, 0, 1) returned {shown}"]
+    assert all(line.startswith(("consistent with: ", "less likely: ", "    ")) for line in text.splitlines()[2:])
+
+
+def test_the_smallest_columns_are_shown_with_the_right_ones():
     wrong = written("02_im2col", "im2col", ("top, left = a * dilation[0], b * dilation[1]", "top, left = a, b"))
     shown = (
-        r"im2col\(x, \(1, 2\), \(1, 1\), \(0, 1\), \(1, 2\)\) returned\n\[\[\[ ?0\.\]\n  \[-?\d\.\]\]\]\n"
-        r"and should return\n\[\[\[0\.\]\n  \[0\.\]\]\]$"
+        r"\nim2col\(x, \(1, 2\), \(1, 1\), \(0, 1\), \(1, 2\)\)\nx =\n\[\[\[\[-?\d\.\]\]\]\]\n"
+        r"returned\n\[\[\[ ?0\.\]\n  \[-?\d\.\]\]\]\nand should return\n\[\[\[0\.\]\n  \[0\.\]\]\]\n"
     )
     assert re.search(shown, str(exercises.check_im2col(wrong)))
 
@@ -169,14 +241,80 @@ def test_the_smallest_columns_are_shown_beside_the_right_ones():
     ("check", "notebook", "function", "change", "shown"),
     [
         ("check_input_grad", "12_how_fast_can_numpy_be", "input_grad", ("weight[:, :, ::-1, ::-1]", "weight"),
-         r"\ngrad_output =\n.*\nweight =\n.*\ninput_grad\(grad_output, weight, \("),
-        ("check_col2im", "03_backward", "col2im", ("rows, cols] += columns", "rows, cols] = columns"), "columns =\n"),
+         r"\ninput_grad\(grad_output, weight, \(.*\ngrad_output =\n.*\nweight =\n"),
+        ("check_col2im", "03_backward", "col2im", ("rows, cols] += columns", "rows, cols] = columns"),
+         r"\ncol2im\(columns, \(.*\ncolumns =\n"),
     ],
 )  # fmt: skip
-def test_the_smallest_gradient_is_shown_beside_the_right_one(check, notebook, function, change, shown):
+def test_the_smallest_gradient_is_shown_with_the_right_one(check, notebook, function, change, shown):
     text = str(getattr(exercises, check)(written(notebook, function, change)))
-    assert re.search(f"(?s){shown}.*\nand should return\n", text), text
+    assert re.search(f"(?s){shown}.*\nreturned\n.*\nand should return\n", text), text
     assert "to reproduce" not in text
+
+
+def test_the_failing_call_comes_before_the_arrays():
+    forward = written("01_sliding_window", "forward", ("top : top + k1", "top : top + k1 - 1"))
+    lines = str(exercises.check_forward(forward, supports=("stride",))).splitlines()
+    call = "forward(x, weight, None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1)"
+    assert lines[:2] == ["FAILED: forward", call]
+    assert [line.partition(":")[0] for line in lines[2:7]] == ["values", "x", "weight", "expected", "actual"]
+    assert "Read out" not in "".join(lines)  # the slip has a name, so no other explanation is needed
+    backward = written("03_backward", "my_backward", ("g.sum(axis=(0, 2))", "-g.sum(axis=(0, 2))"))
+    lines = str(exercises.check_backward(backward)).splitlines()
+    assert lines[1].startswith("my_backward(grad_output, x, weight, stride=(1, 1), padding=")
+
+
+CRASHES = [
+    ("x.nothing", "AttributeError: 'numpy.ndarray' object has no attribute 'nothing'"),
+    ("np.pad(x, 'three')", ""),
+    ("refconv.conv(x, weight, stride=0)", "ValueError: stride must be at least 1"),
+    ("np.einsum('ab,bc->ac', x, weight)", ""),
+]
+
+
+@pytest.mark.parametrize(("source", "message"), CRASHES)
+@pytest.mark.parametrize("check", ["check_forward", "check_backward", "check_im2col", "check_out_size"])
+def test_an_exception_is_shown_with_the_line_that_the_learner_wrote(check, source, message):
+    arguments = {
+        "check_backward": "grad_output, x, weight, stride, padding, dilation, groups",
+        "check_forward": "x, weight, bias, stride, padding, dilation, groups",
+        "check_im2col": "x, kernel, stride, padding, dilation",
+        "check_out_size": "n, k, stride, padding, dilation",
+    }[check]
+    names = {"np": np, "refconv": refconv}
+    body = source if check != "check_out_size" else source.replace("x", "np.ones((1, 1, 1, 1), 'float32')", 1)
+    body = body.replace("weight", "np.ones((1, 1, 1, 1), 'float32')") if "weight" not in arguments else body
+    exec(f"def mine({arguments}):\n    # why not\n    return {body}", names)
+    text = str(getattr(exercises, check)(names["mine"], supports=()))
+    assert f"raised {message}" in text
+    assert "(line 3, in mine)" in text, text
+    assert "refconv/" not in text
+    assert "numpy/" not in text
+
+
+def test_a_function_with_other_arguments_fails_without_a_traceback():
+    def forward(x, weight):
+        return x
+
+    text = str(exercises.check_forward(forward))
+    assert re.search(r"\nraised TypeError: .*forward\(\) takes 2 positional arguments but 7 were given\n", text), text
+
+
+def test_what_is_wrong_beyond_the_numbers_of_a_piece_is_said():
+    def im2col(x, kernel, stride, padding, dilation):
+        columns = SOLVED_IM2COL(x, kernel, stride, padding, dilation)
+        x *= 2
+        return columns
+
+    text = str(exercises.check_im2col(im2col, supports=()))
+    assert "\nreturned the right numbers\ninputs unchanged: forward wrote to its argument x" in text, text
+    text = str(exercises.check_im2col(lambda *arguments: SOLVED_IM2COL(*arguments).astype(float), supports=()))
+    assert "\nreturned data type float64; it must be float32" in text
+    text = str(exercises.check_im2col(lambda *arguments: SOLVED_IM2COL(*arguments)[0], supports=()))
+    assert "\nreturned shape (1, 1); it must return (N, C·k1·k2, L) = (1, 1, 1)" in text
+
+
+SOLVED_IM2COL = written("02_im2col", "im2col")
 
 
 @pytest.mark.parametrize("value", [None, 2.0, "3", -1, 10**9])
@@ -368,7 +506,8 @@ class MuteError(Exception):
     ],
 )
 def test_an_answer_that_raises(error, raised):
-    assert exercises.check_answer(raising(error), lambda result, n: True, [(3,)]) == f"FAILED: mine(3): {raised}"
+    text = exercises.check_answer(raising(error), lambda result, n: True, [(3,)])
+    assert re.fullmatch(rf"FAILED: mine\(3\) raised {re.escape(raised)} \(line \d+, in mine\)", text)
     text = str(exercises.check_logarithmic_sizes(raising(error)))
     assert text.startswith(f"FAILED: mine\nmine(2, 2, 2) raised {raised}\n"), text
 
@@ -377,6 +516,56 @@ def test_an_answer_that_is_not_written():
     unwritten = raising(NotImplementedError())
     assert exercises.check_answer(unwritten, lambda result: True) == "FAILED: mine is not written yet"
     assert str(exercises.check_logarithmic_sizes(unwritten)) == "FAILED: mine is not written yet"
+
+
+def returning(value):
+    def mine(*arguments):
+        return value
+
+    return mine
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "shown"),
+    [
+        (3, 4, "returned 3, not 4"),
+        (4.0, 4, "returned 4.0, a float: use //"),
+        (4.9, 4, "returned 4.9, a float: use //"),
+        (3.0, 4, "returned 3.0, not 4"),
+        (math.inf, 4, "returned inf, not 4"),
+        ("4", 4, "returned 4, not 4"),
+        ((2, 227), (227, 2), "returned (2, 227): these are the right values in the wrong order"),
+        ([1, 3, 2], [1, 2, 3], "returned [1, 3, 2]: these are the right values in the wrong order"),
+        ((1, 3), (1, 2), "returned (1, 3), not (1, 2)"),
+        (np.array([1, 2]), np.array([2, 1]), "\nreturned\n[1 2]\nand should return\n[2 1]"),
+        (np.array([1, 2]), np.array([2]), "returned ndarray of shape (2,), not (1,)"),
+        (2, np.array([2]), "returned int of shape (), not (1,)"),
+    ],
+)
+def test_a_wrong_answer_is_shown_with_the_expected_one(value, expected, shown):
+    text = exercises.check_answer(returning(value), cases=[(1,)], expected=returning(expected))
+    assert text == f"FAILED: mine(1){'' if shown[0] == chr(10) else ' '}{shown}"
+
+
+@pytest.mark.parametrize("right", [4, np.int64(4)])
+def test_an_answer_equal_to_the_expected_one_passes(right):
+    assert exercises.check_answer(returning(right), expected=returning(4)) == "passed: mine is right"
+    assert exercises.check_answer(returning(np.ones(2)), expected=returning(np.ones(2))) == "passed: mine is right"
+
+
+def test_a_teacher_may_give_a_hint_in_place_of_the_answer():
+    verdict = exercises.check_answer(returning(3), lambda result: result == 4, hint="Count the window at 0.")
+    assert verdict == "FAILED: mine() returned 3, which is not right\nhint: Count the window at 0."
+    verdict = exercises.check_answer(
+        returning(3), lambda result, n: result == n, [(4,)], hint=lambda result, n: f"{n - result} too few"
+    )
+    assert verdict.endswith("\nhint: 1 too few")
+    assert exercises.check_answer(returning(3), lambda result: result == 3, hint="none").startswith("passed")
+
+
+def test_values_in_the_wrong_order_are_seen_without_an_expected_answer():
+    text = exercises.check_answer(returning((2, 227)), lambda result: result == (227, 2))
+    assert text == "FAILED: mine() returned (2, 227): these are the right values in the wrong order"
 
 
 def test_an_answer_that_cannot_be_judged():

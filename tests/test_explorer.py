@@ -509,7 +509,7 @@ EMBEDDED = re.compile(r'<iframe src="\.\./explorer\.html\?([^"]*)" title="[^"]+"
 def test_embedded_views_of_pages_and_notebooks_fit(browser, page):
     sources = [*ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.md")]
     found = [(source.name, *match) for source in sources for match in EMBEDDED.findall(source.read_text("utf-8"))]
-    assert len(found) == sum(source.read_text("utf-8").count("<iframe src=") for source in sources) == 6
+    assert len(found) == sum(source.read_text("utf-8").count("<iframe src=") for source in sources) == 7
     try:
         for name, link, height in found:
             browser.size(700, int(height))

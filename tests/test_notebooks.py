@@ -59,6 +59,30 @@ def test_notebook_has_its_title_its_aim_and_exercises(name):
     assert len(code(notebook, "exercise")) == len(code(notebook, "check")) >= 3
 
 
+WIDTH = 88
+"""Columns of code that a notebook shows without a scroll bar."""
+
+
+@pytest.mark.parametrize("name", NAMES[:5])
+def test_code_of_a_notebook_is_narrow(name):
+    for solved in (False, True):
+        lines = [line for cell in code(notebooks.build(name, solved=solved)) for line in cell.source.splitlines()]
+        assert [line for line in lines if len(line) > WIDTH] == []
+
+
+@pytest.mark.parametrize("name", NAMES[:5])
+def test_every_picture_of_a_notebook_has_a_text_that_says_what_is_seen(name):
+    for cell in code(kept(name)):
+        pictures = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+        assert ("alt" in cell.metadata) == bool(pictures), cell.source
+        for picture in pictures:
+            text = cell.metadata["alt"]
+            assert len(text.split()) >= 10, text
+            assert text.endswith(".")
+            assert cell.metadata["mystnb"] == {"image": {"alt": text}}
+            assert picture.metadata["image/png"] == {"alt": text}
+
+
 # --- Running ---------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from refconv.cli.run import cli
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 FIGURES = sorted(ROOT.glob("docs/**/*.png"))
-LANGUAGES = {"python", "sh", "text", "{toctree}", "{eval-rst}", "{literalinclude}"}
+LANGUAGES = {"python", "sh", "text", "{toctree}", "{eval-rst}", "{literalinclude}", "{notebook-cards}"}
 INCLUDE = re.compile(r"^```\{literalinclude\} (\S+)\n((?::.*\n)*)```$", re.MULTILINE)
 
 

@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """A CUDA convolution written by hand, run through CuPy and checked on the machine's own GPU.
 
-Each kernel gathers: one thread computes one element of the result and nobody else writes to it, so there are no
+Each kernel gathers: one thread computes one element of the result and no other thread writes to it, so there are no
 atomic additions, and the same inputs give the same bits. Simple rather than fast.
 
 Run it with ``python docs/examples/cupy_kernel.py``. Without CuPy or without a GPU it says so and does nothing.
@@ -139,12 +139,12 @@ def backward(grad_output, x, weight, stride, padding, dilation, groups):
 
 
 def check():
-    """Check the kernels, all that they claim to do."""
+    """Check every feature of the kernels."""
     return check_conv(forward, backward, supports=("bias", "stride", "padding", "dilation", "groups"))
 
 
 def why_not():
-    """Return what is missing to run the kernels, or None."""
+    """Return the reason why the kernels cannot run, or None."""
     if cp is None:
         return "CuPy is not installed"
     try:

@@ -25,16 +25,19 @@ TITLES = {
     "02_im2col": "im2col",
     "03_backward": "Backward",
     "04_channel_groups": "Channel groups",
+    "05_transposed": "Transposed convolution",
     "06_alexnet": "AlexNet",
+    "07_training_alexnet": "Training AlexNet",
     "08_logarithmic_groups": "Logarithmic groups",
     "09_break_it": "Break it",
+    "10_check_your_own": "Check your own",
     "11_same_code_on_a_gpu": "Same code on a GPU",
     "12_how_fast_can_numpy_be": "How fast can NumPy be?",
 }
 """The title of each notebook, by file name."""
 STUB = "raise NotImplementedError  # your lines here"
 """Stands in an open notebook in place of a solution."""
-SECONDS = dict.fromkeys(TITLES, 60) | {"08_logarithmic_groups": 180, "09_break_it": 120}
+SECONDS = dict.fromkeys(TITLES, 60) | {"08_logarithmic_groups": 180}
 """How long each notebook may take."""
 
 
@@ -191,6 +194,8 @@ def build(name: str, *, solved: bool) -> NotebookNode:
         cell.id = f"cell-{number}"
         if "hide-input" in cell.metadata.get("tags", []):
             cell.metadata["jupyter"] = {"source_hidden": True}  # Jupyter folds the code of a figure
+        if "alt" in cell.metadata:
+            cell.metadata["mystnb"] = {"image": {"alt": cell.metadata["alt"]}}  # the site reads it there
         if cell.cell_type == "code":
             cell.source = solved_source(cell.source) if solved else opened(cell.source)
     return notebook

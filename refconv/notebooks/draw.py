@@ -35,11 +35,13 @@ _STYLE: Any = {
 }
 
 
-def panels(count: int, *, width: float, height: float, ratios: Sequence[float] | None = None) -> tuple[Figure, Any]:
-    """Return a figure with `count` axes side by side, and the axes (one alone if count is 1)."""
+def panels(
+    count: int, *, width: float, height: float, ratios: Sequence[float] | None = None, rows: int = 1
+) -> tuple[Figure, Any]:
+    """Return a figure with `count` axes in `rows` rows, and the axes in reading order (one alone if count is 1)."""
     plt.rcParams.update(_STYLE)
-    figure, axes = plt.subplots(1, count, figsize=(width, height), width_ratios=ratios)
-    return figure, axes
+    figure, axes = plt.subplots(rows, count // rows, figsize=(width, height), width_ratios=ratios)
+    return figure, axes if rows == 1 else axes.ravel()
 
 
 def grid(
@@ -107,6 +109,98 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return "" if np.isnan(value) else f"{value:g}".replace("-", "−")
+
+
+def deck(
+    axes: Axes,
+    shape: tuple[int, int, int],
+    title: str = "",
+    *,
+    at: tuple[float, float] = (0, 0),
+    box: tuple[int, int, int, int],
+) -> list[tuple[float, float]]:
+    """Draw the channels of an array as grids one behind another, the first in front.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw; :func:`blank` gives it its limits.
+    shape : (channels, rows, columns)
+        Of the array.
+    title : str
+        Written above.
+    at : (left, top)
+        The place of the front grid, in cells.
+    box : (top, left, height, width)
+        A window through all channels, framed, on orange ground. At the right edge it is seen in each channel.
+
+    Returns
+    -------
+    list of (x, y)
+        The middle of the window's right edge in each channel.
+    """
+    channels, rows, columns = shape
+    ends = []
+    for channel in reversed(range(channels)):
+        x, y = at[0] + 2.4 * channel, at[1] - 1.2 * channel
+        for i, j in np.ndindex(rows, columns):
+            inside = box[0] <= i < box[0] + box[2] and box[1] <= j < box[1] + box[3]
+            ground = LIGHT if inside else "white"
+            axes.add_patch(Rectangle((x + j, y + i), 1, 1, facecolor=ground, edgecolor="#9a9a9a", lw=0.8))
+        frame = Rectangle((x + box[1], y + box[0]), box[3], box[2], fill=False, edgecolor=DARK, lw=2.2)
+        axes.add_patch(frame)
+        ends.append((x + box[1] + box[3], y + box[0] + box[2] / 2))
+    axes.text(at[0], at[1] + rows + 0.3, title, fontsize=11, va="top")
+    return ends[::-1]
+
+
+def blank(axes: Axes, width: float, height: float, top: float = 0) -> None:
+    """Give axes limits in cells, rows downwards from `top`, and nothing else."""
+    axes.set(xlim=(-0.3, width), ylim=(height, top), aspect="equal")
+    axes.axis("off")
+
+
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], *, bold: bool = False) -> None:
+    """Draw an arrow: dark and thick, or thin and grey."""
+    style = {"color": DARK if bold else "#777777", "lw": 1.8 if bold else 0.9, "shrinkA": 1, "shrinkB": 2}
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", **style})
+
+
+def spread(
+    axes: Axes,
+    values: Sequence[Any],
+    links: Sequence[tuple[int, int, Any]],
+    sums: Sequence[Any],
+    *,
+    now: int | None = None,
+    names: tuple[str, str] = ("", ""),
+) -> None:
+    """Draw values above, sums below, and an arrow with its weight for each link (value, sum, weight).
+
+    Sums that get several arrows are on orange ground. With `now`, the arrows of that value are bold.
+    """
+    high, low = 0.0, 3.6  # where the two rows begin
+    shift = (len(sums) - len(values)) / 2
+    hits = [sum(target == i for _, target, _ in links) for i in range(len(sums))]
+    for i, value in enumerate(values):
+        _cell(axes, shift + i, high, value, PALE if i == now else "white")
+    for i, value in enumerate(sums):
+        _cell(axes, i, low, value, LIGHT if hits[i] > 1 else "white")
+    for name, top in zip(names, (high, low), strict=True):
+        axes.text(-0.2, top + 0.5, name, ha="right", va="center", fontsize=11)
+    for source, target, weight in links:
+        x1, x2 = shift + source + 0.5, target + 0.5
+        arrow(axes, (x1, high + 1), (x2, low), bold=source == now)
+        place = x1 + 0.62 * (x2 - x1), high + 1 + 0.62 * (low - high - 1)
+        back = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        axes.text(place[0], place[1], _text(weight), ha="center", va="center", fontsize=9, bbox=back)
+    blank(axes, len(sums) + 0.3, low + 1.2, -0.2)
+    axes.set_xlim(-0.2 - 0.16 * max(map(len, names)), len(sums) + 0.3)
+
+
+def _cell(axes: Axes, left: float, top: float, value: Any, ground: str) -> None:
+    axes.add_patch(Rectangle((left, top), 1, 1, facecolor=ground, edgecolor="#9a9a9a", lw=0.8))
+    axes.text(left + 0.5, top + 0.5, _text(value), ha="center", va="center", fontsize=11)
 
 
 def shades(axes: Axes, matrix: Array, title: str = "", labels: tuple[str, str] = ("row", "column")) -> None:

@@ -1,19 +1,17 @@
-"""Checks of exercises: a piece of a convolution that someone wrote, put among right pieces and given to `check_conv`.
+"""Checks of exercises: a learner's piece of a convolution, put among right pieces and given to `check_conv`.
 
-The rest of the convolution comes from the small correct one that the catalogue of mistakes is made of, so that a wrong
-piece gives exactly what the catalogue's mistake of that piece gives, and is called by its name.
+The other pieces come from the small correct convolution behind the catalogue of mistakes. So a wrong piece gives the
+same results as the catalogue's mistake in that piece, and is called by its name. Other mistakes are named by `slips`.
 
-An exercise is about convolution: a batch of no images, which :func:`refconv.testing.check_conv` tries too, is not asked
-for.
+Exercises need not handle a batch of no images, which :func:`refconv.testing.check_conv` tries too: there, a right
+convolution stands in.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 import reprlib
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +20,7 @@ import numpy as np
 
 from refconv.testing.checker.cases import Case
 from refconv.testing.checker.check import check_conv
-from refconv.testing.checker.report import WIDTH, CheckReport, Diagnosis, Failure
+from refconv.testing.checker.report import CheckReport, Diagnosis, Failure
 from refconv.testing.exercises.logarithmic_sizes import (
     DIVISIONS,
     Division,
@@ -32,67 +30,29 @@ from refconv.testing.exercises.logarithmic_sizes import (
     diagnoses,
     right_sizes,
 )
-from refconv.testing.mutants import Conv, Steps, steps
+from refconv.testing.exercises.slips import slips_in
+from refconv.testing.exercises.verdict import Verdict, attempt, called, cut, listed, name_of, named, raised
+from refconv.testing.mutants import Conv, ConvTranspose, Steps, steps
 from refconv.testing.oracles.definition import Array
 
 AXES = ("stride", "padding", "dilation")
-"""What a piece supports unless it is told otherwise."""
+"""What a piece supports by default."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What a check of an exercise found; print it.
-
-    Attributes
-    ----------
-    name : str
-        The function that was checked.
-    report : CheckReport
-        The whole report of the convolution that it is a piece of.
-    call : str
-        How the function was called in the smallest failing case, and what it returned; empty if that is not known.
-    piece : bool
-        Whether the function is a piece of a convolution, and not a whole pass.
-    """
-
-    name: str
-    report: CheckReport
-    call: str = ""
-    piece: bool = False
-
-    @property
-    def passed(self) -> bool:
-        """Whether no check failed."""
-        return self.report.passed
-
-    @property
-    def diagnoses(self) -> tuple[Diagnosis, ...]:
-        """Known mistakes that explain the smallest failing case."""
-        return () if self.passed else self.report.failures[0].diagnoses
-
-    def __str__(self) -> str:
-        if self.passed:
-            return f"passed: {self.name} is right in all {self.report.cases_run} cases"
-        failure = self.report.failures[0]
-        if failure.check == "call" and "NotImplementedError" in failure.message:
-            return f"FAILED: {self.name} is not written yet"
-        found, _, snippet = str(failure).partition("\nto reproduce:\n")
-        called = "forward" if failure.part == "y" else "backward"
-        if self.piece:
-            return "\n".join([f"FAILED: {self.name}", found, *([self.call] if self.call else [])])
-        snippet = snippet.replace(f"actual = {called}(", f"actual = {self.name}(")
-        return f"FAILED: {self.name}\n{found}\nto reproduce:\n{snippet}"
-
-
-def check_out_size(out_size: Callable[..., Any], supports: Sequence[str] = AXES) -> Verdict:
+def check_out_size(
+    out_size: Callable[..., Any], supports: Sequence[str] = AXES, *, transposed: bool = False
+) -> Verdict:
     """Check ``out_size(n, k, stride, padding, dilation) -> int``, the number of windows along one axis.
 
     Parameters
     ----------
     out_size : callable
-        Takes the input's size, the kernel's, and padding as zeros on each end.
+        Takes the size of the input and of the kernel, and padding as zeros on each end.
     supports : sequence of str
         What it claims, as in :func:`refconv.testing.check_conv`; the rest stays at 1, the padding at 0.
+    transposed : bool
+        Whether it is the size of a transposed convolution's output. It then takes one more argument,
+        ``output_padding``, which is 0 unless `supports` contains that word.
 
     Examples
     --------
@@ -101,6 +61,9 @@ def check_out_size(out_size: Callable[..., Any], supports: Sequence[str] = AXES)
     >>> verdict = check_out_size(out_size)
     >>> verdict.passed, verdict.diagnoses[0].name, verdict.call
     (False, '+1 missing in the output size', 'out_size(1, 1, 1, 0, 1) returned 0, not 1')
+    >>> print(check_out_size(lambda n, k, s, p, d: (n + 2 * p - d * (k - 1) - 1) / s + 1))
+    FAILED: out_size
+    out_size(1, 1, 1, 0, 1) returned 1.0, a float: use //
     >>> print(check_out_size(lambda n, k, s, p, d: (n + 2 * p - d * (k - 1) - 1) // s + 1))
     passed: out_size is right in all ... cases
     """
@@ -109,14 +72,35 @@ def check_out_size(out_size: Callable[..., Any], supports: Sequence[str] = AXES)
         def outputs(self, size: Any, kernel: Any, p: Steps) -> tuple[int, ...]:
             return tuple(operator.index(out_size(*axis)) for axis in _axes(size, kernel, p))
 
+    class OwnTransposed(ConvTranspose):
+        def full(self, size: Any, kernel: Any, p: Steps) -> list[int]:
+            axes = zip(_axes(size, kernel, p), p.output_padding, p.padding, strict=True)
+            return [operator.index(out_size(*axis, extra)) + before + after for axis, extra, (before, after) in axes]
+
     def call(failure: Failure) -> str:
         case = failure.case
-        axes = _axes(case.x_shape[2:], case.weight_shape[2:], _steps(case))
-        right = {axis: Conv().outputs(*_one_axis(*axis))[0] for axis in axes}
-        wrong = [axis for axis in right if out_size(*axis) != right[axis]]
-        return "\n".join(f"out_size{axis} returned {out_size(*axis)}, not {right[axis]}" for axis in wrong)
+        own = _axes(case.x_shape[2:], case.weight_shape[2:], _steps(case))
+        extra = [(n,) for n in case.output_padding or (0,) * len(own)] if transposed else [()] * len(own)
+        right = {
+            (*axis, *more): n for axis, more, n in zip(own, extra, case.grad_output.shape[2:], strict=True)
+        }  # y and its gradient have one shape
+        found = {axis: _size_of(*attempt(out_size, *axis), size) for axis, size in right.items()}
+        return "\n".join(f"out_size({listed(axis)}) {text}" for axis, text in found.items() if text)
 
-    return _verdict("out_size", _report(Own().forward, None, supports), call)
+    own = OwnTransposed() if transposed else Own()
+    return _verdict("out_size", _report(own.forward, None, supports, transposed), call)
+
+
+def _size_of(value: Any, error: str, right: int) -> str:
+    """Say what is wrong with a size, or return ""."""
+    if error:
+        return error
+    if isinstance(value, float | np.floating):
+        return f"returned {value}, a float: use //"
+    try:
+        return "" if operator.index(value) == right else f"returned {value}, not {right}"
+    except TypeError:
+        return f"returned {reprlib.repr(value)}, which is not an int"
 
 
 def check_im2col(im2col: Callable[..., Any], supports: Sequence[str] = AXES) -> Verdict:
@@ -153,9 +137,9 @@ def check_im2col(im2col: Callable[..., Any], supports: Sequence[str] = AXES) -> 
         # A kernel for each row of the columns, 1 at its tap and 0 elsewhere, makes a convolution write the columns.
         taps = np.eye(case.weight[0].size, dtype=case.x.dtype).reshape(-1, *case.weight_shape[1:])
         right = Conv().forward(case.x, taps, None, case.stride, case.padding, case.dilation, 1)
-        return _called(
-            f"im2col(x, {_listed(arguments)})", im2col(case.x, *arguments), right.reshape(*right.shape[:2], -1)
-        )
+        right = right.reshape(*right.shape[:2], -1)
+        found = attempt(im2col, case.x.copy(), *arguments)
+        return called(f"im2col(x, {listed(arguments)})", {"x": case.x}, found, right, "(N, C·k1·k2, L)")
 
     return _verdict("im2col", _report(forward, None, supports), call)
 
@@ -193,9 +177,8 @@ def check_col2im(col2im: Callable[..., Any], supports: Sequence[str] = AXES) -> 
         columns = case.weight.reshape(len(case.weight), -1).T @ g
         arguments = (case.x_shape, case.weight_shape[2:], case.stride, case.padding, case.dilation)
         right = Conv().grad_x(case.grad_output, case.weight, case.x_shape, _steps(case))
-        return f"columns =\n{columns}\n" + _called(
-            f"col2im(columns, {_listed(arguments)})", col2im(columns, *arguments), right
-        )
+        found = attempt(col2im, columns.copy(), *arguments)
+        return called(f"col2im(columns, {listed(arguments)})", {"columns": columns}, found, right, "shape")
 
     return _verdict("col2im", _report(Own().forward, Own().backward, supports), call)
 
@@ -228,16 +211,14 @@ def check_input_grad(input_grad: Callable[..., Any], supports: Sequence[str] = (
         case = failure.case
         arguments = (case.padding, case.dilation)
         right = Conv().grad_x(case.grad_output, case.weight, case.x_shape, _steps(case))
-        return f"grad_output =\n{case.grad_output}\nweight =\n{case.weight}\n" + _called(
-            f"input_grad(grad_output, weight, {_listed(arguments)})",
-            input_grad(case.grad_output, case.weight, *arguments),
-            right,
-        )
+        found = attempt(input_grad, case.grad_output.copy(), case.weight.copy(), *arguments)
+        arrays = {"grad_output": case.grad_output, "weight": case.weight}
+        return called(f"input_grad(grad_output, weight, {listed(arguments)})", arrays, found, right)
 
     return _verdict("input_grad", _report(Own().forward, Own().backward, supports), call)
 
 
-def check_forward(forward: Callable[..., Any], supports: Sequence[str] = ()) -> Verdict:
+def check_forward(forward: Callable[..., Any], supports: Sequence[str] = (), *, transposed: bool = False) -> Verdict:
     """Check a whole forward pass, as :func:`refconv.testing.check_conv` does, and show the first failure only.
 
     Parameters
@@ -245,7 +226,9 @@ def check_forward(forward: Callable[..., Any], supports: Sequence[str] = ()) -> 
     forward : callable
         ``forward(x, weight, bias, stride, padding, dilation, groups) -> y``.
     supports : sequence of str
-        What it claims; nothing unless it is told so.
+        What it claims; nothing by default.
+    transposed : bool
+        Whether it is a transposed convolution. If `supports` contains "output_padding", it takes that argument too.
 
     Examples
     --------
@@ -253,20 +236,22 @@ def check_forward(forward: Callable[..., Any], supports: Sequence[str] = ()) -> 
     ...     return 1 / 0
     >>> print(check_forward(broken))
     FAILED: broken
-    call: forward raised ZeroDivisionError: division by zero ...
+    broken(x, weight, None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1)
+    raised ZeroDivisionError: division by zero (line 2, in broken)
+    ...
     """
-    return _verdict(_name(forward), _report(forward, None, supports))
+    return _pass(forward, _report(forward, None, supports, transposed))
 
 
-def check_backward(backward: Callable[..., Any], supports: Sequence[str] = ()) -> Verdict:
-    """Check a whole backward pass beside a right forward pass, and show the first failure only.
+def check_backward(backward: Callable[..., Any], supports: Sequence[str] = (), *, transposed: bool = False) -> Verdict:
+    """Check a whole backward pass together with a right forward pass, and show the first failure only.
 
     Parameters
     ----------
     backward : callable
         ``backward(grad_output, x, weight, stride, padding, dilation, groups) -> (grad_x, grad_weight, grad_bias)``.
-    supports : sequence of str
-        What it claims; nothing unless it is told so.
+    supports, transposed
+        As of :func:`check_forward`.
 
     Examples
     --------
@@ -276,7 +261,8 @@ def check_backward(backward: Callable[..., Any], supports: Sequence[str] = ()) -
     >>> check_backward(backward).diagnoses[0].name
     'sign of the input gradient wrong'
     """
-    return _verdict(_name(backward), _report(Conv().forward, backward, supports))
+    right = ConvTranspose() if transposed else Conv()
+    return _pass(backward, _report(right.forward, backward, supports, transposed))
 
 
 @dataclass(frozen=True)
@@ -310,11 +296,7 @@ class SizesVerdict:
             return f"passed: {self.name} is right in all {len(DIVISIONS)} cases"
         if self.call.partition(" raised ")[2].startswith("NotImplementedError: "):
             return f"FAILED: {self.name} is not written yet"
-        lines = [f"FAILED: {self.name}", self.call, self.message]
-        for mistake in self.diagnoses:
-            text = f"consistent with: {mistake.name}. {mistake.explanation} {mistake.hint}"
-            lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ")
-        return "\n".join(lines)
+        return "\n".join([f"FAILED: {self.name}", self.call, self.message, *named(self.diagnoses)])
 
 
 def check_logarithmic_sizes(logarithmic_sizes: Callable[..., Any]) -> SizesVerdict:
@@ -348,14 +330,14 @@ def check_logarithmic_sizes(logarithmic_sizes: Callable[..., Any]) -> SizesVerdi
     Divisions in which nothing is rounded come first, and of these the ones with base 2: the call that is shown is the
     smallest of the simplest kind that fails.
     """
-    name = _name(logarithmic_sizes)
+    name = name_of(logarithmic_sizes)
     answers: dict[Division, Sizes | None] = {}
     call, message = "", ""
     for division in DIVISIONS:
         sizes, happened, broken = _sizes_of(logarithmic_sizes, division)
         answers[division] = sizes
         if broken and not call:
-            call = f"{name}({_listed(division)}) {happened}"
+            call = f"{name}({listed(division)}) {happened}"
             message = f"{broken}; right is {right_sizes(division)}"
     return SizesVerdict(name, call, message, diagnoses(answers) if call else ())
 
@@ -365,7 +347,7 @@ def _sizes_of(function: Callable[..., Any], division: Division) -> tuple[Sizes |
     try:
         answer = function(*division)
     except Exception as error:  # whatever an answer does wrong is for its author to read
-        return None, f"raised {_raised(error)}", "it must return sizes"
+        return None, f"raised {raised(error)}", "it must return sizes"
     try:
         happened = f"returned {reprlib.repr(answer)}"
     except Exception:  # ints of thousands of digits cannot be written
@@ -379,122 +361,62 @@ def _sizes_of(function: Callable[..., Any], division: Division) -> tuple[Sizes |
     return sizes, happened, broken_rule(sizes, division)
 
 
-def check_answer(
-    function: Callable[..., Any], right: Callable[..., bool], cases: Sequence[tuple[Any, ...]] = ((),)
-) -> str:
-    """Check any function by a property of what it returns: ``right(result, *arguments)`` for each case's arguments.
-
-    Returns
-    -------
-    str
-        "passed: …", or "FAILED: …" with the first case that is not right. A result that `right` cannot judge, because
-        it raises an exception, is not right.
-
-    Examples
-    --------
-    >>> def double(n):
-    ...     return n * n
-    >>> check_answer(double, lambda result, n: result == n + n, [(0,), (2,), (3,)])
-    'FAILED: double(3) returned 9, which is not right'
-    >>> check_answer(lambda: None, lambda result: sum(result) == 3)
-    "FAILED: <lambda>() returned None, which is not right (TypeError: 'NoneType' object is not iterable)"
-    """
-    name = _name(function)
-    for arguments in cases:
-        call = f"{name}({_listed(arguments)})"
-        try:
-            result = function(*arguments)
-        except NotImplementedError:
-            return f"FAILED: {name} is not written yet"
-        except Exception as error:  # whatever an answer does wrong is for its author to read
-            return f"FAILED: {call}: {_raised(error)}"
-        why = ""
-        try:
-            fine = bool(right(result, *arguments))
-        except Exception as error:  # of a kind that was not asked for
-            fine, why = False, f" ({_raised(error)})"
-        if not fine:
-            return f"FAILED: {call} returned {result}, which is not right{why}"
-    return f"passed: {name} is right"
-
-
-def must_pass(verdict: object) -> None:
-    """Print what a check found, and raise unless it passed: for a grader that wants to see an error.
-
-    Raises
-    ------
-    AssertionError
-        With the first line of what was found.
-
-    Examples
-    --------
-    >>> must_pass(check_out_size(lambda n, k, stride, padding, dilation: 0))
-    Traceback (most recent call last):
-        ...
-    AssertionError: FAILED: out_size
-    """
-    print(verdict)  # noqa: T201
-    found = str(verdict)
-    if not found.startswith("passed: "):
-        raise AssertionError(found.split("\n", 1)[0])
-
-
-def _report(forward: Callable[..., Any], backward: Callable[..., Any] | None, supports: Sequence[str]) -> CheckReport:
-    """Check what was written, but for batches of no images, where a right convolution stands in."""
-    right = Conv()
+def _report(
+    forward: Callable[..., Any], backward: Callable[..., Any] | None, supports: Sequence[str], transposed: bool = False
+) -> CheckReport:
+    """Check what was written, except on batches of no images, where a right convolution stands in."""
+    right = ConvTranspose() if transposed else Conv()
     checked = None if backward is None else _with_stand_in(backward, right.backward, 1)
-    return check_conv(_with_stand_in(forward, right.forward, 0), checked, supports=supports, cases=60, pairs=False)
+    own = _with_stand_in(forward, right.forward, 0)
+    return check_conv(own, checked, supports=supports, cases=60, pairs=False, transposed=transposed)
 
 
 def _with_stand_in(written: Callable[..., Any], right: Callable[..., Any], where: int) -> Callable[..., Any]:
-    """Return a function that calls the right one where x, the argument in that place, is empty."""
+    """Return a function that calls the right one if x, the argument in that place, is empty.
 
-    @functools.wraps(written)
-    def function(*arguments: Any) -> Any:
-        return (written if len(arguments[where]) else right)(*arguments)
+    The traceback of an exception then ends in what was written, not in a library.
+    """
+
+    def function(*arguments: Any, **options: Any) -> Any:
+        try:
+            return (written if len(arguments[where]) else right)(*arguments, **options)
+        except Exception as error:
+            cut(error)
+            raise
 
     return function
 
 
-def _verdict(name: str, report: CheckReport, call: Callable[[Failure], str] | None = None) -> Verdict:
-    """Return the verdict, with the piece's own call in the smallest failing case if it can be made again."""
+def _verdict(name: str, report: CheckReport, call: Callable[[Failure], str]) -> Verdict:
+    """Return the verdict on a piece, with its own call in the smallest failing case."""
     shown = ""
-    if report.failures and call is not None:
+    if report.failures:
         try:
             shown = call(report.failures[0])
-        except Exception:  # the report says already what was raised
+        except NotImplementedError:  # the verdict says that it is not written yet
             shown = ""
-    return Verdict(name, report, shown, piece=call is not None)
+    # A wrong size makes the right pieces fail: that is no slip of the learner's.
+    slips = () if name == "out_size" else slips_in(report)
+    return Verdict(name, report, shown, slips, piece=True)
 
 
-def _listed(arguments: Sequence[Any]) -> str:
-    return ", ".join(map(str, arguments))
-
-
-def _called(call: str, actual: Any, right: Array) -> str:
-    return f"{call} returned\n{np.asarray(actual)}\nand should return\n{right}"
-
-
-def _raised(error: Exception) -> str:
-    """Return an exception in words, also if it cannot be written."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return f"{type(error).__name__}, which cannot be printed"
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return str(getattr(function, "__name__", "the function"))
+def _pass(function: Callable[..., Any], report: CheckReport) -> Verdict:
+    """Return the verdict on a whole pass, with its call in the smallest failing case."""
+    name, call = name_of(function), ""
+    if report.failures:
+        failure = report.failures[0]
+        case = failure.case
+        arrays = "x, weight, " + ("None" if case.bias is None else "bias")
+        arrays = arrays if failure.part == "y" else "grad_output, x, weight"
+        integers = dict(zip(("stride", "padding", "dilation", "groups"), case.integers, strict=True)) | case.options
+        call = f"{name}({arrays}, {', '.join(f'{key}={value}' for key, value in integers.items())})"
+    return Verdict(name, report, call, slips_in(report))
 
 
 def _axes(size: Any, kernel: Any, p: Steps) -> list[tuple[int, ...]]:
     """Return (n, k, stride, padding, dilation) of each axis."""
     pads = [before for before, _ in p.padding]
     return list(zip(size, kernel, p.stride, pads, p.dilation, strict=True))
-
-
-def _one_axis(n: int, k: int, stride: int, padding: int, dilation: int) -> tuple[Any, Any, Steps]:
-    return (n,), (k,), steps((stride,), (padding,), (dilation,), 1)
 
 
 def _steps(case: Case) -> Steps:
