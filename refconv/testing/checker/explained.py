@@ -232,7 +232,7 @@ def _is_blank(complaint: Complaint) -> bool:
     actual = complaint.actual
     if actual is None or not actual.size:
         return True
-    channels = np.moveaxis(actual, 1, 0).reshape(actual.shape[1], -1) if actual.ndim > 1 else actual[:, None]
+    channels = np.moveaxis(actual, 1, 0).reshape(actual.shape[1], -1) if actual.ndim > 1 else actual.reshape(-1, 1)
     return not (actual if complaint.part != "y" else channels - channels[:, :1]).any()
 
 

@@ -145,6 +145,10 @@ def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
                       f"it starts late by {left} at the end, rounded down to a multiple of the dilation"),
         "extra": (before - extra, "it is shifted by output_padding, so that the extra elements come first"),
     }  # fmt: skip
+    if isinstance(problem.padding, str):  # causal: dilation·(k − 1), so that others have the same numbers
+        found = {
+            name: found[name] for name in ("ignored", "kernel", "half span", "dilated kernel", "same", "same lower")
+        }
     undetermined = {"times stride", "rounded up", "rounded down"} if stride == 1 else set()
     if dilation == 1:
         undetermined |= {

@@ -92,11 +92,13 @@ def _reasons(
             column = STEPS.index(key[0])
             if again[a][column] in (None, caused([key], a, other.asked)[column]):
                 found[a][key] = first[key]
-    for name in STEPS:  # a cause that all axes share rather than another one
+    right = [b for b, axis in enumerate(axes) if axis.right]
+    for name in STEPS:  # a cause that all wrong axes share, and that leaves the others right, rather than another one
         keys = [{key for key in reasons if key[0] == name} for reasons in found.values()]
         shared = set.intersection(*filter(None, keys)) if any(keys) else set()
-        if shared:
-            found = {a: {k: c for k, c in known.items() if k[0] != name or k in shared} for a, known in found.items()}
+        best = {key for key in shared if all(caused([key], b, asked) == asked.lines[b] for b in right)} or shared
+        if best:
+            found = {a: {k: c for k, c in known.items() if k[0] != name or k in best} for a, known in found.items()}
     return found
 
 
