@@ -362,6 +362,26 @@ CHANGED = {
         {},
         "Along axis 0 your output reads x[2·o + a(t) − 4] with a(t) = 0, 4, 6, where 0, 3, 6 is right.",
     ),
+    "stride halved": (
+        {"read": lambda a, o, t, n, asked: asked(0, t) + o * (asked.stride[a] // 2)},
+        {"stride": (1, 4)},
+        "x[o + 3·t − 4]; it should be x[2·o + 3·t − 4]: the stride is halved.",
+    ),
+    "padding halved": (
+        {"read": lambda a, o, t, n, asked: asked(o, t) + asked.padding[a] - asked.padding[a] // 2},
+        {"padding": (2, 0)},
+        "x[8·o + 6·t]; it should be x[8·o + 6·t − 1]: the padding is halved.",
+    ),
+    "one window late along axis 1": (
+        {"read": lambda a, o, t, n, asked: asked(o + a, t)},
+        {},
+        "Along axis 1 your output reads x[8·o + 6·t + 7]; it should be x[8·o + 6·t − 1]: it starts one stride late.",
+    ),
+    "x reversed": (
+        {"read": lambda a, o, t, n, asked: n - 1 - asked(o, t)},
+        {"flipped": (True, True)},
+        "Along axis 0 your output reads x[−2·o − 3·t + 11]; it should be x[2·o + 3·t − 4]: x is reversed.",
+    ),
     "strides exchanged": (
         {"read": lambda a, o, t, n, asked: asked(0, t) + o * asked.stride[1 - a]},
         {"stride": (8, 2)},
@@ -604,6 +624,11 @@ WRAPPED = {
         lambda x, w, b, i: right_y(x, w / np.sqrt(w[0].size), b, *i),
         {},
         "which is 1/√(T·C/G) (T·C/G = 24 taps and channels).",
+    ),
+    "two input channels exchanged": (
+        lambda x, w, b, i: right_y(x[:, [1, 0, *range(2, x.shape[1])]], w, b, *i),
+        {"channel_order": None},
+        "Output channel 0 uses weight columns 0, 1, 2, 3 with input channels 1, 0, 2, 3, in this order.",
     ),
     "the last sample is that before it": (
         lambda x, w, b, i: right_y(x[[0, 1, 1]], w, b, *i),
