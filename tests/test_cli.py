@@ -345,6 +345,7 @@ NEEDED = {  # command: its arguments, and modules of optional packages that it a
     "cost": ([], []),
     "notebooks": (["--solutions"], ["jupytext"]),
     "predict": (["nowhere"], ["safetensors"]),
+    "towers": ([], ["distributed"]),
     "tour": ([], ["jinja2", "matplotlib", "scipy", "skimage", "sklearn"]),
     "train": (["residual"], ["matplotlib", "safetensors"]),
     "vectors": ([], ["safetensors"]),

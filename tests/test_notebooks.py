@@ -63,14 +63,14 @@ WIDTH = 88
 """Columns of code that a notebook shows without a scroll bar."""
 
 
-@pytest.mark.parametrize("name", NAMES[:5])
+@pytest.mark.parametrize("name", NAMES)
 def test_code_of_a_notebook_is_narrow(name):
     for solved in (False, True):
         lines = [line for cell in code(notebooks.build(name, solved=solved)) for line in cell.source.splitlines()]
         assert [line for line in lines if len(line) > WIDTH] == []
 
 
-@pytest.mark.parametrize("name", NAMES[:5])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_picture_of_a_notebook_has_a_text_that_says_what_is_seen(name):
     for cell in code(kept(name)):
         pictures = [output for output in cell.outputs if "image/png" in output.get("data", {})]

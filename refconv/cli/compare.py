@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from refconv.cli.cluster import check_cluster, cluster_options
 from refconv.cli.options import (
     PATH,
     backend_name,
@@ -23,6 +25,9 @@ from refconv.cli.options import (
 )
 from refconv.cli.signals import stopping
 from refconv.cli.training import no_warnings
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @click.command("compare")
@@ -82,6 +87,7 @@ from refconv.cli.training import no_warnings
     metavar="N",
     help="Trainings at a time; results do not depend on it. Default: one per core, or one if not on NumPy.",
 )
+@cluster_options
 @backend_option
 @engine_option
 @json_option
@@ -97,6 +103,9 @@ def command(
     out: Path,
     resume: bool,
     jobs: int | None,
+    workers: int | None,
+    scheduler: str | None,
+    memory_limit: str | None,
     backend: str | None,
     as_json: bool,
     **recipe: Any,
@@ -107,6 +116,7 @@ def command(
     deviation over the seeds, and the mean difference from the first grouping with its 95 % interval: if it
     contains 0, there is no clear difference. Takes about ten minutes on two cores; an interruption costs only the
     trainings in progress.
+    With --workers or --scheduler, a Dask cluster trains; a worker that ends costs only its training, which runs again.
     Needs the extra refconv[train]. Progress goes to standard error.
 
     \b
@@ -116,12 +126,15 @@ def command(
     """  # noqa: D301
     from rich.console import Console
 
+    from refconv.distributed import ClusterError
     from refconv.experiments.compare import InterruptedComparisonError, run_comparison
     from refconv.experiments.tasks import CompareError, CompareSettings
     from refconv.nn import Recipe
     from refconv.progress import ConsoleCompareObserver
     from refconv.settings import cores
 
+    if check_cluster(workers, scheduler, memory_limit) and jobs is not None:
+        raise click.UsageError("--jobs must not be given with --workers or --scheduler")
     load_backend(backend)
     module = backend_name(backend)
     try:
@@ -134,7 +147,12 @@ def command(
             backend=module,
             recipe=dataclasses.replace(Recipe(), **{n: v for n, v in recipe.items() if v is not None}),
         )
-        with stopping() as received, no_warnings(), ConsoleCompareObserver(Console(stderr=True)) as observer:
+        with (
+            stopping() as received,
+            _cluster(workers, scheduler, memory_limit) as client,
+            no_warnings(),
+            ConsoleCompareObserver(Console(stderr=True)) as observer,
+        ):
             result = run_comparison(
                 settings,
                 out,
@@ -142,17 +160,29 @@ def command(
                 jobs=jobs or (min(cores(), 61) if module == "numpy" else 1),
                 observer=observer,
                 stopping=lambda: bool(received),
+                client=client,
             )
     except InterruptedComparisonError as interruption:
         arguments = [a for a in context.obj if a != "--resume"]
         stop(f"{interruption}; to resume: {shlex.join(['refconv', *arguments, '--resume'])}", 128 + received[0])
-    except (CompareError, ImportError, ValueError, TypeError) as error:
+    except (CompareError, ClusterError, ImportError, ValueError, TypeError) as error:
         raise click.UsageError(str(error)) from error
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
         _print_comparison(result)
         click.echo(out)
+
+
+def _cluster(
+    workers: int | None, scheduler: str | None, memory_limit: str | None
+) -> contextlib.AbstractContextManager[Client | None]:
+    """Return what opens the cluster, if one is wanted."""
+    from refconv.distributed import open_cluster
+
+    if workers is None and scheduler is None:
+        return contextlib.nullcontext()
+    return open_cluster(workers, scheduler, memory_limit=memory_limit)
 
 
 def _number(word: str, option: str) -> int:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 import refconv
-from refconv.cli import bench, check, compare, cost, notebooks, predict, tour, train, vectors
+from refconv.cli import bench, check, compare, cost, notebooks, predict, tour, towers, train, vectors
 from refconv.cli.options import BAD_USAGE, stop
 from refconv.cli.signals import INTERRUPTED
 
@@ -25,7 +25,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for module in (tour, check, cost, train, predict, compare, bench, notebooks, vectors):
+for module in (tour, check, cost, train, predict, compare, towers, bench, notebooks, vectors):
     cli.add_command(module.command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from refconv.cli.cluster import check_cluster, cluster_options
 from refconv.cli.options import (
     BAD_USAGE,
     PATH,
@@ -29,6 +31,8 @@ from refconv.cli.signals import stopping
 from refconv.cli.training import no_warnings, print_confusion
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from refconv.experiments.train import TrainResult, TrainSettings
 
 
@@ -43,6 +47,13 @@ if TYPE_CHECKING:
 @click.option(
     "--groups", metavar="SPEC", help="dense, uniform:N, log:N, or table (LeNet-5's). Default: the model's own groups."
 )
+@click.option(
+    "--towers",
+    metavar="SPEC",
+    help="Train AlexNet's towers, one per group, on the processes of --workers (by default one per tower) or "
+    "--scheduler: N, uniform:N or log:N, the same as --groups.",
+)
+@cluster_options
 @click.option("--channels", type=click.IntRange(1), metavar="N", help="Channels of each layer (residual). [32]")
 @click.option(
     "--blocks", type=click.IntRange(0, 10_000), metavar="N", help="Residual modules per stage (residual). [2]"
@@ -92,6 +103,10 @@ def command(
     out: Path,
     resume: bool,
     checkpoint_every: int | None,
+    towers: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    memory_limit: str | None,
     backend: str | None,
     as_json: bool,
     **given: Any,
@@ -110,13 +125,16 @@ def command(
     refconv train lenet5 --epochs 20 --out lenet
     refconv train --resume --out lenet
     refconv train --resume --out lenet --epochs 30    ten epochs more
+    refconv train alexnet --towers 2 --width 0.25 --side 63    two processes
     """  # noqa: D301
     if model is None and not resume:
         list_models(context, as_json)
         return
     from rich.console import Console
 
+    from refconv.distributed import ClusterError, TowerLostError
     from refconv.experiments.train import (
+        CHECKPOINT,
         DivergedError,
         InterruptedTrainingError,
         TrainError,
@@ -137,7 +155,13 @@ def command(
             start = dataclasses.replace(start, backend=backend_name(backend))
         load_backend(start.backend)
         settings = _changed(start, {name: value for name, value in given.items() if value is not None})
-        with stopping() as received, no_warnings(), ConsoleObserver(Console(stderr=True)) as observer:
+        settings, cluster = _placed(settings, towers, workers, scheduler, memory_limit)
+        with (
+            stopping() as received,
+            cluster as client,
+            no_warnings(),
+            ConsoleObserver(Console(stderr=True)) as observer,
+        ):
             result = run_training(
                 settings,
                 out,
@@ -145,7 +169,11 @@ def command(
                 checkpoint_every=checkpoint_every,
                 observer=observer,
                 stopping=lambda: bool(received),
+                client=client,
             )
+    except TowerLostError as error:
+        saved = f"to resume from the last checkpoint: {_resuming(context.obj)}"
+        stop(f"{error}; {saved if (out / CHECKPOINT).exists() else 'start again, for nothing is saved'}", BAD_USAGE)
     except InterruptedTrainingError as interruption:
         stop(f"{interruption}; to resume: {_resuming(context.obj)}", 128 + received[0])
     except DivergedError as error:
@@ -155,7 +183,7 @@ def command(
             "start again with another --out",
             BAD_USAGE,
         )
-    except (TrainError, ImportError, ValueError, TypeError) as error:
+    except (TrainError, ClusterError, ImportError, ValueError, TypeError) as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
         reason = f"{error.filename or out}: {error.strerror}" if error.strerror else str(error)
@@ -165,6 +193,30 @@ def command(
     else:
         _print_result(result)
         click.echo(out)
+
+
+def _placed(
+    settings: TrainSettings, towers: str | None, workers: int | None, scheduler: str | None, memory_limit: str | None
+) -> tuple[TrainSettings, contextlib.AbstractContextManager[Client | None]]:
+    """Return the settings with the groups of the towers, and what opens the cluster for them."""
+    from refconv.cost import parse_groups
+    from refconv.distributed import open_cluster
+
+    wanted = check_cluster(workers, scheduler, memory_limit)
+    if towers is None:
+        if wanted:
+            raise click.UsageError("--workers and --scheduler need --towers")
+        return settings, contextlib.nullcontext()
+    spec = parse_groups(towers)
+    groups = str(spec.label) if settings.groups is None else settings.groups
+    if parse_groups(groups) != spec:
+        raise click.UsageError(f"--towers {towers} must be the same as the groups, {groups}: one tower per group")
+    if settings.model != "alexnet":
+        raise click.UsageError(f"--towers needs the model alexnet; got {settings.model}")
+    if not wanted:
+        workers = spec.n
+    opening = open_cluster(workers, scheduler, memory_limit=memory_limit)
+    return dataclasses.replace(settings, groups=groups), opening
 
 
 def _changed(settings: TrainSettings, given: dict[str, Any]) -> TrainSettings:

@@ -14,10 +14,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import refconv
 from refconv.cost import parse_groups, residual
+from refconv.distributed.sweep import rows_of_cluster
 from refconv.experiments.figures import STYLES, accuracy_by_budget
 from refconv.experiments.paired import paired_interval
 from refconv.experiments.tables import evaluation, markdown, short_name
@@ -30,6 +31,9 @@ from refconv.nn import Split
 from refconv.nn.data import load_dataset
 from refconv.nn.data.split import needing
 from refconv.progress import CompareObserver
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 RESULTS, EVALUATION, TABLE, FIGURE = "results.jsonl", "comparison.json", "comparison.md", "comparison.png"
 
@@ -52,6 +56,7 @@ def run_comparison(
     jobs: int = 1,
     observer: CompareObserver | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    client: Client | None = None,
 ) -> dict[str, Any]:
     """Train every grouping at every budget on every data set with every seed, and evaluate the differences.
 
@@ -71,6 +76,9 @@ def run_comparison(
         Called for every training.
     stopping : callable () -> bool, optional
         Called frequently; if it returns true, the comparison stops.
+    client : distributed.Client, optional
+        Run the trainings on the workers of this Dask cluster instead of `jobs`. It changes no result. If a worker ends,
+        its training runs again.
 
     Returns
     -------
@@ -111,7 +119,12 @@ def run_comparison(
         _begin_results(folder, config, rows)
         observer.begin(len(done), len(tasks))
         left = [task for task in tasks if task[1].key(task[2]) not in done]
-        with contextlib.closing(result_rows(left, sets, jobs, stopping)) as found:
+        rows_left = (
+            result_rows(left, sets, jobs, stopping)
+            if client is None
+            else rows_of_cluster(client, left, config["data_sha256"], stopping)
+        )
+        with contextlib.closing(rows_left) as found:
             for row in found:
                 _append(folder / RESULTS, row)
                 done[_key(row)] = row

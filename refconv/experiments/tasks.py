@@ -85,7 +85,7 @@ def trainer_of(task: Task, data: Split) -> Trainer:
     return settings.recipe.trainer(model, data.train_images, data.train_labels, rng=order)
 
 
-def _train(task: Task, data: Split, stopping: Callable[[], bool]) -> dict[str, Any] | None:
+def train_one(task: Task, data: Split, stopping: Callable[[], bool]) -> dict[str, Any] | None:
     """Train and test one network; return a line of the results, or None if it was stopped."""
     from threadpoolctl import threadpool_limits
 
@@ -120,7 +120,7 @@ def result_rows(
         yield from _rows_of_processes(tasks, list(sets), min(jobs, len(tasks)), stopping)
         return
     for task in tasks:
-        row = None if stopping() else _train(task, sets[task[1].data], stopping)
+        row = None if stopping() else train_one(task, sets[task[1].data], stopping)
         if row is None:
             return
         yield row
@@ -185,4 +185,4 @@ def _begin_process(stop: Any, engine_name: str, names: list[str]) -> None:
 
 
 def _train_in_process(task: Task) -> dict[str, Any] | None:
-    return _train(task, _process["sets"][task[1].data], _process["stopping"])
+    return train_one(task, _process["sets"][task[1].data], _process["stopping"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,9 +25,13 @@ from refconv.integers import as_int
 from refconv.nn import CheckpointError, Layer, Recipe, Split, Trainer, accuracy, load_checkpoint, save_checkpoint
 from refconv.nn.checkpoint import Checkpoint
 from refconv.nn.data import load_dataset
+from refconv.nn.optim import Optimiser
 from refconv.nn.training import to_model
 from refconv.packages import check_packages
 from refconv.progress import Observer
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 CHECKPOINT, METRICS, CURVES = "checkpoint.safetensors", "metrics.jsonl", "curves.png"
 _PACKAGES = {"safetensors": "safetensors", "matplotlib": "Matplotlib"}
@@ -147,6 +152,7 @@ def run_training(
     checkpoint_every: int | None = None,
     observer: Observer | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    client: Client | None = None,
 ) -> TrainResult:
     """Train a network, with checkpoints: a training that is interrupted and resumed gives the same result.
 
@@ -169,6 +175,9 @@ def run_training(
         Called for every step.
     stopping : callable () -> bool, optional
         Called after each step; if it returns true, the training saves its state and stops.
+    client : distributed.Client, optional
+        Train AlexNet's towers, one per group, on the workers of this Dask cluster:
+        :class:`refconv.distributed.RemoteTowers`. The checkpoints are the same as in one process.
 
     Raises
     ------
@@ -179,6 +188,8 @@ def run_training(
         If the loss or a weight is not finite; earlier files remain.
     InterruptedTrainingError
         If `stopping` returned true; the training can be resumed.
+    refconv.distributed.TowerLostError
+        If a worker of `client` ended; the training can be resumed from its last checkpoint.
     ValueError, TypeError, ImportError, refconv.BackendError
         If a setting is wrong, or a package is missing.
     OSError
@@ -188,11 +199,11 @@ def run_training(
     every = None if checkpoint_every is None else as_int(checkpoint_every, "checkpoint_every", 1)
     check_packages("training needs", _PACKAGES)
     _check_out(folder, resume)
-    prepared = _prepare(settings)
-    if not resume:
-        folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder) as alone:
-        if not alone:
+    with contextlib.ExitStack() as stack:
+        prepared = _prepare(settings, client, stack)
+        if not resume:
+            folder.mkdir(parents=True, exist_ok=True)
+        if not stack.enter_context(alone_in(folder)):
             raise TrainError(f"{folder} is in use by another training or comparison; choose another --out, or wait")
         _check_out(folder, resume)  # again, now that no other process can change it
         return _run(prepared, settings.recipe.batch_size, folder, resume, every, observer, stopping)
@@ -322,26 +333,37 @@ def _load(folder: Path) -> Checkpoint:
         raise TrainError(f"cannot resume: {error}") from error
 
 
-def _prepare(settings: TrainSettings) -> tuple[dict[str, Any], Layer, Split, Trainer]:
-    """Return the full settings, the model, the data, and the trainer at its first step."""
+def _prepare(
+    settings: TrainSettings, client: Client | None, stack: contextlib.ExitStack
+) -> tuple[dict[str, Any], Layer, Split, Trainer]:
+    """Return the full settings, the model, the data, and the trainer at its first step.
+
+    The end of `stack` removes towers from the workers of `client`.
+    """
     xp = refconv.load_backend(settings.backend)
     entry, seed = find_model(settings.model), as_int(settings.seed, "seed", 0)
     data = load_dataset(settings.data, side=entry.side if settings.side is None else settings.side)
     groups = entry.groups if settings.groups is None else settings.groups
     rng, order, dropout = np.random.default_rng(seed).spawn(3)
-    model = build_model(
-        settings.model,
-        groups,
-        settings.options,
-        c_in=data.train_images.shape[1],
-        classes=len(data.classes),
-        side=data.train_images.shape[2],
-        rng=rng,
-        dropout_rng=dropout,
-        xp=xp,
-    )
+    shape = {
+        "c_in": data.train_images.shape[1],
+        "classes": len(data.classes),
+        "side": data.train_images.shape[2],
+    }
+    generators: dict[str, Any] = {"rng": rng, "dropout_rng": dropout}
+    optimiser: Callable[[float, float, float], Optimiser] | None = None
+    model: Layer
+    if client is None:
+        model = build_model(settings.model, groups, settings.options, **shape, **generators, xp=xp)
+    else:
+        model, optimiser = _towers(settings, groups, client, shape, generators, stack)
     trainer = settings.recipe.trainer(
-        model, data.train_images, data.train_labels, rng=order, generators={"dropout": dropout}
+        model,
+        data.train_images,
+        data.train_labels,
+        rng=order,
+        generators={"dropout": dropout},
+        optimiser=optimiser,
     )
     config = {
         "model": settings.model,
@@ -356,6 +378,29 @@ def _prepare(settings: TrainSettings) -> tuple[dict[str, Any], Layer, Split, Tra
         **asdict(settings.recipe),
     }
     return config, model, data, trainer
+
+
+def _towers(
+    settings: TrainSettings,
+    groups: str,
+    client: Client,
+    shape: dict[str, Any],
+    generators: dict[str, Any],
+    stack: contextlib.ExitStack,
+) -> tuple[Layer, Callable[[float, float, float], Optimiser]]:
+    """Return AlexNet's towers on a cluster, and what makes their optimiser."""
+    from refconv.distributed import RemoteTowers
+    from refconv.distributed.report import TowersSettings, predicted_bytes
+    from refconv.distributed.towers import RemoteSGD
+
+    if settings.model != "alexnet":
+        raise TrainError(f"towers need the model alexnet; got {settings.model}")
+    predicted = predicted_bytes(TowersSettings(groups, settings.recipe.batch_size, **shape, **settings.options))
+    model = RemoteTowers(
+        client, groups, **shape, **settings.options, **generators, backend=settings.backend, predicted=predicted
+    )
+    stack.enter_context(model)
+    return model, lambda lr, momentum, weight_decay: RemoteSGD(model, lr, momentum, weight_decay)
 
 
 def fingerprint(data: Split) -> str:

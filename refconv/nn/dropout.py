@@ -76,25 +76,63 @@ class Dropout(Layer):
         kept = None
         if self.training and self.p:
             least = math.ceil(self.p * 2**24)
-            kept = xp.reshape(_draws_at_least(least, int(self.rng.integers(2**63)), x), x.shape)
+            kept = xp.reshape(self._draws_at_least(least, x), x.shape)
         return self._keep(_dropped(x, kept, scale), kept, scale)
 
     def backward(self, grad_output: Array) -> Array:
         """Return g where x was kept, else 0, scaled as x was."""
         return _dropped(grad_output, *self._recall(grad_output))
 
+    def _draws_at_least(self, least: int, x: Array) -> Array:
+        return _draws_at_least(least, draw_key(self.rng), x)
 
-def _draws_at_least(least: int, key: int, like: Array) -> Array:
+
+class DropoutShare(Dropout):
+    """The part of a :class:`Dropout` layer that drops some of the features (N, F): a tower's.
+
+    Together, the parts drop the elements that the whole layer would drop, if each is given the whole layer's keys.
+
+    Parameters
+    ----------
+    p, rescale
+        As for :class:`Dropout`.
+    start, features : int
+        Number of features before this layer's, and of all features.
+
+    Attributes
+    ----------
+    key : int
+        The key of the next forward pass in training: :func:`draw_key`.
+    """
+
+    def __init__(self, p: float = 0.5, *, start: int, features: int, rescale: str = "training") -> None:
+        super().__init__(p, rng=np.random.default_rng(0), rescale=rescale)
+        self.start, self.features, self.key = start, features, 0
+
+    def _draws_at_least(self, least: int, x: Array) -> Array:
+        return _draws_at_least(least, self.key, x, self.start, self.features)
+
+
+def draw_key(rng: np.random.Generator) -> int:
+    """Draw the number that determines which elements a layer drops."""
+    return int(rng.integers(2**63))
+
+
+def _draws_at_least(least: int, key: int, like: Array, start: int = 0, features: int | None = None) -> Array:
     """Return, for each element of `like`, whether its draw from 0, …, 2²⁴ − 1 is at least `least`.
 
     Element i gets the top 24 bits of SplitMix64's number i, counted from the state `key`. Signed 64-bit integers, which
-    every array module has, wrap to the same bits as unsigned ones.
+    every array module has, wrap to the same bits as unsigned ones. If `features` is given, `like` consists of the
+    columns from `start` of an array with that many columns, whose elements are counted.
     """
     xp, count = namespace_of({"x": like}), elements(like.shape)
     found = xp.empty(count, dtype=xp.bool, device=device(like))
 
     def work(part: slice) -> None:
-        z = xp.arange(part.start, part.stop, dtype=xp.int64, device=device(like)) * _signed(0x9E3779B97F4A7C15) + key
+        z = xp.arange(part.start, part.stop, dtype=xp.int64, device=device(like))
+        if features is not None:
+            z = z // like.shape[1] * features + (z % like.shape[1] + start)
+        z = z * _signed(0x9E3779B97F4A7C15) + key
         z = (z ^ _shifted(xp, z, 30)) * _signed(0xBF58476D1CE4E5B9)
         z = (z ^ _shifted(xp, z, 27)) * _signed(0x94D049BB133111EB)
         found[part] = _shifted(xp, z, 40) >= least

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -285,12 +285,17 @@ class Recipe:
         *,
         rng: np.random.Generator,
         generators: Mapping[str, np.random.Generator] | None = None,
+        optimiser: Callable[[float, float, float], Optimiser] | None = None,
     ) -> Trainer:
-        """Return a trainer for a model; NumPy images and labels are moved to the model's device."""
+        """Return a trainer for a model; NumPy images and labels are moved to the model's device.
+
+        `optimiser` makes the model's optimiser from lr, momentum and weight_decay; by default it is :class:`SGD`.
+        """
+        rates = (self.lr, self.momentum, self.weight_decay)
         return Trainer(
             model,
             *to_model(model, images, labels),
-            optimiser=SGD(model.parameters(), self.lr, self.momentum, self.weight_decay),
+            optimiser=SGD(model.parameters(), *rates) if optimiser is None else optimiser(*rates),
             epochs=self.epochs,
             batch_size=self.batch_size,
             rng=rng,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.arrays import Array, Namespace
-from refconv.cost import parse_groups
+from refconv.arrays import Array, Namespace, array_namespace
+from refconv.cost import GroupSpec, parse_groups
 from refconv.groups import ChannelGroups
 from refconv.integers import as_float, as_int
 from refconv.nn.base import Layer
-from refconv.nn.dropout import Dropout
+from refconv.nn.dropout import Dropout, DropoutShare
 from refconv.nn.layers import Conv, Flatten, Linear, ReLU
 from refconv.nn.models.grouping import Grouping, as_grouping
 from refconv.nn.normalisation import LocalResponseNorm
@@ -129,14 +130,18 @@ def alexnet(
     spec = None if callable(groups) else parse_groups(groups)
     widths = _scaled(width, spec.n if spec and spec.kind == "uniform" else 1, "groups")
     where = {"rng": rng, "xp": xp, "dtype": dtype, "device": device}
+
+    def dropout(_: str) -> Layer:
+        return Dropout(0.5, rng=dropout_rng, rescale="testing")
+
     layers: dict[str, Layer] = {}
-    for segment in _segments(widths, c_in, classes, side, as_grouping(groups), 1, dropout_rng, where):
+    for segment in _segments(widths, widths, c_in, classes, side, as_grouping(groups), dropout, where):
         layers |= segment
     return Sequential(**layers)
 
 
 def alexnet_towers(
-    towers: int = 2,
+    towers: int | str = 2,
     *,
     c_in: int = 3,
     classes: int = 1000,
@@ -156,8 +161,8 @@ def alexnet_towers(
 
     Parameters
     ----------
-    towers : int
-        Number of towers; it must divide 96, 256, 384 and `classes`.
+    towers : int or str
+        The groups, one tower per group: see :func:`tower_sizes`. A number must divide 96, 256 and 384.
     c_in, classes, side, width, dropout_rng, rng, xp, dtype, device
         As for :func:`alexnet`.
 
@@ -184,17 +189,97 @@ def alexnet_towers(
     >>> two.crossings   # before conv3, fc6, fc7 and fc8: all activations, half of them each way
     (144, 16, 256, 256)
     """
-    towers = as_int(towers, "towers", 1)
-    widths = _scaled(width, towers, "towers")
-    classes = as_int(classes, "classes", 1)
-    if classes % towers:
-        raise ValueError(f"towers={towers} must divide classes={classes}")
+    count = _tower_spec(towers).n
     where = {"rng": rng, "xp": xp, "dtype": dtype, "device": device}
-    parts = [_segments(widths, c_in, classes, side, as_grouping(1), towers, dropout_rng, where) for _ in range(towers)]
-    return Towers([[Sequential(**layers) for layers in segment] for segment in zip(*parts, strict=True)])
+
+    def dropout(_: str) -> Layer:
+        return Dropout(0.5, rng=dropout_rng, rescale="testing")
+
+    parts = [_tower(towers, t, c_in, classes, side, width, dropout, where) for t in range(count)]
+    return Towers(list(zip(*parts, strict=True)))
 
 
-def tower_state(state: Mapping[str, Array], towers: int = 2) -> dict[str, Array]:
+def alexnet_tower(
+    towers: int | str,
+    tower: int,
+    *,
+    c_in: int = 3,
+    classes: int = 1000,
+    side: int = 224,
+    width: float = 1.0,
+    rng: np.random.Generator,
+    xp: Namespace | None = None,
+    dtype: str = "float32",
+    device: Any = None,
+) -> list[Sequential]:
+    """Return the five segments of one tower of :func:`alexnet_towers`, for a process of its own.
+
+    Its dropout layers are :class:`~refconv.nn.dropout.DropoutShare`, which drop the elements that ``alexnet`` drops.
+
+    Parameters
+    ----------
+    towers : int or str
+        As for :func:`alexnet_towers`.
+    tower : int
+        Number of the tower, from 0.
+    c_in, classes, side, width, rng, xp, dtype, device
+        As for :func:`alexnet`.
+    """
+    where = {"rng": rng, "xp": xp, "dtype": dtype, "device": device}
+    widths = _tower_widths(towers, width)
+
+    def dropout(name: str) -> Layer:
+        features = getattr(widths, name)
+        start = sum(tower_sizes(towers, features)[:tower])
+        return DropoutShare(0.5, start=start, features=features, rescale="testing")
+
+    return _tower(towers, tower, c_in, classes, side, width, dropout, where)
+
+
+def tower_sizes(towers: int | str, outputs: int) -> tuple[int, ...]:
+    """Return how many outputs of a layer each tower computes: consecutive ones, in the order of the towers.
+
+    Parameters
+    ----------
+    towers : int or str
+        N or "uniform:N": equal shares, or shares that differ by one; "log:N": the sizes of logarithmic groups.
+    outputs : int
+        Channels, features or classes.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `towers` is not such a word, or there are too few outputs.
+
+    Examples
+    --------
+    >>> from refconv.nn.models.alexnet import tower_sizes
+    >>> tower_sizes(2, 384), tower_sizes("log:3", 384), tower_sizes(3, 10)
+    ((192, 192), (192, 96, 96), (3, 3, 4))
+    """
+    spec = _tower_spec(towers)
+    if spec.kind == "log":
+        return spec.build(outputs, outputs).out_sizes
+    if outputs < spec.n:
+        raise ValueError(f"towers={towers} must be at most {outputs}, the outputs of a layer")
+    ends = [t * outputs // spec.n for t in range(spec.n + 1)]
+    return tuple(stop - start for start, stop in pairwise(ends))
+
+
+def tower_outputs(towers: int | str, classes: int = 1000, width: float = 1.0) -> dict[str, tuple[int, ...]]:
+    """Return how many outputs each tower computes, for every layer with weights.
+
+    Examples
+    --------
+    >>> from refconv.nn.models.alexnet import tower_outputs
+    >>> tower_outputs("log:3")["conv2"], tower_outputs(2)["fc8"]
+    ((128, 64, 64), (500, 500))
+    """
+    outputs = _tower_widths(towers, width)._asdict() | {"fc8": as_int(classes, "classes", 1)}
+    return {layer: tower_sizes(towers, n) for layer, n in outputs.items()}
+
+
+def tower_state(state: Mapping[str, Array], towers: int | str = 2) -> dict[str, Array]:
     """Return the state with which :func:`alexnet_towers` computes the same as a grouped :func:`alexnet`.
 
     Tower t takes the t-th share of every layer's outputs, which are the rows of its weight and of its bias.
@@ -203,8 +288,8 @@ def tower_state(state: Mapping[str, Array], towers: int = 2) -> dict[str, Array]
     ----------
     state : mapping of str to array
         ``model.state()`` of ``alexnet(groups=towers)``, or other arrays with its paths and shapes, such as gradients.
-    towers : int
-        Number of towers.
+    towers : int or str
+        As for :func:`alexnet_towers`.
 
     Returns
     -------
@@ -214,7 +299,7 @@ def tower_state(state: Mapping[str, Array], towers: int = 2) -> dict[str, Array]
     Raises
     ------
     ValueError
-        Unless each layer has one weight and one bias, with a number of rows that `towers` divides.
+        Unless the paths come from ``alexnet(groups=towers)``, and each array has a row for every tower.
 
     Examples
     --------
@@ -222,20 +307,86 @@ def tower_state(state: Mapping[str, Array], towers: int = 2) -> dict[str, Array]
     >>> {path: rows.tolist() for path, rows in tower_state({"fc8.bias": np.arange(4)}).items()}
     {'4.0.fc8.bias': [0, 1], '4.1.fc8.bias': [2, 3]}
     """
-    towers, split = as_int(towers, "towers", 1), {}
+    spec, split = _tower_spec(towers), {}
     for path, array in state.items():
         layer, _, parameter = path.partition(".")
-        if layer not in _SEGMENT_OF or parameter not in ("weight", "bias") or array.shape[0] % towers:
+        name, _, group = parameter.partition("[")
+        known = layer in _SEGMENT_OF and name in ("weight", "bias") and bool(group) == _in_parts(spec, layer, name)
+        if not known or not (group or array.shape[0] >= spec.n):
             raise ValueError(
-                f"state must come from alexnet(groups={towers}), whose layers have one weight and one bias with a "
-                f"number of rows that {towers} divides; got {path!r} of shape {tuple(array.shape)}"
+                f"state must come from alexnet(groups={towers}), with a row for each of {spec.n} towers in every "
+                f"array; got {path!r} of shape {tuple(array.shape)}"
             )
-        rows = array.shape[0] // towers
-        for t in range(towers):
-            split[f"{_SEGMENT_OF[layer]}.{t}.{path}"] = array[t * rows : (t + 1) * rows, ...]
+        if group:
+            split[_tower_path(int(group[:-1]), layer, name)] = array
+            continue
+        stop = 0
+        for t, rows in enumerate(tower_sizes(towers, array.shape[0])):
+            split[_tower_path(t, layer, name)] = array[stop : stop + rows, ...]
+            stop += rows
     return split
 
 
+def joined_state(split: Mapping[str, Array], towers: int | str = 2) -> dict[str, Array]:
+    """Return the state of ``alexnet(groups=towers)`` from the state of its towers: the inverse of :func:`tower_state`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refconv.nn.models.alexnet import joined_state
+    >>> joined_state(tower_state({"fc8.bias": np.arange(4)}))
+    {'fc8.bias': array([0, 1, 2, 3])}
+    """
+    spec, joined = _tower_spec(towers), dict[str, Array]()
+    for first in [path for path in split if path.split(".")[1] == "0"]:
+        _, _, layer, name = first.split(".")
+        parts = [split[_tower_path(t, layer, name)] for t in range(spec.n)]
+        if _in_parts(spec, layer, name):
+            joined |= {f"{layer}.{name}[{t}]": part for t, part in enumerate(parts)}
+        else:
+            joined[f"{layer}.{name}"] = array_namespace(*parts).concat(parts, axis=0)
+    return joined
+
+
+def _tower_path(tower: int, layer: str, parameter: str) -> str:
+    return f"{_SEGMENT_OF[layer]}.{tower}.{layer}.{parameter}"
+
+
+def _in_parts(spec: GroupSpec, layer: str, parameter: str) -> bool:
+    """Return whether the grouped network has one array per group, as it has for the weights of unequal groups."""
+    return spec.kind != "uniform" and layer in _GROUPED and parameter == "weight"
+
+
+def _tower_spec(towers: int | str) -> GroupSpec:
+    spec = parse_groups(towers if isinstance(towers, str) else as_int(towers, "towers", 1))
+    if spec.kind == "table":
+        raise ValueError("towers must be a number N, 'uniform:N' or 'log:N': the groups of the table share channels")
+    return spec
+
+
+def _tower_widths(towers: int | str, width: float) -> _Widths:
+    spec = _tower_spec(towers)
+    return _scaled(width, spec.n if spec.kind == "uniform" else 1, "towers")
+
+
+def _tower(
+    towers: int | str,
+    tower: int,
+    c_in: int,
+    classes: int,
+    side: int,
+    width: float,
+    dropout: Callable[[str], Layer],
+    where: dict[str, Any],
+) -> list[Sequential]:
+    """Return the segments of one tower."""
+    *own, share = (sizes[tower] for sizes in tower_outputs(towers, classes, width).values())
+    widths = _tower_widths(towers, width)
+    segments = _segments(widths, _Widths(*own), c_in, share, side, as_grouping(1), dropout, where)
+    return [Sequential(**layers) for layers in segments]
+
+
+_GROUPED = ("conv2", "conv4", "conv5")
 _SEGMENT_OF = {"conv1": 0, "conv2": 0, "conv3": 1, "conv4": 1, "conv5": 1, "fc6": 2, "fc7": 3, "fc8": 4}
 
 
@@ -251,19 +402,21 @@ def _scaled(width: float, step: int, name: str) -> _Widths:
 
 def _segments(
     widths: _Widths,
+    own: _Widths,
     c_in: int,
     classes: int,
     side: int,
     grouping: Grouping,
-    towers: int,
-    dropout_rng: np.random.Generator,
+    dropout: Callable[[str], Layer],
     where: dict[str, Any],
 ) -> list[dict[str, Layer]]:
-    """Return one tower's layers by name, cut where activations cross; a single tower is the whole network."""
+    """Return one tower's layers by name, cut where activations cross; a single tower is the whole network.
+
+    `widths` are the channels that all towers compute together; `own` and `classes` are this tower's.
+    """
     side = as_int(side, "side", SMALLEST)
     for window, stride in ((7, 4), (3, 2), (3, 2), (3, 2)):  # conv1, with 11 less twice the padding, and the poolings
         side = (side - window) // stride + 1
-    own = _Widths(*(n // towers for n in widths))
     groups = grouping(own.conv1, own.conv2)
 
     def grouped(name: str, c_in: int, c_out: int, kernel: int) -> dict[str, Layer]:
@@ -281,8 +434,7 @@ def _segments(
 
     def hidden(name: str, features_in: int, features: int) -> dict[str, Layer]:
         linear = Linear(features_in, features, std=STD, initial_bias=1, **where)
-        dropout = Dropout(0.5, rng=dropout_rng, rescale="testing")
-        return {name: linear, f"relu{name[-1]}": ReLU(), f"drop{name[-1]}": dropout}
+        return {name: linear, f"relu{name[-1]}": ReLU(), f"drop{name[-1]}": dropout(name)}
 
     read, written = _blocks(groups, own.conv1, own.conv2)
     return [
@@ -298,7 +450,7 @@ def _segments(
         | pool("pool5"),
         {"flatten": Flatten()} | hidden("fc6", widths.conv5 * side * side, own.fc6),
         hidden("fc7", widths.fc6, own.fc7),
-        {"fc8": Linear(widths.fc7, classes // towers, std=STD, **where)},
+        {"fc8": Linear(widths.fc7, classes, std=STD, **where)},
     ]
 
 
