@@ -208,8 +208,9 @@ class Condition(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Share of the passing problems that it must exclude if it is named: more if it is an upper limit."""
-        return SHARE_OF_SMALL if any(" at most " in words for words in self.words) else SHARE
+        """Share of the passing problems that it must exclude if it is named: more if it seldom decides."""
+        seldom = (" at most ", " not a multiple of ", *RARE)
+        return SHARE_OF_SELDOM if any(part in words for words in self.words for part in seldom) else SHARE
 
     def __str__(self) -> str:
         return f"{joined(self.words)} {self.place}".strip()
@@ -240,8 +241,8 @@ def conditions(problems: Sequence[Problem], count: int) -> Iterator[Condition]:
 USUALLY, AT_LEAST, VALUE, PARITY, RELATION, MULTIPLE, AT_MOST, RARELY = 4.0, 6.0, 7.0, 7.0, 7.5, 8.0, 9.0, 4.0
 """Bits of a condition: simple, general and common ones are named rather than others."""
 
-SHARE, SHARE_OF_SMALL = 0.05, 0.25
-"""Share of the passing problems that a further condition must exclude; an upper limit must exclude more."""
+SHARE, SHARE_OF_SELDOM = 0.05, 0.25
+"""Share of the passing problems that a condition must exclude: more for upper limits and others that seldom decide."""
 
 Judged = Iterator[tuple[str, float, Array]]
 """Words, bits, and for which problems, or on which axes of them, a condition holds."""

@@ -11,13 +11,14 @@ import numpy as np
 
 from refconv.testing.checker.calls import Caller, with_array, with_arrays
 from refconv.testing.checker.diagnose import Run
-from refconv.testing.checker.examine import PARTS, TITLES, TRAIT_CHECKS, VALUE_CHECKS
+from refconv.testing.checker.examine import PARTS, TITLES, TRAIT_CHECKS, VALUE_CHECKS, Complaint
 from refconv.testing.checker.plan import work
 from refconv.testing.checker.report import Failure, ordered
-from refconv.testing.explain import explain, standard_problem
+from refconv.testing.explain import explain, standard_problem, words
 from refconv.testing.explain.causes import paddings
-from refconv.testing.explain.pointwise import wrapped
+from refconv.testing.explain.pointwise import saturated, wrapped
 from refconv.testing.explain.problems import shown
+from refconv.testing.explain.replaced import READ
 from refconv.testing.explain.session import REPEATS
 from refconv.testing.explain.table import Asked, Table
 from refconv.testing.oracles.definition import Array
@@ -26,7 +27,7 @@ from refconv.testing.oracles.trilinear import exact_results
 
 PART_OF = {"y": "forward", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
 
-CALLS = 400
+CALLS = 600
 """For the first round of one part, and as many again; a limit of time would make reports vary from run to run."""
 
 WORK_READ = 2000
@@ -75,16 +76,18 @@ def explained(
     standard = standard_problem(problem.spatial_dims, supports, problem.transposed)
 
     def read(problem: Problem, name: str, failed: Sequence[Problem]) -> None:
-        others = [other for other in failed if other.batch and _is_small(other, name) and other != problem]
-        best = max(others, key=lambda other: _unlike(other, problem), default=problem)
-        second = None if problem == standard else best
+        second = None
+        if problem != standard:
+            others = [other for other in failed if other.batch and _is_small(other, name) and other != problem]
+            second = max(others, key=lambda other: _unlike(other, problem), default=problem)
         found = explain(
             call, forward, backward, problem, dtype, supports, parts=[name], calls=CALLS, second=second,
             fractions=False, tables=tables.setdefault(problem, {}),
         )  # fmt: skip
         for part in found.parts.values():
             without_elements = part.shape is not None and 0 in part.shape
-            if not part.is_right and (part.is_linear is not None or part.inputs or without_elements):
+            better = name not in texts or words.ZERO not in part.text
+            if better and not part.is_right and (part.is_linear is not None or part.inputs or without_elements):
                 texts[name] = f"Read out on {shown(problem)}: {part.text}"
 
     for failure in asked:
@@ -92,11 +95,13 @@ def explained(
         if name not in texts:
             failed = [p.case.problem for p, seen in runs if any(c.check == failure.check for c in seen.complaints)]
             read(standard, name, failed)
-        if name not in texts:
+        if words.ZERO in texts.get(name, words.ZERO):
             smallest = failure.case.problem
+            blank = {p.case.problem for p, seen in runs if any(_is_blank(c) for c in seen.complaints)}
             affordable = [problem for problem in failed if problem.batch and _is_small(problem, name)]
-            for problem in dict.fromkeys((max(affordable, key=_variety, default=smallest), smallest)):
-                if name not in texts:
+            best = max(affordable, key=lambda problem: (problem not in blank, _variety(problem)), default=smallest)
+            for problem in dict.fromkeys((best, smallest)):
+                if words.ZERO in texts.get(name, words.ZERO):
                     read(problem, name, failed)
             texts.setdefault(name, "")
     return [
@@ -113,20 +118,35 @@ def _is_asked(failure: Failure) -> bool:
 
 
 def _in_few_bits(failure: Failure, runs: Sequence[Run]) -> str | None:
-    """Explain whole numbers whose errors in every failing case are multiples of a power of two."""
+    """Explain whole numbers that wrap around, or stop, at the limits of a number of bits in every failing case."""
     if failure.check not in (*VALUE_CHECKS.values(), "large numbers"):
         return None
     wrong = [
-        (c.expected.reshape(-1), c.actual.reshape(-1))
+        (c.expected, c.actual, _bias_of(c))
         for _, seen in runs
         for c in seen.complaints
         if (c.check, c.part) == (failure.check, failure.part) and c.expected is not None and c.actual is not None
     ]
-    right, actual = (np.concatenate(arrays) for arrays in zip(*wrong, strict=True))
+    flat = (np.broadcast_arrays(*arrays) for arrays in wrong)
+    right, actual, bias = (np.concatenate([a.reshape(-1) for a in arrays]) for arrays in zip(*flat, strict=True))
     if not np.isfinite(actual).all() or actual.dtype.kind == "c":
         return None
-    wide = np.int64 if actual.dtype.kind in "biu" else np.float64
-    return wrapped(right.astype(wide), actual.astype(wide), TITLES[failure.part])
+    wide, title = np.int64 if actual.dtype.kind in "biu" else np.float64, TITLES[failure.part]
+    bits = 8 * actual.dtype.itemsize if actual.dtype.kind in "iu" else 64
+    right, actual, bias = (array.astype(wide) for array in (right, actual, bias))
+    return (
+        wrapped(right, actual, title)
+        or saturated(right, actual, title, bits)
+        or saturated(right - bias, actual - bias, f"{title} without its bias", bits)
+    )
+
+
+def _bias_of(complaint: Complaint) -> Array:
+    """Return what the bias adds to a result, with axes for broadcasting."""
+    bias, problem = complaint.case.operands.bias, complaint.case.problem
+    if complaint.part != "y" or bias is None:
+        return np.zeros(())
+    return bias.reshape(-1, *[1] * problem.spatial_dims)
 
 
 def _at_the_case(
@@ -138,6 +158,8 @@ def _at_the_case(
         return None
     if failure.check == "non-finite":
         return _replaced(failure)
+    if failure.check == "real values":
+        return _of_whole_numbers(failure)
     if failure.check in NO_EXPLANATION:
         return None
 
@@ -159,6 +181,27 @@ def _at_the_case(
     if all(is_right() for _ in range(REPEATS)):
         return "Called again with the same arguments, it is right: it depends on earlier calls."
     return "Calls with the same arguments gave different results, right ones and wrong ones: it is random."
+
+
+def _of_whole_numbers(failure: Failure) -> str | None:
+    """Return which operand is cut or rounded to whole numbers, if that gives the same result."""
+    operands, actual, due = failure.case.operands, failure.actual, failure.expected
+    if actual is None or actual.dtype.kind != "f" or due is None:
+        return None
+
+    def close(right: Array) -> bool:
+        return np.allclose(actual, right, rtol=1e-3, atol=1e-3 * float(np.max(np.abs(right), initial=0)))
+
+    for name in READ[PART_OF[failure.part]]:
+        values = getattr(operands, name)
+        for how, function in (("cut", np.trunc), ("rounded", np.rint), ("rounded down", np.floor)):
+            if values is None or np.array_equal(function(values), values):
+                continue
+            whole = operands._replace(**{name: function(values)}).mapped(lambda a: a.astype(np.float64))
+            right = getattr(exact_results(failure.case.problem, whole, (failure.part,)), failure.part)
+            if close(right) and not close(due):
+                return f"It is right for {name} {how} to whole numbers."
+    return None
 
 
 def _replaced(failure: Failure) -> str | None:
@@ -184,12 +227,26 @@ def _is_small(problem: Problem, part: str) -> bool:
     return work(problem) <= WORK_READ and calls <= CALLS
 
 
+def _is_blank(complaint: Complaint) -> bool:
+    """Return whether a result is the same number everywhere in each channel, and so shows only that all is missing."""
+    actual = complaint.actual
+    if actual is None or not actual.size:
+        return True
+    channels = np.moveaxis(actual, 1, 0).reshape(actual.shape[1], -1) if actual.ndim > 1 else actual.reshape(-1, 1)
+    return not (actual if complaint.part != "y" else channels - channels[:, :1]).any()
+
+
 def _variety(problem: Problem) -> tuple[float, int]:
-    """Return how many numbers of a problem are above 1, and a little for 2; of equally many, the least work is best."""
-    groups = problem.n_groups
-    sizes = (problem.batch or 0, problem.c_in // groups, problem.c_out // groups, groups, *problem.kernel)
-    sizes += (*problem.stride, *problem.dilation, *problem.size, *problem.output_size)
-    several = sum(n > 2 for n in problem.output_size)  # two positions may as well be reversed as exchanged
+    """Return how many numbers of a problem are above 1, and a little for 2; of equally many, the least work is best.
+
+    Positions and taps count if they are used: those whose elements are all in the padding show nothing.
+    """
+    groups, asked = problem.n_groups, Asked(problem)
+    used = [[len(np.unique(column)) for column in rows[:, :2].T] for rows in asked.spatial(asked.shapes)]
+    positions, taps = zip(*used, strict=True)
+    sizes = (problem.batch or 0, problem.c_in // groups, problem.c_out // groups, groups, *taps)
+    sizes += (*problem.stride, *problem.dilation, *problem.size, *positions)
+    several = sum(n > 2 for n in positions)  # two positions may as well be reversed as exchanged
     return sum((n > 1) + 0.1 * (n > 2) for n in sizes) + several, -work(problem)
 
 
@@ -201,10 +258,14 @@ def _unlike(problem: Problem, first: Problem) -> tuple[int, int]:
     enough = sum(min(n, m, 3) for n, m in numbers)
     lines = zip(problem.kernel, problem.stride, problem.dilation, asked.before, strict=True)
     unlike = sum(n > 1 and n != m for n, m in numbers) + sum(len(set(line)) for line in lines)
-    return 3 * enough + unlike + sum(causes), -work(problem)
+    steps = sum(n != m for n, m in zip(_steps(problem), _steps(first), strict=True))
+    return 3 * (enough + steps) + unlike + sum(causes), -work(problem)
+
+
+def _steps(problem: Problem) -> list[int]:
+    return [*problem.kernel, *problem.stride, *problem.dilation, *(sum(pair) for pair in problem.pairs)]
 
 
 def _numbers(problem: Problem) -> list[int]:
-    steps = (*problem.kernel, *problem.stride, *problem.dilation, *(sum(pair) for pair in problem.pairs))
     channels = (problem.n_groups, problem.c_in // problem.n_groups, problem.c_out // problem.n_groups)
-    return [problem.batch or 1, *channels, *steps, *problem.size, *problem.output_size]
+    return [problem.batch or 1, *channels, *_steps(problem), *problem.size, *problem.output_size]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.explain import words
+from refconv.testing.explain.names import grammar, ranges
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.readout import Refused, check_linear, draw
 from refconv.testing.explain.report import Part
@@ -87,10 +88,12 @@ def _added(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
     block = count // session.asked.groups
     if wrong and all(s == [c % block] for c, s in sources.items()):
         said.append("Every group adds the bias of group 0.")
+    elif wrong and all(s == [c // block] for c, s in sources.items()):
+        said.append(f"Channel k gets the bias with the number of its group, bias[k // {block}].")
     elif wrong and (axis := _own_axis(used)) is not None:
         said.append(f"The bias is added along {axis} instead of the channels.")
     elif wrong:
-        shown = [f"channel {c} gets bias {words.ranges(s)}" for c, s in list(wrong.items())[:4]]
+        shown = [f"channel {c} gets bias {ranges(s)}" for c, s in list(wrong.items())[:4]]
         said.append(f"The bias goes to other channels: {'; '.join(shown)}{'; …' * (len(wrong) > 4)}.")
     total = each.sum(axis=0)
     if len(factors) > 1:
@@ -185,7 +188,7 @@ def _where(used: Array, session: Session) -> str:
     texts = [clause if few else f"all but {clause}" for few, clause in missing]
     rests = (0, 0, *(session.asked.problem.output_padding or (0,) * (used.ndim - 2)))
     ends = all(values == list(range(size - rest)) for values, size, rest in zip(inside, used.shape, rests, strict=True))
-    return f": {' and '.join(texts)}{', which output_padding adds' * (ends and any(rests))}"
+    return f": {' or '.join(texts)}{', which output_padding adds' * (ends and any(rests))}"
 
 
 def _clause(axis: int, values: list[int], size: int) -> str:
@@ -195,7 +198,7 @@ def _clause(axis: int, values: list[int], size: int) -> str:
     name, along = (NAMES[axis], "") if axis < 2 else ("position", f" along axis {axis - 2}")
     if len(values) > 1 and values == list(range(size - len(values), size)):
         return f"the last {len(values)} {name}s{along}"
-    return f"{name}{words.grammar(values)[0]} {words.ranges(values)}{along}"
+    return f"{name}{grammar(values)[0]} {ranges(values)}{along}"
 
 
 def grad_bias(session: Session) -> Part:
@@ -280,13 +283,15 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
         if axis is not None:
             kept = axis.replace("the batch", "the batch axis")
             said.append(f"It keeps {kept} and sums the channels: element j is the sum over index j of {kept}.")
+        elif all(read == [size - 1 - e] for e, read in channels.items()):
+            said.append("Its channels are in reverse order.")
         elif size == per_sample and np.array_equal(
             used.reshape(size, per_sample, -1).any(axis=2), np.eye(size, dtype=bool)
         ):
             said.append("It keeps the batch axis: there is one sum for each sample.")
         else:
             shown = [
-                f"element {e} adds {f'channel{words.grammar(read)[0]} {words.ranges(read)}' if read else 'nothing'}"
+                f"element {e} adds {f'channel{grammar(read)[0]} {ranges(read)}' if read else 'nothing'}"
                 for e, read in channels.items()
                 if read != [e]
             ]

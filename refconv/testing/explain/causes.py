@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from refconv.testing.explain.problems import remainders
-from refconv.testing.explain.table import Asked
+from refconv.testing.explain.table import Asked, Line
 from refconv.testing.oracles.problems import Problem
 
 Numbers = tuple[int | None, int | None, int | None]
 """Stride, dilation (negative for a flipped kernel) and padding before of an axis, where these are known."""
+STEPS = ("stride", "dilation")
 
 
 def axis_reasons(numbers: Numbers, index: int, asked: Asked, flipped: str | None = None) -> dict[tuple[str, str], str]:
@@ -29,16 +30,45 @@ def axis_reasons(numbers: Numbers, index: int, asked: Asked, flipped: str | None
         found["line", "reversed"] = "the two positions are exchanged" if two else "positions are in reverse order"
     if step is not None and step < 0:
         found["line", "flipped"] = f"{flipped} comes out flipped" if flipped else "the kernel is flipped"
-    for column, name in enumerate(("stride", "dilation")):
+    for column, name in enumerate(STEPS):
         value = numbers[column]
-        if value is None or abs(value) == due[column]:
-            continue
-        if abs(value) == 1:
-            found[name, "ignored"] = f"the {name} is ignored"
-        for j, line in enumerate(asked.lines):
-            if j != index and line[column] == abs(value):
-                found[name, f"axis {j}"] = f"the {name} is that of axis {j}"
+        if value is not None and abs(value) != due[column]:
+            for cause, (used, clause) in steps(asked, index, column).items():
+                if used == abs(value):
+                    found[name, cause] = clause
     return found | {("shift", key): clause for key, clause in shift_causes(numbers, index, asked).items()}
+
+
+def steps(asked: Asked, index: int, column: int) -> dict[str, tuple[int, str]]:
+    """Return the strides (column 0) or dilations (1) that mistakes give on one axis, each with its clause."""
+    name, other = STEPS[column], STEPS[1 - column]
+    due = asked.lines[index]
+    found = {"ignored": (1, f"the {name} is ignored")}
+    found |= {f"axis {j}": (line[column], f"the {name} is that of axis {j}") for j, line in enumerate(asked.lines)}
+    found["halved"] = (due[column] // 2, f"the {name} is halved")
+    found["doubled"] = (2 * due[column], f"the {name} is doubled")
+    found["times"] = (due[0] * due[1], f"the {name} is multiplied by the {other}")
+    found["more"] = (due[column] + 1, f"the {name} is one more than asked")
+    found["less"] = (due[column] - 1, f"the {name} is one less than asked")
+    return {cause: used for cause, used in found.items() if used[0] != due[column]}
+
+
+def caused(causes: Collection[tuple[str, str]], index: int, asked: Asked) -> Line:
+    """Return the line that causes give on an axis."""
+    line, taps = list(asked.lines[index]), asked.problem.kernel[index]
+    for what, cause in causes:
+        column = STEPS.index(what) if what in STEPS else None
+        if column is not None and cause in (known := steps(asked, index, column)):
+            line[column] = known[cause][0]
+        elif what == "shift" and cause in (pads := paddings(asked, index)):
+            line[2] = -pads[cause][0]
+        elif what == "shift" and cause.startswith("by "):
+            line[2] += int(cause.removeprefix("by "))
+    if ("line", "exchanged") in causes:
+        line[:2] = line[1::-1]
+    if ("line", "flipped") in causes:
+        line[1:] = -line[1], line[2] + line[1] * (taps - 1)
+    return line[0], line[1], line[2]
 
 
 def shift(numbers: Numbers, index: int, asked: Asked) -> int:
@@ -81,13 +111,17 @@ def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
         "ignored": (0, "the padding before is ignored"),
         "exchanged": (after, "the padding after is used before"),
         "all": (before + after, "all padding is put before"),
+        "halved": (before // 2, "the padding is halved"),
         "sign": (-before, "the padding has the wrong sign"),
         "times dilation": (before * dilation, "the padding is multiplied by the dilation"),
         "times stride": (before * stride, "the padding is multiplied by the stride"),
         "half kernel": (taps // 2, "the padding is k // 2"),
         "kernel": (taps - 1, "the padding is k − 1"),
         "half span": (span // 2, "the padding is dilation·(k − 1) // 2"),
-        "span": (span, "the padding is dilation·(k − 1)"),
+        "centred": (taps // 2 * dilation, "the padding is dilation·(k // 2)"),
+        "rounded up": (-(-before // stride) * stride, "the padding is rounded up to a multiple of the stride"),
+        "rounded down": (before // stride * stride, "the padding is rounded down to a multiple of the stride"),
+        "span": (span, "the padding is dilation·(k − 1), as in a full convolution"),
         "dilated kernel": (dilation * taps, "the padding is dilation·k"),
         "full": (span - before, "the padding is dilation·(k − 1) − padding"),
         "same": (same // 2, "the padding before is that of TensorFlow's SAME, which depends on the size"),
@@ -99,18 +133,26 @@ def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
         "even early": (before + even, "it starts one element early where k is even"),
         "late": (before - stride + 1, "the first window starts at the last element of a step"),
         "early": (before + stride - 1, "it starts stride − 1 early"),
+        "stride": (before - stride, "it starts one stride late"),
+        "stride early": (before + stride, "it starts one stride early"),
+        "span late": (before - span, "it starts dilation·(k − 1) late"),
+        "span early": (before + span, "it starts dilation·(k − 1) early"),
         "half": (before - stride // 2, "it starts half a stride late"),
-        "rest": (before - rest, f"it starts late by {left} at the end"),
+        "rest": (before - rest, f"it starts late by {left}, so that the last window ends where the padded image ends"),
         "rest early": (before + rest, f"it starts early by {left} at the end"),
         "half rest": (before - rest // 2, f"it starts late by half of {left}, rounded down"),
         "rest taps": (before - rest // dilation * dilation,
                       f"it starts late by {left} at the end, rounded down to a multiple of the dilation"),
         "extra": (before - extra, "it is shifted by output_padding, so that the extra elements come first"),
     }  # fmt: skip
-    undetermined = {"times stride"} if stride == 1 else set()
+    if isinstance(problem.padding, str):  # causal: dilation·(k − 1), so that others have the same numbers
+        found = {
+            name: found[name] for name in ("ignored", "kernel", "half span", "dilated kernel", "same", "same lower")
+        }
+    undetermined = {"times stride", "rounded up", "rounded down"} if stride == 1 else set()
     if dilation == 1:
         undetermined |= {
-            "times dilation", "half span", "span", "dilated kernel", "centre", "undilated", "undilated late",
+            "times dilation", "centred", "half span", "span", "dilated kernel", "centre", "undilated", "undilated late",
             "rest taps",
         }  # fmt: skip
     return {name: cause for name, cause in found.items() if name not in undetermined}
@@ -132,7 +174,8 @@ def ratios(value: float, problem: Problem) -> dict[str, str]:
     )
     named = {}
     for name, size, counted in sizes:
-        found = {f"1/({name})" if len(name) > 1 else f"1/{name}": 1 / size}
+        bracketed = f"({name})" if len(name) > 1 else name
+        found = {f"1/{bracketed}": 1 / size, f"1/√{bracketed}": size**-0.5}
         if counted.startswith(("taps", "channels", "groups")):
             found[name] = size
         for ratio, number in found.items():

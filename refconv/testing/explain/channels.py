@@ -1,13 +1,16 @@
-"""Fit channels, weight rows and samples: which go together, and the names of known mix-ups."""
+"""Fit channels, weight rows and samples: which go together, and known mix-ups, by name and in sentences."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from refconv.testing.explain.fit import Pattern, Rows, pattern
-from refconv.testing.explain.table import Asked
+import numpy as np
+
+from refconv.testing.explain.fit import Pattern, pattern
+from refconv.testing.explain.names import Names, grammar, listed, ranges, those
+from refconv.testing.explain.table import Asked, Rows
 
 
 def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
@@ -38,8 +41,16 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
         yield "modulo", rows(m=lambda g, j, c: (g * each + j) % groups * cols + c)
         yield "first weights", rows(row=lambda g, j, c: j)
         yield "weights reversed", rows(row=lambda g, j, c: (groups - 1 - g) * each + j)
+        yield "next weights", rows(row=lambda g, j, c: (g + 1) % groups * each + j)
+        yield "previous weights", rows(row=lambda g, j, c: (g - 1) % groups * each + j)
         yield "first group", frozenset(row for row in rows() if row[0] < each)
         yield "last group", frozenset(row for row in rows() if row[0] >= total - each)
+        yield "offset of positions", rows(m=lambda g, j, c: (g * each + c) % (groups * cols))
+        yield (
+            "offset of positions",
+            frozenset(row for row in rows(m=lambda g, j, c: g * each + c) if row[3] < groups * cols),
+        )
+        yield "tiled", frozenset((q, row, c, g * cols + c) for q, row, c, _ in rows() for g in range(groups))
     if cols > 1:
         yield "columns reversed", rows(m=lambda g, j, c: g * cols + cols - 1 - c)
         yield "first column", frozenset(row for row in rows() if row[2] == 0)
@@ -47,6 +58,10 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
         yield "every column", rows() | frozenset((q, row, c, m) for q, row, _, m in rows() for c in range(cols))
     if each > 1:
         yield "rows reversed in groups", rows(row=lambda g, j, c: g * each + each - 1 - j)
+        yield (
+            "every row",
+            frozenset((row // each * each + other, row, c, m) for _, row, c, m in rows() for other in range(each)),
+        )
         yield "first row of groups", rows(row=lambda g, j, c: g * each)
         yield "last rows", frozenset(row for row in rows() if row[0] % each == each - 1)
         yield "first rows", frozenset(row for row in rows() if row[0] % each == 0)
@@ -70,12 +85,14 @@ class Channels:
     """Which channels and weight rows go together.
 
     `orders` are "right", or the known mix-ups that have these rows. `reads` maps each position channel to image
-    channels, and `rows` to weight rows. `missing` describes absent rows where nothing else is wrong.
+    channels, `rows` to weight rows, and `columns` to pairs of weight column and image channel.
+    `missing` describes absent rows where nothing else is wrong.
     """
 
     orders: tuple[str, ...]
     reads: dict[int, list[int]]
     rows: dict[int, list[int]]
+    columns: dict[int, list[tuple[int, int]]]
     missing: Pattern | None
     wrong: list[int]
 
@@ -89,7 +106,9 @@ def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
     """Describe the rows (q, weight row, weight column, m)."""
     reads: dict[int, set[int]] = {}
     weight_rows: dict[int, set[int]] = {}
-    for q, row, _, m in rows:
+    columns: dict[int, list[tuple[int, int]]] = {}
+    for q, row, col, m in sorted(rows):
+        columns.setdefault(q, []).append((col, m))
         reads.setdefault(q, set()).add(m)
         weight_rows.setdefault(q, set()).add(row)
     same = (name for name, model in channel_models(asked) if model == rows)
@@ -102,13 +121,109 @@ def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
         orders,
         {q: sorted(reads[q]) for q in sorted(reads)},
         {q: sorted(weight_rows[q]) for q in sorted(weight_rows)},
+        columns,
         missing,
         wrong,
     )
 
 
+def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterator[str]:
+    """Yield which channels go together instead of the right ones."""
+    if channels.name == "right":
+        return
+    if channels.name is not None:
+        yield _known(asked, names)[channels.name]
+        return
+    of, to = names.positions_channel, names.image_channel
+    if channels.missing is not None and channels.missing.name == "all":
+        yield "No channel is used."
+        return
+    if channels.missing is not None and channels.missing.name in ("q", "row", "col", "m"):
+        titles = {"q": of, "row": "weight row", "col": f"{to} {{}} of each group", "m": to}
+        yield _unused(titles[channels.missing.name], list(channels.missing.values))  # type: ignore[arg-type]
+        return
+    right = asked.channels({**asked.shapes})
+    for q in channels.wrong[:3]:
+        due = right[right[:, 0] == q]
+        seen, row = channels.reads.get(q, []), channels.rows.get(q, [])
+        wanted, due_row = (np.unique(due[:, column]).tolist() for column in (3, 1))
+        subject = f"{of.capitalize()} {q}"
+        if not seen:
+            yield f"{subject} is not used."
+        elif seen != wanted:
+            also = f", with {those('weight row', row)}" * (row != due_row)
+            yield f"{subject} {names.verb} {those(to, seen)}{also}; it should be {those(to, wanted)}."
+        elif row != due_row:
+            yield f"{subject} uses {those('weight row', row)}; it should be {those('weight row', due_row)}."
+        else:
+            columns, image = (listed(part, 8) for part in zip(*channels.columns[q], strict=True))
+            yield f"{subject} uses weight columns {columns} with {to}s {image}, in this order."
+    if len(channels.wrong) > 3:
+        yield f"{len(channels.wrong)} of {asked.shapes['positions'][1]} {of}s are wrong."
+
+
+def _known(asked: Asked, names: Names) -> dict[str, str]:
+    """Return the sentences of the mix-ups in `channel_models`."""
+    of, to, groups, verb, verbs = names.positions_channel, names.image_channel, asked.groups, names.verb, names.verbs
+    per, cols = asked.shapes["positions"][1] // groups, asked.shapes["weight"][1]
+    known = {
+        "first inputs": f"The {of}s of every group {verbs} the {to}s of group 0.",
+        "first positions": f"The {of}s of group 0 are used for every group.",
+        "groups reversed": f"Groups are reversed: the {of}s of group g {verbs} the {to}s of group {groups - 1} − g.",
+        "next group": f"The {of}s of each group {verbs} the {to}s of the next group.",
+        "previous group": f"The {of}s of each group {verbs} the {to}s of the previous group.",
+        "image interleaved": f"The {to}s are interleaved: group g uses {to}s g, g + {groups}, …, not a block.",
+        "positions interleaved": f"The {of}s are interleaved: group g has {of}s g, g + {groups}, …, not a block.",
+        "both interleaved": f"Input and output channels are interleaved: group g uses channels g, g + {groups}, …",
+        "modulo": f"Each {of} k {verb} the {to}s of group k mod {groups}; it should be group k // {per}.",
+        "first weights": "Every group uses the weight rows of group 0.",
+        "weights reversed": "Groups use each other's weight rows, in reverse order.",
+        "next weights": "Every group uses the weight rows of the next group.",
+        "previous weights": "Every group uses the weight rows of the previous group.",
+        "first group": "Only group 0 is computed.",
+        "last group": "Only the last group is computed.",
+        "offset of positions": f"The {to}s of group g start at g·{per}; they should start at g·{cols}.",
+        "tiled": f"Groups are ignored: each {of} {verb} all {to}s, and {to} c uses weight column c mod {cols}.",
+        "columns reversed": f"The {to}s of each group are taken in reverse order.",
+        "first column": f"Only the first {to} of each group is used.",
+        "last column": f"Only the last {to} of each group is used.",
+        "every column": f"Each weight is used with all {to}s of its group.",
+        "rows reversed in groups": "The weight rows of each group are taken in reverse order.",
+        "every row": f"Each {of} is used with all weight rows of its group; it should be its own row.",
+        "first row of groups": f"All {of}s of a group use the first weight row of the group.",
+        "last rows": f"Only the last {of} of each group is used.",
+        "first rows": f"Only the first {of} of each group is used.",
+        "rows reversed": "The weight rows are taken in reverse order.",
+        "first row": "Weight row 0 is used for all.",
+    }
+    for role, channel in (("positions", of), ("image", to)):
+        letter = "k" if channel == "output channel" else "c"
+        for group, before in (
+            (f"earlier {role}", f"{channel}s 0 … {letter} − 1"),
+            (f"earlier {role} of the group", f"{channel}s before {letter} in its group"),
+        ):
+            sums = f"{names.result}[{letter}] also contains the sums of {before}: a cumulative sum over channels."
+            used = f"{channel.capitalize()} {letter} is also used as the {before}."
+            known[group] = sums if names.symbols[role] == names.result else used
+    return known
+
+
+def _unused(title: str, values: Sequence[int]) -> str:
+    """Return the sentence on channels, or weight rows, that are not used.
+
+    >>> _unused("output channel", [5]), _unused("input channel {} of each group", [1, 2])
+    ('Output channel 5 is not used.', 'Input channels 1, 2 of each group are not used.')
+    """
+    s, are = grammar(values)
+    noun, _, more = title.partition(" {}")
+    return f"{noun.capitalize()}{s} {ranges(values)}{more} {are} not used."
+
+
+# --- Samples ---------------------------------------------------------------------------------------------------------
+
+
 def fit_samples(rows: Rows, count: int) -> str | None:
-    """Name how samples go together: "right", "only 0, 1", "reversed", "all" or None for anything else.
+    """Name how samples go together: "right", "only 0, 1", "reversed", "rotated by 1", "from 0", "all" or None.
 
     >>> fit_samples(frozenset({(1, 1)}), 2), fit_samples(frozenset({(0, 1), (1, 0)}), 2)
     ('only 1', 'reversed')
@@ -120,6 +235,51 @@ def fit_samples(rows: Rows, count: int) -> str | None:
         return "only " + ", ".join(str(a) for a, _ in pairs)
     if pairs == [(n, count - 1 - n) for n in range(count)]:
         return "reversed"
+    for n in range(count):
+        if pairs == [(a, (a + n) % count) for a in range(count)]:
+            return f"rotated by {n}"
+        if pairs == [(a, n) for a in range(count)]:
+            return f"from {n}"
     if len(pairs) == count * count:
         return "all"
     return None
+
+
+def sample_sentences(samples: str | None, pairs: Sequence[tuple[int, ...]], count: int, names: Names) -> Iterator[str]:
+    """Yield how samples go together instead of each with itself."""
+    if samples == "right":
+        return
+    positions, image = names.symbols["positions"], names.image
+    partners: dict[int, list[int]] = {n: [] for n in range(count)}
+    for a, b in pairs:
+        partners[a].append(b)
+    if samples is None:
+        wrong = {a: found for a, found in partners.items() if found != [a]}
+        shown = [
+            f"sample {a} of {positions} {names.verb} {those('sample', found)} of {image}"
+            if found
+            else f"sample {a} of {positions} is not used"
+            for a, found in wrong.items()
+        ]
+        rest = "; the others are right" * (len(wrong) < count)
+        yield f"Samples are mixed: {'; '.join(shown[:4])}{'; …' * (len(shown) > 4)}{rest}."
+    elif samples.startswith("only"):
+        unused = [a for a, found in partners.items() if not found]
+        kept = [a for a, found in partners.items() if found]
+        s, are = grammar(unused if len(unused) < len(kept) else kept)
+        yield (
+            f"Sample{s} {ranges(unused)} of the batch {are} not used."
+            if len(unused) < len(kept)
+            else f"Only sample{s} {ranges(kept)} of the batch {are} used."
+        )
+    elif samples == "reversed":
+        yield "Samples are in reverse order."
+    elif samples.startswith("rotated"):
+        n = int(samples.removeprefix("rotated by "))
+        yield (f"Samples are rotated: sample n of {positions} {names.verb} sample (n + {n}) mod {count} of {image}.")
+    elif samples.startswith("from"):
+        yield f"Every sample of {positions} {names.verb} sample {partners[0][0]} of {image}."
+    else:
+        product = names.verb == "is multiplied by"
+        more = ": it is a product of sums over the batch, where a sum of products is right" * product
+        yield f"Every sample of {positions} {names.verb} every sample of {image}{more}."

@@ -11,24 +11,31 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.explain import words
-from refconv.testing.explain.channels import fit_channels, fit_samples
+from refconv.testing.explain.channels import (
+    channel_models,
+    channel_sentences,
+    fit_channels,
+    fit_samples,
+    sample_sentences,
+)
 from refconv.testing.explain.fit import (
     BORDERS,
     Axis,
     Factors,
     axes_of,
-    border_windows_skipped,
     fit_axes,
     fit_factors,
     flat_line,
     is_product,
-    row_set,
+    skipped_windows,
 )
-from refconv.testing.explain.layouts import Layout, fit_layouts
+from refconv.testing.explain.layouts import Layout, fit_layouts, moved
+from refconv.testing.explain.names import Names, formula, listed, plural, ranges
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.readout import Entries
-from refconv.testing.explain.session import Second
-from refconv.testing.explain.table import Asked, Shape, Table, roles
+from refconv.testing.explain.rules import RULES
+from refconv.testing.explain.session import Elsewhere, Second
+from refconv.testing.explain.table import Asked, Shape, Table, combine, roles, row_set
 from refconv.testing.oracles.definition import Array
 
 Described = tuple[list[str], dict[str, Any]]
@@ -40,10 +47,11 @@ class Finding:
 
     asked: Asked
     part: str
-    names: words.Names
+    names: Names
     table: Table
     right: Table
     second: Callable[[], Second | None] = lambda: None
+    elsewhere: Callable[[], Elsewhere | None] = lambda: None
 
     def found(self, unread: Array) -> dict[str, Any]:
         """Return the fields of a :class:`Part`, with "sentences" and "right"."""
@@ -64,7 +72,7 @@ class Finding:
         if not len(table.factor) and not len(unread):
             if not len(right.factor):
                 return found | {"right": True, "sentences": []}
-            return found | {"sentences": ["The result is zero: it adds no product."]}
+            return found | {"sentences": [words.ZERO]}
         ordered = self._layout if self.layout is not None and self.layout.order is not None else self._rows
         ways = (self._product, self._modulo, ordered, self._box, self._rows, self._layout)
         described = None if len(unread) else next(filter(None, (way() for way in ways)), None)
@@ -100,28 +108,31 @@ class Finding:
         if any(border != "zeros" for axis in axes for border in axis.border) and self.second():
             seen = {border for pair in self._seen("border") or () for border in pair}
             axes = fit_axes(reads, self.asked.lines, sizes, [border for border in BORDERS if border in seen])
-        if any(axis.kind for axis in axes) and self.second():
-            kinds = self._seen("kinds") or [None] * len(axes)
-            axes = [axis if axis.kind == kind else axis.plain() for axis, kind in zip(axes, kinds, strict=True)]
+        if any(axis.rules for axis in axes) and self.second():
+            kinds = self._seen("kinds") or [()] * len(axes)
+            axes = [_confirmed(axis, names) for axis, names in zip(axes, kinds, strict=True)]
         if pairs != straight and self.second() and self._seen("axes") != pairs:
             return None
         channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
         orders = channels.orders
         if orders and orders[0] != "right":
-            again = self._seen("orders") or ()
+            names_there = self._orders_there(orders) if all(axis.right for axis in axes) else None
+            again = names_there or self._seen("orders") or ()
             channels = dataclasses.replace(channels, orders=tuple(order for order in orders if order in again))
         odd = pairs != straight or (channels.name is None and channels.missing is None)
         if odd and self.layout is not None and self.layout.order is not None:
             return None
         samples = fit_samples(row_set(table.samples), shapes["positions"][0])
-        skipped = pairs == straight and border_windows_skipped(axes, self.asked)
+        skipped = skipped_windows(axes, self.asked) if pairs == straight else []
+        again = (self._seen("skipped") or ()) if skipped else ()
+        side = next((side for side in skipped if side in again), None)
         said = [
-            *words.sample_sentences(samples, sorted(row_set(table.samples)), shapes["positions"][0], names),
-            *words.channel_sentences(channels, self.asked, names),
+            *sample_sentences(samples, sorted(row_set(table.samples)), shapes["positions"][0], names),
+            *channel_sentences(channels, self.asked, names),
             *words.pairing_sentence(pairing, names),
             *(
-                [words.skipped_sentence(self.asked, names)]
-                if skipped and self._seen("skipped")
+                [words.skipped_sentence(side, self.asked, names)]
+                if side is not None
                 else words.axes_sentences(axes, self.asked, names, self.second)
             ),
         ]
@@ -130,10 +141,20 @@ class Finding:
             fields |= _numbers_of(axes)
             if pairs == straight:
                 fields["numbers"] = [(axis.stride, axis.dilation, axis.before) for axis in axes]
-        fields |= {"kinds": [axis.kind for axis in axes], "skipped": skipped}
+        fields |= {"kinds": [[fit.name for fit in axis.rules] for axis in axes], "skipped": skipped}
         plain = all(_plain(axis) for axis in axes) and pairs == straight
         fields["is_convolution"] = plain and samples == "right" and channels.name is not None
         return said, fields
+
+    def _orders_there(self, orders: Sequence[str]) -> list[str]:
+        """Return the orders of channels that alone give the results of the second problem."""
+        other = self.elsewhere()
+        if other is None:
+            return []
+        shapes, samples = other.asked.shapes, np.arange(other.asked.shapes["image"][0])
+        pairs, spatial = np.stack([samples, samples], axis=1), other.asked.spatial(other.asked.shapes)
+        models = ((name, np.array(sorted(rows))) for name, rows in channel_models(other.asked) if name in orders)
+        return [name for name, rows in models if other.shows(combine(shapes, spatial, rows, pairs), False)]
 
     def _seen(self, fact: str) -> Any:
         """Return the findings on the second problem, if there is one."""
@@ -154,11 +175,11 @@ class Finding:
     @functools.cached_property
     def layout(self) -> Layout | None:
         """The array with elements out of place, and its order if that shows on the second problem too."""
-        first = next(iter(self.layouts), None)
-        if first is None or first.order is None or self.second() is None:
+        first, other = next(iter(self.layouts), None), self.elsewhere()
+        if first is None or first.order is None or other is None:
             return first
-        again = self._seen("layouts") or ()
-        named = (one for one in self.layouts if any(other.is_order_of(one) for other in again))
+        due = other.asked.table(self.part)
+        named = (one for one in self.layouts if one.order and other.shows(moved(due, one, other.asked.groups), True))
         return next(named, dataclasses.replace(first, order=None))
 
     def _layout(self) -> Described | None:
@@ -251,7 +272,7 @@ class Finding:
                 values = np.unique(some.coordinates[role][axis])
                 inside = np.isin(self.right.coordinates[role][axis], values)
                 if not inside.all():
-                    clauses.append((f"{title} = {words.ranges(values.tolist())}", inside))
+                    clauses.append((f"{title} = {ranges(values.tolist())}", inside))
 
         def count(those: Sequence[tuple[str, Array]]) -> int:
             return int(np.count_nonzero(np.logical_and.reduce([inside for _, inside in those]))) if those else -1
@@ -273,9 +294,16 @@ class Finding:
         same = not len(self.right.without(self.table).factor) and not len(self.table.without(self.right).factor)
         where = self._singled(odd) if same else None
         if where is None:
-            return [f"{len(odd.factor)} of {len(self.table.factor)} products are multiplied by {words.listed(others)}; "
+            return [f"{len(odd.factor)} of {len(self.table.factor)} products are multiplied by {listed(others)}; "
                     f"the others by {common}."]  # fmt: skip
-        return [f"Products with {where} are multiplied by {words.listed(others)}; the others by {common}."]
+        return [f"Products with {where} are multiplied by {listed(others)}; the others by {common}."]
+
+
+def _confirmed(axis: Axis, names: Sequence[str]) -> Axis:
+    """Return an axis with the rules that are facts, or also fit on the second problem."""
+    return dataclasses.replace(
+        axis, rules=tuple(fit for fit in axis.rules if RULES[fit.name].fact or fit.name in names)
+    )
 
 
 def _plain(axis: Axis) -> bool:
@@ -292,7 +320,7 @@ def _numbers_of(axes: Sequence[Axis]) -> dict[str, Any]:
     }
 
 
-def constant_sentences(constants: Entries, asked: Asked, names: words.Names, shapes: dict[str, Shape]) -> list[str]:
+def constant_sentences(constants: Entries, asked: Asked, names: Names, shapes: dict[str, Shape]) -> list[str]:
     """Return what a result adds where its operand b is zero: a padding with another number, or anything else."""
     if not len(constants.out):
         return []
@@ -309,19 +337,20 @@ def constant_sentences(constants: Entries, asked: Asked, names: words.Names, sha
         outside = table.only(border.reshape(-1)[table.flat[b]])
         due = set(zip(outside.flat[out].tolist(), outside.flat[a].tolist(), strict=True))
         if due == set(zip(constants.out.tolist(), constants.a.tolist(), strict=True)):
-            return [f"Around {names.image} it reads {values[0]:g} instead of 0: it pads with {values[0]:g}."]
-    count = words.plural(len(np.unique(constants.out)), "element")
-    numbers = words.listed([f"{value:g}" for value in values])
+            text = f"Around {names.image} it reads {values[0]:g} instead of 0: it pads with {values[0]:g}."
+            return [text.replace("-", "−")]
+    count = plural(len(np.unique(constants.out)), "element")
+    numbers = listed([f"{value:g}" for value in values])
     text = f"With {names.symbols[b]} all zero, {count} of {names.result} still "
     return [f"{text}add {numbers} times an element of {names.symbols[a]}."]
 
 
-def right_sentence(names: words.Names, asked: Asked) -> str:
+def right_sentence(names: Names, asked: Asked) -> str:
     """Return the lines of a right part, or that its problem has no products."""
     if not asked.table(names.part).keys.size:
         return "It is right, but on this problem every window is in the padding."
     lines = [
-        words.formula((line[0], line[1] if taps > 1 else 0, line[2]), names.letter)
+        formula((line[0], line[1] if taps > 1 else 0, line[2]), names.letter)
         for line, taps in zip(asked.lines, asked.problem.kernel, strict=True)
     ]
     head = f"It is right on {shown(asked.problem)}"

@@ -19,12 +19,35 @@ from refconv.testing.explain import words
 from refconv.testing.explain.bias import forward_bias, grad_bias
 from refconv.testing.explain.causes import size_rules
 from refconv.testing.explain.describe import Finding, constant_sentences, right_sentence
+from refconv.testing.explain.names import Names
 from refconv.testing.explain.problems import another, standard_problem
-from refconv.testing.explain.readout import Budget, Measure, Refused, agrees, code_sizes, draw, linearity, read
+from refconv.testing.explain.readout import (
+    Budget,
+    Entries,
+    Measure,
+    Refused,
+    agrees,
+    code_sizes,
+    confirmed,
+    draw,
+    linearity,
+    read,
+)
 from refconv.testing.explain.replaced import right_for_another
 from refconv.testing.explain.report import Explanation, Part
-from refconv.testing.explain.session import Second, Session, check_pointwise
-from refconv.testing.explain.table import PARTS, Asked, Shape, Table, classes, follows, roles, table_of
+from refconv.testing.explain.session import Elsewhere, Second, Session, check_pointwise
+from refconv.testing.explain.table import (
+    PARTS,
+    Asked,
+    Shape,
+    Table,
+    classes,
+    completed,
+    follows,
+    roles,
+    same_products,
+    table_of,
+)
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
 
@@ -86,7 +109,7 @@ def explain_conv(
     ...     windows = np.stack([padded[:, :, o : o + k] for o in range(count)], axis=2)
     ...     return np.einsum("ncot,kct->nko", windows, weight)
     >>> print(explain_conv(forward, spatial_dims=1, supports=("stride", "padding")))
-    forward: Along axis 0 your output reads x[o + t − 4]; it should be x[2·o + t − 4]: the stride is ignored.
+    forward: Along axis 0 your output reads x[o + t − 5]; it should be x[4·o + t − 5]: the stride is ignored.
     """
     transposed = as_bool(transposed, "transposed")
     spatial_dims = as_int(spatial_dims, "spatial_dims", 1, 6)
@@ -152,15 +175,22 @@ def explain(
 
     @functools.cache
     def on_second(part: str) -> Second | None:
-        asked = Asked(another(problem) if second is None else second)
-        if min(asked.problem.output_size) < 1:
-            return None
-        session = session_on(asked, {})
-        session.budget = replace(budget, calls=2 * calls)
-        found = _explained(session, part)
-        return Second(asked, vars(found) | session.facts)
+        others = [second] if second else [another(problem), another(problem, less_padding=True)]
+        found: Second | None = None
+        for other in others:
+            if min(other.output_size) < 1 or (found and (found.is_determined or other == others[0])):
+                continue
+            session = session_on(Asked(other), {})
+            session.budget = replace(budget, calls=2 * calls)
+            part_there = _explained(session, part)
+            found = Second(session.asked, vars(part_there) | session.facts)
+        return found
 
-    session = session_on(Asked(problem), {} if tables is None else tables, on_second)
+    def elsewhere(part: str) -> Elsewhere | None:
+        asked = Asked(second or another(problem))
+        return Elsewhere(asked, functools.partial(_shows, session_on(asked, {}), part))
+
+    session = session_on(Asked(problem), {} if tables is None else tables, on_second, elsewhere)
     wanted = [part for part in PARTS if part in parts and (part == "forward" or backward is not None)]
     return Explanation({part: _explained(session, part) for part in wanted}, problem)
 
@@ -204,7 +234,7 @@ def _bilinear(session: Session, part: str) -> Part:
     asked, dtype = session.asked, session.dtype
     transposed = asked.problem.transposed
     out, a, b = roles(part, transposed)
-    names = words.Names(part, transposed)
+    names = Names(part, transposed)
     measure, shapes = session.measure(part), dict(asked.shapes)
     if part != "forward":
         session.steady(part)
@@ -215,33 +245,32 @@ def _bilinear(session: Session, part: str) -> Part:
     said = _shape(session, measure(operands[a], operands[b]).shape, names)
     assert session.shape is not None
     shapes[out] = session.shape
-    filled = classes(part, transposed, shapes)
     measure(operands[a], operands[b])  # for the time of a second call
     session.affordable(24)
-    check_pointwise(session, part)
     labels = (names.symbols[a], names.symbols[b], "the output" if part == "forward" else part)
-    affine = linearity(measure, shapes[a], shapes[b], labels, dtype)
-    session.affordable(len(filled) * (code_sizes(dtype)[1] + 1))
-    entries = read(measure, shapes[a], shapes[b], filled, dtype, session.budget, affine)
-    if not agrees(measure, entries, shapes[a], shapes[b], dtype):
-        raise Refused(
-            "It is not the sum of what single elements give: how an element counts depends on the others.", False
-        )
+    entries = None if said else _of_forward(session, part, shapes)
+    follows_forward = entries is not None
+    if entries is None:
+        check_pointwise(session, part)
+        entries = _read(session, part, shapes, labels)
     table, constants = table_of(part, transposed, entries, shapes)
     table, clipped = _clipped(table, asked, out)
     said += clipped
     right = asked.table(part, table.shapes[out])
     session.tables[part] = table
-    finding = Finding(asked, part, names, table, right, functools.partial(session.second, part))
+    finding = Finding(asked, part, names, table, right)
+    if not follows_forward:
+        second, elsewhere = functools.partial(session.second, part), functools.partial(session.elsewhere, part)
+        finding = replace(finding, second=second, elsewhere=elsewhere)
     found = finding.found(entries.unread)
     session.facts |= {key: found.pop(key, None) for key in ("numbers", "kinds", "skipped", "orders")} | {
-        "layouts": () if found["right"] else finding.layouts
+        "empty": not len(table.factor),
     }
     wrong, products_right = found.pop("sentences"), found.pop("right")
     if products_right and said and not wrong:
         wrong = [_right_elements(table.shapes[out], asked.shapes[out])]
     forward = None if part == "forward" or products_right or said else session.tables.get("forward")
-    if forward is not None and follows(table, forward):
+    if follows_forward or (forward is not None and follows(table, forward)):
         wrong = ["It is the right gradient of what your forward pass computes, and so has the same mistake."]
     said += wrong
     if (
@@ -267,7 +296,47 @@ def _bilinear(session: Session, part: str) -> Part:
     return Part(part, text, is_right, True, shape=shapes[out], **found)
 
 
-def _shape(session: Session, shape: Shape, names: words.Names) -> list[str]:
+def _of_forward(session: Session, part: str, shapes: dict[str, Shape]) -> Entries | None:
+    """Return the products of the forward pass, if these are wrong and the gradient has them too."""
+    forward = None if part == "forward" else session.tables.get("forward")
+    if forward is None or forward.shapes != shapes or same_products(forward, session.asked.table("forward")):
+        return None
+    return _entries(forward, part, session) if _shows(session, part, forward) else None
+
+
+def _shows(session: Session, part: str, table: Table, partly: bool = False) -> bool:
+    """Return whether a table gives the results of a part, or, `partly`, those that are not zero."""
+    _, a, b = roles(part, session.asked.problem.transposed)
+    with contextlib.suppress(Refused):
+        entries = _entries(table, part, session)
+        return confirmed(session.measure(part), entries, table.shapes[a], table.shapes[b], session.dtype, partly)
+    return False
+
+
+def _entries(table: Table, part: str, session: Session) -> Entries:
+    out, a, b = roles(part, session.asked.problem.transposed)
+    return Entries(table.flat[out], table.flat[a], table.flat[b], table.factor, np.zeros(0, int))
+
+
+def _read(session: Session, part: str, shapes: dict[str, Shape], labels: tuple[str, str, str]) -> Entries:
+    """Read the products of a part, after trying whether it is linear."""
+    transposed, dtype, measure = session.asked.problem.transposed, session.dtype, session.measure(part)
+    _, a, b = roles(part, transposed)
+    affine = linearity(measure, shapes[a], shapes[b], labels, dtype)
+    filled, crossing = classes(part, transposed, shapes)
+    session.affordable((len(filled) if affine else crossing) * (code_sizes(dtype)[1] + 1))
+    entries = read(
+        measure, shapes[a], shapes[b], filled, dtype, session.budget, affine, crossing,
+        lambda found: completed(part, transposed, found, shapes),
+    )  # fmt: skip
+    if not agrees(measure, entries, shapes[a], shapes[b], dtype):
+        raise Refused(
+            "It is not the sum of what single elements give: how an element counts depends on the others.", False
+        )
+    return entries
+
+
+def _shape(session: Session, shape: Shape, names: Names) -> list[str]:
     """Describe a wrong shape of a result, and put its axes in order where only their order is wrong."""
     problem = session.asked.problem
     role = roles(names.part, names.transposed)[0]

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from refconv.testing.explain.table import ROLES, Asked, Table, line_triples
+from refconv.testing.explain.rules import Due, Fit, fitting
+from refconv.testing.explain.table import ROLES, Asked, Line, Rows, Table, line_rows, row_set
 from refconv.testing.oracles.definition import Array
 
-Rows = frozenset[tuple[int, ...]]
-Line = tuple[int, int, int]
 BORDERS: dict[str, Callable[[int, int], int]] = {
     "wraps around to the other end": lambda i, n: i % n,
     "repeats the edge element": lambda i, n: min(max(i, 0), n - 1),
@@ -24,11 +23,6 @@ BORDERS: dict[str, Callable[[int, int], int]] = {
     "reflects, edge element included": lambda i, n: min(i % (2 * n), -1 - i % (2 * n) + 2 * n),
 }
 """What may be read beyond the image instead of zero: index as a function of the position and the size."""
-
-
-def row_set(rows: Array) -> Rows:
-    """Return the rows of an integer array as a set."""
-    return frozenset(map(tuple, rows.tolist()))
 
 
 @dataclass(frozen=True)
@@ -66,12 +60,8 @@ class Axis:
         All rows (o, t, i).
     sizes : tuple of int
         Numbers of positions, taps and image elements.
-    taps : tuple of int or None
-        For each tap, the tap whose work it does, if nothing else is wrong and no line fits.
-    rotated : tuple of (str, int) or None
-        "o" or "i", and by how many places these are rotated, if nothing else is wrong and no line fits.
-    blocks : tuple of (str, str, int) or None
-        ("reversed", "o" or "i", length) for blocks in reverse order, ("repeated", "o", times) for repeated positions.
+    rules : tuple of Fit
+        Rules that give the reads, if no line does.
     """
 
     right: bool
@@ -85,22 +75,7 @@ class Axis:
     border: tuple[str, str]
     reads: Rows
     sizes: tuple[int, int, int]
-    taps: tuple[int, ...] | None = None
-    rotated: tuple[str, int] | None = None
-    blocks: tuple[str, str, int] | None = None
-
-    @property
-    def kind(self) -> tuple[object, ...] | None:
-        """Which of `rotated`, `blocks` and `taps` describes it, without their numbers; None if none does."""
-        if self.rotated is not None:
-            return ("rotated", self.rotated[0])
-        if self.blocks is not None:
-            return self.blocks[:2]
-        return None if self.taps is None else ("taps",)
-
-    def plain(self) -> Axis:
-        """Return the axis without these descriptions."""
-        return replace(self, rotated=None, blocks=None, taps=None)
+    rules: tuple[Fit, ...] = ()
 
     @property
     def before(self) -> int | None:
@@ -133,17 +108,18 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], borders: Seq
 
     Examples
     --------
-    >>> axis = fit_axis(row_set(line_triples((1, 2, -1), 4, 2, 6)), (2, 2, -1), (4, 2, 6))
+    >>> axis = fit_axis(line_rows((1, 2, -1), (4, 2, 6)), (2, 2, -1), (4, 2, 6))
     >>> axis.stride, axis.dilation, axis.start, axis.right
     (1, 2, -1, False)
     """
-    right = row_set(line_triples(asked, *sizes))
-    line = asked if reads <= right and reads else _solved(reads)
-    exact = line is not None and _explains(line, reads, sizes)
-    rotated = None if exact or reads == right else _rotated(reads, right, sizes)
-    blocks = None if exact or rotated or reads == right else _blocks(reads, asked, sizes)
-    taps = None if line is not None or rotated or blocks else _taps(reads, right, sizes[1])
-    if line is None or not _explains(line, reads, sizes):
+    right = line_rows(asked, sizes)
+    line = asked if reads <= right and reads else _solved(reads) or _changed(reads, asked, sizes)
+    exact = line is not None and reads <= line_rows(line, sizes)
+    still = line not in (None, asked) and any(n > 1 and not step for n, step in zip(sizes[:2], line[:2], strict=True))
+    rules = () if exact and not still else tuple(fitting(reads, Due(asked, sizes)))
+    if exact:  # a line without a stride may be one period of another
+        rules = tuple(rule for rule in rules if rule.name == "modulo")
+    if line is None or not exact:
         candidates = [asked, *_modes(reads)]
         if line is not None:
             candidates.append(line)
@@ -154,10 +130,10 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], borders: Seq
     fixed = (alone[0], alone[1])
     if line is None:
         return Axis(
-            False, None, None, None, None, fixed, None, _some(reads - right), ("zeros", "zeros"), reads, sizes, taps,
-            rotated, blocks,
+            False, None, None, None, None, fixed, None, _some(reads - right), ("zeros", "zeros"), reads, sizes,
+            rules,
         )  # fmt: skip
-    model = row_set(line_triples(line, *sizes))
+    model = line_rows(line, sizes)
     before, extra_before = _border(line, reads, sizes, lambda i: i < 0, borders)
     after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2], borders)
     missing, extra = model - reads, reads - model - extra_before - extra_after
@@ -177,68 +153,12 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], borders: Seq
         (before, after),
         reads,
         sizes,
-        taps,
-        rotated,
-        blocks,
+        rules,
     )
 
 
-def _rotated(reads: Rows, right: Rows, sizes: tuple[int, int, int]) -> tuple[str, int] | None:
-    """Return the coordinate, and the places by which it is rotated: its value n is used as n − places should be."""
-    for column, name in ((0, "o"), (2, "i")):
-        size = sizes[column]
-        for places in sorted(range(1 - size, size), key=abs):
-            moved = {(*row[:column], (row[column] + places) % size, *row[column + 1 :]) for row in right}
-            if places and moved == reads:
-                return name, places
-    return None
-
-
-def _blocks(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> tuple[str, str, int] | None:
-    """Return ("reversed", coordinate, length) for blocks in reverse order, or ("repeated", "o", times).
-
-    Blocks of the image are `stride` elements of the uncropped image.
-    """
-    stride, dilation, start = asked
-    wide = row_set(line_triples((stride, dilation, 0), sizes[0], sizes[1], sizes[2] - start + stride))
-    for length in range(2, max(sizes[0], stride) + 1):
-        if length == stride:
-            moved = {(o, t, i // length * length + length - 1 - i % length + start) for o, t, i in wide}
-            if {row for row in moved if 0 <= row[2] < sizes[2]} == reads:
-                return "reversed", "i", length
-        if length < sizes[0]:
-            right = row_set(line_triples(asked, *sizes))
-            ends = [(o // length * length, min(sizes[0], (o // length + 1) * length) - 1) for o in range(sizes[0])]
-            if {(sum(ends[o]) - o, t, i) for o, t, i in right} == reads:
-                return "reversed", "o", length
-    if stride > 1:
-        copies = {(o, t, i + more + start, stride * o + more) for o, t, i in wide for more in range(stride)}
-        last = {1: (sizes[0] - 1) * stride, 2: sizes[0] * stride - 1}
-        for end in last.values():
-            if {row[:3] for row in copies if 0 <= row[2] < sizes[2] and row[3] <= end} == reads:
-                return "repeated", "o", stride
-    return None
-
-
-def _taps(reads: Rows, right: Rows, count: int) -> tuple[int, ...] | None:
-    """Return the tap whose work each tap does, if every tap does another's."""
-
-    def work(rows: Rows, tap: int) -> Rows:
-        return frozenset((o, i) for o, t, i in rows if t == tap)
-
-    due = [work(right, tap) for tap in range(count)]
-    done = [work(reads, tap) for tap in range(count)]
-    return tuple(due.index(rows) for rows in done) if all(rows in due for rows in done) else None
-
-
-def _explains(line: Line, reads: Rows, sizes: tuple[int, int, int]) -> bool:
-    """Return whether a line has all the reads, and at most as many others."""
-    model = row_set(line_triples(line, *sizes))
-    return reads <= model
-
-
 def _overlap(line: Line, reads: Rows, sizes: tuple[int, int, int]) -> float:
-    model = row_set(line_triples(line, *sizes))
+    model = line_rows(line, sizes)
     return len(model & reads) / max(1, len(model | reads))
 
 
@@ -255,6 +175,17 @@ def _solved(reads: Rows) -> Line | None:
         return None
     line = dict(zip([*columns, 2], whole.tolist(), strict=True))
     return line.get(0, 0), line.get(1, 0), line[2]
+
+
+def _changed(reads: Rows, asked: Line, sizes: tuple[int, int, int]) -> Line | None:
+    """Return the line with exactly these reads that differs from the right one in one number, if there is only one."""
+    found = {
+        line
+        for column in range(3)
+        for number in range(-sizes[2], sizes[2] + 1)
+        if reads == line_rows(line := (*asked[:column], number, *asked[column + 1 :]), sizes)  # type: ignore[arg-type]
+    }
+    return found.pop() if reads and len(found) == 1 else None  # type: ignore[return-value]
 
 
 def _modes(reads: Rows) -> list[Line]:
@@ -320,16 +251,17 @@ def _some(rows: Rows) -> Pattern | None:
     return Pattern("some", tuple(sorted(rows)[:3]), len(rows)) if rows else None
 
 
-def border_windows_skipped(axes: Sequence[Axis], asked: Asked) -> bool:
-    """Return whether exactly the windows that reach beyond the image are missing."""
+def skipped_windows(axes: Sequence[Axis], asked: Asked) -> list[str]:
+    """Return the sides "", "start" or "end" if exactly the windows that reach beyond the image there are missing."""
     found = []
     for index, axis in enumerate(axes):
         missing = axis.missing
         others = axis.line != asked.lines[index] or axis.extra or axis.border != ("zeros", "zeros")
         if others or (missing is not None and missing.name != "o"):
-            return False
+            return []
         found.append(missing.values if missing else ())
-    return any(found) and found == [asked.beyond(index) for index in range(len(axes))]
+    sides = ("", "start", "end")
+    return [side for side in sides if any(found) and found == [asked.beyond(a, side) for a in range(len(axes))]]
 
 
 # --- All axes --------------------------------------------------------------------------------------------------------
@@ -390,9 +322,10 @@ COORDINATES = {"positions": ("n", "q", "o"), "weight": ("row", "col", "t"), "ima
 class Factors:
     """The factors of the products: one number, or a number for each value of the coordinate on which they depend.
 
-    `by` is "" for one factor, "overlap" where the factors average over the products of an image element, the name of a
-    coordinate ("t", "o", "i", "q", "m", "row", "col", "n", with the axis where one axis suffices), or None. For None,
-    `values` are the commonest factor and the others, and `odd` tells which products have others.
+    `by` is "" for one factor, "overlap" where the factors average over the products of an image element, "taps" where
+    all products of a position are divided by the number of its taps in the image and multiplied by one number, the
+    name of a coordinate ("t", "o", "i", "q", "m", "row", "col", "n", with the axis where one axis suffices), or None.
+    For None, `values` are the commonest factor and the others, and `odd` tells which products have others.
     """
 
     by: str | None
@@ -416,10 +349,10 @@ def fit_factors(table: Table) -> Factors:
         choices += [(f"{COORDINATES[role][2]} of axis {axis}", c[role][axis + 2][None]) for axis in
                     range(table.spatial_dims)]  # fmt: skip
     choices += [(COORDINATES[role][2], c[role][2:]) for role in ROLES]
-    _, place, counts = np.unique(c["image"][2:], axis=1, return_inverse=True, return_counts=True)
-    scaled = factor * counts[place.reshape(-1)]
-    if np.all(np.abs(scaled - scaled[0]) <= 1e-3 * np.abs(scaled[0])):
-        return Factors("overlap", {})
+    for name, role in (("overlap", "image"), ("taps", "positions")):
+        scaled = factor * _spatial_counts(table, role)
+        if np.all(np.abs(scaled - scaled[0]) <= 1e-3 * np.abs(scaled[0])) and (name == "taps" or _is_one(scaled[0])):
+            return Factors(name, {(): _plain(scaled[0])})
     for name, values in choices:
         unique, index = np.unique(values, axis=1, return_inverse=True)
         index = index.reshape(-1)
@@ -434,6 +367,18 @@ def fit_factors(table: Table) -> Factors:
     common = int(np.argmax(counts))
     order = [common, *(i for i in range(len(unique)) if i != common)]
     return Factors(None, dict(enumerate(_plain(unique[i]) for i in order)), index.reshape(-1) != common)
+
+
+def _spatial_counts(table: Table, role: str) -> Array:
+    """Return, for each product, how many spatial rows have the same place in the array of a role."""
+    _, place, counts = np.unique(table.coordinates[role][2:], axis=1, return_inverse=True, return_counts=True)
+    heads = table.coordinates[role][:2], *(table.coordinates[other][:2] for other in ROLES if other != role)
+    each = len(np.unique(np.concatenate(heads), axis=1).T)
+    return counts[place.reshape(-1)] / each
+
+
+def _is_one(value: complex) -> bool:
+    return bool(abs(value - 1) <= 1e-3)
 
 
 def _plain(value: Array) -> complex:

@@ -26,15 +26,6 @@ class Layout:
     order: tuple[int, ...] | None
     merged: bool
     per_group: bool
-    shape: tuple[int, ...]
-    groups: int
-
-    def is_order_of(self, other: Layout) -> bool:
-        """Return whether the elements of this array are also in the order that was found on another problem."""
-        if other.order is None or other.role != self.role:
-            return False
-        shape = _grouped(self.shape, self.groups if other.per_group else 0)
-        return np.array_equal(self.element, _reshaped(shape, other.order, other.merged))
 
 
 def fit_layouts(table: Table, right: Table, groups: int) -> Iterator[Layout]:
@@ -52,12 +43,20 @@ def fit_layouts(table: Table, right: Table, groups: int) -> Iterator[Layout]:
                 if (per_group and axes[0] != 0) or axes == tuple(range(len(shape))):
                     continue
                 for merged in (True, False):
-                    moved = _reshaped(shape, axes, merged)
-                    if np.array_equal(actual, due[moved]):
-                        yield Layout(role, moved, axes, merged, per_group, table.shapes[role], groups)
-        moved = np.any((element >= 0) & (element != np.arange(len(element))))
-        if moved and len(np.unique(due[due != 0])) == np.count_nonzero(due):
-            yield Layout(role, element, None, False, False, table.shapes[role], groups)
+                    places = _reshaped(shape, axes, merged)
+                    if np.array_equal(actual, due[places]):
+                        yield Layout(role, places, axes, merged, per_group)
+        others = np.any((element >= 0) & (element != np.arange(len(element))))
+        if others and len(np.unique(due[due != 0])) == np.count_nonzero(due):
+            yield Layout(role, element, None, False, False)
+
+
+def moved(due: Table, layout: Layout, groups: int) -> Table:
+    """Return the right table of another problem, with an array in the order of a layout."""
+    assert layout.order is not None
+    shape = due.shapes[layout.role]
+    element = _reshaped(_grouped(shape, groups if layout.per_group else 0), layout.order, layout.merged)
+    return Table(due.shapes, due.flat | {layout.role: np.argsort(element)[due.flat[layout.role]]}, due.factor)
 
 
 def _grouped(shape: Sequence[int], groups: int) -> tuple[int, ...]:

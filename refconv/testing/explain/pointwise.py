@@ -76,12 +76,14 @@ def wrapped(right: Array, seen: Array, name: str) -> str | None:
 
     >>> right = np.arange(0, 200_000, 777)
     >>> wrapped(right + 1000, right.astype(np.int16) + 1000, "The output")
-    'Where the output is wrong, it differs by multiples of 2^16: sums or products wrap around in 16 bits.'
+    'Where the output is wrong, it differs by multiples of 2^16: operands, products or sums wrap around in 16 bits.'
     >>> wrapped(right, 257 * right, "The output"), wrapped(right, right + 256, "The output")
     (None, None)
     """
     wrong = seen != right
     error = seen[wrong] - right[wrong]
+    if np.any(error % 2**8):
+        return None
     with np.errstate(all="ignore"):
         ratios = np.unique(np.round(error / right[wrong], 9))
     if len(error) < FEWEST_WRAPPED or min(len(np.unique(error)), len(ratios)) < 2:
@@ -90,7 +92,29 @@ def wrapped(right: Array, seen: Array, name: str) -> str | None:
         if not np.any(error % 2**bits):
             name = name[0].lower() + name[1:]
             text = f"Where {name} is wrong, it differs by multiples of 2^{bits}"
-            return f"{text}: sums or products wrap around in {bits} bits."
+            return f"{text}: operands, products or sums wrap around in {bits} bits."
+    return None
+
+
+def saturated(right: Array, seen: Array, name: str, bits_of_result: int = 64) -> str | None:
+    """Return a sentence if no result is beyond the limits of fewer bits, and at least three are at one of them.
+
+    >>> right = np.arange(0, 200_000, 777)
+    >>> saturated(right, np.minimum(right, 32767), "The output")
+    'Beyond −32768 and 32767 the output is one of these: it saturates at 16 bits.'
+    """
+    wrong, name = seen != right, name[0].lower() + name[1:]
+    for bits in (bits for bits in (32, 16, 8) if bits < bits_of_result):
+        for low, high in ((-(2 ** (bits - 1)), 2 ** (bits - 1) - 1), (0, 2**bits - 1)):
+            at_limit = np.count_nonzero(wrong & ((seen == low) | (seen == high)) & (seen != 0))
+            if at_limit < FEWEST_WRAPPED or seen.min() < low or seen.max() > high:
+                continue
+            limits = f"Beyond {low} and {high} {name} is one of these: it saturates at {bits} bits."
+            if not np.array_equal(np.clip(right, low, high), seen):
+                limits = (
+                    f"No number of {name} is beyond {low} and {high}, and {at_limit} are one of these: sums saturate."
+                )
+            return limits.replace("-", "−")
     return None
 
 

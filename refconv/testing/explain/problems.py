@@ -8,7 +8,7 @@ from dataclasses import replace
 from refconv.testing.checker.cases import passed_padding
 from refconv.testing.oracles.problems import Problem
 
-LINE = ((5, 2, 3, (5, 2), 7, 0, 2),)
+LINE = ((6, 4, 3, (7, 4), 7, 1, 2),)
 """Kernel, stride, dilation, padding, positions, elements left over, and output padding, of the axis of a line."""
 AXES = ((3, 2, 3, (4, 6), 5, 1, 1), (2, 8, 6, (1, 5), 3, 2, 3))
 """The same for each axis of a plane.
@@ -21,7 +21,7 @@ SQUARE = ((3, 2, 3, (3, 5), 5, 0, 2),)
 SPACE = (
     (3, 2, 3, (3, 5), 4, 0, 1),
     (2, 3, 4, (1, 3), 2, 2, 2),
-    (1, 2, 1, (0, 0), 2, 1, 1),
+    (1, 5, 1, (0, 0), 2, 1, 1),
     (1, 1, 1, (0, 0), 2, 0, 0),
 )
 """The same for three axes or more, with fewer elements; the last is repeated."""
@@ -95,11 +95,12 @@ def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transp
     )
 
 
-def another(problem: Problem) -> Problem:
+def another(problem: Problem, less_padding: bool = False) -> Problem:
     """Return a problem with other numbers, on which the cause of a mistake must show again.
 
     Every number above 1 changes: no kernel keeps its parity, and no two counts that factors come from keep their ratio.
-    A 1 (or a padding or a remainder of 0) stays, and axes that are equal stay equal.
+    A 1 (or a padding or a remainder of 0) stays, and axes that are equal stay equal. With less padding, windows that
+    start too early still reach the image.
 
     Examples
     --------
@@ -122,6 +123,8 @@ def another(problem: Problem) -> Problem:
         (min(w, b + m) if b else 0, min(w, a + m) if a else 0)
         for (b, a), w, m in zip(problem.pairs, spans, more, strict=True)
     )
+    if less_padding:
+        pads = tuple((min(b, 1 + a), min(c, 1 + a)) for a, (b, c) in enumerate(pads))
     if isinstance(problem.padding, str):  # "causal"
         pads = tuple((w, 0) for w in spans)
     if problem.transposed:

@@ -30,11 +30,27 @@ class Second:
     """The findings on a second problem, with other numbers: a cause is named only if it shows there too.
 
     `facts` has the findings there, by the names of a :class:`Part`'s fields, and "numbers", "kinds", "skipped",
-    "orders", "result orders", "layouts".
+    "orders", "result orders", "empty".
     """
 
     asked: Asked
     facts: dict[str, Any]
+
+    @property
+    def is_determined(self) -> bool:
+        """Whether its products determine a line, or a rule, on every axis, if they are a product of axes."""
+        kinds, numbers = self.facts.get("kinds"), self.facts.get("numbers")
+        if kinds is None or any(kinds):
+            return not self.facts.get("empty")
+        return numbers is not None and not any(None in axis for axis in numbers)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A second problem that is not read out: `shows` returns whether a table gives its results, or all but zeros."""
+
+    asked: Asked
+    shows: Callable[[Table, bool], bool]
 
 
 class Session:
@@ -43,7 +59,7 @@ class Session:
     `shape` is that of the part's results, once known: of the arrays returned, with their axes in the order `order` or
     reshaped to `fold` if these are set. `fastest` is the shortest call so far, in seconds. `facts` are found on the
     way, and `tables` for the parts read out so far. With `fractions`, numbers that are not whole are tried too.
-    `second` returns the findings about a part on a second problem, if there is one.
+    `second` returns the findings about a part on a second problem, if there is one, and `elsewhere` only the problem.
     """
 
     def __init__(
@@ -58,9 +74,10 @@ class Session:
         fractions: bool,
         tables: dict[str, Table],
         second: Callable[[str], Second | None] = lambda part: None,
+        elsewhere: Callable[[str], Elsewhere | None] = lambda part: None,
     ) -> None:
         self.call, self.asked, self.dtype, self.budget, self.second = call, asked, dtype, budget, second
-        self.tables = tables
+        self.tables, self.elsewhere = tables, elsewhere
         self.fractions = fractions and dtype.kind == "f" and dtype.itemsize > 2
         self.forward = with_array(forward)
         self.backward = with_arrays(forward if backward is None else backward)

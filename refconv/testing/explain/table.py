@@ -18,13 +18,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refconv.testing.explain.readout import CONSTANT, Entries
+from refconv.testing.explain.readout import CONSTANT, MOST_PRODUCTS, Entries
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
 
 ROLES = ("positions", "weight", "image")
 PARTS = ("forward", "grad_x", "grad_weight", "grad_bias")
 Shape = tuple[int, ...]
+Line = tuple[int, int, int]
+Rows = frozenset[tuple[int, ...]]
 
 
 def roles(part: str, transposed: bool) -> tuple[str, str, str]:
@@ -64,17 +66,22 @@ class Asked:
         return tuple(before for before, _ in self.problem.pairs)
 
     @property
-    def lines(self) -> list[tuple[int, int, int]]:
+    def lines(self) -> list[Line]:
         """Return (stride, dilation, −padding) of each axis."""
         pads = (-before for before in self.before)
         return list(zip(self.problem.stride, self.problem.dilation, pads, strict=True))
 
-    def beyond(self, axis: int) -> tuple[int, ...]:
-        """Return the positions along an axis whose windows reach beyond the image."""
+    def beyond(self, axis: int, side: str = "") -> tuple[int, ...]:
+        """Return the positions along an axis whose windows reach beyond the image: its "start", "end", or either."""
         stride, dilation, start = self.lines[axis]
         positions, taps, size = (self.shapes[role][2 + axis] for role in ROLES)
         firsts = [stride * o + start for o in range(positions)]
-        return tuple(o for o, i in enumerate(firsts) if i < 0 or i + dilation * (taps - 1) >= size)
+        beyond = {
+            "start": [i < 0 for i in firsts],
+            "end": [i + dilation * (taps - 1) >= size for i in firsts],
+        }
+        sides = [beyond[side]] if side else beyond.values()
+        return tuple(o for o in range(positions) if any(those[o] for those in sides))
 
     def channels(self, shapes: dict[str, Shape]) -> Array:
         """Return the rows (q, weight row, weight column, m)."""
@@ -100,7 +107,7 @@ class Asked:
         return combine(shapes, self.spatial(shapes), self.channels(shapes), np.stack([samples, samples], axis=1))
 
 
-def line_triples(line: tuple[int, int, int], positions: int, taps: int, size: int) -> Array:
+def line_triples(line: Line, positions: int, taps: int, size: int) -> Array:
     """Return the rows (o, t, i) with i = line[0]·o + line[1]·t + line[2] inside the image.
 
     >>> line_triples((2, 1, -1), 2, 2, 3).tolist()
@@ -109,6 +116,16 @@ def line_triples(line: tuple[int, int, int], positions: int, taps: int, size: in
     o, t = np.indices((positions, taps)).reshape(2, -1)
     i = line[0] * o + line[1] * t + line[2]
     return np.stack([o, t, i], axis=1)[(i >= 0) & (i < size)]
+
+
+def row_set(rows: Array) -> Rows:
+    """Return the rows of an integer array as a set."""
+    return frozenset(map(tuple, rows.tolist()))
+
+
+def line_rows(line: Line, sizes: Sequence[int]) -> Rows:
+    """Return the rows of `line_triples` as a set."""
+    return row_set(line_triples(line, *sizes))
 
 
 @dataclass(frozen=True)
@@ -179,6 +196,11 @@ class Table:
         return total
 
 
+def same_products(table: Table, right: Table) -> bool:
+    """Return whether a table of a result of the right shape has the right products, all with the factor 1."""
+    return bool(np.array_equal(table.keys, right.keys) and np.all(np.abs(table.factor - 1) <= 1e-3))
+
+
 def follows(gradient: Table, forward: Table) -> bool:
     """Return whether a gradient has the products of a forward pass, where their arrays overlap: it is its gradient."""
     sizes = [min(pair) for role in ROLES for pair in zip(gradient.shapes[role], forward.shapes[role], strict=True)]
@@ -206,18 +228,59 @@ def combine(shapes: dict[str, Shape], spatial: Sequence[Array], channels: Array,
     return Table(shapes, flat, np.ones(index.shape[1]))
 
 
-def classes(part: str, transposed: bool, shapes: dict[str, Shape]) -> list[Array]:
+def classes(part: str, transposed: bool, shapes: dict[str, Shape]) -> tuple[list[Array], int]:
     """Return the elements of a that are filled together: no result of a convolution reads two of a class.
 
     They are one column and tap of the weight where rows are separate outputs, one row and tap where columns are, and
-    one position of one sample for the weight's gradient.
+    one position of one sample for the weight's gradient. Those that cross at one tap or position come first; also
+    returned is how many they are.
     """
     out, a, _ = roles(part, transposed)
     index = np.arange(int(np.prod(shapes[a]))).reshape(shapes[a])
-    if out == "positions":
-        return list(index.reshape(index.shape[0], -1).T)
-    moved = np.moveaxis(index, 1, -1)
-    return list(moved.reshape(-1, index.shape[1]))
+    filled = 0 if out == "positions" else 1
+    moved = np.moveaxis(index, filled, -1)
+    rows = moved.reshape(moved.shape[0], -1, moved.shape[-1])
+    middle = _middle(shapes[a])
+    cross = [*rows[0], *rows[1:, middle]]
+    return cross + [some for row in rows[1:] for tap, some in enumerate(row) if tap != middle], len(cross)
+
+
+def _middle(shape: Shape) -> int:
+    """Return the flat index of the tap or position in the middle, which is least often in the padding."""
+    return int(np.ravel_multi_index(tuple(n // 2 for n in shape[2:]), shape[2:]))
+
+
+def completed(part: str, transposed: bool, entries: Entries, shapes: dict[str, Shape]) -> Entries | None:
+    """Return all combinations of the samples and channels of one tap or position with the spatial rows of one channel.
+
+    `entries` are the products of the classes that cross. None if there are too many combinations.
+    """
+    out, a, b = roles(part, transposed)
+    table, constants = table_of(part, transposed, entries, shapes)
+    if not len(table.factor) or len(constants.out):
+        return None
+    other = table.coordinates[a][0 if out != "positions" else 1]  # the axis that is not filled
+    tap = np.ravel_multi_index(tuple(table.coordinates[a][2:]), shapes[a][2:])
+    spatial = np.moveaxis(table.spatial, 0, 1).reshape(len(table.factor), -1)
+    heads = np.concatenate([table.samples, table.channels], axis=1)
+    base = tap == _middle(shapes[a])
+    rows, place = np.unique(spatial, axis=0, return_inverse=True)
+    channels, which = np.unique(heads[base], axis=0, return_inverse=True)
+    if not base.any() or len(rows) * len(channels) > MOST_PRODUCTS:
+        return None
+    place, which = place.reshape(-1), which.reshape(-1)
+    of_row, of_head = np.ones(len(rows), table.factor.dtype), np.ones(len(channels), table.factor.dtype)
+    of_row[place[other == 0][::-1]] = table.factor[other == 0][::-1]
+    of_head[which[::-1]] = (table.factor[base] / of_row[place[base]])[::-1]
+    h, r = (index.reshape(-1) for index in np.indices((len(channels), len(rows))))
+    head, row = channels[h], rows[r].reshape(len(h), -1, 3)
+    places = {
+        "positions": (head[:, 0], head[:, 2], *row[:, :, 0].T),
+        "weight": (head[:, 3], head[:, 4], *row[:, :, 1].T),
+        "image": (head[:, 1], head[:, 5], *row[:, :, 2].T),
+    }
+    flat = {role: np.ravel_multi_index(place, shapes[role]) for role, place in places.items()}
+    return Entries(flat[out], flat[a], flat[b], of_row[r] * of_head[h], entries.unread)
 
 
 def table_of(part: str, transposed: bool, entries: Entries, shapes: dict[str, Shape]) -> tuple[Table, Entries]:

@@ -9,23 +9,17 @@ from fractions import Fraction
 
 import numpy as np
 
-from refconv.testing.explain.causes import Numbers, axis_reasons, elements, paddings, ratios, shift
-from refconv.testing.explain.channels import Channels
-from refconv.testing.explain.fit import Axis, Factors, Line, Pattern, row_set
+from refconv.testing.explain.causes import STEPS, Numbers, axis_reasons, caused, elements, paddings, ratios, shift
+from refconv.testing.explain.fit import Axis, Factors, Pattern
 from refconv.testing.explain.layouts import Layout
+from refconv.testing.explain.names import Names, formula, grammar, listed, plural, ranges
+from refconv.testing.explain.rules import Due
 from refconv.testing.explain.session import Second
-from refconv.testing.explain.table import ROLES, Asked, Table, line_triples, roles
+from refconv.testing.explain.table import Asked, Line, Table, line_rows, roles
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
 
-SYMBOLS = {
-    ("forward", False): ("y", "w", "x"), ("forward", True): ("x", "w", "y"),
-    ("grad_x", False): ("g", "w", "grad_x"), ("grad_x", True): ("grad_x", "w", "g"),
-    ("grad_weight", False): ("g", "grad_weight", "x"), ("grad_weight", True): ("x", "grad_weight", "g"),
-}  # fmt: skip
-"""Names of the arrays in the roles positions, weight and image."""
-
-
+ZERO = "The result is zero: it adds no product."
 UNREAD = "were not found: too many would need calls of their own"
 SAME_CALLS = "calls with the same arguments"
 
@@ -38,85 +32,6 @@ BORDER_ENDS = {
 """To which element a gradient adds what belongs beyond the image, by the kind of the border."""
 
 
-class Names:
-    """What the arrays and channels of one part are called."""
-
-    def __init__(self, part: str, transposed: bool) -> None:
-        self.part, self.transposed = part, transposed
-        self.symbols = dict(zip(ROLES, SYMBOLS[part, transposed], strict=True))
-        self.letter = "l" if transposed else "o"
-        self.positions_channel, self.image_channel = "output channel", "input channel"
-        if transposed:
-            self.positions_channel, self.image_channel = self.image_channel, self.positions_channel
-        self.result = self.symbols[roles(part, transposed)[0]]
-
-    @property
-    def image(self) -> str:
-        """Name of the image's array."""
-        return self.symbols["image"]
-
-    def reads(self, index: str) -> str:
-        """Return the clause that says which image element is used, at the index given."""
-        o, positions, image = self.letter, self.symbols["positions"], self.image
-        if self.part == "grad_weight":
-            return f"grad_weight[t] multiplies {positions}[{o}] by {image}[{index}]"
-        if self.result == image:
-            return f"{positions}[{o}]·w[t] is added to {image}[{index}]"
-        return f"{'your output' if self.part == 'forward' else f'{positions}[{o}]'} reads {image}[{index}]"
-
-
-def listed(values: Sequence[object], most: int = 6) -> str:
-    """Return values with commas, cut after a few.
-
-    >>> listed([1, 2]), listed(range(9), 2)
-    ('1, 2', '0, 1, …')
-    """
-    shown = ", ".join(map(str, values[:most]))
-    return f"{shown}, …" if len(values) > most else shown
-
-
-def ranges(values: Sequence[int]) -> str:
-    """Return increasing numbers, with runs of at least three shortened, so that few are cut off.
-
-    >>> ranges([0, 1, 4]), ranges([1, 2, 3, 4, 6])
-    ('0, 1, 4', '1 to 4, 6')
-    """
-    runs: list[list[int]] = []
-    for value in values:
-        if runs and value == runs[-1][-1] + 1:
-            runs[-1].append(value)
-        else:
-            runs.append([value])
-    shown = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else list(map(str, run)) for run in runs]
-    return listed([text for run in shown for text in run])
-
-
-def grammar(values: Sequence[object]) -> tuple[str, str]:
-    """Return the ending of a noun that names these values, and its verb: ("", "is") or ("s", "are")."""
-    return ("", "is") if len(values) == 1 else ("s", "are")
-
-
-def formula(line: Line, letter: str) -> str:
-    """Return stride·o + dilation·t + start.
-
-    >>> formula((2, -1, 3), "o"), formula((0, 1, 0), "o"), formula((0, 0, 0), "o")
-    ('2·o − t + 3', 't', '0')
-    """
-    text = ""
-    for number, name in zip(line, (letter, "t", ""), strict=True):
-        if number:
-            size = abs(number)
-            term = str(size) if not name else name if size == 1 else f"{size}·{name}"
-            sign = "−" if number < 0 else "+"
-            text += f" {sign} {term}" if text else f"{'−' * (number < 0)}{term}"
-    return text or "0"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun: 1 product, 2 products."""
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
 # --- Axes ------------------------------------------------------------------------------------------------------------
 
 
@@ -125,70 +40,123 @@ def axes_sentences(
 ) -> Iterator[str]:
     """Yield the computation of each axis where it is not right.
 
-    A cause is named if it also holds on the second problem; that of a shift if all shifted axes share it.
+    A cause is named if it also holds on the second problem; that of a shift if all shifted axes share it. Axes that
+    have too few reads to show a cause follow those that show it, if it gives exactly their reads.
     """
-    numbers = [(axis.stride, axis.dilation, axis.before) for axis in axes]
-    wrong = [a for a, axis in enumerate(axes) if axis.line not in (asked.lines[a], None)]
-    other = second() if wrong else None
-    again = other.facts.get("numbers") if other else None
-    if other and again and again == [(s, d, -p) for s, d, p in other.asked.lines]:
-        again = None  # it is right there
-    flipped = names.result if names.part == "grad_weight" else None
-    reasons = {}
-    for a in wrong:
-        first = axis_reasons(numbers[a], a, asked, flipped)
-        known = axis_reasons(again[a], a, other.asked, flipped) if other and again else {}
-        reasons[a] = {key: clause for key, clause in first.items() if key in known}
-    moved = [a for a in wrong if shift(numbers[a], a, asked)]
-    common = set.intersection(*({key for key in reasons[a] if key[0] == "shift"} for a in moved)) if moved else set()
-    if ("shift", "ignored") in common:
-        common.discard(("shift", "axis"))  # that of another axis is 0
-    cause = next(iter(common)) if len(common) == 1 else ("shift", "")
+    wrong = [a for a, axis in enumerate(axes) if axis.line not in (asked.lines[a], None) and not axis.rules]
+    reasons = _reasons(axes, wrong, asked, names, second)
+    cause = _shift_cause(axes, wrong, reasons, asked)
     for a, axis in enumerate(axes):
-        due, shared = asked.lines[a], paddings(asked, a).get(cause[1])
-        if a not in moved and shared:  # it may have too few reads to show this alone
-            axis = _shifted(axis, (*due[:2], -shared[0]))
+        due, known, shown = asked.lines[a], reasons.get(a, {}), False
+        others = [set(reasons[b]) for b in wrong if b != a and None not in (axes[b].stride, axes[b].dilation)]
+        if others and (a not in wrong or None in (axis.stride, axis.dilation)):
+            shared = {key for key in set.intersection(*others) if key[0] != "shift" and key != ("line", "reversed")}
+            moved = _moved(axis, caused(shared | ({cause} if cause else set()), a, asked))
+            if moved is not axis:
+                axis, known, shown = moved, axis_reasons((moved.stride, moved.dilation, moved.before), a, asked), True
         why = []
         if axis.line not in (due, None):
-            seen, known = (axis.stride, axis.dilation, axis.before), reasons.get(a, {})
+            seen = (axis.stride, axis.dilation, axis.before)
             why = list(_number_clauses(seen, due, known))
-            if late := shift(seen, a, asked):
-                why.append(known.get(cause) or (shared[1] if shared else elements(late)))
-        yield from _axis_sentences(axis, a, asked, names, why)
+            if axis.line == (-due[0], -due[1], axis.sizes[2] - 1 - due[2]):
+                why = [f"{names.image} is reversed"]
+            elif late := shift(seen, a, asked):
+                why.append((known.get(cause) if cause else None) or elements(late))
+        yield from _axis_sentences(axis, a, asked, names, why, shown)
 
 
-def _shifted(axis: Axis, line: Line) -> Axis:
+Reasons = dict[int, dict[tuple[str, str], str]]
+
+
+def _reasons(
+    axes: Sequence[Axis], wrong: Sequence[int], asked: Asked, names: Names, second: Callable[[], Second | None]
+) -> Reasons:
+    """Return the possible causes of the numbers of every wrong axis that hold on the second problem too."""
+    other = second() if wrong else None
+    again = other.facts.get("numbers") if other else None
+    if other and again == [(s, d, -p) for s, d, p in other.asked.lines]:
+        again = None  # it is right there
+    flipped = names.result if names.part == "grad_weight" else None
+    found: Reasons = {}
+    for a in wrong:
+        first = axis_reasons((axes[a].stride, axes[a].dilation, axes[a].before), a, asked, flipped)
+        known = set(axis_reasons(again[a], a, other.asked, flipped)) if other and again else set()
+        if axes[a].sizes[1] > 2:  # three taps are hardly reversed by chance
+            known.add(("line", "flipped"))
+        found[a] = {key: clause for key, clause in first.items() if key in known}
+    for a in wrong if other and again else ():  # an axis that does not show a cause there follows one that does
+        assert other is not None
+        assert again is not None
+        first = axis_reasons((axes[a].stride, axes[a].dilation, axes[a].before), a, asked, flipped)
+        for key in {key for b in wrong for key in found[b] if key[0] in STEPS} & (first.keys() - found[a].keys()):
+            column = STEPS.index(key[0])
+            if again[a][column] in (None, caused([key], a, other.asked)[column]):
+                found[a][key] = first[key]
+    right = [b for b, axis in enumerate(axes) if axis.right]
+    for name in STEPS:  # a cause that all wrong axes share, and that leaves the others right, rather than another one
+        keys = [{key for key in reasons if key[0] == name} for reasons in found.values()]
+        shared = set.intersection(*filter(None, keys)) if any(keys) else set()
+        best = {key for key in shared if all(caused([key], b, asked) == asked.lines[b] for b in right)} or shared
+        if best:
+            found = {a: {k: c for k, c in known.items() if k[0] != name or k in best} for a, known in found.items()}
+    return found
+
+
+def _shift_cause(axes: Sequence[Axis], wrong: Sequence[int], reasons: Reasons, asked: Asked) -> tuple[str, str] | None:
+    """Return the one cause that all shifted axes share, preferably one that leaves the other axes right."""
+    moved = [a for a in wrong if shift((axes[a].stride, axes[a].dilation, axes[a].before), a, asked)]
+    if not moved:
+        return None
+    common = set.intersection(*({key for key in reasons[a] if key[0] == "shift"} for a in moved))
+    if ("shift", "ignored") in common:
+        common.discard(("shift", "axis"))  # that of another axis is 0
+    if any(key[1].startswith("by ") for key in common):
+        return next(iter(common)) if len(common) == 1 else None
+
+    def fits(key: tuple[str, str]) -> bool:
+        rest = (a for a, axis in enumerate(axes) if a not in wrong and axis.right)
+        return all(paddings(asked, a).get(key[1], (asked.before[a], ""))[0] == asked.before[a] for a in rest)
+
+    fitting = [key for key in common if fits(key)] if len(common) > 1 else list(common)
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _moved(axis: Axis, line: Line) -> Axis:
     """Return an axis with a line that is known from other axes, if it has exactly the reads."""
-    if axis.right or row_set(line_triples(line, *axis.sizes)) != axis.reads:
+    if axis.right or line_rows(line, axis.sizes) != axis.reads:
         return axis
     stride, dilation, start = line
-    return replace(axis, stride=stride, dilation=dilation, start=start, line=line, fixed=(None, None), missing=None)
-
-
-def skipped_sentence(asked: Asked, names: Names) -> str:
-    """Return the sentence on windows that are skipped because they reach beyond the image."""
-    beyond = {axis: ranges(asked.beyond(axis)) for axis in range(len(asked.lines)) if asked.beyond(axis)}
-    where = " and ".join(f"{names.letter} = {positions} along axis {axis}" for axis, positions in beyond.items())
-    return (
-        f"Windows that reach beyond {names.image} are skipped: nothing is used at {where}. "
-        f"Only elements beyond {names.image} should count as zeros."
+    return replace(
+        axis,
+        stride=stride,
+        dilation=dilation,
+        start=start,
+        line=line,
+        missing=None,
+        rules=(),
+        fixed=(0 if axis.sizes[0] == 1 else None, 0 if axis.sizes[1] == 1 else None),
     )
 
 
-def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, reasons: Sequence[str]) -> Iterator[str]:
-    """Yield the computation of one axis, where it is not its line."""
+def skipped_sentence(side: str, asked: Asked, names: Names) -> str:
+    """Return the sentence on windows that are skipped because they reach beyond the image, or one side of it."""
+    beyond = {axis: ranges(found) for axis in range(len(asked.lines)) if (found := asked.beyond(axis, side))}
+    where = " and ".join(f"{names.letter} = {positions} along axis {axis}" for axis, positions in beyond.items())
+    return (
+        f"Windows that reach beyond {f'the {side} of ' * bool(side)}{names.image} are skipped: nothing is used at "
+        f"{where}. Only elements beyond {names.image} should count as zeros."
+    )
+
+
+def _axis_sentences(
+    axis: Axis, index: int, asked: Asked, names: Names, reasons: Sequence[str], always: bool
+) -> Iterator[str]:
+    """Yield the computation of one axis, where it is not its line, or `always`."""
     if axis.right:
         return
     due = asked.lines[index]
-    if axis.rotated is not None:
-        yield _rotated(axis, index, names)
-        return
-    if axis.blocks is not None:
-        yield _blocks(axis.blocks, index, due, names)
-        return
-    if axis.taps is not None:
-        uses = [f"tap {t} as tap {work}" for t, work in enumerate(axis.taps) if t != work]
-        yield f"Along axis {index} taps are exchanged: {listed(uses)} should be used."
+    if axis.rules:
+        yield axis.rules[0].sentence(f"Along axis {index}", Due(due, axis.sizes), names)
         return
     if axis.line is None or (axis.missing and axis.extra):
         yield from _rows(axis, index, due, names)
@@ -209,7 +177,7 @@ def _axis_sentences(axis: Axis, index: int, asked: Asked, names: Names, reasons:
         only = f" (only {' and '.join(places)} {'are' if len(places) > 1 else 'is'} used)" if places else ""
         text = formula((shown[0], shown[1], shown[2]), names.letter)
         right = formula((wanted[0], wanted[1], wanted[2]), names.letter)
-        if any(_at(axis, axis.line) - _at(axis, due)):
+        if always or any(_at(axis, axis.line) - _at(axis, due)):
             why = "" if axis.extra else "; ".join(reasons)
             outside = not any(wanted[:2]) and not 0 <= wanted[2] < axis.sizes[2]
             yield (
@@ -255,34 +223,6 @@ def _at(axis: Axis, line: Line) -> Array:
     return rows[:, 0] * line[0] + rows[:, 1] * line[1] + line[2]
 
 
-def _rotated(axis: Axis, index: int, names: Names) -> str:
-    """Return the sentence on positions or elements that are rotated."""
-    assert axis.rotated is not None
-    letter, places = axis.rotated
-    role, size = ("positions", axis.sizes[0]) if letter == "o" else ("image", axis.sizes[2])
-    array, letter = names.symbols[role], names.letter if letter == "o" else "i"
-    verb = "is what" if array == names.result else "is used as"
-    sign = "−" if places > 0 else "+"
-    first, other = (0, -places % size) if places > 0 else (size - 1, (size - 1 - places) % size)
-    return (
-        f"Along axis {index}, {array}[{letter}] {verb} {array}[{letter} {sign} {abs(places)}] should be, and "
-        f"{array}[{first}] {verb} {array}[{other}] should be: {array} is rotated."
-    )
-
-
-def _blocks(blocks: tuple[str, str, int], index: int, due: Line, names: Names) -> str:
-    """Return the sentence on blocks in reverse order, or on repeated positions."""
-    kind, letter, length = blocks
-    array = names.symbols["positions" if letter == "o" else "image"]
-    if kind == "repeated":
-        return (
-            f"Along axis {index} each element of {array} is used at {length} positions, as many as the stride: "
-            f"it is repeated (nearest neighbour), where zeros should be inserted."
-        )
-    cropped = ", counted before the padding is cropped," if letter == "i" and due[2] else ""
-    return f"Along axis {index} every block of {length} elements{cropped} is in reverse order in {array}."
-
-
 def _place(row: tuple[int, ...], names: Names) -> str:
     return f"{names.letter} = {row[0]}, t = {row[1]} with {names.image}[{row[2]}]"
 
@@ -292,7 +232,7 @@ def _rows(axis: Axis, index: int, due: Line, names: Names) -> Iterator[str]:
     if not axis.reads:
         yield f"Along axis {index} nothing is computed."
         return
-    right = row_set(line_triples(due, *axis.sizes))
+    right = line_rows(due, axis.sizes)
     wrong, missing = sorted(axis.reads - right), sorted(right - axis.reads)
     text = f"Along axis {index}, {len(wrong)} of {plural(len(axis.reads), 'product')} {grammar(wrong)[1]} wrong"
     text += f": {'; '.join(_place(row, names) for row in wrong[:3])}{'; …' * (len(wrong) > 3)}"
@@ -308,11 +248,11 @@ def _number_clauses(numbers: Numbers, due: Line, reasons: Mapping[tuple[str, str
         return
     if numbers[1] == 0:
         yield "the dilation is 0, so that all taps meet in one element"
-    for column, name in enumerate(("stride", "dilation")):
+    for column, name in enumerate(STEPS):
         value = numbers[column]
         if value is not None and abs(value) != due[column] and (name, value) != ("dilation", 0):
-            known = (clause for (what, _), clause in reasons.items() if what == name)
-            yield next(known, f"the {name} is {abs(value)}, not {due[column]}")
+            known = [clause for (what, _), clause in reasons.items() if what == name]
+            yield " or ".join(known) or f"the {name} is {abs(value)}, not {due[column]}"
 
 
 def _missing(pattern: Pattern, names: Names) -> str:
@@ -342,133 +282,6 @@ def pairing_sentence(pairing: tuple[tuple[int, ...], tuple[int, ...]], names: Na
             yield f"Axes are exchanged: {pairs} of the {what}."
 
 
-# --- Channels --------------------------------------------------------------------------------------------------------
-
-
-def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterator[str]:
-    """Yield which channels go together instead of the right ones."""
-    if channels.name == "right":
-        return
-    of, to, groups = names.positions_channel, names.image_channel, asked.groups
-    per = asked.shapes["positions"][1] // groups
-    known = {
-        "first inputs": f"Every group goes with the {to}s of group 0.",
-        "first positions": f"Every group goes with the {of}s of group 0.",
-        "groups reversed": f"Groups are reversed: the {of}s of group g go with the {to}s of group {groups - 1} − g.",
-        "next group": f"The {of}s of each group go with the {to}s of the next group.",
-        "previous group": f"The {of}s of each group go with the {to}s of the previous group.",
-        "image interleaved": f"The {to}s are interleaved: group g uses {to}s g, g + {groups}, …, not a block.",
-        "positions interleaved": f"The {of}s are interleaved: group g has {of}s g, g + {groups}, …, not a block.",
-        "both interleaved": f"Input and output channels are interleaved: group g uses channels g, g + {groups}, …",
-        "modulo": f"Each {of} k goes with the {to}s of group k mod {groups}; it should be group k // {per}.",
-        "first weights": "Every group uses the weight rows of group 0.",
-        "weights reversed": "Groups use each other's weight rows, in reverse order.",
-        "first group": "Only group 0 is computed.",
-        "last group": "Only the last group is computed.",
-        "columns reversed": f"The {to}s of each group are taken in reverse order.",
-        "first column": f"Only the first {to} of each group is used.",
-        "last column": f"Only the last {to} of each group is used.",
-        "every column": f"Each weight is used with all {to}s of its group.",
-        "rows reversed in groups": "The weight rows of each group are taken in reverse order.",
-        "first row of groups": f"All {of}s of a group use the first weight row of the group.",
-        "last rows": f"Only the last {of} of each group is used.",
-        "first rows": f"Only the first {of} of each group is used.",
-        **{
-            f"earlier {role}{group}": _earlier(role, bool(group), names)
-            for role in ("positions", "image")
-            for group in ("", " of the group")
-        },
-        "rows reversed": "The weight rows are taken in reverse order.",
-        "first row": "Weight row 0 is used for all.",
-    }
-    if channels.name is not None:
-        yield known[channels.name]
-        return
-    if channels.missing is not None and channels.missing.name in ("q", "row", "col", "m", "all"):
-        words = {"q": of, "row": "weight row", "col": f"{to} {{}} of each group", "m": to}
-        yield (
-            "No channel is used."
-            if channels.missing.name == "all"
-            else _unused(words[channels.missing.name], list(channels.missing.values))  # type: ignore[arg-type]
-        )
-        return
-    right = asked.channels({**asked.shapes})
-    for q in channels.wrong[:3]:
-        due = right[right[:, 0] == q]
-        partners = {to: (channels.reads, 3), "weight row": (channels.rows, 1)}
-        pairs = {
-            noun: (seen.get(q, []), np.unique(due[:, column]).tolist()) for noun, (seen, column) in partners.items()
-        }
-        wrong = [(_those(noun, seen), _those(noun, wanted)) for noun, (seen, wanted) in pairs.items() if seen != wanted]
-        if wrong:
-            seen, wanted = (" and ".join(words) for words in zip(*wrong, strict=True))
-            found = seen if q in channels.reads else "nothing"
-            yield f"{of.capitalize()} {q} goes with {found}; it should be {wanted}."
-        else:
-            yield f"{of.capitalize()} {q} goes with its {to}s and weight columns in another order."
-    if len(channels.wrong) > 3:
-        yield f"{len(channels.wrong)} of {asked.shapes['positions'][1]} {of}s are wrong."
-
-
-def _unused(title: str, values: Sequence[int]) -> str:
-    """Return the sentence on channels, or weight rows, that are not used.
-
-    >>> _unused("output channel", [5]), _unused("input channel {} of each group", [1, 2])
-    ('Output channel 5 is not used.', 'Input channels 1, 2 of each group are not used.')
-    """
-    s, are = grammar(values)
-    noun, _, more = title.partition(" {}")
-    return f"{noun.capitalize()}{s} {ranges(values)}{more} {are} not used."
-
-
-def _those(noun: str, values: Sequence[int]) -> str:
-    return f"{noun}{grammar(values)[0]} {ranges(values)}"
-
-
-def _earlier(role: str, group: bool, names: Names) -> str:
-    """Return the sentence on channels that also have the products of the channels before them."""
-    channel = names.positions_channel if role == "positions" else names.image_channel
-    letter = "k" if channel == "output channel" else "c"
-    before = f"{channel}s before {letter} in its group" if group else f"{channel}s 0 … {letter} − 1"
-    if names.symbols[role] == names.result:
-        return f"{names.result}[{letter}] also contains the sums of {before}: a cumulative sum over channels."
-    return f"{channel.capitalize()} {letter} is also used as the {before}."
-
-
-def sample_sentences(samples: str | None, pairs: Sequence[tuple[int, ...]], count: int, names: Names) -> Iterator[str]:
-    """Yield how samples go together instead of each with itself."""
-    if samples == "right":
-        return
-    positions, image = names.symbols["positions"], names.image
-    partners: dict[int, list[int]] = {n: [] for n in range(count)}
-    for a, b in pairs:
-        partners[a].append(b)
-    if samples is None:
-        wrong = {a: found for a, found in partners.items() if found != [a]}
-        shown = [
-            f"sample {a} of {positions} goes with sample{'s' * (len(found) > 1)} {ranges(found)} of {image}"
-            if found
-            else f"sample {a} of {positions} is not used"
-            for a, found in wrong.items()
-        ]
-        rest = "; the others are right" * (len(wrong) < count)
-        yield f"Samples are mixed: {'; '.join(shown[:4])}{'; …' * (len(shown) > 4)}{rest}."
-    elif samples.startswith("only"):
-        unused = [a for a, found in partners.items() if not found]
-        kept = [a for a, found in partners.items() if found]
-        fewer = len(unused) < len(kept)
-        s, are = grammar(unused if fewer else kept)
-        yield (
-            f"Sample{s} {ranges(unused)} of the batch {are} not used."
-            if fewer
-            else f"Only sample{s} {ranges(kept)} of the batch {are} used."
-        )
-    elif samples == "reversed":
-        yield "Samples are in reverse order."
-    else:
-        yield f"Every sample of {names.symbols['positions']} goes with every sample of {names.image}."
-
-
 # --- Factors ---------------------------------------------------------------------------------------------------------
 
 
@@ -482,8 +295,9 @@ def multiplied(value: complex, problem: Problem, second: Second | None = None, a
     """
     if isinstance(value, complex):
         return f"multiplied by {value:.4g}"
-    fraction = Fraction(value).limit_denominator(2000)
-    shown = str(fraction) if abs(float(fraction) - value) <= 1e-3 * abs(value) else f"{value:.4g}"
+    fractions = (Fraction(value).limit_denominator(most) for most in (50, 2000))
+    near = (f for f, limit in zip(fractions, (1e-3, 1e-5), strict=True) if abs(float(f) - value) <= limit * abs(value))
+    shown = str(next(near, f"{value:.4g}"))
     seen = ratios(value, problem)
     known = ratios(again, second.asked.problem) if second and again and not isinstance(again, complex) else {}
     named = [f"{name} ({counted})" for name, counted in seen.items() if name in known]
@@ -512,6 +326,14 @@ def factor_sentences(
                 yield f"{'Every' if confirmed else 'On this problem, every'} product is {times}."
     elif factors.by == "overlap":
         yield f"Products that meet in one element of {names.image} are averaged instead of added."
+    elif factors.by == "taps":
+        (value,), taps = factors.values.values(), math.prod(problem.kernel)
+        number = "" if abs(value - 1) < 1e-3 else f", and multiplied by {value:.4g}".replace("-", "−")
+        number += f", which is the number of taps, T = {taps}" * (abs(value - taps) < 1e-3)
+        yield (
+            f"The products of each position of {names.symbols['positions']} are divided by the number of its taps "
+            f"that are inside {names.image}{number}."
+        )
     else:
         name, _, axis = (factors.by or "").partition(" of ")
         where = f" along {axis}" if axis else ""

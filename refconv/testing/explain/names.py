@@ -1,0 +1,119 @@
+"""What the arrays and channels of a part are called, and how numbers and formulas are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from refconv.testing.explain.table import ROLES, Line, roles
+
+SYMBOLS = {
+    ("forward", False): ("y", "w", "x"), ("forward", True): ("x", "w", "y"),
+    ("grad_x", False): ("g", "w", "grad_x"), ("grad_x", True): ("grad_x", "w", "g"),
+    ("grad_weight", False): ("g", "grad_weight", "x"), ("grad_weight", True): ("x", "grad_weight", "g"),
+}  # fmt: skip
+"""Names of the arrays in the roles positions, weight and image."""
+
+
+class Names:
+    """What the arrays and channels of one part are called."""
+
+    def __init__(self, part: str, transposed: bool) -> None:
+        self.part, self.transposed = part, transposed
+        self.symbols = dict(zip(ROLES, SYMBOLS[part, transposed], strict=True))
+        self.letter = "l" if transposed else "o"
+        self.positions_channel, self.image_channel = "output channel", "input channel"
+        if transposed:
+            self.positions_channel, self.image_channel = self.image_channel, self.positions_channel
+        self.result = self.symbols[roles(part, transposed)[0]]
+
+    @property
+    def image(self) -> str:
+        """Name of the image's array."""
+        return self.symbols["image"]
+
+    @property
+    def verb(self) -> str:
+        """How channels, or samples, of the positions' array act on the image's: each "reads" some, for an output."""
+        if self.result == self.symbols["positions"]:
+            return "reads"
+        return "is added to" if self.result == self.image else "is multiplied by"
+
+    @property
+    def verbs(self) -> str:
+        """The verb of several channels or samples."""
+        return "read" if self.verb == "reads" else self.verb.replace("is ", "are ")
+
+    def reads(self, index: str) -> str:
+        """Return the clause that says which image element is used, at the index given."""
+        o, positions, image = self.letter, self.symbols["positions"], self.image
+        if self.part == "grad_weight":
+            return f"grad_weight[t] multiplies {positions}[{o}] by {image}[{index}]"
+        if self.result == image:
+            return f"{positions}[{o}]·w[t] is added to {image}[{index}]"
+        return f"{'your output' if self.part == 'forward' else f'{positions}[{o}]'} reads {image}[{index}]"
+
+
+def listed(values: Sequence[object], most: int = 6) -> str:
+    """Return values with commas, cut after a few.
+
+    >>> listed([1, 2]), listed(range(9), 2)
+    ('1, 2', '0, 1, …')
+    """
+    shown = ", ".join(map(str, values[:most]))
+    return f"{shown}, …" if len(values) > most else shown
+
+
+def ranges(values: Sequence[int]) -> str:
+    """Return increasing numbers, with runs of at least three shortened, so that few are cut off.
+
+    >>> ranges([0, 1, 4]), ranges([1, 2, 3, 4, 6])
+    ('0, 1, 4', '1 to 4, 6')
+    """
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    shown = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else list(map(str, run)) for run in runs]
+    return listed([text for run in shown for text in run])
+
+
+def grammar(values: Sequence[object]) -> tuple[str, str]:
+    """Return the ending of a noun that names these values, and its verb: ("", "is") or ("s", "are")."""
+    return ("", "is") if len(values) == 1 else ("s", "are")
+
+
+def formula(line: Line, letter: str) -> str:
+    """Return stride·o + dilation·t + start.
+
+    >>> formula((2, -1, 3), "o"), formula((0, 1, 0), "o"), formula((0, 0, 0), "o")
+    ('2·o − t + 3', 't', '0')
+    """
+    text = ""
+    for number, name in zip(line, (letter, "t", ""), strict=True):
+        if number:
+            size = abs(number)
+            term = str(size) if not name else name if size == 1 else f"{size}·{name}"
+            sign = "−" if number < 0 else "+"
+            text += f" {sign} {term}" if text else f"{'−' * (number < 0)}{term}"
+    return text or "0"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: 1 product, 2 products."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def signed(number: int) -> str:
+    """Return a number as a term of a sum.
+
+    >>> signed(-2)
+    '− 2'
+    """
+    return f"{'−' if number < 0 else '+'} {abs(number)}"
+
+
+def those(noun: str, values: Sequence[int]) -> str:
+    """Return a noun with its numbers: channel 2, channels 0 to 3."""
+    return f"{noun}{grammar(values)[0]} {ranges(values)}"
