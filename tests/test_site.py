@@ -176,17 +176,13 @@ def lacking(notebook: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-UNDESCRIBED_FIGURES = 40
-"""How many figures of notebooks may lack the entry `alt` in their cell's metadata. This number may only fall."""
-
-
 def test_figures_have_alternative_texts(site):
     found = [
         f"{name} {cell}"
         for name in TITLES
         for cell in lacking(json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8")))
     ]
-    assert len(found) <= UNDESCRIBED_FIGURES, "\n".join(found)
+    assert found == []
     for path in site.glob("notebooks/*.html"):
         for image in re.findall(r"<img [^>]*>", path.read_text("utf-8")):
             alternative = re.search(r'alt="([^"]*)"', image)
