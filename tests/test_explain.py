@@ -1703,12 +1703,12 @@ def test_mistakes_that_a_table_of_products_cannot_show_are_of_few_families():
 
 
 def test_causal_padding_is_read_out():
-    """If no other padding is supported, causal padding is used; padding after the input makes functions late."""
+    """If no other padding is supported, causal padding is used; padding after the input is seen."""
     words = ("bias", "stride", "dilation", "causal")
     assert standard_problem(1, words).padding == "causal"
     assert not isinstance(standard_problem(1, (*words, "padding")).padding, str)
     late = next(mutant for mutant in CATALOGUE if mutant.name == "causal padding put after").make()
-    for implementation, text in ((Conv(), None), (late, "elements late")):
+    for implementation, text in ((Conv(), None), (late, "the padding before is ignored")):
         part = explain_conv(implementation.forward, spatial_dims=1, supports=words).parts["forward"]
         assert part.is_right == (text is None)
         assert text is None or text in part.text
