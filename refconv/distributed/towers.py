@@ -83,8 +83,8 @@ class RemoteTowers(Layer):
     client : distributed.Client
         See :func:`refconv.distributed.open_cluster`.
     towers : int or str
-        The groups, one tower per group: N, "uniform:N" or "log:N". If there are fewer workers than towers, the
-        towers are divided evenly: :func:`placed`.
+        The groups, one tower per group: N, "uniform:N" or "log:N". If there are fewer workers than towers, each
+        tower goes to the worker with the least work, the largest tower first.
     c_in, classes, side, width, dropout_rng, rng, dtype
         As for :func:`refconv.nn.alexnet`, which draws the same weights and drops the same elements.
     backend : str
