@@ -83,8 +83,8 @@ class RemoteTowers(Layer):
     client : distributed.Client
         See :func:`refconv.distributed.open_cluster`.
     towers : int or str
-        The groups, one tower per group: N, "uniform:N" or "log:N". If there are fewer workers than towers, they take
-        turns.
+        The groups, one tower per group: N, "uniform:N" or "log:N". If there are fewer workers than towers, each
+        tower goes to the worker with the least work, the largest tower first.
     c_in, classes, side, width, dropout_rng, rng, dtype
         As for :func:`refconv.nn.alexnet`, which draws the same weights and drops the same elements.
     backend : str
@@ -135,8 +135,7 @@ class RemoteTowers(Layer):
         ]
         self._sizes = [tower_sizes(towers, state[f"{layer}.bias"].shape[0]) for layer in _CROSSING]
         self.count, self._network, self._number = len(self._sizes[0]), uuid.uuid4().hex[:8], count()
-        present = addresses(client)
-        self.workers = tuple(present[t % len(present)] for t in range(self.count))
+        self.workers = placed(self._sizes[0], addresses(client))
         self._limits = _limits(client)
         self._predicted = predicted
         self._after: list[Any] = [None] * self.count
@@ -410,6 +409,22 @@ class RemoteSGD(Optimiser):
 
     def _rule(self, w: Array, grad: Array, *memory: Array) -> tuple[Array, ...]:
         raise NotImplementedError("the workers apply the rule")
+
+
+def placed(sizes: Sequence[int], workers: Sequence[str]) -> tuple[str, ...]:
+    """Return a worker for each tower: the largest tower first, each on the worker with the least so far.
+
+    Examples
+    --------
+    >>> from refconv.distributed.towers import placed
+    >>> placed([128, 64, 64], ["a", "b"]), placed([64, 64, 64, 64], ["a", "b"])
+    (('a', 'b', 'b'), ('a', 'b', 'a', 'b'))
+    """
+    load, found = dict.fromkeys(workers, 0), {}
+    for t in sorted(range(len(sizes)), key=lambda t: -sizes[t]):
+        found[t] = min(load, key=load.__getitem__)
+        load[found[t]] += sizes[t]
+    return tuple(found[t] for t in range(len(sizes)))
 
 
 def _error(call: asyncio.Future[Any]) -> BaseException | None:

@@ -162,7 +162,8 @@ def alexnet_towers(
     Parameters
     ----------
     towers : int or str
-        The groups, one tower per group: see :func:`tower_sizes`. A number must divide 96, 256 and 384.
+        The groups, one tower per group: N or "uniform:N", where N divides 96, 256 and 384; or "log:N", for unequal
+        towers.
     c_in, classes, side, width, dropout_rng, rng, xp, dtype, device
         As for :func:`alexnet`.
 
