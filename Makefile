@@ -70,7 +70,7 @@ coverage: .venv/.dev ## the share of the core's lines and branches that its test
 oldest: .venv/.made ## run the tests with the oldest dependencies that pyproject.toml allows
 	$(PIP_INSTALL) uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/oldest
-	$(BIN)/uv pip install --quiet --python build/oldest --resolution lowest-direct -e '.[tour,vectors,testing,strict]'
+	$(BIN)/uv pip install --quiet --python build/oldest --resolution lowest-direct -e '.[tour,vectors,testing,strict,distributed]'
 	$(BIN)/uv pip install --quiet --python build/oldest build filelock hatchling packaging pytest pytest-xdist pyyaml
 	@# Old packages call what newer ones, which they do not limit, have deprecated.
 	build/oldest/bin/python -m pytest -n $(WORKERS) --dist worksteal -W ignore::DeprecationWarning tests $(ARGS)
