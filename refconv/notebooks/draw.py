@@ -156,7 +156,7 @@ def deck(
 
 
 def blank(axes: Axes, width: float, height: float, top: float = 0) -> None:
-    """Set the limits of axes in cells, rows downwards from `top`, and draw nothing else."""
+    """Set the limits of axes in cells, rows downwards from `top`, and hide frame and ticks."""
     axes.set(xlim=(-0.3, width), ylim=(height, top), aspect="equal")
     axes.axis("off")
 
@@ -241,7 +241,7 @@ def connections(axes: Axes, groups: ChannelGroups, title: str = "") -> None:
 
 
 def bars(axes: Axes, names: Sequence[str], pairs: Sequence[tuple[str, Sequence[float]]], label: str) -> None:
-    """Draw one or two series of horizontal bars, the second one hatched, each with its value."""
+    """Draw one or two series of horizontal bars, the second one hatched, with a value at each bar."""
     height = 0.8 / len(pairs)
     for index, (name, values) in enumerate(pairs):
         places = [i + (index - (len(pairs) - 1) / 2) * height for i in range(len(names))]

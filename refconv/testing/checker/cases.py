@@ -23,8 +23,8 @@ class Case:
     x, weight, bias, grad_output : numpy.ndarray
         The operands; bias may be None.
     stride, padding, dilation : tuple
-        One int per spatial axis; padding contains (before, after) pairs if "asymmetric_padding" is claimed, and in
-        some problems is the word "causal" if "causal" is claimed.
+        One int per spatial axis; padding contains (before, after) pairs if "asymmetric_padding" is claimed, and is
+        the word "causal" in some problems if "causal" is claimed.
     groups : int
         Number of groups.
     output_padding : tuple of int or None

@@ -82,10 +82,10 @@ def check_conv(
     supports : sequence of str
         Features that the implementation claims, among "bias", "stride", "padding", "dilation", "groups",
         "asymmetric_padding" (padding is then a tuple of (before, after) pairs) and, if transposed, "output_padding"
-        (then passed as a keyword argument). Other features are not used. Three more words narrow the problems
+        (then passed as a keyword argument). Problems use no other features. Three more words narrow the problems
         down: "equal_axes" (kernel, stride, padding and dilation are the same along all axes), "depthwise_only" (as many
         groups as input channels) and "stride_or_dilation" (one of them is 1). With "causal", for one spatial axis,
-        padding in some problems is the word "causal" instead of a tuple: dilation·(k−1) zeros before, none after.
+        in some problems padding is the word "causal" instead of a tuple: dilation·(k−1) zeros before, none after.
     dtype : dtype or str
         Data type of all operands, which the results must have too.
     output_dtype : dtype or str, optional

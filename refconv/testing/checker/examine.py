@@ -237,7 +237,7 @@ def examine(
 
 
 def _runs(prepared: Prepared) -> Iterator[Run]:
-    """Yield the runs of a case, each with something special after the same run without it."""
+    """Yield the runs of a case; a run with something special follows the same run without it."""
     kind = prepared.case.kind
     if kind == "integers":
         yield Run(prepared)
@@ -356,7 +356,7 @@ def _gradients(
 
 
 def _failed(seen: Observation, run: Run, outcome: Outcome, parts: tuple[str, ...], name: str) -> bool:
-    """Record a call that gave no result, and return whether the call was one."""
+    """Return whether a call gave no result, and record it if so."""
     if outcome.unsupported:
         seen.unsupported.append(name)
         return True

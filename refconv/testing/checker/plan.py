@@ -182,7 +182,7 @@ def systematic(domain: Domain) -> tuple[list[Problem], list[Problem]]:
 
 
 def causal(domain: Domain, problems: Iterable[Problem]) -> list[Problem]:
-    """Return copies of the problems without padding, with causal padding, if the domain has it."""
+    """Return the unpadded problems again with causal padding, if the domain has it."""
     if not domain.claims("causal"):
         return []
     bare = (p for p in problems if p.kernel[0] > 1 and not any(map(any, p.pairs)))

@@ -166,7 +166,7 @@ def _smallest(values: Array, count: int) -> list[int]:
 
 
 def _on_one_axis(terms: Sequence[Condition], f: int) -> list[Condition]:
-    """Return combinations of two or three conditions on some axis, which one axis must meet together."""
+    """Return combinations of two or three conditions on some axis; one axis must meet all of them."""
     single = [term for term in terms if term.axes is not None]
     axes: Array = np.array([term.axes for term in single])
     found: list[Condition] = []
