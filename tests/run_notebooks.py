@@ -38,7 +38,7 @@ _GUARD = """
 import socket as _socket, warnings as _warnings
 def _refuse(self, address, _connect=_socket.socket.connect):
     if self.family != getattr(_socket, "AF_UNIX", None) and address[0] not in ("127.0.0.1", "::1", "localhost"):
-        raise OSError(f"a notebook must not use the network; it asked for {address}")
+        raise OSError(f"a notebook must not use the network; it tried to reach {address}")
     return _connect(self, address)
 _socket.socket.connect = _refuse
 _warnings.simplefilter("error")

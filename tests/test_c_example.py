@@ -19,7 +19,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "docs" / "examples" / "conv.c"
 COMPILER = shutil.which("cc")
 pytestmark = [
     pytest.mark.skipif(COMPILER is None, reason="there is no C compiler named cc"),
-    pytest.mark.skipif(sys.byteorder != "little", reason="the example reads little-endian numbers as they are"),
+    pytest.mark.skipif(sys.byteorder != "little", reason="the example reads little-endian numbers only"),
 ]
 
 

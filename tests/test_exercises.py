@@ -432,7 +432,7 @@ def one_wrong(division, sizes):
     [
         ((8, 2, 2), (5, 3), "size 1 is 5, and must be 4: 2^1 divides 8"),
         ((7, 3, 2), (5, 1, 1), "size 1 is 5, more than one channel from 7/2"),
-        ((5, 3, 2), (2, 1, 2), "size 3 is 2, larger than the one before it, 1"),
+        ((5, 3, 2), (2, 1, 2), "size 3 is 2, larger than the previous one, 1"),
         ((9, 1, 2), (8,), "the sizes do not add up: their sum is 8, not 9 (1 left over)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Grading: whatever a submission does, the report is complete, the verdict is right, and no process is left."""
+"""Grading: however a submission behaves, the report is complete, the verdict is right, and no process is left."""
 
 from __future__ import annotations
 

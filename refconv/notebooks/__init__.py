@@ -1,11 +1,11 @@
-"""The notebooks: how they are copied, and made from their texts.
+"""Make the notebooks from their texts, and copy them.
 
-Each notebook is written once, as ``notebooks/NAME.md``, with the solutions of its exercises between two marks. Out of
-it come two notebooks: the open one, whose exercises are still to be solved, which stands beside the text as
-``NAME.ipynb`` with its outputs; and the solved one, which is made when it is asked for. A third, for nbgrader, is made
-by :mod:`refconv.notebooks.nbgrader`. ``tests/run_notebooks.py`` runs and compares them.
+Each notebook is written once, as ``notebooks/NAME.md``, with the solutions of its exercises between two marks. Two
+notebooks are made from it. The open one, without solutions, is stored next to the text as ``NAME.ipynb``, with its
+outputs; the solved one is made on request. :mod:`refconv.notebooks.nbgrader` makes a third, for nbgrader.
+``tests/run_notebooks.py`` runs and compares them.
 
-Copying open notebooks needs no extra package; the rest needs the extra ``notebooks``.
+Copying open notebooks needs no extra package; everything else needs the extra ``notebooks``.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ TITLES = {
 }
 """The title of each notebook, by file name."""
 STUB = "raise NotImplementedError  # your lines here"
-"""Stands in an open notebook in place of a solution."""
+"""Replaces a solution in an open notebook."""
 SECONDS = dict.fromkeys(TITLES, 60) | {"08_logarithmic_groups": 180}
-"""How long each notebook may take."""
+"""Seconds that each notebook may take."""
 
 
 class NotebookError(Exception):
@@ -46,7 +46,7 @@ class NotebookError(Exception):
 
 
 def folder() -> Path:
-    """Return the folder with the notebooks: beside this file in an installed package, else the repository's."""
+    """Return the folder with the notebooks: next to this file if refconv is installed, otherwise the repository's."""
     here = Path(__file__).resolve().parent
     candidates = (here / "files", here.parent.parent / "notebooks")
     for candidate in candidates:
@@ -56,20 +56,20 @@ def folder() -> Path:
 
 
 def copy(to: Path, *, solved: bool = False) -> list[Path]:
-    """Write all notebooks into a folder, which is made if it is missing, and return their paths.
+    """Write all notebooks into a folder, creating it if necessary, and return their paths.
 
     Parameters
     ----------
     to : Path
-        No file in it is ever overwritten: it may hold somebody's work.
+        Its files may contain someone's work, so they are never overwritten.
     solved : bool
         Whether to write the solved notebooks, without outputs, as ``NAME_solved.ipynb``.
 
     Raises
     ------
     NotebookError
-        If one of the files is there already, jupytext is missing, which solved notebooks need, or a file cannot be
-        written. Nothing is written then.
+        If one of the files already exists or cannot be written, or if jupytext, which solved notebooks need, is
+        missing. Nothing is written in that case.
     """
     texts = {}
     for name in TITLES:
@@ -79,19 +79,19 @@ def copy(to: Path, *, solved: bool = False) -> list[Path]:
 
 
 def write_new(to: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write texts into new files of a folder, all or none, and return their paths.
+    """Write texts into new files of a folder, either all or none, and return their paths.
 
     Parameters
     ----------
     to : Path
-        The folder, which is made if it is missing.
+        The folder, created if necessary.
     texts : mapping of str to str
         Texts by file name; a name may contain folders.
 
     Raises
     ------
     NotebookError
-        If one of the files is there already, or cannot be written.
+        If one of the files already exists or cannot be written.
     """
     for name in texts:
         if (to / name).exists():
@@ -110,14 +110,14 @@ def write_new(to: Path, texts: Mapping[str, str]) -> list[Path]:
 
 
 def _first_missing(to: Path, name: str) -> str:
-    """Return the first part of a missing file's name that is missing too: the file itself, or a folder above it."""
+    """Return the shortest missing part of a missing file's path: a folder above the file, or the file itself."""
     parts = Path(name).parts
     ways = (Path(*parts[:depth]) for depth in range(1, len(parts) + 1))
     return str(next(way for way in ways if not (to / way).exists()))
 
 
 def read(name: str) -> str:
-    """Return the text of an open notebook as it stands, outputs included."""
+    """Return the contents of an open notebook's file, outputs included."""
     return (folder() / f"{name}.ipynb").read_text("utf-8")
 
 
@@ -125,7 +125,7 @@ def read(name: str) -> str:
 
 
 def _without(word: str, source: str, stub: str = "") -> str:
-    """Return a source with `stub` in place of what stands between the marks of `word`."""
+    """Return a source with `stub` in place of each section between the marks of `word`."""
     return re.sub(rf"(?ms)^([ ]*)### BEGIN {word}$.*?^ *### END {word}$\n?", stub and rf"\g<1>{stub}\n", source)
 
 
@@ -134,7 +134,7 @@ def _unmarked(source: str) -> str:
 
 
 def opened(source: str) -> str:
-    r"""Return a cell's source as an exercise: each solution gives way to a mistake to mend, if there is one, or a stub.
+    r"""Return a cell's source as an exercise: with a mistake to correct, or a stub, in place of its solution.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def opened(source: str) -> str:
 
 
 def solved_source(source: str) -> str:
-    r"""Return a cell's source with its solutions, and without mistakes to mend.
+    r"""Return a cell's source with its solutions and without the mistakes to correct.
 
     Examples
     --------
@@ -159,7 +159,7 @@ def solved_source(source: str) -> str:
 
 
 def build_source(name: str) -> NotebookNode:
-    """Make a notebook, without outputs, from its text, with all that is between marks in it.
+    """Make a notebook from its text, without outputs but with every marked section.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""The pictures of the notebooks. They read the same in grey and to the colour-blind: marks differ in lightness too.
+"""Pictures for the notebooks, readable in grey and by the colour-blind, because marks also differ in lightness.
 
-Axes of grids count as arrays do: rows downwards from 0, columns to the right.
+Grids are numbered like arrays: rows downwards from 0, columns to the right.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from refconv.groups import ChannelGroups
 
 Array = Any
 DARK, LIGHT, PALE = "#20456b", "#e69f00", "#f4f4f4"
-"""Blue and orange of Okabe and Ito's palette for the colour-blind, and the ground."""
+"""Blue and orange of Okabe and Ito's palette for the colour-blind, and the background."""
 
 _STYLE: Any = {
     "axes.titlesize": 11,
@@ -38,7 +38,7 @@ _STYLE: Any = {
 def panels(
     count: int, *, width: float, height: float, ratios: Sequence[float] | None = None, rows: int = 1
 ) -> tuple[Figure, Any]:
-    """Return a figure with `count` axes in `rows` rows, and the axes in reading order (one alone if count is 1)."""
+    """Return a figure with `count` axes in `rows` rows, and the axes in reading order (a single one if count is 1)."""
     plt.rcParams.update(_STYLE)
     figure, axes = plt.subplots(rows, count // rows, figsize=(width, height), width_ratios=ratios)
     return figure, axes if rows == 1 else axes.ravel()
@@ -63,19 +63,19 @@ def grid(
     axes : Axes
         Where to draw.
     values : array (rows, columns)
-        NaN leaves a cell empty; letters and numbers are written as they are.
+        NaN leaves a cell empty. Strings are written unchanged, numbers with at most six digits.
     title : str
         The title.
     marked, hatched : array of bool, optional
-        Cells on orange ground, and cells with hatching (padding).
+        Cells with an orange background, and hatched cells (padding).
     box : (top, left, height, width), optional
         A thick frame, in cells.
     labels : (str, str) or None
-        Of the rows and columns.
+        Labels of the two axes.
     names : pair of sequences
-        What stands at the rows and columns in place of their numbers.
+        Names of the rows and columns, in place of their numbers.
     size : float
-        Of the numbers; 0 leaves them out.
+        Font size of the values; 0 omits them.
     """
     table = np.asarray(values)
     rows, columns = table.shape
@@ -119,20 +119,21 @@ def deck(
     at: tuple[float, float] = (0, 0),
     box: tuple[int, int, int, int],
 ) -> list[tuple[float, float]]:
-    """Draw the channels of an array as grids one behind another, the first in front.
+    """Draw the channels of an array as grids behind one another, the first in front.
 
     Parameters
     ----------
     axes : Axes
-        Where to draw; :func:`blank` gives it its limits.
+        Where to draw; :func:`blank` sets its limits.
     shape : (channels, rows, columns)
-        Of the array.
+        Shape of the array.
     title : str
-        Written above.
+        Written below the front grid.
     at : (left, top)
-        The place of the front grid, in cells.
+        Position of the front grid, in cells.
     box : (top, left, height, width)
-        A window through all channels, framed, on orange ground. At the right edge it is seen in each channel.
+        A window through all channels, framed, with an orange background. At the right edge it is visible in every
+        channel.
 
     Returns
     -------
@@ -155,7 +156,7 @@ def deck(
 
 
 def blank(axes: Axes, width: float, height: float, top: float = 0) -> None:
-    """Give axes limits in cells, rows downwards from `top`, and nothing else."""
+    """Set the limits of axes in cells, rows downwards from `top`, and hide frame and ticks."""
     axes.set(xlim=(-0.3, width), ylim=(height, top), aspect="equal")
     axes.axis("off")
 
@@ -177,7 +178,7 @@ def spread(
 ) -> None:
     """Draw values above, sums below, and an arrow with its weight for each link (value, sum, weight).
 
-    Sums that get several arrows are on orange ground. With `now`, the arrows of that value are bold.
+    Sums that receive several arrows have an orange background. With `now`, the arrows of that value are bold.
     """
     high, low = 0.0, 3.6  # where the two rows begin
     shift = (len(sums) - len(values)) / 2
@@ -219,7 +220,7 @@ def picture(axes: Axes, image: Array, title: str = "") -> None:
 
 
 def signed(axes: Axes, image: Array, title: str = "") -> None:
-    """Draw an image, 0 in the middle grey, so that the sign is seen without colour."""
+    """Draw an image with 0 as middle grey, so that signs are visible without colour."""
     table = np.asarray(image)
     most = max(1e-12, float(np.abs(table).max()))
     axes.imshow(table, cmap="Greys_r", vmin=-most, vmax=most, interpolation="nearest")
@@ -240,7 +241,7 @@ def connections(axes: Axes, groups: ChannelGroups, title: str = "") -> None:
 
 
 def bars(axes: Axes, names: Sequence[str], pairs: Sequence[tuple[str, Sequence[float]]], label: str) -> None:
-    """Draw one or two series of horizontal bars, the second one hatched, with their values beside them."""
+    """Draw one or two series of horizontal bars, the second one hatched, with a value at each bar."""
     height = 0.8 / len(pairs)
     for index, (name, values) in enumerate(pairs):
         places = [i + (index - (len(pairs) - 1) / 2) * height for i in range(len(names))]
@@ -258,9 +259,9 @@ def bars(axes: Axes, names: Sequence[str], pairs: Sequence[tuple[str, Sequence[f
 
 
 def film(draw: Callable[[int], Figure], count: int, *, milliseconds: int = 900) -> Image:
-    """Return an animation of figures ``draw(0)``, …, ``draw(count − 1)`` that needs no kernel: an animated PNG.
+    """Return figures ``draw(0)``, …, ``draw(count − 1)`` as an animated PNG, which needs no kernel.
 
-    Where animations are not shown, the first figure is.
+    Viewers without animation show the first figure.
     """
     shots = []
     for index in range(count):

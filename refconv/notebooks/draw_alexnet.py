@@ -42,7 +42,7 @@ SLANT = 0.35
 def block(axes: Axes, left: float, bottom: float, length: float, side: float, colour: str = PALE) -> None:
     """Draw a block of `length` channels to the right, with square maps that face left and recede.
 
-    Its corner at the front, bottom and left is (left, bottom). The drawing is `length` + SLANT·`side` wide and
+    Its front bottom left corner is at (left, bottom). The drawing is `length` + SLANT·`side` wide and
     (1 + SLANT)·`side` high.
     """
     back = SLANT * side
@@ -60,16 +60,16 @@ def block(axes: Axes, left: float, bottom: float, length: float, side: float, co
 def towers(
     image: int, stages: Sequence[Stage], *, per_channel: float = 0.11, gap: float = 46, inches: float = 5.6
 ) -> Figure:
-    """Draw the image and, below it, the outputs of each layer on two devices, true to size.
+    """Draw the image and, below it, the outputs of each layer on two devices, to scale.
 
     Parameters
     ----------
     image : int
         Height and width of the image, which both devices read.
     stages : sequence of Stage
-        Layers from the image on.
+        Layers in order, the first after the image first.
     per_channel : float
-        Length of a channel, in pixels of the maps. It has a scale of its own: a map has few pixels, a layer many
+        Length of a channel, in pixels of the maps. The scale differs because a map has few pixels and a layer many
         channels.
     gap : float
         Height of the space between two layers, in pixels.

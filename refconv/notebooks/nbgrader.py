@@ -1,14 +1,14 @@
-"""The notebooks as assignments for nbgrader: the same text, with points, and checks that raise.
+"""The notebooks as assignments for nbgrader: the same text, with points and with checks that raise exceptions.
 
-Each notebook is an assignment of its own, ``source/NAME/NAME.ipynb`` in a course's folder. What nbgrader is told about
-a cell follows from its tag:
+Each notebook is a separate assignment, ``source/NAME/NAME.ipynb`` in a course's folder. A cell's tag determines its
+metadata for nbgrader:
 
-* ``exercise``: an autograded answer. Its solution stays between nbgrader's marks. A mistake to mend is given in a cell
-  of its own, because nbgrader puts "not written yet" wherever it takes a solution out.
-* ``check``: a locked test worth points, which raises unless what it prints is "passed: …".
-* ``solution``: an answer in words, graded by hand. In code, it belongs to nobody's points and is only taken out.
+* ``exercise``: an autograded answer. Its solution stays between nbgrader's marks. A mistake to correct is given in a
+  separate cell, because nbgrader puts "not written yet" in place of every solution that it removes.
+* ``check``: a locked test worth points, which raises an exception unless it prints "passed: …".
+* ``solution``: an answer in words, graded by hand. In code, it is worth no points and is only removed.
 
-A cell's points are its metadata ``points``, else :data:`POINTS`.
+A cell's points are its metadata ``points``, otherwise :data:`POINTS`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 POINTS = 2
-"""What an exercise is worth whose text does not say."""
-MENDED = "# The function again, mended. (Or mend it above, and empty this cell.)"
+"""Points of a cell whose metadata give none."""
+MENDED = "# The corrected function. (Or correct it above, and empty this cell.)"
 CONFIG = f'''"""nbgrader's settings for this course; see the teacher's guide of refconv."""
 
 c = get_config()
@@ -55,13 +55,13 @@ class Graded:
     Attributes
     ----------
     notebook, number, title
-        Where it stands.
+        Its notebook, its number there, and its title.
     points : int
-        What it is worth.
+        Points for a right answer.
     checks : tuple of str
         The functions of :mod:`refconv.testing.exercises` that check it; none if it is graded by hand.
     grade_id : str
-        What nbgrader calls it.
+        Name of its cell in nbgrader.
     """
 
     notebook: str
@@ -78,7 +78,8 @@ def write(to: Path) -> list[Path]:
     Raises
     ------
     NotebookError
-        If one of the files is there already or cannot be written, or jupytext is missing. Nothing is written then.
+        If one of the files already exists or cannot be written, or jupytext is missing. Nothing is written in that
+        case.
     """
     texts = {f"source/{name}/{name}.ipynb": to_json(build(name)) for name in TITLES}
     texts["nbgrader_config.py"] = CONFIG
@@ -109,7 +110,7 @@ def build(name: str) -> NotebookNode:
 
 
 def grades(name: str) -> list[Graded]:
-    """Return what is worth points in a notebook, in its order."""
+    """Return the exercises of a notebook that are worth points, in order."""
     found, cells = [], build(name).cells
     for index, cell in enumerate(cells):
         facts = cell.metadata.get("nbgrader", {})
@@ -121,12 +122,12 @@ def grades(name: str) -> list[Graded]:
 
 
 def checked(source: str) -> str:
-    """Return the source of a check that raises an AssertionError unless what it prints is "passed: …".
+    """Return the source of a check so that it raises an AssertionError unless it prints "passed: …".
 
     Raises
     ------
     NotebookError
-        If it prints no verdict that can be found.
+        If no print of a verdict is found in it.
 
     Examples
     --------
@@ -146,7 +147,7 @@ def checked(source: str) -> str:
     if not verdicts:
         raise NotebookError(f"no print(verdict) in the check:\n{source}")
     lines = source.split("\n")
-    for node in verdicts:  # the names have the same place in the line, counted in bytes
+    for node in verdicts:  # col_offset counts bytes
         line = lines[node.lineno - 1].encode()
         start = node.func.col_offset
         lines[node.lineno - 1] = (line[:start] + b"must_pass" + line[start + len("print") :]).decode()
@@ -162,7 +163,7 @@ def _names(tree: ast.AST) -> set[str]:
 
 
 def _graded(cell: NotebookNode, lead: tuple[int, str], notebook: str) -> list[NotebookNode]:
-    """Return the cell as nbgrader wants it, or two cells if there is a mistake to mend."""
+    """Return the cell in nbgrader's form, or two cells if it contains a mistake to correct."""
     tags = {*cell.metadata.get("tags", [])}
     points = cell.metadata.pop("points", POINTS)
     kind = tags & {"exercise", "check", "solution"}
@@ -201,7 +202,7 @@ def _told(cell: NotebookNode, grade_id: str, **facts: Any) -> NotebookNode:
 
 
 def _lead(cells: list[NotebookNode]) -> tuple[int, str]:
-    """Return the number and the title of the exercise that the last of these cells belongs to: "**1. The size.**"."""
+    """Return the last exercise's number and title in these cells, from a line such as "**1. The size.**"."""
     for cell in reversed(cells):
         if cell.cell_type == "markdown" and (found := re.findall(r"(?m)^\*\*(\d+)\. (.+?)\.?\*\*", cell.source)):
             return int(found[-1][0]), " ".join(found[-1][1].split())

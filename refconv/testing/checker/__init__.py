@@ -1,6 +1,6 @@
-"""`check_conv`: someone else's convolution is run, judged, and its mistake named.
+"""`check_conv`: run someone's convolution, judge it, and name its mistake.
 
-``cases`` plans the problems, ``calls`` runs a function with a time limit, ``examine`` judges what one case returned,
-``check`` puts the failures together and matches them with the catalogue of mistakes, ``report`` prints them, and
-``targets`` finds the functions that a command line names.
+``plan`` lists the problems, ``cases`` fills them with arrays, ``calls`` runs a function with a time limit, ``examine``
+judges the results of one case, ``check`` collects the failures, ``diagnose`` compares them with the catalogue of
+mistakes, ``report`` prints them, and ``targets`` finds the functions named on a command line.
 """

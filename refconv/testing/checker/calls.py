@@ -1,4 +1,4 @@
-"""Calling someone else's function: with a time limit, and with every way it can fail turned into a value."""
+"""Calls of someone else's function, with a time limit; every kind of failure becomes a value."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ import numpy as np
 from refconv.testing.oracles.definition import Array
 
 LONGEST = 500
-"""Characters of the longest message of someone else's that is repeated."""
+"""Maximum number of characters quoted from someone else's message."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call gave: a value, or an error as one line, with where it was raised."""
+    """The outcome of a call: a value, or an error as one line with its place."""
 
     value: Any = None
     error: str | None = None
     where: str = ""
     too_long: bool = False
     unsupported: bool = False  # it raised NotImplementedError
-    interrupt: KeyboardInterrupt | None = None  # somebody wants to stop: not what a function does wrong
+    interrupt: KeyboardInterrupt | None = None  # the user wants to stop: no fault of the function
 
 
 class Caller:
-    """Calls functions one after the other in a thread of its own, each with a time limit.
+    """Calls functions one after the other in a separate thread, each with a time limit.
 
-    A function that does not return cannot be stopped from outside; its thread is left behind and no further call is
-    made. Where threads cannot be started (in a browser), functions are called directly and only the time is
-    taken.
+    A function that does not return cannot be stopped from outside; its thread is abandoned and no further call is
+    made. Where threads cannot be started, as in a browser, functions are called directly, and their time is compared
+    with the limit afterwards.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -58,7 +58,7 @@ class Caller:
         self._tasks.put(None)
 
     def __call__(self, function: Callable[..., Any], *args: Any, **options: Any) -> Outcome:
-        """Call the function and return what came of it; a KeyboardInterrupt is passed on."""
+        """Call the function and return the outcome; a KeyboardInterrupt is raised again."""
         start = time.perf_counter()
         if self._threaded:
             self._tasks.put(lambda: function(*args, **options))
@@ -99,7 +99,7 @@ def one_line(error: BaseException) -> str:
 
 
 def with_array(function: Callable[..., Any]) -> Callable[..., tuple[Any, Array | str]]:
-    """Return a function that returns the result and, as part of the call, what :func:`converted` makes of it."""
+    """Return a function that also applies :func:`converted` to the result, within the call, and returns both."""
 
     def called(*args: Any, **options: Any) -> tuple[Any, Array | str]:
         value = function(*args, **options)
@@ -109,7 +109,7 @@ def with_array(function: Callable[..., Any]) -> Callable[..., tuple[Any, Array |
 
 
 def with_arrays(function: Callable[..., Any]) -> Callable[..., tuple[Any, list[Array | str]]]:
-    """Return a function that returns three results and, as part of the call, the three as :func:`converted`."""
+    """Return a function that also applies :func:`converted` to three results, within the call, and returns both."""
 
     def called(*args: Any, **options: Any) -> tuple[Any, list[Array | str]]:
         values = function(*args, **options)
@@ -120,7 +120,7 @@ def with_arrays(function: Callable[..., Any]) -> Callable[..., tuple[Any, list[A
 
 
 def converted(value: Any) -> Array | str:
-    """Return a result as a NumPy array of numbers, sharing memory where that is possible, or say what it is instead."""
+    """Return a result as a NumPy array of numbers, sharing memory where possible, or a description if it is not one."""
     what = type(value).__name__
     if value is None:
         return what
@@ -140,6 +140,6 @@ def converted(value: Any) -> Array | str:
 
 
 def as_numpy(value: Any) -> Array | None:
-    """Return a result as a NumPy array of numbers, or None if it is none; shares memory where that is possible."""
+    """Return a result as a NumPy array of numbers, sharing memory where possible, or None if it is not one."""
     array = converted(value)
     return None if isinstance(array, str) else array

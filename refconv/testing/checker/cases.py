@@ -16,23 +16,23 @@ from refconv.testing.oracles.trilinear import exact_results
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One problem with its arrays, as a checked function is called with them.
+    """One problem with the arrays that a checked function receives.
 
     Attributes
     ----------
     x, weight, bias, grad_output : numpy.ndarray
         The operands; bias may be None.
     stride, padding, dilation : tuple
-        One int per spatial axis; padding holds (before, after) pairs if "asymmetric_padding" is claimed, and is the
-        word "causal" in some problems if that is.
+        One int per spatial axis; padding contains (before, after) pairs if "asymmetric_padding" is claimed, and is
+        the word "causal" in some problems if "causal" is claimed.
     groups : int
         Number of groups.
     output_padding : tuple of int or None
         For a transposed convolution that claims it.
     kind : str
-        Why the case is there: "integers", "real", "not finite", "layout", "empty" or "repeat".
+        Purpose of the case: "integers", "real", "not finite", "large", "layout", "empty" or "repeat".
     output_dtype : str or None
-        Data type of the output, if not the operands'.
+        Data type of the output, if it differs from the operands' data type.
     """
 
     problem: Problem
@@ -74,13 +74,13 @@ class Case:
         return {} if self.output_padding is None else {"output_padding": self.output_padding}
 
     def dtype_of(self, part: str) -> np.dtype[Any]:
-        """Return the data type that a result must have: gradients always have the operands'."""
+        """Return the data type that a result must have: for gradients always the operands' data type."""
         own: np.dtype[Any] = self.x.dtype
         return own if self.output_dtype is None or part != "y" else np.dtype(self.output_dtype)
 
     @property
     def size(self) -> tuple[int, ...]:
-        """What cases are ordered by: elements of x, then of the weight, then of the output."""
+        """Sort key of cases: see :func:`size_of`."""
         return size_of(self.problem)
 
     def __str__(self) -> str:
@@ -93,9 +93,9 @@ class Case:
 
 
 def size_of(problem: Problem) -> tuple[int, ...]:
-    """Return what cases are ordered by: elements of x, then of the weight, then of the output, then the steps."""
+    """Return the sort key of cases: elements of x, then of the weight, then of the output, then the steps."""
     shapes = problem.x_shape, problem.weight_shape, problem.output_shape
-    # An empty batch counts as one sample, lest the emptiest problem pass for the simplest.
+    # An empty batch counts as one sample; otherwise the emptiest problem would count as the simplest.
     counts = (math.prod(max(n, 1) for n in shape) for shape in shapes)
     return (*counts, sum(problem.stride) + sum(problem.dilation))
 
@@ -106,14 +106,14 @@ def size_of(problem: Problem) -> tuple[int, ...]:
 def whole_numbers(
     rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, most: int = 4, positive: bool = False
 ) -> Array:
-    """Return small whole numbers, none of them 0, neighbours different: nothing that a mistake leaves unchanged.
+    """Return small whole numbers without 0, neighbours mostly different, so that a mistake changes the result.
 
     >>> whole_numbers(np.random.default_rng(0), (6,), "float32")
     array([-1.,  2.,  1.,  4.,  3., -3.], dtype=float32)
     """
     dtype = np.dtype(dtype)
     count = math.prod(shape)
-    # One more positive number than negative ones, lest every whole round have the sum 0.
+    # One more positive number than negative ones; otherwise every whole round would have the sum 0.
     pool = np.array([v for v in range(-most + (most > 1), most + 1) if v])
     if positive or dtype.kind == "u":
         pool = np.arange(1, (most if positive else 2 * most) + 1)
@@ -129,14 +129,14 @@ def whole_numbers(
 
 
 def terms(problem: Problem) -> int:
-    """Return the terms of the longest sum in the results of a problem."""
+    """Return the number of terms in the longest sum of a problem's results."""
     windows = math.prod(problem.size if problem.transposed else problem.output_size)
     taps, groups = math.prod(problem.kernel), problem.n_groups
     return max(1, (problem.batch or 1) * windows, max(problem.c_in, problem.c_out) // groups * taps)
 
 
 def largest(problem: Problem, dtype: Any) -> int:
-    """Return the largest whole number with which every result of a problem is exact in a data type."""
+    """Return the largest whole number for operands, so that every result of a problem is exact in a data type."""
     if np.dtype(dtype) != np.float16:
         return 4
     return (
@@ -157,7 +157,7 @@ def real_numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, p
 
 
 def passed_padding(problem: Problem, supports: Sequence[str]) -> tuple[Any, ...] | str:
-    """Return the padding as a function that supports this is called with it: a word, pairs or numbers.
+    """Return the padding in the form that a function with this support receives: a word, pairs or numbers.
 
     >>> problem = Problem(1, 1, 1, (3,), (2,), (1,), (1,), ((1, 1),))
     >>> passed_padding(problem, ("padding",)), passed_padding(problem, ("asymmetric_padding",))
@@ -179,24 +179,25 @@ def make_case(
     """Fill a problem with arrays."""
     most, step = largest(problem, dtype), 1
     if output_dtype is not None and np.dtype(dtype).kind in "iu":
-        # No product fits the operands' own type. An odd factor loses nothing of gradients that wrap around there.
+        # Products then exceed the operands' type. Gradients wrap around there, but an odd factor loses no information.
         step = 2 * math.isqrt(np.iinfo(dtype).max) + 1
 
     def draw(shape: tuple[int, ...]) -> Array:
         if kind in ("real", "long sum"):
             return real_numbers(rng, shape, dtype, positive=kind == "long sum")
-        if kind == "large" and np.dtype(dtype).itemsize < 4:  # all of the type, its ends often; long sums beyond 2^24
+        if kind == "large" and np.dtype(dtype).itemsize < 4:  # the whole range, often its ends; long sums exceed 2^24
             ends = np.iinfo(dtype)
             low = ends.min if terms(problem) < 1000 else 3 * (ends.max // 4)
             values = rng.integers(low, ends.max, shape, dtype, endpoint=True)
             return np.where(rng.random(shape) < 0.5, values, rng.choice(np.array([low, ends.max], dtype), shape))
-        if kind == "large":  # odd numbers whose products floating-point numbers of their size cannot hold
+        if kind == "large":  # odd numbers whose products are not exact in floating point of the same size
             half = math.isqrt(np.iinfo(dtype).max // (terms(problem) + 1)) // 2
             return (2 * rng.integers(half // 2, half, shape) + 1).astype(dtype)
         return whole_numbers(rng, shape, dtype, most) * np.dtype(dtype).type(step)
 
     x = draw(problem.x_shape)
-    if kind == "not finite":  # one element that is read, so that no ∞ meets another; the number of windows says which
+    if kind == "not finite":
+        # One element only, so that no ∞ meets another, and one that is read. The number of windows selects its value.
         ones = Operands(np.ones(problem.x_shape), np.ones(problem.weight_shape), None, np.ones(problem.output_shape))
         read = np.flatnonzero(exact_results(problem, ones, ("grad_x",)).grad_x)
         windows = (problem.size if problem.transposed else problem.output_size)[-1]

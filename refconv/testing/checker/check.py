@@ -1,4 +1,4 @@
-"""The checker: someone's convolution against the definition, and the name of the mistake if it is wrong."""
+"""The checker: compare someone's convolution with the definition, and name its mistake."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DTYPES = (
 )  # fmt: skip
 
 KEPT = 2000
-"""Cases that are kept for the diagnosis."""
+"""First cases that are kept for the diagnosis; later failing ones are added, up to twice as many in total."""
 
 
 def check_conv(
@@ -60,12 +60,12 @@ def check_conv(
 ) -> CheckReport:
     """Check someone's convolution, and its backward pass, against the definition.
 
-    Problems go from the smallest to larger ones, so that the first failure is minimal, and are the same on every
-    run. They lie in every regime that `supports` allows: the layers of well-known networks, and sizes on both sides of
+    Problems are run from the smallest to larger ones, so that the first failure is minimal, and are the same in every
+    run. They cover every regime that `supports` allows: the layers of well-known networks, and sizes on both sides of
     every power of two (:mod:`refconv.testing.regimes`). A function may raise NotImplementedError: such problems are
     counted as not supported, not as checked. Whole numbers are compared exactly: any correct direct method, in any
     order of summation, must agree bit for bit. Real values are compared within :func:`error_bound`. Where a check
-    fails, the results are matched against a catalogue of wrong implementations
+    fails, the results are compared with a catalogue of wrong implementations
     (:data:`refconv.testing.mutants.CATALOGUE`), and the mistakes that give the same results are named.
 
     Parameters
@@ -80,30 +80,32 @@ def check_conv(
     spatial_dims : int
         Number of spatial axes d, at least 1.
     supports : sequence of str
-        What the implementation claims, among "bias", "stride", "padding", "dilation", "groups",
+        Features that the implementation claims, among "bias", "stride", "padding", "dilation", "groups",
         "asymmetric_padding" (padding is then a tuple of (before, after) pairs) and, if transposed, "output_padding"
-        (then passed as a keyword argument). What is not claimed is not used. Three more words narrow the problems
+        (then passed as a keyword argument). Problems use no other features. Three more words narrow the problems
         down: "equal_axes" (kernel, stride, padding and dilation are the same along all axes), "depthwise_only" (as many
         groups as input channels) and "stride_or_dilation" (one of them is 1). With "causal", for one spatial axis,
-        padding is in some problems the word "causal" in place of a tuple: dilation·(k−1) zeros before, none after.
+        in some problems padding is the word "causal" instead of a tuple: dilation·(k−1) zeros before, none after.
     dtype : dtype or str
         Data type of all operands, which the results must have too.
     output_dtype : dtype or str, optional
-        A wider data type of the same kind that the output must have, as "int32" for int8 operands; gradients keep the
-        operands'. Then the products of whole numbers do not fit the operands' type, so that sums that wrap show.
+        A wider data type of the same kind that the output must have, such as "int32" for int8 operands; gradients keep
+        the operands' type. The products of whole numbers then exceed the operands' type, so that a sum that wraps
+        around is noticed.
     transposed : bool
         Whether it is a transposed convolution, whose weight is (C, K/G, k1, …, kd).
     cases : int
-        How many random problems, at least 1, beside those that cover the regimes of :mod:`refconv.testing.regimes`.
+        Number of random problems, at least 1, besides the problems for the regimes of :mod:`refconv.testing.regimes`.
     seed : int
-        Other seeds give other numbers and other random problems.
+        Another seed gives other numbers and other random problems.
     time_limit : float
         Seconds after which a call counts as hanging.
     backward_needs : sequence of tuples of str
         Subsets of ("x", "weight", "bias"). `backward` is then called a second time in each case, with one of them in
-        turn as the keyword argument ``needs``; it must return these gradients, and anything in place of the others.
+        turn as the keyword argument ``needs``; it must return these gradients, and may return anything in place of the
+        others.
     pairs : bool
-        Whether pairs of regimes are run too. Without them a check of a slow function takes half the time.
+        Whether to run pairs of regimes too. Without them, a check of a slow function takes half the time.
     progress : callable, optional
         ``progress(index, total, case)`` is called before each case.
 
@@ -115,8 +117,8 @@ def check_conv(
     Raises
     ------
     TypeError, ValueError
-        If an argument here is wrong: not callable, a signature without these arguments, an unknown word. Whatever the
-        checked functions do wrong is a failure in the report instead.
+        If an argument of `check_conv` is wrong: not callable, a signature without these arguments, an unknown word.
+        Mistakes of the checked functions are failures in the report instead.
 
     Examples
     --------
@@ -171,7 +173,7 @@ def check_conv(
 
 
 def _planned(*arguments: Any) -> tuple[int, Iterable[Prepared]]:
-    """Return how many cases a plan has, and the cases; those of a plan of usual size are kept for the next call."""
+    """Return the number of cases of a plan, and the cases, which are cached if the plan is of usual size."""
     planned = _usual_plan(*arguments)
     return (len(planned), planned) if isinstance(planned, list) else (len(planned), map(Prepared, planned))
 
@@ -183,7 +185,7 @@ def _usual_plan(*arguments: Any) -> list[Prepared] | plan:
 
 
 class Record:
-    """What was seen so far: in bounded memory, however many cases are run."""
+    """The observations so far, in bounded memory for any number of cases."""
 
     def __init__(self, planned: str, *dtypes: str) -> None:
         self.planned = planned
@@ -194,7 +196,7 @@ class Record:
         self.regimes: dict[str, int] = {}
         self.failed_regimes: Counter[str] = Counter()
         self.unsupported: Counter[str] = Counter()
-        self.runs: list[Run] = []  # the first cases, and of the later ones those that failed
+        self.runs: list[Run] = []  # the first cases, and later ones that failed
         self.stopped = False
         self.inexact: set[str] = set()  # the results that are wrong on whole numbers
         self._first: dict[tuple[str, str], Failure] = {}
@@ -237,7 +239,7 @@ class Record:
         call: Caller,
         settings: Mapping[str, Any],
     ) -> CheckReport:
-        """Return the report, with names and explanations of what is wrong."""
+        """Return the report, with names and explanations of the mistakes."""
         failures = self._failures(backward is not None)
         if failures:
             failures = diagnosed(failures, self.runs, settings["transposed"], call)
@@ -258,14 +260,14 @@ class Record:
         )
 
     def _failures(self, backward: bool) -> list[Failure]:
-        """Return the first, and so smallest, failure of each check."""
+        """Return the first, and therefore smallest, failure of each check."""
         for part, function in (("y", "forward"), *([("grad_x", "backward")] if backward else [])):
             if self.unsupported[function] == self.cases:
                 self.made.add("call")
                 self.failed["call"] += self.cases
                 message = f"{function} raised NotImplementedError on every problem: nothing was checked"
                 self._first.setdefault(("call", part), Failure("call", self.runs[0][0].case, message, part=part))
-        # Rounding is to blame only where whole numbers come out right.
+        # Rounding is the cause only where whole numbers are right.
         self.inexact = {part for part, check in VALUE_CHECKS.items() if (check, part) in self._first}
         first: dict[str, Failure] = {}
         for (check, part), failure in self._first.items():
@@ -283,7 +285,7 @@ def _check_callable(function: Any, name: str, arguments: Sequence[str], options:
         raise TypeError(f"{name} must be a function of ({listed}); got {shown(function)}")
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # a function without one, from C
+    except (TypeError, ValueError):  # a function from C, without a signature
         return
     try:
         signature.bind(*arguments, **dict.fromkeys(options))

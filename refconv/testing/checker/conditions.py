@@ -1,7 +1,7 @@
-"""Conditions on the sizes of a problem, in words: what may decide whether a function fails.
+"""Conditions on the sizes of a problem, in words, that may decide whether a function fails.
 
-Two tables of numbers, whose thresholds, values, parity and multiples are conditions, and three of relations. Every
-function takes :class:`Sizes`: the sizes of many problems.
+Two tables list numbers, whose thresholds, values, parity and multiples are conditions; three list relations. Their
+functions take :class:`Sizes`, the sizes of many problems.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Array = Any
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of n problems: arrays of n numbers, and of n × d for what every axis has."""
+    """The sizes of n problems: arrays of n numbers, and of n × d for numbers per axis."""
 
     batch: Array
     c_in: Array
@@ -53,17 +53,17 @@ class Sizes:
 
     @property
     def span(self) -> Array:
-        """Elements from a window's first to its last."""
+        """Elements from a window's first to its last, both included."""
         return self.dilation * (self.kernel - 1) + 1
 
     @property
     def image(self) -> Array:
-        """The axes of the windows: x's, or y's if transposed."""
+        """Size of the image: of x, or of y if transposed."""
         return self.y if self.transposed else self.x
 
     @property
     def rest(self) -> Array:
-        """What the stride leaves over, or the output padding."""
+        """Elements left over by the stride, or the output padding."""
         windows = self.x if self.transposed else self.y
         return self.image + self.before + self.after - (windows - 1) * self.stride - self.span
 
@@ -168,20 +168,20 @@ RARE = {
     "output channels equal to the output size on the last axis",
     "input channels equal to the input size on the last axis",
 }  # fmt: skip
-"""Those that seldom decide."""
+"""Numbers and relations that are seldom decisive."""
 
 USUAL = {"stride": 1, "dilation": 1, "padding": 0, "groups": 1}
-"""Values that fast paths ask for."""
+"""Values that fast paths require."""
 
 BETWEEN_AXES = ("kernel side", "stride", "dilation", "padding", "input size", "output size")
 """Numbers that may be equal on two axes, or greater on one of them."""
 
 MULTIPLES = (4, 8, 16)
-"""Sizes of tiles."""
+"""Common sizes of tiles."""
 
 
 class Place(NamedTuple):
-    """Where along the axes a condition holds: on which of them, and whether on one or on all of these."""
+    """The axes on which a condition holds, and whether it holds on all of them or on at least one."""
 
     words: str
     axes: slice
@@ -197,18 +197,18 @@ def places(d: int) -> list[Place]:
 
 
 class Condition(NamedTuple):
-    """A condition in words; how many bits it takes to choose it, and for which problems it holds, and for how many."""
+    """A condition in words, with the bits to choose it, the problems for which it holds, and their number."""
 
     words: tuple[str, ...]
     place: str
     bits: float
     holds: Array
     met: int
-    axes: Array | None = None  # d × n: on which axes it holds, if it takes one of them
+    axes: Array | None = None  # d × n: the axes on which it holds, if one is enough
 
     @property
     def share(self) -> float:
-        """Share of the passing problems that it must exclude if it is named: more if it seldom decides."""
+        """Share of the passing problems that it must exclude to be named: larger if it is seldom decisive."""
         seldom = (" at most ", " not a multiple of ", *RARE)
         return SHARE_OF_SELDOM if any(part in words for words in self.words for part in seldom) else SHARE
 
@@ -222,9 +222,9 @@ def joined(words: Sequence[str]) -> str:
 
 
 def conditions(problems: Sequence[Problem], count: int) -> Iterator[Condition]:
-    """Yield the conditions on which the first `count` problems may agree, and that do not hold for all.
+    """Yield conditions on which the first `count` problems may agree.
 
-    Of thresholds only the narrowest that these problems allow; the widest ones if `count` is 0.
+    Thresholds are the narrowest that these problems allow, or the widest ones if `count` is 0.
     """
     sizes = Sizes.of(problems)
     d = sizes.kernel.shape[1]
@@ -239,16 +239,16 @@ def conditions(problems: Sequence[Problem], count: int) -> Iterator[Condition]:
 
 
 USUALLY, AT_LEAST, VALUE, PARITY, RELATION, MULTIPLE, AT_MOST, RARELY = 4.0, 6.0, 7.0, 7.0, 7.5, 8.0, 9.0, 4.0
-"""Bits of a condition: simple, general and common ones are named rather than others."""
+"""Bits of a condition: fewer for simple, general and common ones, which are preferred."""
 
 SHARE, SHARE_OF_SELDOM = 0.05, 0.25
-"""Share of the passing problems that a condition must exclude: more for upper limits and others that seldom decide."""
+"""Share of the passing problems that a condition must exclude: larger for conditions that are seldom decisive."""
 
 Judged = Iterator[tuple[str, float, Array]]
-"""Words, bits, and for which problems, or on which axes of them, a condition holds."""
+"""Words, bits, and the problems, or their axes, for which a condition holds."""
 
 WIDEST = 5
-"""Values of a number that are tried as thresholds, where no problem narrows them down."""
+"""Lowest values of a number among which thresholds are tried, where no problem narrows them down."""
 
 
 def _of_axes(sizes: Sizes, place: Place, count: int) -> Judged:
@@ -267,14 +267,14 @@ def _of_problems(sizes: Sizes, count: int) -> Judged:
 
 
 def _in(sizes: Sizes, name: str) -> str:
-    """Return how a name reads for a transposed convolution."""
+    """Return the name of a number or relation, which may differ for a transposed convolution."""
     return {"elements left over by the stride": "output padding", "windows that fit exactly": "no output padding"}.get(
         name if sizes.transposed else "", name
     )
 
 
 def _of_number(name: str, values: Array, count: int, every: bool) -> Judged:
-    """Yield the conditions on a number of n problems and m axes."""
+    """Yield the conditions on one number, given for n problems and m axes."""
     more = RARELY if name in RARE else 0.0
     if first := values[:count].tolist():
         low = min(map(min if every else max, first))
@@ -299,7 +299,7 @@ def _of_number(name: str, values: Array, count: int, every: bool) -> Judged:
 
 
 def _at_least(name: str, low: int, values: Array) -> str:
-    """Return a threshold in words: above a power of two, if the next lower value leaves that open."""
+    """Return a threshold in words: above a power of two, if the next lower value permits that."""
     below = int(values.max(initial=0, where=values < low))
     power = 1 << max(0, low - 1).bit_length() - 1 if low > 1 else 0
     return f"{name} above {power}" if below <= power < low - 1 else f"{name} at least {low}"

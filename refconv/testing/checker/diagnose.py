@@ -1,7 +1,7 @@
-"""The names of the mistakes that explain what was seen: the catalogue's, run on the same cases.
+"""The names of the mistakes that explain the failures, found by running the catalogue on the same cases.
 
-A known mistake explains a failure if it gives the same wrong results wherever the two can be compared. What it does in
-edge cases (an empty batch, NaN, rounding) is compared apart: a mistake that differs only there is still named, with the
+A known mistake explains a failure if it gives the same wrong results wherever the two can be compared. Edge cases (an
+empty batch, NaN, rounding) are compared separately: a mistake that differs only there is still named, with the
 difference.
 """
 
@@ -30,10 +30,10 @@ from refconv.testing.checker.where import where
 from refconv.testing.mutants import CATALOGUE, Mutant
 
 Run = tuple[Prepared, Observation]
-"""A case, and what was seen of the checked function."""
+"""A case, and the observation of the checked function."""
 
 WITNESSES = 24
-"""Cases that failed, and as many that passed, on which known mistakes are compared with the checked function."""
+"""Failing cases, and as many passing ones, on which known mistakes are compared with the checked function."""
 
 FIRST = 3
 """Cases that rule out most mistakes."""
@@ -45,12 +45,12 @@ SHOWN_BY = {
     "memory": {"repeat", "aliasing", "inputs unchanged", "layout"},
     "precision": {"real values", "large numbers"},
 }
-"""Families of mistakes that fail one of these checks in any case."""
+"""Families whose mistakes always fail one of these checks."""
 
 
 @dataclass
 class _Agreement:
-    """How far one mistake and the checked function agree in one aspect, over the cases that were compared."""
+    """How far one mistake and the checked function agree in one aspect, over the compared cases."""
 
     wrong: set[str] = field(default_factory=set)  # the checks that the mistake fails
     same: int = 0  # cases with the same wrong result
@@ -58,7 +58,7 @@ class _Agreement:
     edges: set[str] = field(default_factory=set)  # the edge checks in which they differ
 
     def explains(self, check: str) -> bool:
-        """Return whether the mistake explains that a check fails."""
+        """Return whether the mistake explains the failure of a check."""
         fails = check in self.wrong or (check == "call" and self.apart > 0)
         return fails and check not in self.edges and self.same >= max(1, self.apart)
 
@@ -66,7 +66,7 @@ class _Agreement:
 def diagnosed(failures: Sequence[Failure], runs: Sequence[Run], transposed: bool, caller: Caller) -> list[Failure]:
     """Return the failures with the known mistakes that explain each, best first.
 
-    If the checked function did not return, `caller` waits for it, and another one makes the calls.
+    If the checked function did not return, `caller` waits for it, and another Caller makes the calls.
     """
     aspects = {aspect_of(failure.check, failure.part) for failure in failures}
     backward = any(seen.keys["values", part] for _, seen in runs for part in BACKWARD)
@@ -117,10 +117,10 @@ def _where(failure: Failure, runs: Sequence[Run]) -> str | None:
 
 
 def _first(failing: Mapping[Aspect, Sequence[Run]]) -> list[Run]:
-    """Return a few cases of each aspect, which most mistakes contradict.
+    """Return a few cases of each aspect, which already rule out most mistakes.
 
-    Not real-valued ones if possible: two functions may fail such a case for different reasons, and are then examined
-    differently.
+    Real-valued cases are avoided if possible: two functions may fail such a case for different reasons, and are then
+    examined differently.
     """
     chosen: dict[int, Run] = {}
     for runs in failing.values():
@@ -147,9 +147,9 @@ def _sample(runs: Sequence[Run], failing: Mapping[Aspect, list[Run]]) -> list[Ru
 def _agreements(
     mutant: Mutant, runs: Sequence[Run], needed: set[Aspect], others: set[Aspect], backward: bool, call: Caller
 ) -> dict[Aspect, _Agreement]:
-    """Return the aspects in which a mistake never contradicts what was seen, but for edge cases.
+    """Return the aspects in which a mistake never contradicts the observations, except in edge cases.
 
-    The `others` matter only as long as one of those `needed` is left.
+    The `others` matter only while a `needed` aspect is left.
     """
     implementation, agreed = mutant.make(), {aspect: _Agreement() for aspect in needed | others}
     implementation.output_dtype = next((prepared.case.output_dtype for prepared, _ in runs), None)
@@ -159,7 +159,7 @@ def _agreements(
         for aspect, agreement in list(agreed.items()):
             mine, theirs = comparable(own.keys[aspect]), comparable(seen.keys[aspect])
             failed = {c.check for c in own.complaints if c.aspect == aspect}
-            # A case ends at its first complaint, so that one of the two may have seen less of it.
+            # A case ends at its first complaint, so one of the two may have seen less of it.
             if all(map(operator.eq, mine, theirs)):
                 differing = _edges_apart(own.keys[aspect], seen.keys[aspect])
                 agreement.edges |= differing
@@ -179,12 +179,12 @@ def _plain(keys: Sequence[tuple[str | None, Any]]) -> list[Any]:
 
 
 def _precisions(keys: Sequence[tuple[str | None, Any]]) -> list[Any]:
-    """Return what rounding is recognised by: of whole numbers too long for a precision, digits depend on the order."""
+    """Return the keys that identify rounding. Digits of too long whole numbers depend on the order of summation."""
     return [key for check, key in keys if check in ("real values", "large numbers")]
 
 
 def _edges_apart(mine: Sequence[tuple[str | None, Any]], theirs: Sequence[tuple[str | None, Any]]) -> set[str]:
-    """Return the edge checks in which both gave a result, and not the same."""
+    """Return the edge checks in which both gave results, but different ones."""
     differing = set()
     for edge in EDGES:
         both = [[key for check, key in keys if check == edge] for keys in (mine, theirs)]
@@ -194,7 +194,7 @@ def _edges_apart(mine: Sequence[tuple[str | None, Any]], theirs: Sequence[tuple[
 
 
 def _apart(own: Observation, seen: Observation, aspect: Aspect) -> bool:
-    """Return whether two results cannot be compared, because one of two failures is an exception."""
+    """Return whether two results cannot be compared because exactly one of the failures is an exception."""
     raised = [any(key == RAISED for _, key in o.keys[aspect]) for o in (own, seen)]
     failed = [r or any(c.aspect == aspect for c in o.complaints) for r, o in zip(raised, (own, seen), strict=True)]
     return all(failed) and raised[0] != raised[1]
@@ -214,7 +214,7 @@ def _ranked(
 
 
 def _beside(agreement: _Agreement, runs: Sequence[Run]) -> str:
-    """Return in which edge cases the checked function differs from a mistake that explains the rest."""
+    """Describe the edge cases in which the checked function differs from a mistake that explains the rest."""
     text = ""
     for edge in sorted(agreement.edges):
         message = next((c.message for _, seen in runs for c in seen.complaints if c.check == edge), None)

@@ -1,7 +1,7 @@
-"""Running one case through an implementation and judging what comes back.
+"""Run one case through an implementation and judge the results.
 
-Nothing here knows where an implementation comes from: the checked function and the catalogue's wrong ones are examined
-by the same code, so that a mistake is recognised where two examinations see the very same thing.
+The same code examines the checked function and the catalogue's wrong ones, without knowing which of them it is given.
+So a mistake is recognised where two examinations make the same observations.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ CHECKS = {
 """The checks and what each asserts."""
 
 TRAIT_CHECKS = ("dtype", "inputs unchanged", "aliasing")
-"""Checks of what comes with the values: a mistake in one says nothing about the other."""
+"""Checks of properties other than the values: a mistake in the one kind says nothing about the other."""
 
 Aspect = tuple[str, str]
-"""("values", part) or ("traits", part): what two implementations may have in common."""
+"""("values", part) or ("traits", part): an aspect in which two implementations may agree."""
 
 VALUE_CHECKS = {"y": "values", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
 
 
 @dataclass(frozen=True)
 class Complaint:
-    """One thing that is wrong with one result of one case."""
+    """One fault in one result of one case."""
 
     check: str
     part: str
@@ -75,21 +75,21 @@ class Complaint:
 
     @property
     def aspect(self) -> Aspect:
-        """What of the result is wrong."""
+        """The aspect of the result that is wrong."""
         return aspect_of(self.check, self.part)
 
 
 def aspect_of(check: str, part: str) -> Aspect:
-    """Return what of a result a check is about."""
+    """Return the aspect of a result that a check concerns."""
     return "traits" if check in TRAIT_CHECKS else "values", part
 
 
 @dataclass
 class Observation:
-    """What an examination of one case saw.
+    """The observations of one case.
 
-    `made` are the checks that were made; `keys` are what two implementations are compared by, in order: the check that
-    the run belongs to, and what came of it.
+    `made` contains the checks that ran. `keys` contains the values by which two implementations are compared, in order:
+    the check to which a run belongs, and the outcome.
     """
 
     made: set[str] = field(default_factory=set)
@@ -102,7 +102,7 @@ class Observation:
 
 
 class Prepared:
-    """A case with what a right implementation gives, each worked out once."""
+    """A case with its right results, and variants of it, each computed once."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -114,13 +114,13 @@ class Prepared:
 
     @functools.cached_property
     def scales(self) -> dict[str, Scale]:
-        """What bounds on the rounding errors are made of."""
+        """The scales of the bounds on rounding errors."""
         case = self.case
         return {part: scales_of(case.problem, case.operands, part)[0] for part in PARTS}
 
     @functools.cached_property
     def plain(self) -> Prepared:
-        """The same problem with positive whole numbers, whose sums do not cancel; a sample more if not real-valued."""
+        """The same problem with positive whole numbers, so that no sum cancels; one more sample if not real-valued."""
         return self._with_numbers(2, (self.case.problem.batch or 0) + (self.case.kind != "real"), positive=True)
 
     @functools.cached_property
@@ -140,7 +140,7 @@ class Prepared:
         case, rng = self.case, np.random.default_rng(seed)
         problem = dataclasses.replace(case.problem, batch=batch)
         most = largest(problem, case.x.dtype)
-        if positive:  # as different as sums allow that are exact even in float16
+        if positive:  # as different as possible with sums that are exact even in float16
             most = min(max(math.isqrt(2048 // terms(problem)), 1), 31)
 
         def draw(shape: tuple[int, ...]) -> Array:
@@ -170,7 +170,7 @@ def _expected(case: Case) -> Results:
 
 
 def _expected_not_finite(case: Case) -> Results:
-    """Return NaN or ±∞ where the one element that is not finite is read, and elsewhere what is right without it."""
+    """Return NaN or ±∞ where the one element that is not finite is read, and elsewhere the right result without it."""
     bad = ~np.isfinite(case.x)
     value = case.x[bad][0]
     clean = np.where(bad, 0, case.x).astype(np.float64)
@@ -188,10 +188,10 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Run:
-    """One call of each function: the case, how its arrays lie in memory, and the check that a complaint belongs to."""
+    """One call of each function: the case, the memory layout of its arrays, and the check that gets the complaints."""
 
     prepared: Prepared
-    check: str | None = None  # None: the check of what is wrong
+    check: str | None = None  # None: each complaint names its own
     layout: Callable[[Array], Array] = np.asarray
     backward_only: bool = False
 
@@ -201,7 +201,7 @@ class Run:
         return self.prepared.case
 
     def given(self, *names: str) -> dict[str, Array | None]:
-        """Return arrays to hand over, new ones each time: what one function does to them is not the other's fault."""
+        """Return arguments as fresh copies, so that neither function sees the other's changes."""
         operands = self.case.operands._asdict()
         return {name: None if operands[name] is None else self.layout(operands[name].copy()) for name in names}
 
@@ -215,7 +215,7 @@ def examine(
     for run in _runs(prepared):
         _examine_both(seen, run, forward, backward, call, kept)
         if run.check == "real values" and any(c.check == "real values" for c in seen.complaints):
-            # Rounding is to blame only where whole numbers come out right.
+            # Rounding is the cause only where whole numbers are right.
             whole = Observation()
             _examine_both(whole, Run(prepared.plain), forward, backward, call, kept)
             if whole.complaints or whole.stopped:
@@ -223,7 +223,7 @@ def examine(
         if needs and backward is not None and not seen.complaints and not seen.unsupported and run.check is None:
             _examine_needs(seen, run, backward, call, needs)
         if seen.stopped or seen.complaints:
-            return seen  # a case that asks for more says nothing where less fails
+            return seen  # where a simple run fails, a more demanding one says nothing
     if prepared.case.kind == "repeat":
         for result, copy, part in kept:
             if not np.array_equal(result, copy, equal_nan=result.dtype.kind in "fc"):
@@ -233,11 +233,11 @@ def examine(
     return seen
 
 
-# --- What a case is run with -----------------------------------------------------------------------------------------
+# --- The runs of a case ----------------------------------------------------------------------------------------------
 
 
 def _runs(prepared: Prepared) -> Iterator[Run]:
-    """Yield what a case is run with: one that asks for something special only after the same without it."""
+    """Yield the runs of a case; a run with something special follows the same run without it."""
     kind = prepared.case.kind
     if kind == "integers":
         yield Run(prepared)
@@ -252,7 +252,7 @@ def _runs(prepared: Prepared) -> Iterator[Run]:
     elif kind == "repeat":
         yield Run(prepared)
         yield Run(prepared.other, "repeat")
-        yield Run(prepared, "repeat", backward_only=True)  # with the operands of an earlier forward pass than the last
+        yield Run(prepared, "repeat", backward_only=True)  # with operands of an earlier forward pass, not the last one
         yield Run(prepared, "repeat")
     else:
         yield Run(prepared.plain)
@@ -275,13 +275,13 @@ def _with_gaps(array: Array) -> Array:
 
 
 def _odd_strides(array: Array) -> Array:
-    """Return the array with strides that mean nothing on axes of one element."""
+    """Return the array with arbitrary strides on axes of one element, where they have no effect."""
     axes = zip(array.shape, array.strides, strict=True)
     return as_strided(array, strides=[7 * array.itemsize if n == 1 else step for n, step in axes])
 
 
 def _expanded(array: Array) -> Array:
-    """Return the array with a stride of 0 where it repeats: what ``y.sum().backward()`` hands over."""
+    """Return the array with a stride of 0 where it repeats, as ``y.sum().backward()`` passes a gradient."""
     steps = [0 if (array == array.take([0], axis)).all() else step for axis, step in enumerate(array.strides)]
     return as_strided(array, strides=steps)
 
@@ -291,7 +291,7 @@ def _read_only(array: Array) -> Array:
     return array
 
 
-# --- Calls and what they return --------------------------------------------------------------------------------------
+# --- Calls and their results -----------------------------------------------------------------------------------------
 
 
 def _examine_both(
@@ -320,8 +320,8 @@ def _examine_backward(seen: Observation, run: Run, backward: Function, call: Cal
 
 
 def _examine_needs(seen: Observation, run: Run, backward: Function, call: Caller, needs: Sequence[str]) -> None:
-    """Ask the backward pass for some gradients and judge these."""
-    asked = Observation()  # the catalogue's mistakes are not asked, so that nothing here is compared with them
+    """Request some gradients from the backward pass and judge them."""
+    asked = Observation()  # the catalogue's mistakes do not take `needs`, so nothing here is compared with them
     run = dataclasses.replace(run, check="needs")
     given, arrays = _gradients(asked, run, backward, call, {"needs": tuple(needs)})
     for part, array in zip(BACKWARD, arrays, strict=False):
@@ -338,7 +338,7 @@ def _examine_needs(seen: Observation, run: Run, backward: Function, call: Caller
 def _gradients(
     seen: Observation, run: Run, backward: Function, call: Caller, options: dict[str, Any]
 ) -> tuple[dict[str, Array | None], list[Array | str]]:
-    """Call the backward pass; return what it was given, and its three results, none if they are not three."""
+    """Call the backward pass; return its arguments and its three results, or no results if there are not three."""
     case = run.case
     given = run.given("grad_output", "x", "weight")
     outcome = call(with_arrays(backward), *given.values(), *case.integers, **case.options, **options)
@@ -356,7 +356,7 @@ def _gradients(
 
 
 def _failed(seen: Observation, run: Run, outcome: Outcome, parts: tuple[str, ...], name: str) -> bool:
-    """Note a call that gave no result, and return whether it did not."""
+    """Return whether a call gave no result, and record it if so."""
     if outcome.unsupported:
         seen.unsupported.append(name)
         return True
@@ -395,7 +395,7 @@ def _examine_part(
     given: dict[str, Array | None],
     kept: list[Any],
 ) -> None:
-    """Judge one result: an array, or a description of what came in its place."""
+    """Judge one result: an array, or a description of a value that is not one."""
     title = TITLES[part]
     seen.made |= {"type", "shape", "dtype", "aliasing"}
     if isinstance(array, str):
@@ -406,7 +406,7 @@ def _examine_part(
     kept.append((array, array.copy(), part))
     exact_shape, dtype = _shape_of(run.case, part), run.case.dtype_of(part)
     seen.keys["traits", part].append((run.check, (array.dtype.str, tuple(shared))))
-    if array.shape != exact_shape:  # what a result of the wrong size is filled with differs by chance
+    if array.shape != exact_shape:  # the values of a result of the wrong size may differ by chance
         seen.keys["values", part].append((run.check, array.shape))
     elif run.case.kind != "real":
         rounded = run.check == "large numbers" and _is_rounded(array, getattr(run.prepared.expected, part))
@@ -427,12 +427,12 @@ def _examine_part(
 
 
 def _is_rounded(actual: Array, expected: Array) -> bool:
-    """Return whether large whole numbers are right but for their last digits."""
+    """Return whether large whole numbers are right except for their last digits."""
     return not np.array_equal(actual, expected) and np.allclose(actual.astype(float), expected.astype(float), rtol=1e-5)
 
 
 def _canonical(array: Array, dtype: Any) -> bytes:
-    """Return the bytes of an array in a data type, in which all NaN are one and no zero is negative."""
+    """Return the bytes of an array in a data type, with a single NaN and without negative zeros."""
     if array.dtype.kind != "c" or dtype.kind == "c":
         array = array.astype(dtype)
     if array.dtype.kind in "fc":
@@ -495,7 +495,7 @@ def _complain(
     expected: Array | None = None,
     actual: Array | None = None,
 ) -> None:
-    """Note a complaint, under the run's own check if it has one."""
+    """Record a complaint, under the run's own check if it has one."""
     if run.check and check not in ("time", "aliasing", "inputs unchanged"):
         check = run.check
     actual = None if actual is None else actual.copy()

@@ -1,12 +1,12 @@
-"""Which problems the checker runs, from the smallest to larger ones.
+"""The problems that the checker runs, from the smallest to larger ones.
 
-The order is what makes the first failure a minimal one. In turn, and then sorted by size:
+The order makes the first failure minimal. These problems are generated in turn and then sorted by size:
 
 - :func:`systematic`: every single feature (a stride, a second group, …) and every pair of features, each as small as
-  it can be;
+  possible;
 - :func:`witnesses`: a small problem for every regime of :mod:`refconv.testing.regimes`;
 - :func:`pairs`: covering designs, in which every pair of small numbers, of sizes, and of a layer and a size occurs;
-- :func:`mixed_problem`: random problems with many features at once;
+- :func:`mixed_problem`: random problems with many features together;
 - a few special ones: real-valued, with long sums, empty, not finite, with large integers, with unusual memory layouts.
 """
 
@@ -28,21 +28,21 @@ SUPPORTS = (
     "bias", "stride", "padding", "dilation", "groups", "asymmetric_padding", "output_padding", "causal",
     "equal_axes", "depthwise_only", "stride_or_dilation",
 )  # fmt: skip
-"""What an implementation may claim; the last three narrow the problems down."""
+"""Features that an implementation may claim; the last three narrow the problems down."""
 
 WORK = 4096
 """Multiply-adds of the largest regular problem: a convolution in plain Python still takes milliseconds."""
 
 TAPS = 128
-"""Elements of the largest kernel of which pairs with sizes are run; a loop over taps takes long for larger ones."""
+"""Elements of the largest kernel that is paired with sizes; a loop over the taps of larger ones is slow."""
 
 TOGETHER = 1000
-"""Random problems that are sorted together; beyond them, memory stays bounded."""
+"""Random problems that are sorted together; this limit bounds the memory."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """The problems that an implementation is asked: with `d` spatial axes and only what `words` claim."""
+    """The problems that an implementation is given: `d` spatial axes, and only the features that `words` claim."""
 
     d: int
     words: tuple[str, ...]
@@ -105,13 +105,13 @@ class Domain:
         return problem if self.contains(problem) else None
 
     def fitted(self, axis: Axis) -> Axis | None:
-        """Return the axis with as many positions as it takes to leave an element, or None if it is not valid."""
+        """Return the axis with enough positions to have an element, or None if it is not valid."""
         if axis.length < 1:
             axis = replace(axis, positions=axis.positions - (axis.length - 1) // axis.stride)
         return axis if axis.valid(self.transposed) else None
 
     def alone(self, axis: Axis, other: Axis = Axis()) -> list[list[Axis]]:  # noqa: B008  (it is immutable)
-        """Return the ways to give a problem an axis, best first: the last one only, then all of them."""
+        """Return the ways to use an axis in a problem, best first: as the last axis only, then as every axis."""
         if self.claims("equal_axes"):
             same = replace(axis, positions=other.positions, rest=0 if not self.transposed else axis.rest)
             return [[same] * (self.d - 1) + [axis], [axis] * self.d]
@@ -150,13 +150,13 @@ def _axis_features(domain: Domain) -> dict[str, dict[str, Any]]:
 def systematic(domain: Domain) -> tuple[list[Problem], list[Problem]]:
     """Return every feature and every pair of features, each in the smallest problem that has it.
 
-    The second list has the pairs of features on two different axes, because they are many.
+    The second list contains the pairs of features on two different axes, because they are many.
     """
     d, bias = domain.d, domain.claims("bias")
     axis_features = _axis_features(domain)
     channel_features = {"batch": 2, "c_in": 2, "c_out": 2, "groups": 2}
     names: list[tuple[str, int | None]] = [(name, None) for name in channel_features]
-    # The last axis, and the first where there is another: what is right on one may be wrong on the other.
+    # The last axis, and the first if it is another one: a function may be right on one and wrong on the other.
     for index in sorted({0, d - 1}, reverse=True):
         names += [(name, index) for name in axis_features]
     found: dict[Problem, Problem] = {}  # keyed by the problem without its bias
@@ -182,7 +182,7 @@ def systematic(domain: Domain) -> tuple[list[Problem], list[Problem]]:
 
 
 def causal(domain: Domain, problems: Iterable[Problem]) -> list[Problem]:
-    """Return the problems without padding once more with causal padding, where the domain has it."""
+    """Return the unpadded problems again with causal padding, if the domain has it."""
     if not domain.claims("causal"):
         return []
     bare = (p for p in problems if p.kernel[0] > 1 and not any(map(any, p.pairs)))
@@ -201,7 +201,7 @@ def witnesses(domain: Domain) -> list[Problem]:
     ways += [_of_relation(domain, relation) for relation in SPECIAL]
     ways += [_of_layer(domain, layer, steps) for layer, _, steps in layers(domain.d, domain.transposed)]
     first = (next((p for p in way if p is not None and work(p) <= 2 * WORK), None) for way in ways)
-    # With a bias, which a path of its own may forget; the pairs of features are without it.
+    # With a bias, which a special path may forget.
     return [replace(problem, bias=domain.claims("bias")) for problem in first if problem is not None]
 
 
@@ -275,13 +275,14 @@ def _of_layer(domain: Domain, layer: Layer, steps: tuple[tuple[int, ...], ...]) 
 # --- Pairs -----------------------------------------------------------------------------------------------------------
 
 BANDS = ((1,), (2,), (3, 4), (5, 6, 7, 8), (9, 10, 12, 15, 16), (17, 20, 24, 31, 32, 33))
-"""Sizes that pairs do not distinguish; their rows take each in turn.
+"""Bands of sizes that pairs do not distinguish; rows take the sizes of a band in turn.
 
-Multiples of 2, 4, 8 and 16, and other numbers, on both sides of these: a tail of a tile is a remainder, not a size.
+They contain multiples of 2, 4, 8 and 16, and other numbers on both sides of them: a tile's tail is a remainder, not a
+size.
 """
 
 TAILS = (18, 20, 24, 48)
-"""Sizes above 16 that are multiples of 2, 4, 8 and 16 and of no greater power of two but these."""
+"""Sizes above 16; the largest powers of two that divide them are 2, 4, 8 and 16."""
 
 STEPS: dict[str, tuple[int, ...]] = {
     "kernel": (1, 2, 3, 4, 5),
@@ -295,18 +296,18 @@ STEPS: dict[str, tuple[int, ...]] = {
     "groups": (1, 2, 3, 4, 8, 16, 32),
     "positions": (1, 2, 3),
 }
-"""Small numbers, of which problems hold every pair exactly."""
+"""Small numbers; problems contain every pair of them exactly."""
 
 CHANNELS = (1, 2, 4)
-"""Groups, input and output channels per group, of which problems hold every combination of three."""
+"""Numbers of groups, and of input and output channels per group; problems contain every combination of the three."""
 
 SIZE_FACTORS = ("batch", "c_in", "c_out", "groups", "rows", "columns")
 
 
 def pairs(domain: Domain) -> list[Problem]:
-    """Return problems that hold every pair of two small numbers, of two sizes, and of a layer and a size.
+    """Return problems that contain every pair of two small numbers, of two sizes, and of a layer and a size.
 
-    Of sizes, pairs of bands: the values of a band take turns. Pairs that alone are more than :data:`WORK` are left out.
+    Sizes are paired by bands, whose values take turns. Pairs that alone exceed :data:`WORK` are omitted.
     """
     return [*_pairs_of_steps(domain), *_pairs_of_sizes(domain), *_channels(domain), *_tails(domain), *_near(domain)]
 
@@ -358,14 +359,14 @@ def _pairs_of_steps(domain: Domain) -> list[Problem]:
         "groups": STEPS["groups"] if domain.claims("groups", "depthwise_only") else (1,),
         "positions": STEPS["positions"],
     }
-    free = ("stride", "dilation", "padding", "rest")  # they make no work
+    free = ("stride", "dilation", "padding", "rest")  # they add no work
 
     def work_of(name: str, value: int) -> int:
         return 1 if name in free else int(value**domain.d) if name in ("kernel", "positions") else value
 
     rows = _covering(levels, work_of)
     found = [_of_steps(domain, number, row) for number, row in enumerate(rows)]
-    # Padding asks for more positions. Where that is too much work, the row's pairs have problems of their own.
+    # Padding requires more positions. Where that is too much work, the row's pairs get separate problems.
     pairs_of = [frozenset(itertools.combinations(row.items(), 2)) for row in rows]
     covered = set().union(*itertools.compress(pairs_of, found))
     least = {name: values[0] for name, values in levels.items()}
@@ -428,10 +429,10 @@ def _axes_of_layer(steps: tuple[tuple[int, ...], ...], rows: int, columns: int) 
 
 
 def _covering(levels: Mapping[str, Sequence[Any]], work_of: Callable[[str, Any], int]) -> list[dict[str, Any]]:
-    """Return rows {factor: level} in which every pair of levels occurs that :data:`WORK` allows.
+    """Return rows {factor: level} that cover every pair of levels within :data:`WORK`.
 
-    Each row takes the pair that is most work among those not yet covered, and then, for every other factor, the level
-    that covers most new pairs. The work of a row is the product of its levels' work.
+    Each row takes the uncovered pair with the most work and then, for every other factor, the level that covers the
+    most new pairs. The work of a row is the product of its levels' work.
     """
     names = list(levels)
     costs = {name: [work_of(name, level) for level in levels[name]] for name in names}
@@ -473,10 +474,10 @@ def _ordered(names: list[str], a: str, i: int, b: str, j: int) -> tuple[str, int
 
 
 def mixed_problem(rng: np.random.Generator, domain: Domain, most: int) -> Problem:
-    """Draw a problem with many features at once; `most` bounds kernel sizes and positions.
+    """Draw a problem with many features together; `most` bounds kernel sizes and positions.
 
-    One number of every second problem is drawn from the sizes of :data:`~refconv.testing.regimes.SIZES` instead, and
-    every eighth problem has the steps of a network's layer.
+    On average, one number of every second problem is drawn from the sizes of :data:`~refconv.testing.regimes.SIZES`
+    instead, and every eighth problem has the steps of a network's layer.
     """
     while True:
         problem = _drawn(rng, domain, most)
@@ -541,7 +542,7 @@ _STEPS = ("kernel", "stride", "dilation", "padding")
 
 
 def special(domain: Domain, kind: str, index: int) -> Problem:
-    """Return a problem with everything that is claimed, for one of the special kinds."""
+    """Return a problem of one of the special kinds, with the claimed features."""
     if kind == "long sum" or (kind == "large" and index == 0):  # 1,536 terms, where a narrow accumulator shows
         last = Axis(kernel=3, positions=3 if domain.transposed else 1)
         axes = [replace(last, positions=1)] * (domain.d - 1) + [last]
@@ -568,7 +569,7 @@ def special(domain: Domain, kind: str, index: int) -> Problem:
     depthwise = domain.claims("depthwise_only")
     groups = 1 + (index + 1) % 2 if domain.claims("groups") or depthwise else 1
     batch, c_in = 2, 1 if depthwise else 2
-    if kind == "layout" and index % 4 == 3:  # axes of one element, whose strides mean nothing
+    if kind == "layout" and index % 4 == 3:  # axes of one element, whose strides have no effect
         batch = c_in = groups = 1
         axes[0] = replace(axes[0], positions=1)
     if kind == "empty":
@@ -590,9 +591,9 @@ def _asserted(problem: Problem | None) -> Problem:
 class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
     """The cases of a check, smallest first; the same for the same arguments.
 
-    Beside `cases` random ones there are all that cover the regimes. Random problems beyond the first :data:`TOGETHER`
-    follow in batches of that size, each sorted by itself and made when it is reached, so that any number of them
-    needs little memory.
+    In addition to `cases` random ones, the plan contains all cases that cover the regimes. Random problems beyond the
+    first :data:`TOGETHER` follow in batches of that size, each sorted separately and made when it is reached, so that
+    any number of them needs little memory.
     """
 
     def __init__(
@@ -611,7 +612,7 @@ class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
         used: dict[Problem, tuple[Problem, str]] = {}
 
         def add(problems: Iterable[Problem], kind: str) -> None:
-            # No problem twice: only cases of the kind "repeat" ask what earlier calls left behind.
+            # No problem occurs twice: only cases of the kind "repeat" test the effects of earlier calls.
             for problem in problems:
                 used.setdefault(replace(problem, bias=False), (problem, kind))
 
@@ -659,19 +660,19 @@ class plan(Sequence[Case]):  # noqa: N801  (it is called like a function)
             yield from enumerate(entries, first + done)
 
     def _case(self, number: int, problem: Problem, kind: str) -> Case:
-        # A generator for each, so that a case stays the same whatever precedes it.
+        # A generator per case, so that a case does not depend on those before it.
         rng = np.random.default_rng([self.seed, number])
         return make_case(problem, kind, rng, self.dtype, self.domain.words, self.output_dtype)
 
 
 def _kinds(dtype: np.dtype[Any], output: np.dtype[Any]) -> list[tuple[str, int]]:
-    """Return the special kinds of case that exist for a data type, and how many there are of each."""
+    """Return the special kinds of case for a data type, and the number of cases of each kind."""
     kinds = [("repeat", 4), ("layout", 4), ("empty", 2)]
     if dtype.kind in "iu" and output.itemsize >= 4:  # narrower integers are exact in any floating-point sum
         kinds.append(("large", 2))
     if dtype.kind in "fc":
         kinds.append(("long sum", 1))
-    if dtype.kind == "f":  # of complex products, standards leave open which are NaN
+    if dtype.kind == "f":  # standards leave open which complex products are NaN
         kinds.append(("not finite", 6))
     return kinds
 
@@ -679,7 +680,7 @@ def _kinds(dtype: np.dtype[Any], output: np.dtype[Any]) -> list[tuple[str, int]]
 def _mixed(
     rng: np.random.Generator, domain: Domain, count: int, used: dict[Problem, tuple[Problem, str]]
 ) -> Iterator[Problem]:
-    """Yield `count` random problems that are not in use; where there are too few, larger ones."""
+    """Yield `count` random problems that are not in use, and larger ones if there are too few."""
     most, found = {1: 4, 2: 3}.get(domain.d, 2), 0
     for attempt in itertools.count():
         if found == count:
@@ -691,9 +692,9 @@ def _mixed(
 
 
 def _real(covered: Sequence[Problem], witnessed: Sequence[Problem], used: Container[Problem]) -> list[Problem]:
-    """Return problems that together lie in every regime that these lie in: few, because real values cost more.
+    """Return a few problems that together cover the regimes of `witnessed`; few, because real values cost more.
 
-    They are like the given ones with a sample or an output channel more, so that no problem is run twice.
+    They are the given problems with more samples or output channels, so that no problem is run twice.
     """
     due = [set(regimes_of(p)) for p in witnessed]
     left: set[str] = set().union(*due)

@@ -1,4 +1,4 @@
-"""What the checker found: failures with their smallest cases, and the names of mistakes that explain them."""
+"""The checker's findings: failures with their smallest cases, and the names of mistakes that explain them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PRINTED = 64
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A known mistake whose results are those observed, but for edge cases that its explanation mentions.
+    """A known mistake that gives the observed results, except in edge cases that its explanation mentions.
 
     Attributes
     ----------
     name, explanation, hint : str
-        What is wrong, in a few words and in a sentence; how to mend it.
+        The mistake in a few words and in a sentence; how to fix it.
     rank : int
         1 for the best match. Mistakes that explain equally much share a rank.
     """
@@ -48,17 +48,17 @@ class Failure:
     case : Case
         The smallest case that failed it.
     message : str
-        What was wrong in that case.
+        Description of the fault in that case.
     diagnoses : tuple of Diagnosis
         Known mistakes with the same results in a sample of failing and passing cases, best first; may be empty.
     part : str
-        Which result was wrong: "y", "grad_x", "grad_weight" or "grad_bias".
+        The wrong result: "y", "grad_x", "grad_weight" or "grad_bias".
     expected, actual : numpy.ndarray or None
         The right and the returned result.
     cases : int
-        How many cases failed this check.
+        Number of cases that failed this check.
     explanation : str or None
-        What the function computes instead, as :func:`refconv.testing.explain_conv` reads it out.
+        What the function computes instead, as :func:`refconv.testing.explain_conv` finds it.
     where : str or None
         The sizes of the problems that fail, if at least three do and three pass.
     """
@@ -100,7 +100,7 @@ class Failure:
         return "\n".join(lines)
 
     def snippet(self) -> str:
-        """Return Python lines that make the case's call again, of ``forward`` or ``backward`` as they are checked."""
+        """Return Python lines that repeat the case's call of the checked ``forward`` or ``backward``."""
         case = self.case
         names = ("x", "weight", "bias") if self.part == "y" else ("grad_output", "x", "weight")
         if self.recipe and max(getattr(case, name).size for name in names if getattr(case, name) is not None) > PRINTED:
@@ -151,22 +151,22 @@ class CheckReport:
     passed : bool
         Whether no check failed.
     cases_run : int
-        How many cases were run: those of the plan, unless a function did not return.
+        Number of cases that were run: the whole plan, unless a function did not return.
     failures : tuple of Failure
         One for each check that failed, ordered by the size of its case, smallest first.
     checks : dict of str to int
-        The checks that were made, and in how many cases each failed.
+        The checks that ran, and the number of cases in which each failed.
     precisions : dict of str to str
         For each result, the worst precision that its real-valued cases are consistent with ("none" for no rounding
         error at all).
     notes : tuple of str
-        What is allowed but remarkable.
+        Findings that are allowed but remarkable.
     regimes : dict of str to int
-        How many problems lay in each regime of :mod:`refconv.testing.regimes`, those that were not supported left out.
+        Number of problems in each regime of :mod:`refconv.testing.regimes`, without unsupported ones.
     failed_regimes : dict of str to int
-        In how many problems of a regime a check failed; a regime without failure is left out.
+        Number of problems in each regime in which a check failed; regimes without failures are omitted.
     unsupported : dict of str to int
-        On how many problems "forward" and "backward" raised NotImplementedError: these were not checked.
+        Number of problems on which "forward" and "backward" raised NotImplementedError; these were not checked.
     settings : dict
         The arguments of the check.
     """
@@ -289,7 +289,7 @@ def _number(value: Any) -> str:
 
 
 def _plain(array: Array | None) -> Any:
-    """Return an array as JSON can hold it: values as numbers, and as strings where JSON has none."""
+    """Return an array as data for JSON: values as numbers, or as strings if they are not finite."""
     if array is None:
         return None
 

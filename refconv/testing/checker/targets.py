@@ -1,4 +1,4 @@
-"""Finding the functions that a command line names, and giving them arrays of another module."""
+"""Find the functions that a command line names, and give them arrays of another module."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from refconv.arrays import Namespace, to_numpy
 
 
 class TargetError(Exception):
-    """What was named cannot be checked; the message says why, on one line."""
+    """The named function cannot be checked; the message says why, on one line."""
 
 
 class ImportFailedError(TargetError):
@@ -47,8 +47,8 @@ def load(target: str) -> Callable[..., Any]:
     """Return the function that ``MODULE:FUNCTION`` or ``FILE.py:FUNCTION`` names.
 
     Modules are searched for on ``sys.path``, then in the current directory; a file's imports also in its own folder.
-    Nothing there replaces a module of the standard library or an installed package. The function may be in an object:
-    ``MODULE:OBJECT.METHOD``.
+    Nothing there replaces a module of the standard library or an installed package. The function may be a method of an
+    object: ``MODULE:OBJECT.METHOD``.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def _import_file(path: Path, name: str) -> Any:
 
 
 def _is_taken(module_name: str, path: Path) -> bool:
-    """Return whether importing a name finds another file than `path`."""
+    """Return whether importing a name finds a file other than `path`."""
     try:
         spec = importlib.util.find_spec(module_name)
     except (ImportError, ValueError):
@@ -147,7 +147,7 @@ def _is_taken(module_name: str, path: Path) -> bool:
 
 
 def with_arrays_of(xp: Namespace, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that is given arrays of module `xp` where it is called with NumPy's, and returns NumPy's."""
+    """Return a function that takes and returns NumPy arrays, but passes arrays of module `xp` to the given one."""
     if xp is np:
         return function
 
@@ -168,5 +168,5 @@ def with_arrays_of(xp: Namespace, function: Callable[..., Any]) -> Callable[...,
 def _returned(value: Any) -> Any:
     try:
         return to_numpy(value)
-    except TypeError:  # the checker says what it thinks of it
+    except TypeError:  # the checker judges it
         return value

@@ -1,8 +1,8 @@
-"""Where a function fails: the conditions that all failing problems meet, and that tell them from the passing ones.
+"""Where a function fails: the conditions that all failing problems meet and that distinguish them from passing ones.
 
-The shortest description wins: the bits of its conditions (:mod:`refconv.testing.checker.conditions`), and log2 of the
-number of ways to choose the failing problems among those that meet them. So a condition is named only if it excludes
-more passing problems than an accidental one would.
+The shortest description wins. Its length is the bits of its conditions (:mod:`refconv.testing.checker.conditions`) plus
+log2 of the number of ways to choose the failing problems among the problems that meet them. So a condition is named
+only if it excludes more passing problems than an accidental one would.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from refconv.testing.checker.conditions import Array, Condition, conditions, joi
 from refconv.testing.oracles.problems import Problem
 
 FEWEST = 3
-"""The fewest failing, and passing, problems for a sentence."""
+"""Minimum number of failing problems, and of passing problems, for a sentence."""
 
 TOGETHER = 4
-"""Conditions in a sentence at most."""
+"""Maximum number of conditions in a sentence."""
 
 KEPT = 60
-"""Descriptions that are extended by a further condition, if there are more."""
+"""Maximum number of descriptions that are extended by a further condition."""
 
 WIDTH = 20
-"""This many times more are made, because several may exclude the same problems."""
+"""Candidates per description kept; more than one, because several may exclude the same problems."""
 
 SURE = 6.0
-"""Bits that a description must save."""
+"""Minimum number of bits that a description must save."""
 
 AGAIN = 2.0
-"""Bits of every further condition that does not exclude all passing problems."""
+"""Extra bits per further condition, unless the description excludes all passing problems."""
 
 EXCLUDED = 0.5
-"""Share of the passing problems that a description must exclude."""
+"""Minimum share of the passing problems that a description must exclude."""
 
 PLAIN, UNLIKE = 7.5, 0.1
-"""For two conditions, either of them enough: bits, and passing problems per failing one that may meet them."""
+"""Limits if either of two conditions is enough: bits of each, and passing problems that meet them per failing one."""
 
 EITHER = 2.0
 """Bits to say that one of two conditions is enough."""
 
 
 class Description(NamedTuple):
-    """Conditions that are met together, or only one of them, and the passing problems that meet them too."""
+    """Conditions met together (at least one of them if `either`), and the passing problems that meet them too."""
 
     bits: float
     chosen: tuple[Condition, ...]
@@ -95,7 +95,7 @@ def _best(*descriptions: Description) -> Description:
 
 
 def _said(best: Description) -> str:
-    """Return the conditions in words; those at one place together, unless it is some axis."""
+    """Return the conditions in words, grouped by place, except those on some axis."""
     if best.either:
         return " or ".join(map(str, best.chosen))
     words: dict[tuple[str, int], list[str]] = {}
@@ -106,12 +106,12 @@ def _said(best: Description) -> str:
 
 
 def _simplest(condition: Condition) -> tuple[float, int]:
-    """Order conditions from the simplest and, among these, most general one."""
+    """Return a sort key: the simplest conditions first, and among equally simple ones the most general."""
     return condition.bits, -condition.met
 
 
 def _distinct(terms: Iterable[Condition]) -> list[Condition]:
-    """Return the simplest of all conditions that hold for the same problems."""
+    """Return only the simplest of several conditions that hold for the same problems."""
     found: dict[bytes, Condition] = {}
     for term in sorted(terms, key=_simplest):
         found.setdefault(term.holds.tobytes(), term)
@@ -139,7 +139,7 @@ def _together(terms: Sequence[Condition], f: int, passing: int) -> Description:
         bits = said[:, None] + own + ways[left] + AGAIN * (depth - 1) * (left > 0)
         many = before.sum(1)[:, None]
         bits[many - left < np.maximum(1 + (depth > 1), share * many)] = np.inf  # it excludes too few
-        found: dict[bytes, Description] = {}  # the shortest of those that exclude the same
+        found: dict[bytes, Description] = {}  # the shortest description for each set of excluded problems
         for index in _smallest(bits, WIDTH * KEPT):
             i, j = divmod(index, len(terms))
             met = longest[i].passing & masks[j]
@@ -154,7 +154,7 @@ def _together(terms: Sequence[Condition], f: int, passing: int) -> Description:
 
 
 def _smallest(values: Array, count: int) -> list[int]:
-    """Return the flat indices of that number of finite values, smallest first."""
+    """Return the flat indices of the `count` smallest values that are finite, in order."""
     flat = values.ravel()
     if count < flat.size:
         limit = np.partition(flat, count)[count]
@@ -166,7 +166,7 @@ def _smallest(values: Array, count: int) -> list[int]:
 
 
 def _on_one_axis(terms: Sequence[Condition], f: int) -> list[Condition]:
-    """Return conditions of two or three of those on some axis: that one axis meets all of them."""
+    """Return combinations of two or three conditions on some axis; one axis must meet all of them."""
     single = [term for term in terms if term.axes is not None]
     axes: Array = np.array([term.axes for term in single])
     found: list[Condition] = []

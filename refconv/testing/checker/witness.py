@@ -18,7 +18,7 @@ def witness(mutant: Mutant) -> Case:
     Returns
     -------
     Case
-        The problem, with its arrays. A mistake of memory shows there only after the calls before it.
+        The problem, with its arrays. A mistake of memory shows there only after the preceding calls.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""Checks of exercises, as the notebooks use them.
+"""Checks of the notebooks' exercises.
 
-``checks`` puts a learner's piece of a convolution among right pieces and gives the whole to `check_conv`; ``slips``
+``checks`` combines a learner's piece of a convolution with right pieces and passes the whole to `check_conv`; ``slips``
 names mistakes that are not in the catalogue of wrong convolutions; ``answers`` checks any other function;
-``logarithmic_sizes`` has the rule for logarithmic channel groups and the mistakes that people make with it; ``verdict``
-is what learners read.
+``logarithmic_sizes`` contains the rule for logarithmic channel groups and common mistakes; ``verdict`` writes the
+results for learners.
 """
 
 from refconv.testing.exercises.answers import check_answer

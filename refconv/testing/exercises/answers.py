@@ -1,4 +1,4 @@
-"""Checks of any other function of a learner's, by what it returns in a few cases."""
+"""Checks of a learner's other functions, by their results in a few cases."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def check_answer(
     expected: Callable[..., Any] | None = None,
     hint: str | Callable[..., str] = "",
 ) -> str:
-    """Check any function by what it returns for the arguments of each case.
+    """Check any function by its results for the arguments of each case.
 
     Parameters
     ----------
     function : callable
-        What the learner wrote.
+        The learner's function.
     right : callable, optional
         ``right(result, *arguments)``: whether a result is right. A result that it cannot judge, because it raises an
         exception, is not right. Without it, the result must equal ``expected(*arguments)``.
     cases : sequence of tuples
         Arguments of the calls, the simplest first.
     expected : callable, optional
-        ``expected(*arguments)``, the right result, which a wrong answer is shown. Leave it out where that would give
+        ``expected(*arguments)``, the right result, which is shown with a wrong answer. Omit it where that would give
         the answer away.
     hint : str or callable, optional
         Shown below a wrong answer; if callable, ``hint(result, *arguments)``.
@@ -90,7 +90,7 @@ def _judge(right: Any, expected: Any, result: Any, arguments: Sequence[Any]) -> 
 
 
 def _wrong(right: Any, expected: Any, result: Any, arguments: Sequence[Any], why: str) -> str:
-    """Say what is wrong with a result: its type, its order, or its value."""
+    """Describe the fault of a result: its type, its order, or its value."""
 
     def fine(value: Any) -> bool:
         return _judge(right, expected, value, arguments)[0]
@@ -113,7 +113,7 @@ def _wrong(right: Any, expected: Any, result: Any, arguments: Sequence[Any], why
 
 
 def same(result: Any, wanted: Any) -> bool:
-    """Whether a result equals the wanted one: arrays and sequences by their elements, ints only if they are ints."""
+    """Return whether a result equals the wanted one, by elements for arrays and sequences; an int must be an int."""
     if isinstance(wanted, int) and not isinstance(wanted, bool):
         return not isinstance(result, float | np.floating) and operator.index(result) == wanted
     if isinstance(wanted, np.ndarray):

@@ -1,10 +1,10 @@
-"""Checks of exercises: a learner's piece of a convolution, put among right pieces and given to `check_conv`.
+"""Checks of exercises: combine a learner's piece of a convolution with right pieces, and pass it to `check_conv`.
 
 The other pieces come from the small correct convolution behind the catalogue of mistakes. So a wrong piece gives the
-same results as the catalogue's mistake in that piece, and is called by its name. Other mistakes are named by `slips`.
+same results as the catalogue's mistake in that piece, and gets its name. `slips` names other mistakes.
 
-Exercises need not handle a batch of no images, which :func:`refconv.testing.check_conv` tries too: there, a right
-convolution stands in.
+Exercises need not handle a batch of no images, which :func:`refconv.testing.check_conv` also tries: a right
+convolution then replaces them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from refconv.testing.mutants import Conv, ConvTranspose, Steps, steps
 from refconv.testing.oracles.definition import Array
 
 AXES = ("stride", "padding", "dilation")
-"""What a piece supports by default."""
+"""Features that a piece supports by default."""
 
 
 def check_out_size(
@@ -49,7 +49,7 @@ def check_out_size(
     out_size : callable
         Takes the size of the input and of the kernel, and padding as zeros on each end.
     supports : sequence of str
-        What it claims, as in :func:`refconv.testing.check_conv`; the rest stays at 1, the padding at 0.
+        Features that it claims, as in :func:`refconv.testing.check_conv`; the others stay at 1, the padding at 0.
     transposed : bool
         Whether it is the size of a transposed convolution's output. It then takes one more argument,
         ``output_padding``, which is 0 unless `supports` contains that word.
@@ -83,7 +83,7 @@ def check_out_size(
         extra = [(n,) for n in case.output_padding or (0,) * len(own)] if transposed else [()] * len(own)
         right = {
             (*axis, *more): n for axis, more, n in zip(own, extra, case.grad_output.shape[2:], strict=True)
-        }  # y and its gradient have one shape
+        }  # y and its gradient have the same shape
         found = {axis: _size_of(*attempt(out_size, *axis), size) for axis, size in right.items()}
         return "\n".join(f"out_size({listed(axis)}) {text}" for axis, text in found.items() if text)
 
@@ -92,7 +92,7 @@ def check_out_size(
 
 
 def _size_of(value: Any, error: str, right: int) -> str:
-    """Say what is wrong with a size, or return ""."""
+    """Describe the fault of a size, or return ""."""
     if error:
         return error
     if isinstance(value, float | np.floating):
@@ -111,7 +111,7 @@ def check_im2col(im2col: Callable[..., Any], supports: Sequence[str] = AXES) -> 
     im2col : callable
         Takes x (N, C, H, W) and four pairs of ints, one int per axis; padding as zeros on each end of an axis.
     supports : sequence of str
-        What it claims, as in :func:`refconv.testing.check_conv`.
+        Features that it claims, as in :func:`refconv.testing.check_conv`.
 
     Examples
     --------
@@ -150,9 +150,9 @@ def check_col2im(col2im: Callable[..., Any], supports: Sequence[str] = AXES) -> 
     Parameters
     ----------
     col2im : callable
-        Takes columns (N, C·k1·k2, L), the shape (N, C, H, W) and four pairs of ints as of :func:`check_im2col`.
+        Takes columns (N, C·k1·k2, L), the shape (N, C, H, W) and four pairs of ints as in :func:`check_im2col`.
     supports : sequence of str
-        What it claims, as in :func:`refconv.testing.check_conv`.
+        Features that it claims, as in :func:`refconv.testing.check_conv`.
 
     Examples
     --------
@@ -192,7 +192,7 @@ def check_input_grad(input_grad: Callable[..., Any], supports: Sequence[str] = (
         Takes the gradient (N, K, H', W') of the output, the weight (K, C, k1, k2) and two pairs of ints, one int per
         axis; padding as zeros on each end of an axis. With stride 1 these determine the shape of grad_x.
     supports : sequence of str
-        What it claims, of "padding" and "dilation"; the rest stays at 0 and 1.
+        Features that it claims, of "padding" and "dilation"; the others stay at 0 and 1.
 
     Examples
     --------
@@ -219,14 +219,14 @@ def check_input_grad(input_grad: Callable[..., Any], supports: Sequence[str] = (
 
 
 def check_forward(forward: Callable[..., Any], supports: Sequence[str] = (), *, transposed: bool = False) -> Verdict:
-    """Check a whole forward pass, as :func:`refconv.testing.check_conv` does, and show the first failure only.
+    """Check a whole forward pass with :func:`refconv.testing.check_conv`, and show only the first failure.
 
     Parameters
     ----------
     forward : callable
         ``forward(x, weight, bias, stride, padding, dilation, groups) -> y``.
     supports : sequence of str
-        What it claims; nothing by default.
+        Features that it claims; none by default.
     transposed : bool
         Whether it is a transposed convolution. If `supports` contains "output_padding", it takes that argument too.
 
@@ -244,14 +244,14 @@ def check_forward(forward: Callable[..., Any], supports: Sequence[str] = (), *, 
 
 
 def check_backward(backward: Callable[..., Any], supports: Sequence[str] = (), *, transposed: bool = False) -> Verdict:
-    """Check a whole backward pass together with a right forward pass, and show the first failure only.
+    """Check a whole backward pass together with a right forward pass, and show only the first failure.
 
     Parameters
     ----------
     backward : callable
         ``backward(grad_output, x, weight, stride, padding, dilation, groups) -> (grad_x, grad_weight, grad_bias)``.
     supports, transposed
-        As of :func:`check_forward`.
+        See :func:`check_forward`.
 
     Examples
     --------
@@ -267,16 +267,16 @@ def check_backward(backward: Callable[..., Any], supports: Sequence[str] = (), *
 
 @dataclass(frozen=True)
 class SizesVerdict:
-    """What :func:`check_logarithmic_sizes` found; print it.
+    """The result of :func:`check_logarithmic_sizes`; print it.
 
     Attributes
     ----------
     name : str
         The function that was checked.
     call : str
-        The smallest case of the simplest kind that failed, and what came of it; empty if none failed.
+        The smallest case of the simplest kind that failed, and its outcome; empty if none failed.
     message : str
-        Which part of the rule that breaks, and sizes that obey it.
+        The part of the rule that the answer breaks, and sizes that obey the rule.
     diagnoses : tuple of Diagnosis
         Known mistakes that explain the answers.
     """
@@ -302,9 +302,9 @@ class SizesVerdict:
 def check_logarithmic_sizes(logarithmic_sizes: Callable[..., Any]) -> SizesVerdict:
     """Check ``logarithmic_sizes(c, n, base)``, which divides c channels into n sizes that shrink by the factor `base`.
 
-    With base b they are near c·(b−1)/b^i for i = 1 … n−1, then c/b^(n−1): exactly there where b^(n−1) divides c, else
-    at most one channel away. They sum to c, none is 0, and none is larger than the one before. All sizes that obey
-    this are right.
+    With base b they are near c·(b−1)/b^i for i = 1 … n−1, then c/b^(n−1): equal to these where b^(n−1) divides c, and
+    otherwise at most one channel away. They sum to c, none is 0, and none is larger than the previous one. All sizes
+    that obey this rule are right.
 
     Parameters
     ----------
@@ -327,8 +327,8 @@ def check_logarithmic_sizes(logarithmic_sizes: Callable[..., Any]) -> SizesVerdi
     >>> verdict.call, verdict.diagnoses[0].name
     ('logarithmic_sizes(3, 2, 2) returned [1, 1]', 'each size rounded for itself')
 
-    Divisions in which nothing is rounded come first, and of these the ones with base 2: the call that is shown is the
-    smallest of the simplest kind that fails.
+    Divisions without rounding come first, starting with those in base 2. The call shown is therefore the smallest of
+    the simplest kind that fails.
     """
     name = name_of(logarithmic_sizes)
     answers: dict[Division, Sizes | None] = {}
@@ -343,10 +343,10 @@ def check_logarithmic_sizes(logarithmic_sizes: Callable[..., Any]) -> SizesVerdi
 
 
 def _sizes_of(function: Callable[..., Any], division: Division) -> tuple[Sizes | None, str, str]:
-    """Call a function; return its sizes, or None if they are none, what happened, and which rule that breaks."""
+    """Call a function; return its sizes, or None if there are none, the outcome in words, and the broken rule."""
     try:
         answer = function(*division)
-    except Exception as error:  # whatever an answer does wrong is for its author to read
+    except Exception as error:  # any exception is for the answer's author to read
         return None, f"raised {raised(error)}", "it must return sizes"
     try:
         happened = f"returned {reprlib.repr(answer)}"
@@ -356,7 +356,7 @@ def _sizes_of(function: Callable[..., Any], division: Division) -> tuple[Sizes |
         sizes = as_sizes(answer, most=division.n + 2)
     except OverflowError:
         return None, happened, "it must return a sequence of ints, and none absurdly large"
-    except Exception:  # also what an answer's own iteration raises
+    except Exception:  # including exceptions of an answer's own iteration
         return None, happened, "it must return a sequence of ints"
     return sizes, happened, broken_rule(sizes, division)
 
@@ -364,7 +364,7 @@ def _sizes_of(function: Callable[..., Any], division: Division) -> tuple[Sizes |
 def _report(
     forward: Callable[..., Any], backward: Callable[..., Any] | None, supports: Sequence[str], transposed: bool = False
 ) -> CheckReport:
-    """Check what was written, except on batches of no images, where a right convolution stands in."""
+    """Check the written functions, except on batches of no images, where a right convolution replaces them."""
     right = ConvTranspose() if transposed else Conv()
     checked = None if backward is None else _with_stand_in(backward, right.backward, 1)
     own = _with_stand_in(forward, right.forward, 0)
@@ -374,7 +374,7 @@ def _report(
 def _with_stand_in(written: Callable[..., Any], right: Callable[..., Any], where: int) -> Callable[..., Any]:
     """Return a function that calls the right one if x, the argument in that place, is empty.
 
-    The traceback of an exception then ends in what was written, not in a library.
+    The traceback of an exception then ends in the written function, not in a library.
     """
 
     def function(*arguments: Any, **options: Any) -> Any:
@@ -395,7 +395,7 @@ def _verdict(name: str, report: CheckReport, call: Callable[[Failure], str]) -> 
             shown = call(report.failures[0])
         except NotImplementedError:  # the verdict says that it is not written yet
             shown = ""
-    # A wrong size makes the right pieces fail: that is no slip of the learner's.
+    # A wrong size makes the right pieces fail, which is not a slip by the learner.
     slips = () if name == "out_size" else slips_in(report)
     return Verdict(name, report, shown, slips, piece=True)
 

@@ -1,9 +1,9 @@
-"""Logarithmic sizes: the rule, from its definition, and the mistakes that people make with it.
+"""Logarithmic sizes: the rule, from its definition, and common mistakes.
 
-With base b, c channels are divided into n sizes that come near c·(b−1)/b^i for i = 1 … n−1, then c/b^(n−1). They are
-these where b^(n−1) divides c. Elsewhere each is at most one channel from them; they sum to c, none is 0, and none is
-larger than the one before. More than one sequence may obey that, and every one that does is right. So a mistake is a
-rule as well, a wrong one, and explains the answers that obey it.
+With base b, c channels are divided into n sizes near c·(b−1)/b^i for i = 1 … n−1, then c/b^(n−1). They equal these
+where b^(n−1) divides c, and otherwise differ by at most one channel. They sum to c, none is 0, and none is larger than
+the previous one. Several sequences may obey this rule, and all of them are right. So a mistake is also a rule, a wrong
+one, and explains the answers that obey it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Sizes = tuple[int, ...]
 
 
 class Division(NamedTuple):
-    """What is asked: c channels in n groups, with base b."""
+    """One question: divide c channels into n groups, with base b."""
 
     c: int
     n: int
@@ -29,17 +29,17 @@ class Division(NamedTuple):
 
     @property
     def is_exact(self) -> bool:
-        """Whether nothing has to be rounded."""
+        """Whether no size needs rounding."""
         return bool(self.c % self.base ** (self.n - 1) == 0)
 
     @property
     def kind(self) -> int:
-        """How much can go wrong, from 0: exact and base 2, exact and another base, rounded; 3, last, a single group."""
+        """Difficulty: 0 for exact with base 2, 1 for exact with another base, 2 for rounded; 3, last, for one group."""
         return 3 if self.n == 1 else 2 if not self.is_exact else int(self.base != 2)
 
     @property
     def ideals(self) -> list[Fraction]:
-        """What the sizes would be if channels could be cut."""
+        """The sizes if channels could be cut."""
         return [*self.shares(range(1, self.n)), Fraction(self.c, self.base ** (self.n - 1))]
 
     def shares(self, powers: range) -> list[Fraction]:
@@ -48,7 +48,7 @@ class Division(NamedTuple):
 
 
 def _divisions() -> tuple[Division, ...]:
-    """Return what is tried: the simplest kind first, and of each the smallest."""
+    """Return the divisions to check: the simplest kind first, and the smallest first within a kind."""
     found = [
         Division(c, n, base) for c in range(1, 41) for base in (2, 3, 4, 7) for n in range(1, 7) if base ** (n - 1) <= c
     ]
@@ -61,7 +61,7 @@ DIVISIONS = _divisions()
 
 
 def right_sizes(division: Division) -> Sizes:
-    """Return sizes that obey the rule: each group takes its share of what is left, rounded up.
+    """Return sizes that obey the rule: each group takes its share of the remaining channels, rounded up.
 
     Examples
     --------
@@ -73,19 +73,19 @@ def right_sizes(division: Division) -> Sizes:
 
 
 def as_sizes(answer: Any, most: int) -> Sizes:
-    """Return an answer as a tuple of ints, of which no more than `most` are read.
+    """Return an answer as a tuple of ints, reading at most `most` of them.
 
     Raises
     ------
     TypeError
-        If it is none.
+        If it is not a sequence of ints.
     OverflowError
         If a size has more than a hundred digits.
     """
     sizes = []
     for item in islice(iter(answer), most):
         if isinstance(item, bool):
-            raise TypeError("a bool is no size")
+            raise TypeError("a size must not be a bool")
         size = operator.index(item)
         if abs(size) >= 10**100:
             raise OverflowError("too large to be a number of channels")
@@ -94,12 +94,12 @@ def as_sizes(answer: Any, most: int) -> Sizes:
 
 
 def broken_rule(sizes: Sizes, division: Division) -> str:
-    """Say which part of the rule sizes break, with the numbers; empty if they are right.
+    """Return the part of the rule that sizes break, with the numbers; empty if they are right.
 
     Examples
     --------
     >>> broken_rule((2, 1, 2), Division(5, 3, 2))
-    'size 3 is 2, larger than the one before it, 1'
+    'size 3 is 2, larger than the previous one, 1'
     >>> broken_rule((3, 1, 1), Division(5, 3, 2)), broken_rule((2, 2, 1), Division(5, 3, 2))
     ('', '')
     """
@@ -119,7 +119,7 @@ def broken_rule(sizes: Sizes, division: Division) -> str:
             return f"size {place} is {size}, more than one channel from {ideal}"
     for place, (before, size) in enumerate(pairwise(sizes), 2):
         if size > before:
-            return f"size {place} is {size}, larger than the one before it, {before}"
+            return f"size {place} is {size}, larger than the previous one, {before}"
     return ""
 
 
@@ -127,7 +127,7 @@ def broken_rule(sizes: Sizes, division: Division) -> str:
 
 
 def _near(sizes: Sequence[int], ideals: Sequence[Fraction]) -> bool:
-    """Tell whether each size is its ideal, rounded in whatever way."""
+    """Return whether each size is its ideal, rounded up or down."""
     return len(sizes) == len(ideals) and all(
         math.floor(ideal) <= size <= math.ceil(ideal) for size, ideal in zip(sizes, ideals, strict=True)
     )
@@ -182,7 +182,7 @@ MISTAKES: tuple[tuple[Diagnosis, Callable[[Sizes, Division], bool]], ...] = (
         Diagnosis(
             "last size a copy of the one before",
             "The last two sizes are equal for base 2 only; in general the last is c/b^(n−1), without the factor b − 1.",
-            "Give the last group what is left of c when the others have theirs.",
+            "Give the last group the channels that the others leave.",
         ),
         lambda sizes, d: _near(sizes, [*d.ideals[:-1], *d.shares(range(d.n - 1, d.n))]),
     ),
@@ -203,7 +203,9 @@ MISTAKES: tuple[tuple[Diagnosis, Callable[[Sizes, Division], bool]], ...] = (
         lambda sizes, d: not broken_rule(sizes[::-1], d),
     ),
     (
-        Diagnosis("equal groups", "All groups are of one size, as nearly as they can be.", "Divide what is left."),
+        Diagnosis(
+            "equal groups", "All groups are of one size, as nearly as they can be.", "Divide the remaining channels."
+        ),
         lambda sizes, d: _near(sizes, [Fraction(d.c, d.n)] * d.n),
     ),
     (
@@ -236,12 +238,12 @@ MISTAKES: tuple[tuple[Diagnosis, Callable[[Sizes, Division], bool]], ...] = (
             "first group gets what the roundings leave",
             "The others are rounded as they come, and the first makes up for all of it: it is more than a channel from "
             "its share.",
-            "Spread what is left over, one channel to a group.",
+            "Spread the channels left over, one to a group.",
         ),
         _first_takes_the_rest,
     ),
 )
-"""Every known mistake, and whether an answer is what it gives."""
+"""Every known mistake, with a function that returns whether an answer fits it."""
 
 
 def diagnoses(answers: Mapping[Division, Sizes | None]) -> tuple[Diagnosis, ...]:
@@ -250,7 +252,7 @@ def diagnoses(answers: Mapping[Division, Sizes | None]) -> tuple[Diagnosis, ...]
     Parameters
     ----------
     answers : mapping
-        Of all `DIVISIONS`, at least one wrong; None, where there were no sizes, is explained by no mistake.
+        Answers to all `DIVISIONS`, at least one wrong. None means that there were no sizes, which no mistake explains.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """Slips of programming in exercises, which no wrong convolution of the catalogue shows.
 
-Most end in an exception of NumPy's, or in a result of another shape. They are recognised by these.
+Most cause a NumPy exception or a result of another shape, by which they are recognised.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _slips(failure: Failure, transposed: bool) -> Iterator[Diagnosis]:
 
 
 def _of_slices(failure: Failure, transposed: bool) -> Iterator[Diagnosis]:
-    """Compare the two shapes in a message of NumPy's: one ends with the sizes of the kernel or of the positions."""
+    """Compare the two shapes in a NumPy message: one ends with the sizes of the kernel or of the positions."""
     message, case = failure.message, failure.case
     if "broadcast" not in message:
         return
@@ -77,7 +77,7 @@ def _of_slices(failure: Failure, transposed: bool) -> Iterator[Diagnosis]:
 
 
 def _joined(failure: Failure, transposed: bool) -> bool:
-    """Whether the result's groups, joined along the right axis, are the right result."""
+    """Return whether the result's groups, joined along the right axis, are the right result."""
     case, actual = failure.case, failure.actual
     if actual is None or case.groups == 1 or actual.ndim == 0:
         return False

@@ -1,4 +1,4 @@
-"""What a check of an exercise found, as a learner reads it: the call first, then its arrays, then names of mistakes."""
+"""The result of an exercise's check, as a learner reads it: the call, then its arrays, then names of mistakes."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from refconv.testing.checker.report import PRINTED, WIDTH, CheckReport, Diagnosi
 from refconv.testing.oracles.definition import Array
 
 _LIBRARIES = (str(Path(__file__).resolve().parents[2]), *(sysconfig.get_paths()[n] for n in ("stdlib", "purelib")))
-"""Folders of code that no learner wrote."""
+"""Folders whose code is not a learner's."""
 SHORT = 8
-"""Elements of the longest array that is written in a call."""
+"""Maximum number of elements of an array that is written out in a call."""
 _RESULTS = ("call", "type", "shape", "dtype", "values", "grad_x")
-"""Checks of what a piece returns, which its call shows."""
+"""Checks of a piece's result, which its call shows."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check of an exercise found; print it.
+    """The result of an exercise's check; print it.
 
     Attributes
     ----------
     name : str
         The function that was checked.
     report : CheckReport
-        The whole report of the convolution that the function is a piece of.
+        The whole report of the convolution that contains the function.
     call : str
-        The call in the smallest failing case. For a piece also its arrays and its result, right and returned.
+        The call in the smallest failing case. For a piece, also its arrays, the returned result and the right one.
     slips : tuple of Diagnosis
         Slips of programming that explain a failure; the catalogue of wrong convolutions does not contain them.
     piece : bool
@@ -93,7 +93,7 @@ def called(
 ) -> str:
     """Return a call, its arrays, its result as :func:`attempt` returned it, and the right result.
 
-    `must` says in words which shape the result must have.
+    `must` describes in words the shape that the result must have.
     """
     lines = [call, *(f"{name} =\n{shown(array)}" for name, array in arrays.items())]
     value, error = attempted
@@ -143,7 +143,7 @@ def cut(error: BaseException) -> None:
 
 
 def raised(error: BaseException) -> str:
-    """Return an exception in words, also if its own message cannot be made."""
+    """Return an exception in words, even if its own message cannot be made."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:
@@ -166,7 +166,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def listed(arguments: Sequence[Any]) -> str:
-    """Return arguments as they are written in a call, long arrays by their shape.
+    """Return arguments as text for a call, long arrays by their shape.
 
     >>> listed([3, np.ones(2), np.ones((64, 8))])
     '3, [1. 1.], array(64, 8)'
@@ -176,7 +176,7 @@ def listed(arguments: Sequence[Any]) -> str:
 
 
 def must_pass(verdict: object) -> None:
-    """Print what a check found, and raise unless it passed: for a grader that needs an error.
+    """Print the result of a check and, for a grader that needs an error, raise an exception unless it passed.
 
     Raises
     ------
