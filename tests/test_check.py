@@ -295,6 +295,7 @@ def test_cases_are_the_same_every_time_and_grow() -> None:
     assert {case.kind for case in first} == {"integers", "repeat", "layout", "empty", "real", "not finite"}
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("transposed", [False, True])
 def test_every_number_that_is_not_finite_is_read_by_some_output(transposed: bool) -> None:
     words = FEATURES if transposed else FEATURES[:6]
@@ -345,6 +346,7 @@ def test_every_pair_of_features_that_share_an_axis_or_channels_is_there(pairs: t
     assert any(dataclasses.replace(problem, bias=False) in cases for problem in across)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("cases", [1, 2, 3, 10, 57, 500])
 def test_any_number_of_cases(cases: int) -> None:
     report = check_conv(Conv().forward, cases=cases, spatial_dims=1)

@@ -261,6 +261,7 @@ class TextbookRecipe(Recipe):
         return super().trainer(*arguments, **options)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_the_engine_reaches_the_processes(settings: CompareSettings, tmp_path: Path, jobs: int) -> None:
     few = dataclasses.replace(settings, seeds=2, budgets=[2000], recipe=TextbookRecipe(epochs=1, batch_size=16))

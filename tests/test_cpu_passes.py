@@ -390,6 +390,7 @@ def peak_beyond_result(call):
     return peak - sum(a.nbytes for a in arrays if a is not None)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("budget", "dtype"), [(2**22, "f4"), (2**23, "f4"), (2**23, "c8")])
 def test_scratch_memory_stays_within_the_budget(budget, dtype):
     rng = np.random.default_rng(2)

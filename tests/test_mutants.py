@@ -293,6 +293,7 @@ def test_wrong_code_as_people_write_it_gets_the_name_of_its_mistake(name: str, m
         assert name in [d.name for d in failure.diagnoses if d.rank == 1], str(report)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("sums", ["float16", "float32"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_float16_is_not_taken_for_another_precision(dtype: str, sums: str) -> None:
@@ -321,6 +322,7 @@ def test_the_catalogue_goes_family_by_family() -> None:
     assert [family for family in FAMILIES for m in CATALOGUE if m.family == family] == [m.family for m in CATALOGUE]
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     "mutant",
     [BY_NAME[name] for name in ("loop stops before the last window", "input gradient divided by the batch size",
