@@ -111,7 +111,7 @@ def _connected(address: str) -> Iterator[Client]:
         try:
             client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
         except (OSError, ValueError, TypeError, ImportError) as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
+            reason = next(iter(str(error.__cause__ or error).splitlines()), "no answer")
             raise ClusterError(f"no Dask scheduler can be reached at {address}: {reason}") from error
         with client:
             try:
