@@ -80,7 +80,7 @@ class Case:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Sort key of cases: see :func:`size_of`."""
+        """Sort key of cases: see ``size_of``."""
         return size_of(self.problem)
 
     def __str__(self) -> str:
