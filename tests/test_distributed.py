@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -287,6 +288,15 @@ def test_the_reason_is_one_line_even_if_the_cause_has_no_words(
         open_cluster(scheduler="tcp://x:1"),
     ):
         pytest.fail("connected")
+
+
+def test_waiting_that_ends_with_the_client_is_not_shown(client: Any) -> None:
+    from distributed.client import AllExit
+
+    logger = logging.getLogger("asyncio")
+    for error, shown in ((AllExit(), False), (ValueError("x"), True)):
+        record = logger.makeRecord("asyncio", logging.ERROR, "", 1, "", (), (type(error), error, None))
+        assert bool(logger.filter(record)) is shown
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no signal masks")

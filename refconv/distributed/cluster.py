@@ -212,6 +212,7 @@ def _own_process() -> Any:
 def _quiet() -> Iterator[None]:
     """Keep Dask's log off the terminal: an error of ours reports lost workers and memory."""
     loggers = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado")]
+    logging.getLogger("asyncio").addFilter(_is_worth_showing)  # stays: Python logs unread errors when it exits
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
@@ -220,3 +221,9 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+def _is_worth_showing(record: logging.LogRecord) -> bool:
+    """Return false for the error that ends Dask's own waiting for a result when a client closes."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "AllExit"
