@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -33,6 +34,10 @@ from tests.nn_helpers import rng
 pytest.importorskip("distributed", reason="Dask distributed is not installed")
 
 TINY: dict[str, Any] = {"side": 63, "width": 1 / 16, "classes": 10}
+
+
+def long(case: Any) -> Any:
+    return pytest.param(case, marks=pytest.mark.long)
 
 
 def tiny(towers: int | str = 2, **more: Any) -> TowersSettings:
@@ -81,7 +86,7 @@ def refused(kind: type[Exception], message: str, call: Callable[[], object]) -> 
 # --- The numbers of one process ---
 
 
-@pytest.mark.parametrize("towers", [1, 2, "log:3", 4])
+@pytest.mark.parametrize("towers", [long(1), long(2), "log:3", long(4)])
 def test_whole_numbers_agree_bit_for_bit(client: Any, towers: int | str) -> None:
     settings = tiny(towers, whole=True, width=1 / 8)
     model, dropout = single(settings)
@@ -106,7 +111,7 @@ def test_whole_numbers_agree_bit_for_bit(client: Any, towers: int | str) -> None
     assert 1 < largest_sum(model) < 2**53
 
 
-@pytest.mark.parametrize("towers", [2, "log:3"])
+@pytest.mark.parametrize("towers", [2, long("log:3")])
 def test_real_numbers_agree_to_rounding(client: Any, towers: int | str) -> None:
     settings = tiny(towers)
     model, _ = single(settings)
@@ -170,7 +175,7 @@ def test_accuracy_is_that_of_one_process(client: Any) -> None:
 
 def test_another_array_module_on_the_workers(client: Any) -> None:
     pytest.importorskip("array_api_strict", reason="array_api_strict is not installed")
-    settings = tiny(whole=True)
+    settings = tiny(whole=True, steps=2)
     weights, dropout, _ = settings.generators()
     options = settings.options | {"rng": weights, "dropout_rng": dropout}
     with RemoteTowers(client, 2, **options, whole=True, backend="array_api_strict") as split:
@@ -182,7 +187,7 @@ def test_another_array_module_on_the_workers(client: Any) -> None:
 # --- Messages and memory ---
 
 
-@pytest.mark.parametrize("towers", [2, "log:3", 4])
+@pytest.mark.parametrize("towers", [long(2), "log:3", long(4)])
 def test_messages_are_as_counted(client: Any, towers: int | str) -> None:
     settings = tiny(towers, width=1 / 8)
     result = run_towers(client, settings)
@@ -227,7 +232,7 @@ def test_prediction_is_the_cost_of_one_of_equal_towers() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
-@pytest.mark.parametrize("moment", ["between steps", "in a step"])
+@pytest.mark.parametrize("moment", [long("between steps"), "in a step"])
 def test_a_killed_worker_is_one_clear_error(moment: str) -> None:
     settings = tiny()
     with open_cluster(2) as client, remote(client, settings) as split:
@@ -246,6 +251,8 @@ def test_a_killed_worker_is_one_clear_error(moment: str) -> None:
         with pytest.raises(TowerLostError, match=r"^the worker of tower 1, tcp://127\.0\.0\.1:\d+, ended$") as caught:
             train(split, optimiser, many)
         assert (caught.value.towers, caught.value.worker) == ((1,), split.workers[1])
+        for call in (split.received, lambda: split.run(os.getpid)):  # not tasks
+            refused(TowerLostError, "^the worker of tower 1, ", call)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a worker is ended by a signal")
@@ -256,6 +263,47 @@ def test_a_worker_beyond_its_memory_limit_is_one_clear_error() -> None:
             run_towers(client, settings)
         expected = r"the worker of towers 0, 1, tcp://\S+, ended; its memory limit is 0\.24 GiB, and 0\.\d\d GiB are"
         assert re.match(expected, str(caught.value))
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.name != "posix", reason="a worker is ended by a signal")
+def test_a_memory_limit_too_small_to_start() -> None:
+    with (
+        pytest.raises(ClusterError, match=r"^a worker ended while the cluster started: a memory limit of 20MiB may be"),
+        open_cluster(1, memory_limit="20MiB"),
+    ):
+        pytest.fail("opened")
+
+
+@pytest.mark.parametrize(("cause", "reason"), [(TimeoutError(), "no answer"), (OSError("port 9\nclosed"), "port 9")])
+def test_the_reason_is_one_line_even_if_the_cause_has_no_words(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception, reason: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no answer") from cause
+
+    monkeypatch.setattr("distributed.Client", fail)
+    with (
+        pytest.raises(ClusterError, match=f"^no Dask scheduler can be reached at tcp://x:1: {reason}$"),
+        open_cluster(scheduler="tcp://x:1"),
+    ):
+        pytest.fail("connected")
+
+
+def test_waiting_that_ends_with_the_client_is_not_shown(client: Any) -> None:
+    from distributed.client import AllExit
+
+    logger = logging.getLogger("asyncio")
+    for error, shown in ((AllExit(), False), (ValueError("x"), True)):
+        record = logger.makeRecord("asyncio", logging.ERROR, "", 1, "", (), (type(error), error, None))
+        assert bool(logger.filter(record)) is shown
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no signal masks")
+def test_ctrl_c_ends_this_process_only(client: Any) -> None:
+    for blocked in client.run(signal.pthread_sigmask, signal.SIG_BLOCK, []).values():
+        assert signal.SIGINT in blocked
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_a_scheduler_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,9 +141,8 @@ def words(settings: TrainSettings, out: Path) -> list[str]:
 
 
 @posix
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGKILL, 2), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, 2), (signal.SIGINT, 130)])
 def test_a_command_whose_worker_is_killed_or_that_is_interrupted(
     settings: TrainSettings, whole: Any, number: int, code: int, tmp_path: Path
 ) -> None:
@@ -177,6 +176,25 @@ def test_a_command_whose_worker_is_killed_or_that_is_interrupted(
     assert step >= 2
     again = [*shlex.split(match[1])[1:], "--epochs", "1000"]
     assert again[: len(words(settings, tmp_path))] == words(settings, tmp_path)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_lost_tower_ends_the_command_with_how_to_resume(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch, settings: TrainSettings, saved: bool, tmp_path: Path
+) -> None:
+    def lost(_: TrainSettings, out: Path, **__: Any) -> None:
+        if saved:
+            (out / CHECKPOINT).touch()
+        raise TowerLostError([1], "tcp://127.0.0.1:7", "")
+
+    monkeypatch.setattr("refconv.distributed.open_cluster", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr("refconv.experiments.train.run_training", lost)
+    given = words(settings, tmp_path)
+    code, out, err = run_command(capsys, *given)
+    assert (code, out) == (2, "")
+    resume = f"to resume from the last checkpoint: {shlex.join(['refconv', *given, '--resume'])}"
+    advice = resume if saved else "start again, for nothing is saved"
+    assert err == f"refconv: the worker of tower 1, tcp://127.0.0.1:7, ended; {advice}\n"
 
 
 @pytest.mark.parametrize(

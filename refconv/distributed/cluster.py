@@ -6,7 +6,8 @@ import contextlib
 import logging
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import refconv
@@ -84,23 +85,40 @@ def _started(workers: int, memory_limit: str | int | None) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
     limit = 0 if memory_limit is None else parse_bytes(memory_limit)
-    with (
-        dask.config.set(_SETTINGS),
-        _quiet(),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # without one, its HTTP server would listen on every interface
-            scheduler_kwargs={"dashboard": False},
-            memory_limit=limit,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, direct_to_workers=True) as client,
-    ):
-        client.register_plugin(_own_process())
+    with dask.config.set(_SETTINGS), _quiet(), contextlib.ExitStack() as opened:
+        try:
+            with _shielded():
+                cluster = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",  # without one, its HTTP server would listen on every interface
+                    scheduler_kwargs={"dashboard": False},
+                    memory_limit=limit,
+                    silence_logs=logging.CRITICAL,
+                )
+                opened.enter_context(cluster)
+            client = opened.enter_context(Client(cluster, direct_to_workers=True))
+            client.register_plugin(_own_process())
+        except (OSError, RuntimeError) as error:
+            small = f": a memory limit of {memory_limit} may be too small" if limit else ""
+            raise ClusterError(f"a worker ended while the cluster started{small}") from error
         yield client
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Let Ctrl-C wait until the block's end. Threads and processes that it starts never receive Ctrl-C."""
+    if not hasattr(signal, "pthread_sigmask"):  # not on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # started later, in one of Dask's threads, it would undo the mask there
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -111,7 +129,7 @@ def _connected(address: str) -> Iterator[Client]:
         try:
             client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
         except (OSError, ValueError, TypeError, ImportError) as error:
-            reason = next(iter(str(error.__cause__ or error).splitlines()), "no answer")
+            reason = (str(error.__cause__ or "") or str(error) or type(error).__name__).splitlines()[0]
             raise ClusterError(f"no Dask scheduler can be reached at {address}: {reason}") from error
         with client:
             try:
@@ -151,13 +169,19 @@ def addresses(client: Client) -> list[str]:
     return sorted(client.scheduler_info(n_workers=-1)["workers"])
 
 
+def run_on_all(client: Client, function: Callable[[], Any]) -> dict[str, Any]:
+    """Return what a function returns on each worker; raise ClusterError if a worker has just ended."""
+    try:
+        return dict(client.run(function))
+    except OSError as error:
+        raise ClusterError("a worker has just ended") from error
+
+
 def _check_versions(client: Client) -> None:
     try:
-        versions = client.run(_version)
+        versions = run_on_all(client, _version)
     except (ImportError, AttributeError) as error:
         raise ClusterError(f"refconv is missing on a worker, or is an older version there: {error}") from error
-    except OSError as error:
-        raise ClusterError(f"a worker ended: {error}") from error
     for address, version in versions.items():
         if version != refconv.__version__:
             raise ClusterError(f"worker {address} has refconv {version}; this process has {refconv.__version__}")
@@ -188,6 +212,7 @@ def _own_process() -> Any:
 def _quiet() -> Iterator[None]:
     """Keep Dask's log off the terminal: an error of ours reports lost workers and memory."""
     loggers = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado")]
+    logging.getLogger("asyncio").addFilter(_is_worth_showing)  # stays: Python logs unread errors when it exits
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
@@ -196,3 +221,9 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+def _is_worth_showing(record: logging.LogRecord) -> bool:
+    """Return false for the error that ends Dask's own waiting for a result when a client closes."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "AllExit"

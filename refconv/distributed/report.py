@@ -13,6 +13,7 @@ import numpy as np
 
 import refconv
 from refconv.cost import FLOAT, Cost, Layer, Walk, parse_groups
+from refconv.distributed.cluster import run_on_all
 from refconv.distributed.tower import Worked
 from refconv.distributed.towers import RemoteSGD, RemoteTowers, Transfer
 from refconv.distributed.whole import begin_whole, check_exact, sparse_whole, watched, whole_gradient
@@ -319,7 +320,7 @@ def run_towers(
     """
     costs = tower_costs(settings)
     predicted, batches = predicted_bytes(settings, costs), settings.batches()
-    before = client.run(_peak)
+    before = run_on_all(client, _peak)
     rng, dropout, _ = settings.generators()
     worked, transfers = [], []
     with RemoteTowers(
@@ -340,7 +341,7 @@ def run_towers(
             after_step(number)
 
         losses, seconds = _steps(towers, optimiser, settings, batches, towers.wait, done)
-        workers, peak = towers.workers, client.run(_peak)
+        workers, peak = towers.workers, towers.run(_peak)
     arrived = [transfer for step in transfers for log in step.values() for transfer in log]
     crossings = [
         crossing._replace(received=sum(t.bytes for t in arrived if t.after == s) // settings.steps)
@@ -351,7 +352,7 @@ def run_towers(
         workers=workers,
         costs=costs,
         predicted=predicted,
-        peak=[_growth(before[worker], peak[worker]) for worker in workers],
+        peak=[_growth(before.get(worker), peak[worker]) for worker in workers],
         received=[sum(t.bytes for step in transfers for t in step[w]) // settings.steps for w in workers],
         crossings=crossings,
         losses=losses,

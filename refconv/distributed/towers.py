@@ -232,19 +232,25 @@ class RemoteTowers(Layer):
         """Return when each tower computed, since the last call; at most the latest 1,000 times."""
         self.wait()
         found: dict[int, list[Worked]] = {}
-        for towers in self._client.run(remote.take_log, self._network, workers=list(set(self.workers))).values():
+        for towers in self.run(remote.take_log, self._network).values():
             found |= towers
         return [found[t] for t in range(self.count)]
 
     def received(self) -> dict[str, list[Transfer]]:
         """Return the arrays that each worker received from other workers since the last call, by Dask's own log."""
-        logs = self._client.run(_transfers, self._network, workers=list(set(self.workers)))
+        logs = self.run(_transfers, self._network)
         new = {
             worker: [transfer for transfer in logs[worker] if transfer.key not in self._seen]
             for worker in dict.fromkeys(self.workers)
         }
         self._seen = {transfer.key for log in logs.values() for transfer in log}
         return new
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Call a function on the towers' workers, at once; return its result on each worker."""
+        workers = list(dict.fromkeys(self.workers))
+        found: dict[str, Any] = self._watched(self._client.run, function, *arguments, workers=workers)
+        return found
 
     def close(self) -> None:
         """Remove the towers from the workers."""
