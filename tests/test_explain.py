@@ -1485,6 +1485,54 @@ def test_a_reshaping_that_only_equal_sizes_suggest_is_not_named():
     assert text.endswith("are taken in reverse order.")
 
 
+# --- Precisions ------------------------------------------------------------------------------------------------------
+
+
+def summed_in_half(x, w, b, *steps):
+    """Round the sum to float16 after each tap, and add the bias in float32."""
+    with np.errstate(all="ignore"):
+        y = np.float16(0)
+        for tap in np.ndindex(*w.shape[2:]):
+            alone = np.zeros_like(w)
+            alone[(..., *tap)] = w[(..., *tap)]
+            y = (y + Conv().forward(x, alone, None, *steps)).astype(np.float16)
+        y = y.astype(x.dtype)
+    return y if b is None else y + b.reshape(-1, *[1] * (y.ndim - 2))
+
+
+def cut_to(bits, half=lambda w: False):
+    """Return a convolution of operands with fewer digits; where `half` says so, its results are float16 numbers."""
+
+    def cut(array):
+        mantissa, exponent = np.frexp(array)
+        return np.ldexp(np.rint(mantissa * 2**bits) / 2**bits, exponent).astype(array.dtype)
+
+    def forward(x, w, b, *steps):
+        y = Conv().forward(cut(x), cut(w), b, *steps)
+        return y.astype(np.float16).astype(y.dtype) if half(w) else y
+
+    return forward
+
+
+@pytest.mark.parametrize(("forward", "name"), [
+    (summed_in_half, "float16"), (cut_to(11), "tf32"), (cut_to(8), "bfloat16"),
+])  # fmt: skip
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_report_names_one_precision(forward, name, seed):
+    report = check_conv(forward, pairs=False, seed=seed)
+    failure = next(f for f in report.failures if f.check == "real values")
+    assert failure.message.endswith(f"; consistent with {name}")
+    assert report.precisions == {"y": name}
+    assert ("is a float16 number" in (failure.explanation or "")) == (name == "float16")
+    assert set(re.findall(r"consistent with (bfloat16|float16|tf32)", str(report))) == {name}
+
+
+def test_mixed_evidence_names_no_precision():
+    report = check_conv(cut_to(8, half=lambda w: w.shape[0] % 4), pairs=False)
+    assert report.precisions == {"y": "none"}
+    assert not re.search(r"bfloat16|float16|tf32|consistent", str(report.failures[0].message))
+
+
 # --- One problem -----------------------------------------------------------------------------------------------------
 
 
