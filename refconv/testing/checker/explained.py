@@ -206,10 +206,16 @@ def _of_whole_numbers(failure: Failure) -> str | None:
 
 def _in_half(failure: Failure) -> str | None:
     """Return the sentence on results that are float16 numbers for wider operands."""
-    if failure.case.operands.x.dtype.itemsize < 4 or not failure.message.endswith("consistent with float16"):
+    actual = failure.actual
+    if actual is None or actual.dtype.kind != "f" or not failure.message.endswith("consistent with float16"):
         return None
-    element = "output, before its bias is added," if failure.part == "y" else f"element of {failure.part}"
-    return f"Every {element} is a float16 number: sums are kept, or stored, in float16."
+    if failure.case.operands.x.dtype.itemsize < 4:
+        return None
+    with np.errstate(over="ignore"):
+        whole = np.array_equal(actual, actual.astype(np.float16))
+    element = "output" if failure.part == "y" else f"element of {failure.part}"
+    before = "" if whole else ", before its bias is added,"
+    return f"In this case every {element}{before} is a float16 number: sums are kept, or stored, in float16."
 
 
 def _replaced(failure: Failure) -> str | None:
