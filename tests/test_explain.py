@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import re
 import sys
 import time
@@ -21,7 +22,7 @@ from refconv.testing.checker.plan import Domain, systematic
 from refconv.testing.explain import explain, readout, standard_problem
 from refconv.testing.explain.causes import shift_causes, size_rules
 from refconv.testing.explain.fit import fit_axes
-from refconv.testing.explain.names import Names, listed
+from refconv.testing.explain.names import Names, listed, those
 from refconv.testing.explain.pointwise import Result, function_of_right
 from refconv.testing.explain.problems import another
 from refconv.testing.explain.session import Second
@@ -628,7 +629,7 @@ WRAPPED = {
     "two input channels exchanged": (
         lambda x, w, b, i: right_y(x[:, [1, 0, *range(2, x.shape[1])]], w, b, *i),
         {"channel_order": None},
-        "Output channel 0 uses weight columns 0, 1, 2, 3 with input channels 1, 0, 2, 3, in this order.",
+        "Output channel 0 uses weight columns 0, 1 with input channels 1, 0, in this order.",
     ),
     "the last sample is that before it": (
         lambda x, w, b, i: right_y(x[[0, 1, 1]], w, b, *i),
@@ -1483,6 +1484,347 @@ def test_a_reshaping_that_only_equal_sizes_suggest_is_not_named():
     assert "wrong place" in text or " uses " in text
     text = explained_on(problem, lambda x, w, *rest: Conv().forward(x, w[::-1], *rest)).parts["forward"].text
     assert text.endswith("are taken in reverse order.")
+
+
+# --- Numbers of other axes, addresses in memory, indices that wrap around --------------------------------------------
+
+
+def convolved(x, w, b, stride, padding, dilation, groups, place=None, sizes=None):
+    """Convolve, with the output at `position` reading element ``place(axis, position, tap)``; -1 reads nothing."""
+    d = w.ndim - 2
+    right = [(n + 2 * p - e * (k - 1) - 1) // s + 1
+             for n, p, e, k, s in zip(x.shape[2:], padding, dilation, w.shape[2:], stride, strict=True)]  # fmt: skip
+    place = place or (lambda a, o, t: o * stride[a] + t * dilation[a] - padding[a])
+    y = np.zeros((len(x), len(w), *(sizes or right)), x.dtype)
+    wide = np.pad(x, [(0, 0), (0, 0), *[(0, 1)] * d])
+    for taps in np.ndindex(*w.shape[2:]):
+        index = [np.array([place(a, o, t) for o in range(y.shape[2 + a])]) for a, t in enumerate(taps)]
+        index = [np.where((i < 0) | (i >= n), n, i) for i, n in zip(index, x.shape[2:], strict=True)]
+        seen = wide[np.ix_(range(len(x)), range(x.shape[1]), *index)]
+        seen = seen.reshape(len(x), groups, -1, *y.shape[2:])
+        kernel = w[(slice(None), slice(None), *taps)].reshape(groups, -1, w.shape[1])
+        y += np.einsum("gkc,ngc...->ngk...", kernel, seen).reshape(y.shape)
+    return y if b is None else y + b.reshape(-1, *[1] * d)
+
+
+@pytest.mark.parametrize("name", ["stride", "dilation", "padding"])
+@pytest.mark.parametrize(("axis", "other"), list(itertools.permutations(range(3), 2)))
+def test_a_number_taken_from_another_axis_is_called_so(name, axis, other):
+    def forward(x, w, b, stride, padding, dilation, groups):
+        used = {"stride": list(stride), "padding": list(padding), "dilation": list(dilation)}
+        used[name][axis] = used[name][other]
+
+        def place(a, o, t):
+            return o * used["stride"][a] + t * used["dilation"][a] - used["padding"][a]
+
+        return convolved(x, w, b, stride, padding, dilation, groups, place)
+
+    text = forward_of(forward, spatial_dims=3).text
+    assert text.startswith(f"Along axis {axis} your output reads"), text
+    assert text.endswith(f": the {name} is that of axis {other}."), text
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3)))[1:])
+def test_every_order_of_the_axes_of_a_kernel_has_its_own_name(order):
+    def forward(x, w, b, *rest):
+        back = np.argsort(order)
+        memory = w.reshape(*w.shape[:2], *(w.shape[2 + a] for a in order))
+        return Conv().forward(x, memory.transpose(0, 1, *(2 + back)), b, *rest)
+
+    text = forward_of(forward, spatial_dims=3).text
+    assert f"w is read in the order (K, C/G, {', '.join(f'k{a + 1}' for a in order)}) instead" in text
+
+
+@pytest.mark.parametrize(("stride", "halves", "said"), [
+    ((3, 2), False, "the stride is ignored"), ((4, 2), True, "the stride is halved"),
+    ((2, 2), False, "the stride is ignored or the stride is halved or the stride is one less than asked"),
+])  # fmt: skip
+def test_a_second_cause_is_named_only_if_it_gives_the_same_numbers(stride, halves, said):
+    problems = [small(size, (1, 1), stride, 0, c_in=2, c_out=2) for size in ((9, 7), (13, 9))]
+
+    def forward(x, w, b, stride, padding, dilation, groups):
+        return convolved(x, w, b, stride, padding, dilation, groups,
+                         lambda a, o, t: o * (stride[a] // 2 if halves else 1))  # fmt: skip
+
+    text = explained_on(problems[0], forward, second=problems[1]).parts["forward"].text
+    assert text.count(f": {said}.") == 2, text
+
+
+def test_a_cause_that_ties_on_both_problems_is_named_with_the_other():
+    problems = [
+        dataclasses.replace(small(size, (4, 3), stride, 0), padding=((pad, pad), (0, 0)))
+        for size, stride, pad in (((9, 12), (2, 3), 2), ((11, 15), (3, 2), 3))
+    ]
+
+    def forward(x, w, b, stride, padding, dilation, groups):
+        return convolved(x, w, b, stride, padding, dilation, groups, lambda a, o, t: o * stride[a] + t * dilation[a])
+
+    text = explained_on(problems[0], forward, second=problems[1]).parts["forward"].text
+    assert text.endswith(": the padding before is ignored, or the padding is that of axis 1.")
+
+
+def by_address(unchecked):
+    """Return a convolution that reads x at addresses in memory, with only some axes checked."""
+
+    def forward(x, w, b, stride, padding, dilation, groups):
+        d, k = w.ndim - 2, w.shape[2:]
+        y = convolved(0 * x, w, b, stride, padding, dilation, groups)
+        for n, q, *rest in np.ndindex(*y.shape[:2], w.shape[1], *y.shape[2:], *k):
+            c, o, t = rest[0] + q // (len(w) // groups) * w.shape[1], rest[1 : 1 + d], rest[1 + d :]
+            i = [o[a] * stride[a] + t[a] * dilation[a] - padding[a] for a in range(d)]
+            if all(0 <= i[a] < x.shape[2 + a] for a in range(d) if a not in unchecked):
+                at = n * x.shape[1] + c
+                for a in range(d):
+                    at = at * x.shape[2 + a] + i[a]
+                if 0 <= at < x.size:
+                    y[(n, q, *o)] += x.reshape(-1)[at] * w[(q, rest[0], *t)]
+        return y
+
+    return forward
+
+
+@pytest.mark.parametrize(("d", "unchecked", "near"), [
+    (1, (0,), "channel or sample"), (2, (0,), "channel or sample"), (2, (1,), "row"), (2, (0, 1), "channel or sample"),
+])  # fmt: skip
+def test_indices_that_are_not_checked(d, unchecked, near):
+    problem = small((7, 5)[:d], (3, 2)[:d], (1, 2)[:d], 1, batch=2, c_in=4, c_out=2, groups=2)
+    text = explained_on(problem, by_address(unchecked)).parts["forward"].text
+    axes = " and ".join(map(str, unchecked))
+    assert text.startswith(
+        f"Along axis {axes}, indices are not checked: elements beyond x are read at their address"
+    ), text
+    assert f"a neighbouring {near}." in text
+
+
+@pytest.mark.parametrize("sizes", [(5, 3), (3, 5), (6, 2), (4, 3, 2), (2, 3, 4)])
+def test_positions_that_are_split_by_the_sizes_of_other_axes(sizes):
+    d = len(sizes)
+    problem = small(tuple(n + 2 for n in sizes), (3,) * d, (1,) * d, 0, c_in=2)
+
+    def forward(x, w, *rest):
+        right = Conv().forward(x, w, *rest).shape
+        return convolved(x, w, *rest, sizes=right[:1:-1]).reshape(right)
+
+    text = explained_on(problem, forward).parts["forward"].text
+    assert text.startswith(f"y is as if its sizes were {sizes[::-1]} instead of {sizes}, and reshaped"), text
+    assert d > 2 or text.endswith(f"position q in memory order is taken as (q // {sizes[0]}, q mod {sizes[0]}).")
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("ends", "said"), [("before", "o = −1 as {last}"), ("after", "o = {next} as 0"),
+                                            ("both", "o = −1 as {last} and {next} as 0")])  # fmt: skip
+def test_positions_that_wrap_around(stride, ends, said):
+    def gradient(self, g, weight, shape, p):
+        (s,), (e,), (pad, _) = p.stride, p.dilation, p.padding[0]
+        grad, count = np.zeros(shape, g.dtype), g.shape[2]
+        for i, t, o in np.ndindex(shape[2], weight.shape[2], 3 * count):
+            at = o - count
+            wraps = 0 <= at < count or (at < 0 and ends != "after") or (at >= count and ends != "before")
+            if wraps and s * at + e * t - pad == i:
+                grad[:, :, i] += np.einsum("nk,kc->nc", g[:, :, at % count], weight[:, :, t])
+        return grad
+
+    problem = small((8,), (4,), (stride,), 0, c_in=2, c_out=3)
+
+    class Wrapped(Conv):
+        grad_x = gradient
+
+    text = explained_on(problem, Conv().forward, Wrapped().backward).parts["grad_x"].text
+    count = problem.output_size[0]
+    assert text.startswith("Along axis 0, indices of g beyond its ends are not left out: they wrap around,"), text
+    assert said.format(last=count - 1, next=count) in text
+
+
+def test_a_list_of_products_has_those_that_differ():
+    def forward(x, w, *rest):
+        y = Conv().forward(x, w, *rest)
+        y[0, 0, 0] += x[0, 0, 5] * w[0, 0, 0] - x[0, 0, 2] * w[0, 0, 2]
+        y[0, 1, 1] += 2 * x[0, 0, 1] * w[1, 0, 0]
+        return y
+
+    problem = small((6,), (3,), (1,), 0, c_in=2, c_out=2)
+    text = explained_on(problem, forward).parts["forward"].text
+    assert "2 of 8 elements of y are wrong, first y[0,0,0]: it adds w[0,0,0]·x[0,0,5] where it should add" in text
+    assert "should add w[0,0,2]·x[0,0,2]; its other products are right." in text
+
+
+# --- Blocks of channels, tiles, and sums of the first elements -------------------------------------------------------
+
+
+@pytest.mark.parametrize(("c", "block"), [(5, 4), (7, 4), (17, 8), (19, 8)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_only_the_columns_that_differ_are_listed(c, block, groups):
+    def forward(x, w, *rest):
+        last = (w.shape[1] - 1) // block * block
+        w = w.copy()
+        w[:, last:] = w[:, last - block : w.shape[1] - block]
+        return Conv().forward(x, w, *rest)
+
+    problem = small((5,), (2,), (1,), 0, c_in=c * groups, c_out=2 * groups, groups=groups)
+    text = explained_on(problem, forward).parts["forward"].text
+    last = (c - 1) // block * block
+    channels, columns = (those(noun, list(range(n, n + c - last)))
+                         for noun, n in (("Input channel", last), ("weight column", last - block)))  # fmt: skip
+    each, use = " of each group" * (groups > 1), "use" if c - last > 1 else "uses"
+    assert text.startswith(f"{channels}{each} {use} {columns}, not weight column"), text
+    assert text.endswith("; the others are right.")
+
+
+@pytest.mark.parametrize("groups", [2, 3, 4])
+def test_groups_of_the_upstream_gradient_in_another_order(groups):
+    def reordered(order):
+        def grad_weight(self, g, x, shape, p):
+            parts = g.reshape(len(g), p.groups, -1, *g.shape[2:])[:, order(np.arange(p.groups))]
+            return Conv().grad_weight(parts.reshape(g.shape), x, shape, p)
+
+        class Reordered(Conv):
+            pass
+
+        Reordered.grad_weight = grad_weight
+        problem = small((6,), (2,), (1,), 0, c_in=2 * groups, c_out=2 * groups, groups=groups)
+        return explained_on(problem, Conv().forward, Reordered().backward).parts["grad_weight"].text
+
+    text = "The groups of g are reversed: its output channels of group j go with the weight rows and input channels of"
+    assert reordered(lambda g: g[::-1]) == f"{text} group {groups - 1} − j."
+    if groups > 2:
+        text = "The output channels of each group go with the weight rows and input channels of the"
+        assert reordered(lambda g: np.roll(g, 1)) == f"{text} next group."
+        assert reordered(lambda g: np.roll(g, -1)) == f"{text} previous group."
+
+
+@pytest.mark.parametrize(("count", "block"), [(5, 2), (7, 3), (17, 16), (40, 16), (40, 7)])
+def test_sums_that_earlier_blocks_of_channels_leave_behind(count, block):
+    def forward(x, w, b, *rest):
+        y = Conv().forward(x, w, None, *rest)
+        for k in range(block, y.shape[1]):
+            y[:, k] += y[:, k - block]
+        return y if b is None else y + b[:, None]
+
+    problem, other = (small((9,), (k,), (2,), 1, c_in=2, c_out=n) for k, n in ((3, count), (4, count + 1)))
+    said = f"y[k] also contains the sums of output channels k − {block}, k − {2 * block}, …: they are kept for the next"
+    for calls in (600, 10_000):  # with few calls, the products are not read
+        text = explained_on(problem, forward, calls=calls, second=other).parts["forward"].text
+        assert text == f"{said} {block} channels.", (calls, text)
+    text = explained_on(problem, forward, second=small((9,), (4,), (2,), 1, c_in=2, c_out=block)).parts["forward"].text
+    assert "also contains" not in text  # it is right there
+
+
+def test_sums_that_earlier_blocks_leave_behind_are_found_where_products_cannot_be_read():
+    def forward(x, w, b, *rest):
+        y = Conv().forward(x, w, None, *rest)
+        for k in range(16, y.shape[1]):
+            y[:, k] += y[:, k - 16]
+        return y
+
+    first, other = (small((3, n), (1, 2), (2, 3), 1, c_in=34, c_out=51, groups=17) for n in (9, 8))
+    said = "y[k] also contains the sums of output channels k − 16, k − 32, …: they are kept for the next 16 channels."
+    assert explained_on(first, forward, calls=300, second=other).parts["forward"].text == said
+    changed = explained_on(first, lambda *args: forward(*args) * 2, calls=300, second=other).parts["forward"].text
+    assert "were not found" in changed
+
+
+@pytest.mark.parametrize("block", [8, 16])
+@pytest.mark.parametrize("counts", [(33, 70), (33, 50), (65, 17)])
+def test_a_bias_that_every_block_of_channels_adds(block, counts):
+    def forward(x, w, b, *rest):
+        return Conv().forward(x, w, b * -(-w.shape[1] // block), *rest)
+
+    problems = [small((3,), (1,), (1,), 0, c_in=c, c_out=1, bias=True) for c in counts]
+    text = explained_on(problems[0], forward, second=problems[1]).parts["forward"].text
+    size = f"C/G (C/G = {counts[0]} input channels)"
+    named = f"The bias is multiplied by {-(-counts[0] // block)}, which is the number of blocks of {block} channels in"
+    assert text == f"{named} {size}.", text
+    text = explained_on(problems[0], lambda x, w, b, *rest: Conv().forward(x, w, 5 * b, *rest), second=problems[1])
+    assert text.parts["forward"].text == "The bias is multiplied by 5."
+
+
+@pytest.mark.parametrize("size", [12, 13, 20])
+def test_elements_beyond_a_tile_are_not_listed(size):
+    def forward(x, w, *rest):
+        x = x.copy()
+        x[:, :, 7:] = 0
+        return Conv().forward(x, w, *rest)
+
+    problem = dataclasses.replace(small((size,), (2,), (3,), 0), dilation=(2,))
+    used = [i for i in range(7, size) if any(0 <= i - 2 * t <= size - 3 and (i - 2 * t) % 3 == 0 for t in (0, 1))]
+    text = explained_on(problem, forward).parts["forward"].text
+    gaps = len(used) > 2 and used[-1] - used[0] >= len(used)
+    assert (text == f"Along axis 0, no element of x from {used[0]} on is used.") == gaps, text
+    assert gaps or "element" in text
+
+
+@pytest.mark.parametrize(("read", "said"), [
+    (lambda n: 1 << (n.bit_length() - 1), "{first}, the largest power of two in {whole}, are read."),
+    (lambda n: n - 7, "{first} are read."),
+])  # fmt: skip
+@pytest.mark.parametrize("size", [(6, 4), (5, 6)])
+def test_a_gradient_of_the_bias_that_sums_the_first_elements(read, said, size):
+    class First(Conv):
+        def grad_bias(self, g):
+            flat = np.moveaxis(g, 1, 0).reshape(g.shape[1], -1)
+            return flat[:, : read(flat.shape[1])].sum(1)
+
+    problem = small(size, (2, 2), (1, 1), 0, batch=3, c_in=2, c_out=2, bias=True)
+    text = explained_on(problem, Conv().forward, First().backward).parts["grad_bias"].text
+    whole = 3 * math.prod(problem.output_size)
+    head = f"Of the {whole} elements of g in a channel (samples, then positions) only the first "
+    assert text == head + said.format(first=read(whole), whole=whole), text
+
+
+# --- Precisions ------------------------------------------------------------------------------------------------------
+
+
+def summed_in_half(x, w, b, *steps):
+    """Round the sum to float16 after each tap, and add the bias in float32."""
+    with np.errstate(all="ignore"):
+        y = np.float16(0)
+        for tap in np.ndindex(*w.shape[2:]):
+            alone = np.zeros_like(w)
+            alone[(..., *tap)] = w[(..., *tap)]
+            y = (y + Conv().forward(x, alone, None, *steps)).astype(np.float16)
+        y = y.astype(x.dtype)
+    return y if b is None else y + b.reshape(-1, *[1] * (y.ndim - 2))
+
+
+def stored_in_half(x, w, b, *steps):
+    y = Conv().forward(x, w, b, *steps)
+    with np.errstate(over="ignore"):
+        return y.astype(np.float16).astype(y.dtype)
+
+
+def cut_to(bits, half=lambda w: False):
+    """Return a convolution of operands with fewer digits; where `half` says so, its results are float16 numbers."""
+
+    def cut(array):
+        mantissa, exponent = np.frexp(array)
+        return np.ldexp(np.rint(mantissa * 2**bits) / 2**bits, exponent).astype(array.dtype)
+
+    def forward(x, w, b, *steps):
+        y = Conv().forward(cut(x), cut(w), b, *steps)
+        return y.astype(np.float16).astype(y.dtype) if half(w) else y
+
+    return forward
+
+
+@pytest.mark.parametrize(("forward", "name"), [
+    (summed_in_half, "float16"), (stored_in_half, "float16"), (cut_to(11), "tf32"), (cut_to(8), "bfloat16"),
+])  # fmt: skip
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_report_names_one_precision(forward, name, seed):
+    report = check_conv(forward, pairs=False, seed=seed)
+    failure = next(f for f in report.failures if f.check == "real values")
+    assert failure.message.endswith(f"; consistent with {name}")
+    assert report.precisions == {"y": name}
+    before = ", before its bias is added," * (forward is summed_in_half and failure.case.bias is not None)
+    said = f"In this case every output{before} is a float16 number: sums are kept, or stored, in float16."
+    assert failure.explanation == (said if name == "float16" else None)
+    assert set(re.findall(r"consistent with (bfloat16|float16|tf32)", str(report))) == {name}
+
+
+def test_mixed_evidence_names_no_precision():
+    report = check_conv(cut_to(8, half=lambda w: w.shape[0] % 4), pairs=False)
+    assert report.precisions == {"y": "none"}
+    assert not re.search(r"bfloat16|float16|tf32|consistent", str(report.failures[0].message))
 
 
 # --- One problem -----------------------------------------------------------------------------------------------------

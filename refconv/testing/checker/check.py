@@ -200,7 +200,7 @@ class Record:
         self.stopped = False
         self.inexact: set[str] = set()  # the results that are wrong on whole numbers
         self._first: dict[tuple[str, str], Failure] = {}
-        self._worst: dict[str, str] = {}
+        self._precisions: dict[str, Counter[str]] = {}
         known = [name for dtype in dtypes for name, _ in PRECISIONS.get(real_dtype(dtype), ())]
         self._order = [*dict.fromkeys(known), "none"]
 
@@ -215,7 +215,7 @@ class Record:
         self.made |= seen.made
         self.notes |= dict.fromkeys(seen.notes)
         for part, found in seen.precisions.items():
-            self._worst[part] = max(self._worst.get(part, self._order[0]), found or "none", key=self._order.index)
+            self._precisions.setdefault(part, Counter())[found or "none"] += 1
         self.unsupported.update(set(seen.unsupported))
         regimes = regimes_of(prepared.case.problem)
         if seen.complaints:
@@ -251,7 +251,7 @@ class Record:
             cases_run=self.cases,
             failures=ordered(failures),
             checks={check: self.failed[check] for check in CHECKS if check in self.made},
-            precisions={part: self._worst[part] for part in PARTS if part in self._worst and part not in self.inexact},
+            precisions={part: found for part in PARTS if part not in self.inexact and (found := self._precision(part))},
             notes=tuple(self.notes),
             regimes=self.regimes,
             failed_regimes=dict(self.failed_regimes),
@@ -272,8 +272,29 @@ class Record:
         first: dict[str, Failure] = {}
         for (check, part), failure in self._first.items():
             if check != "real values" or part not in self.inexact:
+                if check == "real values":
+                    failure = replace(failure, message=self._named(failure.message, part))
                 first.setdefault(check, replace(failure, cases=self.failed[check]))
         return list(first.values())
+
+    def _precision(self, part: str) -> str | None:
+        """Return the precision that all real-valued cases of a result are consistent with, "none" for no precision.
+
+        If the results are float16 numbers in most cases only, there is no evidence for a precision.
+        """
+        counts = self._precisions.get(part)
+        if not counts:
+            return None
+        worst = max(counts, key=self._order.index)
+        others = sum(counts[name] for name in ("tf32", "bfloat16"))
+        return "none" if worst != "float16" and counts["float16"] > others > 0 else worst
+
+    def _named(self, message: str, part: str) -> str:
+        """Return the message on a real-valued case with the precision of all cases: one case is also within others."""
+        found, (start, clause, _) = self._precision(part), message.partition("; consistent with ")
+        if not clause or (found == "none" and "no precision" in message):
+            return message
+        return start if found == "none" else f"{start}{clause}{found}"
 
 
 # --- The arguments ---------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from refconv.testing.checker.examine import PARTS, TITLES, TRAIT_CHECKS, VALUE_C
 from refconv.testing.checker.plan import work
 from refconv.testing.checker.report import Failure, ordered
 from refconv.testing.explain import explain, standard_problem, words
-from refconv.testing.explain.causes import paddings
+from refconv.testing.explain.causes import paddings, steps
 from refconv.testing.explain.pointwise import saturated, wrapped
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.replaced import READ
@@ -159,7 +159,7 @@ def _at_the_case(
     if failure.check == "non-finite":
         return _replaced(failure)
     if failure.check == "real values":
-        return _of_whole_numbers(failure)
+        return _of_whole_numbers(failure) or _in_half(failure)
     if failure.check in NO_EXPLANATION:
         return None
 
@@ -202,6 +202,20 @@ def _of_whole_numbers(failure: Failure) -> str | None:
             if close(right) and not close(due):
                 return f"It is right for {name} {how} to whole numbers."
     return None
+
+
+def _in_half(failure: Failure) -> str | None:
+    """Return the sentence on results that are float16 numbers for wider operands."""
+    actual = failure.actual
+    if actual is None or actual.dtype.kind != "f" or not failure.message.endswith("consistent with float16"):
+        return None
+    if failure.case.operands.x.dtype.itemsize < 4:
+        return None
+    with np.errstate(over="ignore"):
+        whole = np.array_equal(actual, actual.astype(np.float16))
+    element = "output" if failure.part == "y" else f"element of {failure.part}"
+    before = "" if whole else ", before its bias is added,"
+    return f"In this case every {element}{before} is a float16 number: sums are kept, or stored, in float16."
 
 
 def _replaced(failure: Failure) -> str | None:
@@ -253,13 +267,19 @@ def _variety(problem: Problem) -> tuple[float, int]:
 def _unlike(problem: Problem, first: Problem) -> tuple[int, int]:
     """Return how well a problem distinguishes causes and numbers that may agree by chance on the first."""
     asked = Asked(problem)
-    causes = [len({used for used, _ in paddings(asked, axis).values()}) for axis in range(problem.spatial_dims)]
+    known = [
+        each
+        for a in range(problem.spatial_dims)
+        for each in (paddings(asked, a), steps(asked, a, 0), steps(asked, a, 1))
+    ]
+    causes = [len({used for used, _ in each.values()}) for each in known]
+    causes += [len(set(values)) for values in (problem.kernel, problem.stride, problem.dilation, asked.before)]
     numbers = list(zip(_numbers(problem), _numbers(first), strict=True))
     enough = sum(min(n, m, 3) for n, m in numbers)
     lines = zip(problem.kernel, problem.stride, problem.dilation, asked.before, strict=True)
     unlike = sum(n > 1 and n != m for n, m in numbers) + sum(len(set(line)) for line in lines)
-    steps = sum(n != m for n, m in zip(_steps(problem), _steps(first), strict=True))
-    return 3 * (enough + steps) + unlike + sum(causes), -work(problem)
+    changed = sum(n != m for n, m in zip(_steps(problem), _steps(first), strict=True))
+    return 3 * (enough + changed) + unlike + sum(causes), -work(problem)
 
 
 def _steps(problem: Problem) -> list[int]:

@@ -243,6 +243,25 @@ def grad_bias(session: Session) -> Part:
     return Part("grad_bias", " ".join([*said, *more]), False, True, False, shape=shape, **fields)
 
 
+def _first_elements(session: Session, reached: Array) -> str | None:
+    """Return the sentence on elements of g (N, K, o1, …) that are the first of each channel in memory, not a block."""
+    flat = np.moveaxis(reached, 1, 0).reshape(reached.shape[1], -1)
+    first, whole = int(np.count_nonzero(flat[0])), flat.shape[1]
+    if first == whole or not np.array_equal(flat, np.broadcast_to(np.arange(whole) < first, flat.shape)):
+        return None
+
+    def is_power(pair: tuple[int, int]) -> bool:
+        return pair[0] & (pair[0] - 1) == 0 and pair[0] <= pair[1] < 2 * pair[0]
+
+    session.facts["first"] = first, whole
+    second = session.second("grad_bias") if is_power((first, whole)) else None
+    head = f"Of the {whole} elements of g in a channel (samples, then positions) only the first {first}"
+    if second and is_power(second.facts.get("first", (0, 0))):
+        return f"{head}, the largest power of two in {whole}, are read."
+    is_block = math.prod(len(np.unique(axis)) for axis in np.nonzero(~reached)) == np.count_nonzero(~reached)
+    return None if is_block else f"{head} are read."
+
+
 def _multiplied(session: Session, factor: float, said: list[str]) -> Part:
     """Describe a gradient of the bias that is a multiple of the right one."""
     second = session.second("grad_bias")
@@ -297,7 +316,9 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
             ]
             said.append(f"Channels are mixed: {'; '.join(shown[:3])}{'; …' * (len(shown) > 3)}.")
     reached = used.any(axis=0)
-    if not reached.all():
+    if (text := _first_elements(session, reached)) is not None:
+        said.append(text)
+    elif not reached.all():
         missing = np.count_nonzero(~reached)
         said.append(f"It does not read {missing} of {reached.size} elements of g{_where(reached, session)}.")
     if len(factors) > 1:

@@ -184,6 +184,19 @@ def ratios(value: float, problem: Problem) -> dict[str, str]:
     return named
 
 
+def blocks(value: float, problem: Problem) -> dict[str, str]:
+    """Return the numbers of blocks of channels that a factor equals, each with the number of channels."""
+    groups = problem.n_groups
+    outputs, inputs = problem.c_out // groups, problem.c_in // groups
+    sizes = (("C/G", inputs, "input"), ("K/G", outputs, "output"))
+    return {
+        f"the number of blocks of {block} channels in {name}": f"{name} = {size} {what} channels"
+        for name, size, what in sizes
+        for block in (4, 8, 16, 32, 64)
+        if value == -(-size // block)
+    }
+
+
 def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield rules for spatial sizes that people use by mistake, with the sizes that they give."""
     d = problem.spatial_dims
@@ -243,7 +256,7 @@ def size_rules(problem: Problem, part: str) -> Iterator[tuple[str, tuple[int, ..
         return [(n + b + a - ej * (kj - 1) - 1, sj) for n, kj, sj, ej, (b, a) in axes]
 
     def floor(pairs: list[tuple[int, int]]) -> tuple[int, ...]:
-        return tuple(n // s + 1 for n, s in pairs)
+        return tuple(max(0, n // s + 1) for n, s in pairs)
 
     if problem.transposed:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from refconv.testing.explain.fit import Pattern, pattern
 from refconv.testing.explain.names import Names, grammar, listed, ranges, those
-from refconv.testing.explain.table import Asked, Rows
+from refconv.testing.explain.table import Asked, Rows, Table
 
 
 def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
@@ -35,6 +36,9 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
         yield "groups reversed", rows(m=lambda g, j, c: (groups - 1 - g) * cols + c)
         yield "next group", rows(m=lambda g, j, c: (g + 1) % groups * cols + c)
         yield "previous group", rows(m=lambda g, j, c: (g - 1) % groups * cols + c)
+        yield "positions reversed", rows(q=lambda g, j, c: (groups - 1 - g) * each + j)
+        yield "next positions", rows(q=lambda g, j, c: (g - 1) % groups * each + j)
+        yield "previous positions", rows(q=lambda g, j, c: (g + 1) % groups * each + j)
         yield "image interleaved", rows(m=lambda g, j, c: g + c * groups)
         yield "positions interleaved", rows(q=lambda g, j, c: j * groups + g)
         yield "both interleaved", rows(q=lambda g, j, c: j * groups + g, m=lambda g, j, c: g + c * groups)
@@ -76,6 +80,15 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
                         for later in range(row[column], (row[column] // size + 1) * size)
                     ),
                 )
+            for block in range(2, whole):
+                yield (
+                    f"carried {kind} {block}",
+                    frozenset(
+                        (*row[:column], later, *row[column + 1 :])
+                        for row in rows()
+                        for later in range(row[column], whole, block)
+                    ),
+                )
         yield "rows reversed", rows(row=lambda g, j, c: total - 1 - g * each - j)
         yield "first row", rows(row=lambda g, j, c: 0)
 
@@ -86,7 +99,8 @@ class Channels:
 
     `orders` are "right", or the known mix-ups that have these rows. `reads` maps each position channel to image
     channels, `rows` to weight rows, and `columns` to pairs of weight column and image channel.
-    `missing` describes absent rows where nothing else is wrong.
+    `missing` describes absent rows where nothing else is wrong. `moved` maps the image channels of each group that use
+    another weight column to this column, if nothing else is wrong.
     """
 
     orders: tuple[str, ...]
@@ -95,6 +109,7 @@ class Channels:
     columns: dict[int, list[tuple[int, int]]]
     missing: Pattern | None
     wrong: list[int]
+    moved: dict[int, int]
 
     @property
     def name(self) -> str | None:
@@ -124,7 +139,15 @@ def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
         columns,
         missing,
         wrong,
+        _moved_columns(rows, right, asked.shapes["weight"][1]),
     )
+
+
+def _moved_columns(rows: Rows, right: Rows, count: int) -> dict[int, int]:
+    """Return the weight column of each image channel of a group that uses another one, if that alone is wrong."""
+    column = {m % count: col for _, _, col, m in rows}
+    same = {(q, row, column[m % count], m) for q, row, _, m in right if m % count in column}
+    return {c: col for c, col in sorted(column.items()) if c != col} if rows == same and len(column) == count else {}
 
 
 def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterator[str]:
@@ -143,6 +166,14 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         yield _unused(titles[channels.missing.name], list(channels.missing.values))  # type: ignore[arg-type]
         return
     right = asked.channels({**asked.shapes})
+    if channels.moved:
+        whole, count = range(asked.shapes["weight"][1]), len(channels.moved)
+        asked_for, used = (those("weight column", list(each)) for each in zip(*channels.moved.items(), strict=True))
+        rest = "; the others are right" * (count < len(whole))
+        use = "uses" if count == 1 else "use"
+        each_group = " of each group" * (asked.groups > 1)
+        yield f"{those(to, list(channels.moved)).capitalize()}{each_group} {use} {used}, not {asked_for}{rest}."
+        return
     for q in channels.wrong[:3]:
         due = right[right[:, 0] == q]
         seen, row = channels.reads.get(q, []), channels.rows.get(q, [])
@@ -156,10 +187,15 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         elif row != due_row:
             yield f"{subject} uses {those('weight row', row)}; it should be {those('weight row', due_row)}."
         else:
-            columns, image = (listed(part, 8) for part in zip(*channels.columns[q], strict=True))
-            yield f"{subject} uses weight columns {columns} with {to}s {image}, in this order."
+            pairs, found = set(map(tuple, due[:, 2:].tolist())), set(channels.columns[q])
+            odd, verb = (found - pairs, "uses") if found - pairs else (pairs - found, "does not use")
+            columns, image = (listed(part, 8) for part in zip(*sorted(odd), strict=True))
+            yield f"{subject} {verb} weight columns {columns} with {to}s {image}, in this order."
+    count = asked.shapes["positions"][1]
     if len(channels.wrong) > 3:
-        yield f"{len(channels.wrong)} of {asked.shapes['positions'][1]} {of}s are wrong."
+        yield f"{len(channels.wrong)} of {count} {of}s are wrong."
+    elif len(channels.wrong) < count:
+        yield f"The other {of}s are right."
 
 
 def _known(asked: Asked, names: Names) -> dict[str, str]:
@@ -172,6 +208,10 @@ def _known(asked: Asked, names: Names) -> dict[str, str]:
         "groups reversed": f"Groups are reversed: the {of}s of group g {verbs} the {to}s of group {groups - 1} − g.",
         "next group": f"The {of}s of each group {verbs} the {to}s of the next group.",
         "previous group": f"The {of}s of each group {verbs} the {to}s of the previous group.",
+        "positions reversed": f"The groups of {names.symbols['positions']} are reversed: its {of}s of group j go with "
+        f"the weight rows and {to}s of group {groups - 1} − j.",
+        "next positions": f"The {of}s of each group go with the weight rows and {to}s of the next group.",
+        "previous positions": f"The {of}s of each group go with the weight rows and {to}s of the previous group.",
         "image interleaved": f"The {to}s are interleaved: group g uses {to}s g, g + {groups}, …, not a block.",
         "positions interleaved": f"The {of}s are interleaved: group g has {of}s g, g + {groups}, …, not a block.",
         "both interleaved": f"Input and output channels are interleaved: group g uses channels g, g + {groups}, …",
@@ -205,7 +245,30 @@ def _known(asked: Asked, names: Names) -> dict[str, str]:
             sums = f"{names.result}[{letter}] also contains the sums of {before}: a cumulative sum over channels."
             used = f"{channel.capitalize()} {letter} is also used as the {before}."
             known[group] = sums if names.symbols[role] == names.result else used
+        for block in range(2, asked.shapes[role][1]):
+            known[f"carried {role} {block}"] = carried_sentence(names, role, block)
     return known
+
+
+def carried(table: Table, role: str, block: int) -> Table:
+    """Return a table in which each channel of a role also has the products of those `block`, 2·`block`, … before it."""
+    count, plane = table.shapes[role][1], math.prod(table.shapes[role][2:])
+    channel, flat = table.coordinates[role][1], table.flat[role]
+    found = [(channel + step < count, step * plane) for step in range(0, count, block)]
+    chosen = np.concatenate([np.flatnonzero(inside) for inside, _ in found])
+    later = np.concatenate([flat[inside] + shift for inside, shift in found])
+    some = table.only(chosen)
+    return Table(some.shapes, some.flat | {role: later}, some.factor)
+
+
+def carried_sentence(names: Names, role: str, block: int) -> str:
+    """Return the sentence on channels of a role that also count as the channels `block`, 2·`block`, … after them."""
+    channel = names.positions_channel if role == "positions" else names.image_channel
+    letter = "k" if channel == "output channel" else "c"
+    before = f"{channel}s {letter} − {block}, {letter} − {2 * block}, …"
+    if names.symbols[role] != names.result:
+        return f"The {before} are also used as {channel} {letter}."
+    return f"{names.result}[{letter}] also contains the sums of {before}: they are kept for the next {block} channels."
 
 
 def _unused(title: str, values: Sequence[int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ from refconv.testing.explain.problems import shown
 from refconv.testing.explain.readout import Entries
 from refconv.testing.explain.rules import RULES
 from refconv.testing.explain.session import Elsewhere, Second
-from refconv.testing.explain.table import Asked, Shape, Table, combine, roles, row_set
+from refconv.testing.explain.table import Asked, Shape, Table, addressed, combine, roles, row_set, split
 from refconv.testing.oracles.definition import Array
 
 Described = tuple[list[str], dict[str, Any]]
@@ -74,7 +75,9 @@ class Finding:
                 return found | {"right": True, "sentences": []}
             return found | {"sentences": [words.ZERO]}
         ordered = self._layout if self.layout is not None and self.layout.order is not None else self._rows
-        ways = (self._product, self._modulo, ordered, self._box, self._rows, self._layout)
+        ways = (
+            self._product, self._unchecked, self._split, self._modulo, ordered, self._box, self._rows, self._layout,
+        )  # fmt: skip
         described = None if len(unread) else next(filter(None, (way() for way in ways)), None)
         if described is None:
             return found | {"sentences": [*words.number_sentences(table, right, self.names, unread), *said]}
@@ -198,6 +201,44 @@ class Finding:
                 f"No product is added {f'at {where}' if where else 'to some elements of ' + self.names.result}."
             )
         return said, {"layout": found}
+
+    def _shown_by(self, model: Callable[[Asked], Table]) -> bool:
+        """Return whether a model gives the products of this problem, and the results of the second one."""
+        other = self.elsewhere()
+        same = np.array_equal(model(self.asked).keys, self.table.keys)
+        return same and (other is None or other.shows(model(other.asked), False))
+
+    def _unchecked(self) -> Described | None:
+        """Describe elements beyond the image that are taken from their address in memory."""
+        d, image = self.table.spatial_dims, self.names.image
+        if self.table.shapes != self.asked.shapes:
+            return None
+        for count in range(1, d + 1):
+            for axes in itertools.combinations(range(d), count):
+                if self._shown_by(functools.partial(addressed, unchecked=axes)):
+                    near = "channel or sample" if axes[0] == 0 else "row" if axes[0] == d - 1 else "plane"
+                    verb = "are added" if self.names.result == image else "are read"
+                    where = " and ".join(map(str, axes))
+                    return [
+                        f"Along axis {where}, indices are not checked: elements beyond {image} {verb} at their address "
+                        f"in memory, which belongs to a neighbouring {near}. They should count as zeros."
+                    ], {"layout": {"array": image, "unchecked": axes}}
+        return None
+
+    def _split(self) -> Described | None:
+        """Describe positions that are numbered in memory order and split by the sizes of other axes."""
+        d, positions = self.table.spatial_dims, self.names.symbols["positions"]
+        sizes = self.asked.shapes["positions"][2:]
+        if self.table.shapes != self.asked.shapes:
+            return None
+        for order in itertools.permutations(range(d)):
+            taken = tuple(sizes[axis] for axis in order)
+            if taken != sizes and self._shown_by(functools.partial(split, order=order)):
+                text = f"{positions} is as if its sizes were {taken} instead of {sizes}, and reshaped"
+                if d == 2:
+                    text += f": position q in memory order is taken as (q // {taken[1]}, q mod {taken[1]})"
+                return [f"{text}."], {"layout": {"array": positions, "sizes": taken}}
+        return None
 
     def _rows(self) -> Described | None:
         """Describe rows that run into their neighbours, as flat indices do."""

@@ -18,6 +18,7 @@ from refconv.testing.checker.calls import Caller
 from refconv.testing.explain import words
 from refconv.testing.explain.bias import forward_bias, grad_bias
 from refconv.testing.explain.causes import size_rules
+from refconv.testing.explain.channels import carried, carried_sentence
 from refconv.testing.explain.describe import Finding, constant_sentences, right_sentence
 from refconv.testing.explain.names import Names
 from refconv.testing.explain.problems import another, standard_problem
@@ -253,6 +254,8 @@ def _bilinear(session: Session, part: str) -> Part:
     if entries is None:
         check_pointwise(session, part)
         entries = _read(session, part, shapes, labels)
+        if len(entries.unread) and (text := _carried(session, part, names)):
+            raise Refused(text, True)
     table, constants = table_of(part, transposed, entries, shapes)
     table, clipped = _clipped(table, asked, out)
     said += clipped
@@ -311,6 +314,27 @@ def _shows(session: Session, part: str, table: Table, partly: bool = False) -> b
         entries = _entries(table, part, session)
         return confirmed(session.measure(part), entries, table.shapes[a], table.shapes[b], session.dtype, partly)
     return False
+
+
+def _carried(session: Session, part: str, names: Names) -> str | None:
+    """Return the sentence on sums of channels that earlier blocks of channels leave behind, shown by their results."""
+    asked, other = session.asked, session.elsewhere(part)
+    out, a, b = roles(part, asked.problem.transposed)
+    if out == "weight" or session.shape != asked.shapes[out]:
+        return None
+    rng, table = np.random.default_rng(19), asked.table(part)
+    first, last = (draw(rng, asked.shapes[role], session.dtype) for role in (a, b))
+    due = _entries(table, part, session).value(first, last, asked.shapes[out])
+    seen = session.measure(part)(first, last)
+    for block in range(1, seen.shape[1]):
+        sums = due.copy()
+        for channel in range(block, seen.shape[1]):
+            sums[:, channel] += sums[:, channel - block]
+        if np.array_equal(sums, seen):
+            shown = _shows(session, part, carried(table, out, block))
+            again = other is None or other.shows(carried(other.asked.table(part), out, block), False)
+            return carried_sentence(names, out, block) if shown and again else None
+    return None
 
 
 def _entries(table: Table, part: str, session: Session) -> Entries:

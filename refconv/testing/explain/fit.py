@@ -30,12 +30,13 @@ class Pattern:
     """A part of a set of rows, described: exactly the rows whose coordinate `name` is in `values`.
 
     `name` is "overlap" for all but one of the rows with the same image element, and "some" where nothing simpler fits;
-    `values` are then the kept end, or the first rows.
+    `values` are then the kept end, or the first rows. `to_the_end` says of image elements whether no later one is kept.
     """
 
     name: str
     values: tuple[object, ...]
     count: int
+    to_the_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ def fit_axis(reads: Rows, asked: Line, sizes: tuple[int, int, int], borders: Seq
     before, extra_before = _border(line, reads, sizes, lambda i: i < 0, borders)
     after, extra_after = _border(line, reads, sizes, lambda i: i >= sizes[2], borders)
     missing, extra = model - reads, reads - model - extra_before - extra_after
+    if not missing and not extra:  # the border says all
+        rules = tuple(rule for rule in rules if rule.name != "wrapped")
     whole = line != asked
     stride = line[0] if sizes[0] > 1 and not (whole and fixed[0] is not None) else None
     dilation = line[1] if sizes[1] > 1 and not (whole and fixed[1] is not None) else None
@@ -223,7 +226,7 @@ def pattern(part: Rows, whole: Rows, names: Sequence[str]) -> Pattern | None:
     """Describe a part of a set of rows by the values of one coordinate, or as overlaps.
 
     >>> pattern(frozenset({(2, 0)}), frozenset({(0, 0), (1, 0), (2, 0)}), ("o", "t"))
-    Pattern(name='o', values=(2,), count=1)
+    Pattern(name='o', values=(2,), count=1, to_the_end=False)
     """
     if not part:
         return None
@@ -232,7 +235,8 @@ def pattern(part: Rows, whole: Rows, names: Sequence[str]) -> Pattern | None:
     for column, name in enumerate(names):
         values = {row[column] for row in part}
         if part == {row for row in whole if row[column] in values}:
-            return Pattern(name, tuple(sorted(values)), len(part))
+            last = name == "i" and all(row[column] < min(values) for row in whole - part)
+            return Pattern(name, tuple(sorted(values)), len(part), last)
     if tuple(names) == ("o", "t", "i"):
         kept: dict[int, list[tuple[int, ...]]] = {}
         for row in whole - part:

@@ -19,12 +19,16 @@ of the causes in :func:`refconv.testing.explain.causes.shift_causes` have the sa
 SQUARE = ((3, 2, 3, (3, 5), 5, 0, 2),)
 """The same for all axes of a function that takes one number for all of them."""
 SPACE = (
-    (3, 2, 3, (3, 5), 4, 0, 1),
-    (2, 3, 4, (1, 3), 2, 2, 2),
-    (1, 5, 1, (0, 0), 2, 1, 1),
+    (2, 3, 2, (2, 4), 4, 0, 1),
+    (3, 2, 5, (6, 7), 4, 1, 2),
+    (4, 5, 3, (3, 5), 2, 2, 3),
     (1, 1, 1, (0, 0), 2, 0, 0),
 )
-"""The same for three axes or more, with fewer elements; the last is repeated."""
+"""The same for three axes or more; the last is repeated.
+
+The first three axes have different kernels, strides, dilations and paddings, none of them 0 or 1, here and on the
+problem that `another` makes of them: no other cause gives a number of another axis on both.
+"""
 
 
 def standard_problem(spatial_dims: int = 2, supports: Sequence[str] = (), transposed: bool = False) -> Problem:

@@ -168,6 +168,26 @@ def _say_modulo(axis: str, due: Due, names: Names, letter: str, divisor: int) ->
     return f"{axis} {seen}; it should be {names.image}[{line}]: {index} starts again at 0 after every {divisor}."
 
 
+def _wrapped(reads: Rows, due: Due) -> Numbers | None:
+    """Positions before the first, or those beyond the last too, count from the other end."""
+    (stride, dilation, _), (count, taps, _) = due.line, due.sizes
+    for name, places in (("−1", range(-count, 0)), (count, range(count, 2 * count)), ("", range(-count, 2 * count))):
+        windows = ((o, t, stride * o + dilation * t) for o in places for t in range(taps))
+        more = {(o % count, t, i) for o, t, i in due.inside(windows)}
+        if more - due.rows and due.rows | more == reads:
+            return (name,)
+    return None
+
+
+def _say_wrapped(axis: str, due: Due, names: Names, first: object) -> str:
+    array, last = names.symbols["positions"], due.sizes[0] - 1
+    which = {"": f"−1 as {last} and {last + 1} as 0", "−1": f"−1 as {last}"}.get(str(first), f"{last + 1} as 0")
+    return (
+        f"{axis}, indices of {array} beyond its ends are not left out: they wrap around, {names.letter} = {which}, "
+        f"so that too many products are added."
+    )
+
+
 def _exchanged(reads: Rows, due: Due) -> Numbers | None:
     """Every tap does the work of a tap, some of another one."""
 
@@ -251,6 +271,7 @@ RULES = {
     "all positions": Rule(_all_positions, _say_all_positions),
     "cumulative": Rule(_cumulative, _say_cumulative),
     "modulo": Rule(_modulo, _say_modulo, fact=True),
+    "wrapped": Rule(_wrapped, _say_wrapped),
     "exchanged": Rule(_exchanged, _say_exchanged),
     "later": Rule(_later, _say_later, fact=True),
     "offsets": Rule(_offsets, _say_offsets, fact=True),

@@ -13,7 +13,8 @@ channels of one group, weight row q, and one sample. Each part leaves one of the
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,7 +179,11 @@ class Table:
 
     def without(self, other: Table) -> Table:
         """Return the products that are not in another table of the same shapes."""
-        return self.only(~np.isin(self._key(), other.keys))
+        return self.only(self.beyond(other))
+
+    def beyond(self, other: Table) -> Array:
+        """Return for each product whether it is not in another table of the same shapes."""
+        return ~np.isin(self._key(), other.keys)
 
     def signatures(self, role: str) -> Array:
         """Return one number for each element of a role, the same for elements with the same partners."""
@@ -224,8 +229,37 @@ def combine(shapes: dict[str, Shape], spatial: Sequence[Array], channels: Array,
         "weight": (channel[:, 1], channel[:, 2], *(axis[:, 1] for axis in axes)),
         "image": (batch[:, 1], channel[:, 3], *(axis[:, 2] for axis in axes)),
     }
-    flat = {role: np.ravel_multi_index(place, shapes[role]) for role, place in places.items()}
-    return Table(shapes, flat, np.ones(index.shape[1]))
+    flat = {role: _address(place, shapes[role]) for role, place in places.items()}
+    inside = (flat["image"] >= 0) & (flat["image"] < math.prod(shapes["image"]))
+    return Table(shapes, flat, np.ones(index.shape[1])).only(inside)
+
+
+def _address(place: Sequence[Array], shape: Shape) -> Array:
+    """Return flat indices, also of places beyond the ends of axes: there, memory contains the neighbouring rows."""
+    flat: Array = np.zeros(len(place[0]), np.int64)
+    for index, size in zip(place, shape, strict=True):
+        flat = flat * size + index
+    return flat
+
+
+def addressed(asked: Asked, unchecked: Collection[int]) -> Table:
+    """Return the table of a part that takes elements beyond the image, along some axes, from their place in memory."""
+    shapes, spatial = asked.shapes, asked.spatial(asked.shapes)
+    for axis in unchecked:
+        (stride, dilation, start), counts = asked.lines[axis], (shapes[role][2 + axis] for role in ROLES[:2])
+        o, t = np.indices(tuple(counts)).reshape(2, -1)
+        spatial[axis] = np.stack([o, t, stride * o + dilation * t + start], axis=1)
+    samples = np.arange(shapes["image"][0])
+    return combine(shapes, spatial, asked.channels(shapes), np.stack([samples, samples], axis=1))
+
+
+def split(asked: Asked, order: Sequence[int]) -> Table:
+    """Return the table of positions that are numbered in memory order, with their sizes taken in another order."""
+    positions = asked.shapes["positions"]
+    shapes = asked.shapes | {"positions": positions[:2] + tuple(positions[2 + axis] for axis in order)}
+    samples = np.arange(shapes["image"][0])
+    table = combine(shapes, asked.spatial(shapes), asked.channels(shapes), np.stack([samples, samples], axis=1))
+    return Table(asked.shapes, table.flat, table.factor)
 
 
 def classes(part: str, transposed: bool, shapes: dict[str, Shape]) -> tuple[list[Array], int]:

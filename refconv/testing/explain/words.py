@@ -9,7 +9,17 @@ from fractions import Fraction
 
 import numpy as np
 
-from refconv.testing.explain.causes import STEPS, Numbers, axis_reasons, caused, elements, paddings, ratios, shift
+from refconv.testing.explain.causes import (
+    STEPS,
+    Numbers,
+    axis_reasons,
+    blocks,
+    caused,
+    elements,
+    paddings,
+    ratios,
+    shift,
+)
 from refconv.testing.explain.fit import Axis, Factors, Pattern
 from refconv.testing.explain.layouts import Layout
 from refconv.testing.explain.names import Names, formula, grammar, listed, plural, ranges
@@ -62,6 +72,8 @@ def axes_sentences(
                 why = [f"{names.image} is reversed"]
             elif late := shift(seen, a, asked):
                 why.append((known.get(cause) if cause else None) or elements(late))
+                if cause == ("shift", "ignored") and ("shift", "axis") in known:
+                    why[-1] += f", or {known['shift', 'axis']}"
         yield from _axis_sentences(axis, a, asked, names, why, shown)
 
 
@@ -93,13 +105,22 @@ def _reasons(
             if again[a][column] in (None, caused([key], a, other.asked)[column]):
                 found[a][key] = first[key]
     right = [b for b, axis in enumerate(axes) if axis.right]
-    for name in STEPS:  # a cause that all wrong axes share, and that leaves the others right, rather than another one
-        keys = [{key for key in reasons if key[0] == name} for reasons in found.values()]
-        shared = set.intersection(*filter(None, keys)) if any(keys) else set()
+    for column, name in enumerate(STEPS):  # a cause that all wrong axes share, and that leaves the others right
+        each = ({key for key in reasons if key[0] == name} for reasons in found.values())
+        keys = [some for some in each if some]
+        shared = set.intersection(*keys) if keys else set()
         best = {key for key in shared if all(caused([key], b, asked) == asked.lines[b] for b in right)} or shared
+        if not shared and all(any(map(_of_another_axis, some)) for some in keys):
+            best = {key for some in keys for key in some if _of_another_axis(key)}  # axes exchange their numbers
+        if (name, "ignored") in best and any(line[column] % 2 for line in asked.lines):
+            best.discard((name, "halved"))  # that would round down as well
         if best:
             found = {a: {k: c for k, c in known.items() if k[0] != name or k in best} for a, known in found.items()}
     return found
+
+
+def _of_another_axis(key: tuple[str, str]) -> bool:
+    return key[1].startswith("axis ")
 
 
 def _shift_cause(axes: Sequence[Axis], wrong: Sequence[int], reasons: Reasons, asked: Asked) -> tuple[str, str] | None:
@@ -188,7 +209,7 @@ def _axis_sentences(
     if axis.missing:
         yield f"Along axis {index}, {_missing(axis.missing, names)}."
     if axis.extra:
-        first = "; ".join(_place(row, names) for row in axis.extra.values)  # type: ignore[arg-type]
+        first = "; ".join(_place(row, names) + _in_place_of(axis, row, names) for row in axis.extra.values)  # type: ignore[arg-type]
         products = "product is" if axis.extra.count == 1 else "products are"
         yield (
             f"Along axis {index}, {axis.extra.count} further {products} used: {first}{'; …' * (axis.extra.count > 3)}."
@@ -227,6 +248,16 @@ def _place(row: tuple[int, ...], names: Names) -> str:
     return f"{names.letter} = {row[0]}, t = {row[1]} with {names.image}[{row[2]}]"
 
 
+def _in_place_of(axis: Axis, row: tuple[int, int, int], names: Names) -> str:
+    """Return which position beyond the ends would have this product, if wrapping around makes it this one."""
+    if axis.line is None or not axis.line[0]:
+        return ""
+    place, rest = divmod(row[2] - axis.line[1] * row[1] - axis.line[2], axis.line[0])
+    if rest or (place - row[0]) % axis.sizes[0]:
+        return ""
+    return f", where {names.letter} = {place}, outside {names.symbols['positions']}, would be".replace("-", "−")
+
+
 def _rows(axis: Axis, index: int, due: Line, names: Names) -> Iterator[str]:
     """Yield the first rows of an axis that no line fits, and the right ones."""
     if not axis.reads:
@@ -260,6 +291,9 @@ def _missing(pattern: Pattern, names: Names) -> str:
     s, are = grammar(pattern.values)
     values = ranges(list(pattern.values)) if numbers else listed(list(pattern.values))  # type: ignore[arg-type]
     letter = names.letter
+    if pattern.to_the_end and len(pattern.values) > 2 and pattern.values[-1] - pattern.values[0] >= len(pattern.values):  # type: ignore[operator]
+        used = "gets a product" if names.image == names.result else "is used"
+        return f"no element of {names.image} from {pattern.values[0]} on {used}"
     return {
         "all": "nothing is computed",
         "o": f"nothing is used at {letter} = {values}",
@@ -300,6 +334,9 @@ def multiplied(value: complex, problem: Problem, second: Second | None = None, a
     shown = str(next(near, f"{value:.4g}"))
     seen = ratios(value, problem)
     known = ratios(again, second.asked.problem) if second and again and not isinstance(again, complex) else {}
+    if second and again not in (None, value) and not isinstance(again, complex):
+        seen |= blocks(value, problem)
+        known |= blocks(again, second.asked.problem)
     named = [f"{name} ({counted})" for name, counted in seen.items() if name in known]
     if value == 2 and not named:
         return "added twice"
@@ -409,22 +446,31 @@ def _index(flat: int, shape: Sequence[int]) -> str:
 
 
 def number_sentences(table: Table, right: Table, names: Names, unread: Array) -> Iterator[str]:
-    """Yield how many elements of the result differ, and the products of the first; `unread` are not fully known."""
+    """Yield how many elements of the result differ, and how the first does; `unread` are not fully known."""
     role = roles(names.part, names.transposed)[0]
     shape = table.shapes[role]
     elements = plural(math.prod(shape), "element")
-    odd = table.only(np.abs(table.factor - 1) > 1e-3)
-    differing = [part.flat[role] for part in (right.without(table), table.without(right), odd)]
-    wrong = np.setdiff1d(np.concatenate(differing), unread)
+    even = np.abs(table.factor - 1) <= 1e-3
+    missing, extra = right.without(table.only(even)), table.only(~even | table.beyond(right))
+    wrong = np.setdiff1d(np.concatenate([missing.flat[role], extra.flat[role]]), unread)
     if len(wrong):
         first, least = int(wrong[0]), "At least " * bool(len(unread))
         place = f"{names.result}[{_index(first, shape)}]"
-        yield (
-            f"{least}{len(wrong)} of {elements} of {names.result} are wrong, first {place}: "
-            f"it adds {_terms(table, role, first, names)}; it should be {_terms(right, role, first, names)}."
-        )
+        lacks, adds = (_terms(some, role, first, names) for some in (missing, extra))
+        said = f"it adds {adds} where it should add {lacks}"
+        if not adds:
+            said = f"{lacks} is missing"
+        if not lacks:
+            said = f"it also adds {adds}"
+        if np.any(right.flat[role] == first) and _count(missing, role, first) < _count(right, role, first):
+            said += "; its other products are right"
+        yield f"{least}{len(wrong)} of {elements} of {names.result} are wrong, first {place}: {said}."
     if len(unread):
         yield f"The products of {len(unread)} of {elements} of {names.result} {UNREAD}."
+
+
+def _count(table: Table, role: str, element: int) -> int:
+    return int(np.count_nonzero(table.flat[role] == element))
 
 
 def _terms(table: Table, role: str, element: int, names: Names) -> str:
@@ -435,7 +481,7 @@ def _terms(table: Table, role: str, element: int, names: Names) -> str:
         places = "·".join(f"{names.symbols[o]}[{_index(mine.flat[o][j], mine.shapes[o])}]" for o in others)
         factor = mine.factor[j]
         terms.append(places if abs(factor - 1) < 1e-3 else f"{factor:.4g}·{places}".replace("-", "−"))
-    return (" + ".join(terms) + " + …" * (len(mine.factor) > 3)) or "nothing"
+    return " + ".join(terms) + " + …" * (len(mine.factor) > 3)
 
 
 def sizes(shape: Sequence[int]) -> str:
