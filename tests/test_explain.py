@@ -1771,6 +1771,19 @@ def test_a_gradient_of_the_bias_that_sums_the_first_elements(read, said, size):
     assert text == head + said.format(first=read(whole), whole=whole), text
 
 
+@pytest.mark.parametrize(("size", "said"), [
+    (3, "nothing is used at o = 0, or t = 1 is never used."), (7, "tap t = 1 is never used."),
+])  # fmt: skip
+def test_a_position_and_a_tap_that_single_out_the_same_products_are_both_named(size, said):
+    def forward(x, w, *rest):
+        w = w.copy()
+        w[:, :, 1] = 0
+        return Conv().forward(x, w, *rest)
+
+    problem = dataclasses.replace(small((size,), (2,), (3,), 2), dilation=(3,))
+    assert explained_on(problem, forward).parts["forward"].text == f"Along axis 0, {said}"
+
+
 # --- Precisions ------------------------------------------------------------------------------------------------------
 
 

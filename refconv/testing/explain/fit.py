@@ -31,12 +31,14 @@ class Pattern:
 
     `name` is "overlap" for all but one of the rows with the same image element, and "some" where nothing simpler fits;
     `values` are then the kept end, or the first rows. `to_the_end` says of image elements whether no later one is kept.
+    `taps` are those that single out the same rows as positions do.
     """
 
     name: str
     values: tuple[object, ...]
     count: int
     to_the_end: bool = False
+    taps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ def pattern(part: Rows, whole: Rows, names: Sequence[str]) -> Pattern | None:
     """Describe a part of a set of rows by the values of one coordinate, or as overlaps.
 
     >>> pattern(frozenset({(2, 0)}), frozenset({(0, 0), (1, 0), (2, 0)}), ("o", "t"))
-    Pattern(name='o', values=(2,), count=1, to_the_end=False)
+    Pattern(name='o', values=(2,), count=1, to_the_end=False, taps=())
     """
     if not part:
         return None
@@ -236,7 +238,9 @@ def pattern(part: Rows, whole: Rows, names: Sequence[str]) -> Pattern | None:
         values = {row[column] for row in part}
         if part == {row for row in whole if row[column] in values}:
             last = name == "i" and all(row[column] < min(values) for row in whole - part)
-            return Pattern(name, tuple(sorted(values)), len(part), last)
+            taps = tuple(sorted({row[1] for row in part})) if name == "o" and "t" in names else ()
+            same = part == {row for row in whole if row[1] in taps}
+            return Pattern(name, tuple(sorted(values)), len(part), last, taps if same else ())
     if tuple(names) == ("o", "t", "i"):
         kept: dict[int, list[tuple[int, ...]]] = {}
         for row in whole - part:

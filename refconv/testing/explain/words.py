@@ -296,7 +296,8 @@ def _missing(pattern: Pattern, names: Names) -> str:
         return f"no element of {names.image} from {pattern.values[0]} on {used}"
     return {
         "all": "nothing is computed",
-        "o": f"nothing is used at {letter} = {values}",
+        "o": f"nothing is used at {letter} = {values}"
+        + (f", or t = {ranges(pattern.taps)} {grammar(pattern.taps)[1]} never used" if pattern.taps else ""),
         "t": f"tap{s} t = {values} {are} never used",
         "i": f"element{s} {values} of {names.image} "
         + (f"get{'' if s else 's'} no product" if names.image == names.result else f"{are} never used"),
