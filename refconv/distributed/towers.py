@@ -247,7 +247,7 @@ class RemoteTowers(Layer):
         return new
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        """Call a function on the towers' workers, at once; return its result on each worker."""
+        """Call a function on the towers' workers, immediately; return its result on each worker."""
         workers = list(dict.fromkeys(self.workers))
         found: dict[str, Any] = self._watched(self._client.run, function, *arguments, workers=workers)
         return found
