@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from refconv.arrays import Array
+from refconv.arrays import Array, load_backend
 from refconv.distributed import tower as remote
 from refconv.distributed.cluster import addresses
 from refconv.distributed.tower import TowerOptions, Worked
@@ -124,7 +124,8 @@ class RemoteTowers(Layer):
         predicted: Sequence[int] | None = None,
     ) -> None:
         options = {"c_in": c_in, "classes": classes, "side": side, "width": width, "dtype": dtype}
-        model = alexnet(towers, **options, dropout_rng=dropout_rng, rng=rng)  # type: ignore[arg-type]
+        xp = load_backend("numpy")  # REFCONV_BACKEND is for the workers
+        model = alexnet(towers, **options, xp=xp, dropout_rng=dropout_rng, rng=rng)  # type: ignore[arg-type]
         if whole:
             begin_whole(model)
         state = model.state()
