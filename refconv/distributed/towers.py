@@ -21,7 +21,7 @@ from refconv.integers import as_float
 from refconv.nn.base import Layer, Parameter, adopted, check_batched, checked_state
 from refconv.nn.dropout import draw_key
 from refconv.nn.models.alexnet import alexnet, joined_state, tower_sizes, tower_state
-from refconv.nn.optim import Optimiser
+from refconv.nn.optim import SGD, Optimiser
 from refconv.settings import engine
 
 if TYPE_CHECKING:
@@ -414,8 +414,7 @@ class RemoteSGD(Optimiser):
             {parameter.name: checked[f"velocity.{i}"] for i, parameter in enumerate(self.parameters)}
         )
 
-    def _rule(self, w: Array, grad: Array, *memory: Array) -> tuple[Array, ...]:
-        raise NotImplementedError("the workers apply the rule")
+    _rule = SGD._rule  # the workers apply it
 
 
 def placed(sizes: Sequence[int], workers: Sequence[str]) -> tuple[str, ...]:
