@@ -1,9 +1,10 @@
 """What a convolution computes, found out by calling it.
 
-``problems`` chooses a small problem, and ``session`` calls the functions on it. ``readout`` finds the products that a
-function adds up, and ``table`` arranges them by position, tap and image element. ``fit`` fits a line and its exceptions
-to each axis, and factors; ``rules`` has axes without a line, ``channels`` groups, rows and samples, ``layouts``
-reshaped arrays, and ``causes`` the mistakes that give such numbers. A new rule belongs in one of these four.
+``problems`` chooses a small problem, and ``session`` calls the functions on it. ``linearity`` tries whether a function
+is linear at all, ``readout`` finds the products that it adds up, and ``table`` arranges them by position, tap and image
+element. ``fit`` fits a line and its exceptions to each axis, and factors; ``rules`` has axes without a line,
+``channels`` groups, rows and samples, ``layouts`` reshaped arrays, and ``causes`` the mistakes that give such numbers.
+A new rule belongs in one of these four.
 ``describe`` chooses the description that accounts for the whole table, ``words`` says it in sentences with the
 ``names`` of the part, and ``bias`` does all this for the bias. A part that is not linear may be a function of the right
 result (``pointwise``) or right for another operand (``replaced``). ``explain`` puts the steps together into a

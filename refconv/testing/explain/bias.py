@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.explain import words
+from refconv.testing.explain.linearity import Refused, check_linear, draw
 from refconv.testing.explain.names import grammar, ranges
 from refconv.testing.explain.problems import shown
-from refconv.testing.explain.readout import Refused, check_linear, draw
 from refconv.testing.explain.report import Part
 from refconv.testing.explain.session import Session, check_pointwise
 from refconv.testing.oracles.definition import Array

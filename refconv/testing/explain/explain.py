@@ -20,20 +20,10 @@ from refconv.testing.explain.bias import forward_bias, grad_bias
 from refconv.testing.explain.causes import size_rules
 from refconv.testing.explain.channels import carried, carried_sentence
 from refconv.testing.explain.describe import Finding, constant_sentences, right_sentence
+from refconv.testing.explain.linearity import Measure, Refused, draw, linearity
 from refconv.testing.explain.names import Names
 from refconv.testing.explain.problems import another, standard_problem
-from refconv.testing.explain.readout import (
-    Budget,
-    Entries,
-    Measure,
-    Refused,
-    agrees,
-    code_sizes,
-    confirmed,
-    draw,
-    linearity,
-    read,
-)
+from refconv.testing.explain.readout import Budget, Entries, agrees, code_sizes, confirmed, read
 from refconv.testing.explain.replaced import right_for_another
 from refconv.testing.explain.report import Explanation, Part
 from refconv.testing.explain.session import Elsewhere, Second, Session, check_pointwise

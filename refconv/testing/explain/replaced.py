@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from refconv.testing.explain.readout import draw
+from refconv.testing.explain.linearity import draw
 from refconv.testing.explain.session import RESULTS, Session
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Operands, Problem

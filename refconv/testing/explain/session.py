@@ -12,8 +12,9 @@ import numpy as np
 
 from refconv.testing.checker.calls import Caller, Outcome, with_array, with_arrays
 from refconv.testing.checker.cases import passed_padding
+from refconv.testing.explain.linearity import Refused, differ, draw, largest, unsteady
 from refconv.testing.explain.pointwise import Result, function_of_right
-from refconv.testing.explain.readout import Budget, Refused, differ, draw, largest, unsteady
+from refconv.testing.explain.readout import Budget
 from refconv.testing.explain.table import PARTS, Asked, Table, roles
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Operands
