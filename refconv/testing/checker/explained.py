@@ -76,12 +76,12 @@ def explained(
     standard = standard_problem(problem.spatial_dims, supports, problem.transposed)
 
     def read(problem: Problem, name: str, failed: Sequence[Problem]) -> None:
-        second = None
+        second, more = None, []
         if problem != standard:
             others = [other for other in failed if other.batch and _is_small(other, name) and other != problem]
-            second = max(others, key=lambda other: _unlike(other, problem), default=problem)
+            second, *more = sorted(others, key=lambda other: _unlike(other, problem), reverse=True)[:4] or [problem]
         found = explain(
-            call, forward, backward, problem, dtype, supports, parts=[name], calls=CALLS, second=second,
+            call, forward, backward, problem, dtype, supports, parts=[name], calls=CALLS, second=second, others=more,
             fractions=False, tables=tables.setdefault(problem, {}),
         )  # fmt: skip
         for part in found.parts.values():

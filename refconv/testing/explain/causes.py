@@ -141,6 +141,8 @@ def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
         "rest": (before - rest, f"it starts late by {left}, so that the last window ends where the padded image ends"),
         "rest early": (before + rest, f"it starts early by {left} at the end"),
         "half rest": (before - rest // 2, f"it starts late by half of {left}, rounded down"),
+        "half rest up": (before - -(-rest // 2),
+                         f"it starts late by half of {left}, rounded up: the padding is as in SAME, for this output size"),
         "rest taps": (before - rest // dilation * dilation,
                       f"it starts late by {left} at the end, rounded down to a multiple of the dilation"),
         "extra": (before - extra, "it is shifted by output_padding, so that the extra elements come first"),
@@ -153,7 +155,6 @@ def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
     if dilation == 1:
         undetermined |= {
             "times dilation", "centred", "half span", "span", "dilated kernel", "centre", "undilated", "undilated late",
-            "rest taps",
         }  # fmt: skip
     return {name: cause for name, cause in found.items() if name not in undetermined}
 

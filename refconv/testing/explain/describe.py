@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from refconv.testing.explain import words
+from refconv.testing.explain.addresses import address_models
+from refconv.testing.explain.blocks import Model, block_models
 from refconv.testing.explain.channels import (
     channel_models,
     channel_sentences,
@@ -28,7 +29,6 @@ from refconv.testing.explain.fit import (
     fit_factors,
     flat_line,
     is_product,
-    skipped_windows,
 )
 from refconv.testing.explain.layouts import Layout, fit_layouts, moved
 from refconv.testing.explain.names import Names, formula, listed, plural, ranges
@@ -36,7 +36,7 @@ from refconv.testing.explain.problems import shown
 from refconv.testing.explain.readout import Entries
 from refconv.testing.explain.rules import RULES
 from refconv.testing.explain.session import Elsewhere, Second
-from refconv.testing.explain.table import Asked, Shape, Table, addressed, combine, roles, row_set, split
+from refconv.testing.explain.table import Asked, Shape, Table, combine, roles, row_set
 from refconv.testing.oracles.definition import Array
 
 Described = tuple[list[str], dict[str, Any]]
@@ -52,7 +52,7 @@ class Finding:
     table: Table
     right: Table
     second: Callable[[], Second | None] = lambda: None
-    elsewhere: Callable[[], Elsewhere | None] = lambda: None
+    elsewhere: Callable[[], Iterator[Elsewhere]] = lambda: iter(())
 
     def found(self, unread: Array) -> dict[str, Any]:
         """Return the fields of a :class:`Part`, with "sentences" and "right"."""
@@ -60,8 +60,8 @@ class Finding:
         factors = fit_factors(table)
         values = list(factors.values.values()) if factors.by == "" else []
         found: dict[str, Any] = {
-            "missing": len(right.without(table).factor),
-            "extra": len(table.without(right).factor),
+            "missing": self.missing,
+            "extra": self.extra,
             "factor": values[0] if values else None,
             "channels": self._reads(),
             "samples": fit_samples(row_set(table.samples), table.shapes["positions"][0]),
@@ -76,20 +76,36 @@ class Finding:
             return found | {"sentences": [words.ZERO]}
         ordered = self._layout if self.layout is not None and self.layout.order is not None else self._rows
         ways = (
-            self._product, self._unchecked, self._split, self._modulo, ordered, self._box, self._rows, self._layout,
+            self._blocks, self._lines, self._addresses, self._product, ordered, self._box, self._rows, self._layout,
         )  # fmt: skip
         described = None if len(unread) else next(filter(None, (way() for way in ways)), None)
         if described is None:
             return found | {"sentences": [*words.number_sentences(table, right, self.names, unread), *said]}
         sentences, fields = described
         fields["is_convolution"] = bool(fields.get("is_convolution") and factors.by == "")
+        said = [] if fields.pop("factors said", False) else said
         return found | fields | {"sentences": [*sentences, *said]}
+
+    @functools.cached_property
+    def missing(self) -> int:
+        """Number of right products that are absent."""
+        return len(self.right.without(self.table).factor)
+
+    @functools.cached_property
+    def extra(self) -> int:
+        """Number of products that should not be there."""
+        return len(self.table.without(self.right).factor)
 
     def _reads(self) -> dict[int, list[int]]:
         pairs = row_set(self.table.channels[:, [0, 3]])
         if self.asked.problem.transposed:
             pairs = frozenset((m, q) for q, m in pairs)
         return {q: sorted(m for p, m in pairs if p == q) for q in sorted({p for p, _ in pairs})}
+
+    def _lines(self) -> Described | None:
+        """Describe a product with a line for every axis, without an exception."""
+        product = self._product()
+        return product if product and product[1]["straight"] else None
 
     def _product(self) -> Described | None:
         """Describe samples, channels and axes alone, if the table is all their combinations."""
@@ -126,32 +142,28 @@ class Finding:
         if odd and self.layout is not None and self.layout.order is not None:
             return None
         samples = fit_samples(row_set(table.samples), shapes["positions"][0])
-        skipped = skipped_windows(axes, self.asked) if pairs == straight else []
-        again = (self._seen("skipped") or ()) if skipped else ()
-        side = next((side for side in skipped if side in again), None)
         said = [
             *sample_sentences(samples, sorted(row_set(table.samples)), shapes["positions"][0], names),
             *channel_sentences(channels, self.asked, names),
             *words.pairing_sentence(pairing, names),
-            *(
-                [words.skipped_sentence(side, self.asked, names)]
-                if side is not None
-                else words.axes_sentences(axes, self.asked, names, self.second)
-            ),
+            *words.axes_sentences(axes, self.asked, names, self.second),
         ]
         fields: dict[str, Any] = {"axes": pairs, "channel_order": channels.name, "samples": samples, "orders": orders}
         if all(axis.line is not None for axis in axes):
             fields |= _numbers_of(axes)
             if pairs == straight:
                 fields["numbers"] = [(axis.stride, axis.dilation, axis.before) for axis in axes]
-        fields |= {"kinds": [[fit.name for fit in axis.rules] for axis in axes], "skipped": skipped}
+        fields["kinds"] = [[fit.name for fit in axis.rules] for axis in axes]
+        fields["straight"] = channels.name is not None and not any(
+            axis.rules or axis.missing or axis.extra for axis in axes
+        )
         plain = all(_plain(axis) for axis in axes) and pairs == straight
         fields["is_convolution"] = plain and samples == "right" and channels.name is not None
         return said, fields
 
     def _orders_there(self, orders: Sequence[str]) -> list[str]:
         """Return the orders of channels that alone give the results of the second problem."""
-        other = self.elsewhere()
+        other = next(self.elsewhere(), None)
         if other is None:
             return []
         shapes, samples = other.asked.shapes, np.arange(other.asked.shapes["image"][0])
@@ -178,7 +190,7 @@ class Finding:
     @functools.cached_property
     def layout(self) -> Layout | None:
         """The array with elements out of place, and its order if that shows on the second problem too."""
-        first, other = next(iter(self.layouts), None), self.elsewhere()
+        first, other = next(iter(self.layouts), None), next(self.elsewhere(), None)
         if first is None or first.order is None or other is None:
             return first
         due = other.asked.table(self.part)
@@ -202,43 +214,27 @@ class Finding:
             )
         return said, {"layout": found}
 
-    def _shown_by(self, model: Callable[[Asked], Table]) -> bool:
-        """Return whether a model gives the products of this problem, and the results of the second one."""
-        other = self.elsewhere()
-        same = np.array_equal(model(self.asked).keys, self.table.keys)
-        return same and (other is None or other.shows(model(other.asked), False))
-
-    def _unchecked(self) -> Described | None:
-        """Describe elements beyond the image that are taken from their address in memory."""
-        d, image = self.table.spatial_dims, self.names.image
-        if self.table.shapes != self.asked.shapes:
+    def _modelled(self, models: Iterable[Model]) -> Described | None:
+        """Describe the table by the mistakes with exactly its products here, and the results of other problems."""
+        if self.table.shapes != self.asked.shapes or not (self.missing or self.extra or np.any(self.table.factor != 1)):
             return None
-        for count in range(1, d + 1):
-            for axes in itertools.combinations(range(d), count):
-                if self._shown_by(functools.partial(addressed, unchecked=axes)):
-                    near = "channel or sample" if axes[0] == 0 else "row" if axes[0] == d - 1 else "plane"
-                    verb = "are added" if self.names.result == image else "are read"
-                    where = " and ".join(map(str, axes))
-                    return [
-                        f"Along axis {where}, indices are not checked: elements beyond {image} {verb} at their address "
-                        f"in memory, which belongs to a neighbouring {near}. They should count as zeros."
-                    ], {"layout": {"array": image, "unchecked": axes}}
-        return None
-
-    def _split(self) -> Described | None:
-        """Describe positions that are numbered in memory order and split by the sizes of other axes."""
-        d, positions = self.table.spatial_dims, self.names.symbols["positions"]
-        sizes = self.asked.shapes["positions"][2:]
-        if self.table.shapes != self.asked.shapes:
+        fitting = [model for model in models if self.table.equals(model.build(self.asked))]
+        for other in self.elsewhere() if fitting else ():
+            fitting = [model for model in fitting if other.shows(model.build(other.asked), False)]
+            right = other.asked.table(self.part)
+            if len(fitting) < 2 and not any(right.equals(model.build(other.asked)) for model in fitting):
+                break  # the one that is left shows there too
+        fitting = list({model.kind or model.sentence: model for model in fitting[::-1]}.values())[::-1]
+        if not 1 <= len(fitting) <= 2:
             return None
-        for order in itertools.permutations(range(d)):
-            taken = tuple(sizes[axis] for axis in order)
-            if taken != sizes and self._shown_by(functools.partial(split, order=order)):
-                text = f"{positions} is as if its sizes were {taken} instead of {sizes}, and reshaped"
-                if d == 2:
-                    text += f": position q in memory order is taken as (q // {taken[1]}, q mod {taken[1]})"
-                return [f"{text}."], {"layout": {"array": positions, "sizes": taken}}
-        return None
+        said = " Or: ".join(model.sentence for model in fitting)
+        return [said], {"layout": fitting[0].layout, "factors said": True}
+
+    def _blocks(self) -> Described | None:
+        return self._modelled(block_models(self.table, self.asked, self.part, self.names))
+
+    def _addresses(self) -> Described | None:
+        return self._modelled(address_models(self.asked, self.names))
 
     def _rows(self) -> Described | None:
         """Describe rows that run into their neighbours, as flat indices do."""
@@ -273,18 +269,6 @@ class Finding:
         (s0, d0, i0), (s1, d1, i1) = self.asked.lines
         pitch = steps[0] // s0
         return pitch if list(steps) == [s0 * pitch, s1, d0 * pitch, d1, i0 * pitch + i1] else None
-
-    def _modulo(self) -> Described | None:
-        """Describe offsets in memory that are too narrow."""
-        image = self.right.shapes["image"]
-        count = int(np.prod(image[2:]))
-        plane, place = np.divmod(self.right.flat["image"], count)
-        for bits in range(2, (count - 1).bit_length()):
-            flat = self.right.flat | {"image": plane * count + place % 2**bits}
-            if np.array_equal(Table(self.right.shapes, flat, self.right.factor).keys, self.table.keys):
-                return [f"Positions in {self.names.image} are taken mod {2**bits}, with the elements of one channel "
-                        f"numbered in memory order: it has {count} elements per channel."], {}  # fmt: skip
-        return None
 
     def _box(self) -> Described | None:
         """Describe a table that is right but for products that certain coordinates single out."""

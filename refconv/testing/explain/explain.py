@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -121,6 +121,7 @@ def explain(
     calls: int = CALLS,
     seconds: float = math.inf,
     second: Problem | None = None,
+    others: Sequence[Problem] = (),
     fractions: bool = True,
     tables: dict[str, Table] | None = None,
 ) -> Explanation:
@@ -149,6 +150,8 @@ def explain(
     second : Problem, optional
         A problem on which the same should be wrong: a cause is named only if it shows there too. By default the same
         problem with other numbers.
+    others : sequence of Problem
+        More such problems, for causes that the second does not tell apart.
     fractions : bool
         Whether results of numbers that are not whole are looked at too.
     tables : dict, optional
@@ -177,9 +180,12 @@ def explain(
             found = Second(session.asked, vars(part_there) | session.facts)
         return found
 
-    def elsewhere(part: str) -> Elsewhere | None:
-        asked = Asked(second or another(problem))
-        return Elsewhere(asked, functools.partial(_shows, session_on(asked, {}), part))
+    def elsewhere(part: str) -> Iterator[Elsewhere]:
+        first = second or another(problem)
+        for other in dict.fromkeys((first, *others, *([] if second else [another(first), another(problem, True)]))):
+            if min(other.output_size) > 0:
+                asked = Asked(other)
+                yield Elsewhere(asked, functools.partial(_shows, session_on(asked, {}), part))
 
     session = session_on(Asked(problem), {} if tables is None else tables, on_second, elsewhere)
     wanted = [part for part in PARTS if part in parts and (part == "forward" or backward is not None)]
@@ -256,7 +262,7 @@ def _bilinear(session: Session, part: str) -> Part:
         second, elsewhere = functools.partial(session.second, part), functools.partial(session.elsewhere, part)
         finding = replace(finding, second=second, elsewhere=elsewhere)
     found = finding.found(entries.unread)
-    session.facts |= {key: found.pop(key, None) for key in ("numbers", "kinds", "skipped", "orders")} | {
+    session.facts |= {key: found.pop(key, None) for key in ("numbers", "kinds", "orders", "straight")} | {
         "empty": not len(table.factor),
     }
     wrong, products_right = found.pop("sentences"), found.pop("right")
@@ -308,7 +314,7 @@ def _shows(session: Session, part: str, table: Table, partly: bool = False) -> b
 
 def _carried(session: Session, part: str, names: Names) -> str | None:
     """Return the sentence on sums of channels that earlier blocks of channels leave behind, shown by their results."""
-    asked, other = session.asked, session.elsewhere(part)
+    asked, other = session.asked, next(session.elsewhere(part), None)
     out, a, b = roles(part, asked.problem.transposed)
     if out == "weight" or session.shape != asked.shapes[out]:
         return None

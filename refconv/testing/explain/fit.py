@@ -259,19 +259,6 @@ def _some(rows: Rows) -> Pattern | None:
     return Pattern("some", tuple(sorted(rows)[:3]), len(rows)) if rows else None
 
 
-def skipped_windows(axes: Sequence[Axis], asked: Asked) -> list[str]:
-    """Return the sides "", "start" or "end" if exactly the windows that reach beyond the image there are missing."""
-    found = []
-    for index, axis in enumerate(axes):
-        missing = axis.missing
-        others = axis.line != asked.lines[index] or axis.extra or axis.border != ("zeros", "zeros")
-        if others or (missing is not None and missing.name != "o"):
-            return []
-        found.append(missing.values if missing else ())
-    sides = ("", "start", "end")
-    return [side for side in sides if any(found) and found == [asked.beyond(a, side) for a in range(len(axes))]]
-
-
 # --- All axes --------------------------------------------------------------------------------------------------------
 
 

@@ -136,7 +136,7 @@ def another(problem: Problem, less_padding: bool = False) -> Problem:
     else:
         counts = [n + (n > 1) for n in problem.output_size]
         size = tuple(
-            max(1, (n - 1) * s + w + 1 + min(s - 1, r + 1 if r == 1 else max(0, r - 1)) - sum(pair))
+            max(1, (n - 1) * s + w + 1 + min(s - 1, {0: 0, 1: 2, 2: 5}.get(r, r - 1)) - sum(pair))
             for n, s, w, r, pair in zip(counts, stride, spans, remainders(problem), pads, strict=True)
         )
     extra = tuple(

@@ -30,8 +30,7 @@ REPEATS = 50
 class Second:
     """The findings on a second problem, with other numbers: a cause is named only if it shows there too.
 
-    `facts` has the findings there, by the names of a :class:`Part`'s fields, and "numbers", "kinds", "skipped",
-    "orders", "result orders", "empty".
+    `facts` has the findings there, by the names of a :class:`Part`'s fields, and "numbers", "kinds", "orders", "result orders", "empty".
     """
 
     asked: Asked
@@ -60,7 +59,7 @@ class Session:
     `shape` is that of the part's results, once known: of the arrays returned, with their axes in the order `order` or
     reshaped to `fold` if these are set. `fastest` is the shortest call so far, in seconds. `facts` are found on the
     way, and `tables` for the parts read out so far. With `fractions`, numbers that are not whole are tried too.
-    `second` returns the findings about a part on a second problem, if there is one, and `elsewhere` only the problem.
+    `second` returns the findings about a part on a second problem, if there is one, and `elsewhere` more problems.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Session:
         fractions: bool,
         tables: dict[str, Table],
         second: Callable[[str], Second | None] = lambda part: None,
-        elsewhere: Callable[[str], Elsewhere | None] = lambda part: None,
+        elsewhere: Callable[[str], Iterator[Elsewhere]] = lambda part: iter(()),
     ) -> None:
         self.call, self.asked, self.dtype, self.budget, self.second = call, asked, dtype, budget, second
         self.tables, self.elsewhere = tables, elsewhere

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,9 +145,11 @@ class Table:
     @functools.cached_property
     def keys(self) -> Array:
         """One number for each product, sorted."""
-        return np.unique(self._key())
+        return np.unique(self.key)
 
-    def _key(self) -> Array:
+    @functools.cached_property
+    def key(self) -> Array:
+        """One number for each product."""
         sizes = [int(np.prod(self.shapes[role])) for role in ROLES]
         return (self.flat["positions"] * sizes[1] + self.flat["weight"]) * sizes[2] + self.flat["image"]
 
@@ -177,13 +179,26 @@ class Table:
         """Return some of the products."""
         return Table(self.shapes, {role: flat[chosen] for role, flat in self.flat.items()}, self.factor[chosen])
 
+    def equals(self, other: Table) -> bool:
+        """Return whether another table of the same shapes has the same products with the same factors."""
+        if len(self.factor) != len(other.factor):
+            return False
+        mine, theirs = np.argsort(self.key), np.argsort(other.key)
+        same = np.array_equal(self.key[mine], other.key[theirs])
+        return same and bool(np.allclose(self.factor[mine], other.factor[theirs], rtol=1e-3, atol=1e-3))
+
+    def times(self, factors: Array) -> Table:
+        """Return the products multiplied by factors, without those multiplied by 0."""
+        some = self.only(factors != 0)
+        return Table(some.shapes, some.flat, some.factor * factors[factors != 0])
+
     def without(self, other: Table) -> Table:
         """Return the products that are not in another table of the same shapes."""
         return self.only(self.beyond(other))
 
     def beyond(self, other: Table) -> Array:
         """Return for each product whether it is not in another table of the same shapes."""
-        return ~np.isin(self._key(), other.keys)
+        return ~np.isin(self.key, other.keys)
 
     def signatures(self, role: str) -> Array:
         """Return one number for each element of a role, the same for elements with the same partners."""
@@ -240,26 +255,6 @@ def _address(place: Sequence[Array], shape: Shape) -> Array:
     for index, size in zip(place, shape, strict=True):
         flat = flat * size + index
     return flat
-
-
-def addressed(asked: Asked, unchecked: Collection[int]) -> Table:
-    """Return the table of a part that takes elements beyond the image, along some axes, from their place in memory."""
-    shapes, spatial = asked.shapes, asked.spatial(asked.shapes)
-    for axis in unchecked:
-        (stride, dilation, start), counts = asked.lines[axis], (shapes[role][2 + axis] for role in ROLES[:2])
-        o, t = np.indices(tuple(counts)).reshape(2, -1)
-        spatial[axis] = np.stack([o, t, stride * o + dilation * t + start], axis=1)
-    samples = np.arange(shapes["image"][0])
-    return combine(shapes, spatial, asked.channels(shapes), np.stack([samples, samples], axis=1))
-
-
-def split(asked: Asked, order: Sequence[int]) -> Table:
-    """Return the table of positions that are numbered in memory order, with their sizes taken in another order."""
-    positions = asked.shapes["positions"]
-    shapes = asked.shapes | {"positions": positions[:2] + tuple(positions[2 + axis] for axis in order)}
-    samples = np.arange(shapes["image"][0])
-    table = combine(shapes, asked.spatial(shapes), asked.channels(shapes), np.stack([samples, samples], axis=1))
-    return Table(asked.shapes, table.flat, table.factor)
 
 
 def classes(part: str, transposed: bool, shapes: dict[str, Shape]) -> tuple[list[Array], int]:

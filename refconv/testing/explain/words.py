@@ -159,16 +159,6 @@ def _moved(axis: Axis, line: Line) -> Axis:
     )
 
 
-def skipped_sentence(side: str, asked: Asked, names: Names) -> str:
-    """Return the sentence on windows that are skipped because they reach beyond the image, or one side of it."""
-    beyond = {axis: ranges(found) for axis in range(len(asked.lines)) if (found := asked.beyond(axis, side))}
-    where = " and ".join(f"{names.letter} = {positions} along axis {axis}" for axis, positions in beyond.items())
-    return (
-        f"Windows that reach beyond {f'the {side} of ' * bool(side)}{names.image} are skipped: nothing is used at "
-        f"{where}. Only elements beyond {names.image} should count as zeros."
-    )
-
-
 def _axis_sentences(
     axis: Axis, index: int, asked: Asked, names: Names, reasons: Sequence[str], always: bool
 ) -> Iterator[str]:

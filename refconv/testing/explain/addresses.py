@@ -1,0 +1,234 @@
+"""Mistakes of addresses: wrong lengths of rows, missing bounds tests, indices split by the wrong sizes or cut to bits.
+
+Each gives the whole table of any problem. It is said if it gives exactly the products of one problem, and the results
+of a second one.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from refconv.testing.explain.blocks import BLOCKS, Model, subsets
+from refconv.testing.explain.names import Names, listed
+from refconv.testing.explain.table import Asked, Shape, Table
+from refconv.testing.oracles.definition import Array
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Every product of right samples and channels, inside the image or not.
+
+    `place` has the coordinates in the image, counted from its first element, and `padded` in the padded image.
+    """
+
+    asked: Asked
+    n: Array
+    q: Array
+    column: Array
+    m: Array
+    o: Array
+    t: Array
+
+    @classmethod
+    def of(cls, asked: Asked) -> Windows:
+        """Return the windows of a problem; `o` and `t` are arrays (axes, products)."""
+        shapes, channels = asked.shapes, asked.channels(asked.shapes)
+        d = asked.problem.spatial_dims
+        sizes = (shapes["image"][0], len(channels), *shapes["positions"][2:], *shapes["weight"][2:])
+        n, channel, *rest = np.indices(sizes).reshape(len(sizes), -1)
+        q, _, column, m = channels[channel].T
+        return cls(asked, n, q, column, m, np.stack(rest[:d]), np.stack(rest[d:]))
+
+    @property
+    def padded(self) -> Array:
+        """Coordinates in the padded image, an array (axes, products)."""
+        line = np.array(self.asked.lines)
+        return line[:, :1] * self.o + line[:, 1:2] * self.t
+
+    @property
+    def place(self) -> Array:
+        """Coordinates in the image, an array (axes, products)."""
+        return self.padded - np.array(self.asked.before)[:, None]
+
+    @property
+    def padded_sizes(self) -> Shape:
+        """Sizes of the padded image."""
+        sizes = self.asked.shapes["image"][2:]
+        return tuple(n + before + after for n, (before, after) in zip(sizes, self.asked.problem.pairs, strict=True))
+
+    def reading(
+        self, place: Array, n: Array | None = None, m: Array | None = None, inside: Array | bool = True
+    ) -> Table:
+        """Return the products with the image elements at other places; those outside the image are dropped."""
+        shapes = self.asked.shapes
+        n, m = self.n if n is None else n, self.m if m is None else m
+        sizes = np.array(shapes["image"][2:])[:, None]
+        inside = inside & np.all((place >= 0) & (place < sizes), axis=0)
+        inside &= (n >= 0) & (n < shapes["image"][0]) & (m >= 0) & (m < shapes["image"][1])
+        picked = {
+            "positions": (self.n, self.q, *self.o),
+            "weight": (self.q, self.column, *self.t),
+            "image": (n, m, *place),
+        }
+        flat = {
+            role: np.ravel_multi_index(tuple(axis[inside] for axis in axes), shapes[role])
+            for role, axes in picked.items()
+        }
+        return Table(shapes, flat, np.ones(np.count_nonzero(inside)))
+
+
+def _address(place: Sequence[Array], sizes: Sequence[int]) -> Array:
+    """Return the address of places, also of those beyond the ends of axes: there, memory contains the next row."""
+    flat = np.zeros_like(place[0])
+    for index, size in zip(place, sizes, strict=True):
+        flat = flat * size + index
+    return flat
+
+
+def _split(address: Array, sizes: Sequence[int]) -> list[Array]:
+    """Return the places of addresses; the first is not limited."""
+    places = []
+    for size in sizes[:0:-1]:
+        address, place = np.divmod(address, size)
+        places.append(place)
+    return [address, *places[::-1]]
+
+
+def unchecked(asked: Asked, axes: Sequence[int]) -> Table:
+    """Return the table of a part that takes elements beyond the image, along some axes, from their place in memory."""
+    windows = Windows.of(asked)
+    shape, place = asked.shapes["image"], windows.place
+    others = [a for a in range(len(place)) if a not in axes]
+    inside = np.all([(place[a] >= 0) & (place[a] < shape[2 + a]) for a in others] or [True], axis=0)
+    n, m, *found = _split(_address([windows.n, windows.m, *place], shape), shape)
+    return windows.reading(np.stack(found), n, m, inside)
+
+
+def with_pitch(asked: Asked, sizes: Callable[[Windows], Shape], whole: bool) -> Table:
+    """Return the table of a padded image that is addressed as if it had other sizes, in each plane or as a whole."""
+    windows = Windows.of(asked)
+    shape, taken = windows.padded_sizes, sizes(windows)
+    head = (windows.n, windows.m) if whole else ()
+    count = asked.shapes["image"][:2] if whole else ()
+    first, *rest = _split(_address([*head, *windows.padded], (*count, *taken)), (*count, *shape))
+    found = [first, *rest]
+    n, m = (found[0], found[1]) if whole else (None, None)
+    return windows.reading(np.stack(found[len(head) :]) - np.array(asked.before)[:, None], n, m)
+
+
+def stacked(asked: Asked) -> Table:
+    """Return the table of samples one below the other, without padding between them."""
+    windows = Windows.of(asked)
+    place, size = windows.place, asked.shapes["image"][2]
+    n, first = np.divmod(windows.n * size + place[0], size)
+    return windows.reading(np.stack([first, *place[1:]]), n)
+
+
+def decoded(asked: Asked, axis: int, by: int) -> Table:
+    """Return the table of positions whose index along one axis is taken modulo the size of another."""
+    windows, sizes = Windows.of(asked), asked.shapes["positions"][2:]
+    index = _address(windows.o, sizes) // math.prod(sizes[axis + 1 :]) % sizes[by]
+    other = np.stack([index if a == axis else o for a, o in enumerate(windows.o)])
+    moved = Windows(asked, windows.n, windows.q, windows.column, windows.m, other, windows.t)
+    return windows.reading(moved.place)
+
+
+def split(asked: Asked, order: Sequence[int]) -> Table:
+    """Return the table of positions that are numbered in memory order, with their sizes taken in another order."""
+    windows, sizes = Windows.of(asked), asked.shapes["positions"][2:]
+    other = np.stack(_split(_address(windows.o, sizes), [sizes[axis] for axis in order]))
+    moved = Windows(asked, windows.n, windows.q, windows.column, windows.m, other, windows.t)
+    return windows.reading(moved.place)
+
+
+def in_bits(asked: Asked, bits: int) -> Table:
+    """Return the table of offsets in a plane of the image that are cut to some bits."""
+    windows, sizes = Windows.of(asked), asked.shapes["image"][2:]
+    place = windows.place
+    inside = np.all((place >= 0) & (place < np.array(sizes)[:, None]), axis=0)
+    cut = _split(_address(place, sizes) % 2**bits, sizes)
+    return windows.reading(np.stack(cut), inside=inside)
+
+
+def sums_in_bits(asked: Asked, bits: int) -> Table:
+    """Return the table of weights, numbered by channel and tap, that are used with the input of the number in bits."""
+    windows, kernel = Windows.of(asked), asked.problem.kernel
+    columns = asked.shapes["weight"][1]
+    column, *t = _split(_address([windows.column, *windows.t], (columns, *kernel)) % 2**bits, (columns, *kernel))
+    moved = Windows(asked, windows.n, windows.q, column, windows.m - windows.column + column, windows.o, np.stack(t))
+    return windows.reading(moved.place, m=moved.m)
+
+
+def group_of_block(asked: Asked, block: int) -> Table:
+    """Return the table of blocks of channels that all use the input of the group of their first channel."""
+    windows, columns = Windows.of(asked), asked.shapes["weight"][1]
+    each = asked.shapes["positions"][1] // asked.groups
+    return windows.reading(windows.place, m=windows.q // block * block // each * columns + windows.column)
+
+
+def address_models(asked: Asked, names: Names) -> Iterator[Model]:
+    """Yield mistakes of addresses; the products of each are to be compared."""
+    d, image, sizes = asked.problem.spatial_dims, names.image, asked.shapes["positions"][2:]
+    positions = names.symbols["positions"]
+    for axes in subsets(d)[::-1]:
+        near = "channel or sample" if axes[0] == 0 else "row" if axes[0] == d - 1 else "plane"
+        verb = "are added" if names.result == image else "are read"
+        yield Model(
+            functools.partial(unchecked, axes=axes),
+            f"Along axis {' and '.join(map(str, axes))}, indices are not checked: elements beyond {image} {verb} "
+            f"at their address in memory, which belongs to a neighbouring {near}. They should count as zeros.",
+            layout={"array": image, "unchecked": axes},
+        )
+    if any(map(any, asked.problem.pairs)):
+        lengths = "a row is taken to be W elements long, not W + padding" * (d > 1)
+        for whole, where in ((False, "each channel of"), (True, "")):
+            if d > 1 or whole:
+                yield Model(
+                    functools.partial(with_pitch, sizes=lambda w: w.asked.shapes["image"][2:], whole=whole),
+                    f"Elements of {f'{where} ' * (not whole)}the padded {image} are addressed with the strides of "
+                    f"{image} without its padding{f': {lengths}' * (d > 1)}.",
+                )
+        yield Model(
+            stacked,
+            f"Along axis 0, samples of {image} are one below the other without padding between them: windows reach "
+            f"into the next or the previous sample.",
+        )
+    for axis, by in itertools.permutations(range(d), 2):
+        yield Model(
+            functools.partial(decoded, axis=axis, by=by),
+            f"With the positions of {positions} numbered in memory order, their index along axis {axis} is taken "
+            f"modulo {sizes[by]}, the number of positions along axis {by}, instead of {sizes[axis]}.",
+        )
+    for order in itertools.permutations(range(d)):
+        taken = tuple(sizes[axis] for axis in order)
+        if taken != sizes:
+            text = f"{positions} is as if its sizes were {taken} instead of {sizes}, and reshaped"
+            text += f": position q in memory order is taken as (q // {taken[1]}, q mod {taken[1]})" * (d == 2)
+            yield Model(functools.partial(split, order=order), f"{text}.", layout={"array": positions, "sizes": taken})
+    count = math.prod(asked.shapes["image"][2:])
+    for bits in range(2, (count - 1).bit_length()):
+        yield Model(
+            functools.partial(in_bits, bits=bits),
+            f"Positions in {image} are taken mod {2**bits}, with the elements of one channel numbered in memory order: "
+            f"it has {count} elements per channel.",
+        )
+    length = math.prod(asked.shapes["weight"][1:])
+    for bits in range(2, (length - 1).bit_length()):
+        yield Model(
+            functools.partial(sums_in_bits, bits=bits),
+            f"Number r of the {length} channels and taps of a group, in memory order, is used with {image} at number "
+            f"r mod {2**bits}.",
+        )
+    for block in BLOCKS if asked.groups > 1 else ():
+        starts = listed(range(0, asked.shapes["positions"][1], block))
+        yield Model(
+            functools.partial(group_of_block, block=block),
+            f"Blocks of {block} {names.positions_channel}s (from {starts}) {names.verbs} the {names.image_channel}s "
+            f"of the group of their first channel, although they reach into other groups.",
+        )

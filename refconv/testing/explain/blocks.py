@@ -1,0 +1,319 @@
+"""Mistakes of blocks and tiles: tails that are left out or counted twice, blocks that replace others, missing halos.
+
+Each is a factor for every right product, which depends on one count (positions along an axis, the channels of a group,
+the elements of a sum in memory order, …) and on the size of a block. A mistake is said if it gives exactly the products
+of one problem, and the results of a second one.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refconv.testing.explain.names import Names, ranges
+from refconv.testing.explain.table import Asked, Table
+from refconv.testing.oracles.definition import Array
+
+BLOCKS = (2, 4, 8, 16, 32, 64)
+"""Sizes of blocks and tiles that people use."""
+
+
+Rule = Callable[[Asked, Table], Array]
+"""The factors that a mistake gives to the right products of a problem."""
+
+
+class Model(NamedTuple):
+    """A mistake: the products that it gives on any problem, and a sentence about it on the problem read out.
+
+    Of several of a kind, such as the same rule along both axes and along one, the first that fits is meant.
+    """
+
+    build: Callable[[Asked], Table]
+    sentence: str
+    kind: str = ""
+    layout: Mapping[str, Any] | None = None
+
+
+class Count(NamedTuple):
+    """What is counted: the noun, the number of each product, and how many there are."""
+
+    noun: str
+    number: Array
+    size: int
+
+
+def counts(table: Table, asked: Asked, names: Names) -> dict[str, Count]:
+    """Return everything that a loop may run over, by a name that is the same on other problems."""
+    c, shapes, d = table.coordinates, table.shapes, table.spatial_dims
+    sizes = {role: shape[2:] for role, shape in shapes.items()}
+    samples, outputs, columns = shapes["positions"][0], shapes["positions"][1], shapes["weight"][1]
+    each = max(1, outputs // asked.groups)
+    of, to = f"{names.positions_channel}s", f"{names.image_channel}s"
+
+    def flat(role: str) -> tuple[Array, int]:
+        return np.ravel_multi_index(tuple(c[role][2:]), sizes[role]), math.prod(sizes[role])
+
+    (o, positions), (t, taps), (i, elements) = map(flat, ("positions", "weight", "image"))
+    n, q, column = c["positions"][0], c["positions"][1], c["weight"][1]
+    found = {
+        f"o{a}": Count(f"positions along axis {a}", c["positions"][2 + a], sizes["positions"][a]) for a in range(d)
+    }
+    found |= {f"t{a}": Count(f"taps along axis {a}", c["weight"][2 + a], sizes["weight"][a]) for a in range(d)}
+    found |= {
+        f"i{a}": Count(f"elements of {names.image} along axis {a}", c["image"][2 + a], sizes["image"][a])
+        for a in range(d)
+    }
+    in_order = "in memory order"
+    if d > 1:
+        found |= {
+            "o": Count(f"positions, {in_order}", o, positions),
+            "t": Count(f"taps, {in_order}", t, taps),
+            "i": Count(f"elements of each channel of {names.image}, {in_order}", i, elements),
+        }
+    found |= {
+        "n": Count("samples", n, samples),
+        "q": Count(of, q, outputs),
+        "m": Count(to, c["image"][1], shapes["image"][1]),
+        "column": Count(f"{to} of each group", column, columns),
+        "row": Count(f"{of} of each group", q % each, each),
+        "n o": Count(f"samples and positions, {in_order}", n * positions + o, samples * positions),
+        "column t": Count(f"taps of the {to} of a group, {in_order}", column * taps + t, columns * taps),
+        "t column": Count(f"{to} of a group at all taps, taps first", t * columns + column, columns * taps),
+        "row t": Count(f"taps of the {of} of a group, {in_order}", q % each * taps + t, each * taps),
+    }
+    return {name: count for name, count in found.items() if count.size > 1}
+
+
+# --- Factors that depend on a count and on the size of a block --------------------------------------------------------
+
+
+def _tail(v: Array, size: int, block: int) -> Array:
+    return v < size - size % block
+
+
+def _last_block(v: Array, size: int, block: int) -> Array:
+    return v >= (size - 1) // block * block
+
+
+def _first_block(v: Array, size: int, block: int) -> Array:
+    return v < block
+
+
+def _stepped(v: Array, size: int, block: int) -> Array:
+    return v % block == 0
+
+
+def _overlap(v: Array, size: int, block: int) -> Array:
+    twice = (v >= size - block) & (v < size - size % block) & (size > block)
+    return 1 + twice
+
+
+def _inclusive(v: Array, size: int, block: int) -> Array:
+    return 1 + ((v > 0) & (v % block == 0))
+
+
+def _exclusive(v: Array, size: int, block: int) -> Array:
+    return v % block != block - 1
+
+
+def _halved(v: Array, size: int, block: int) -> Array:
+    """Sum by halves: add the second half to the first, and forget the last element of an odd number."""
+    slot, kept, left = v.copy(), np.ones(len(v), bool), size
+    while left > 1:
+        half = left // 2
+        kept &= slot < 2 * half
+        slot, left = slot % half, half
+    return kept
+
+
+def _power_of_two(v: Array, size: int, block: int) -> Array:
+    return v < 1 << (size.bit_length() - 1)
+
+
+Factors = Callable[[Array, int, int], Array]
+"""Factors of the products with these numbers, from how many there are and the size of a block."""
+Said = Callable[[str, int, int, str], str]
+"""Sentence from the noun, the number of elements, the size of a block, and the numbers whose factor is not 1."""
+
+FACTORS: dict[Factors, Said] = {
+    _tail: lambda noun, size, block, odd: (
+        f"Of {size} {noun}, the last {size % block} are left out: those that do not fill a block of {block}."
+    ),
+    _last_block: lambda noun, size, block, odd: (
+        f"Of {size} {noun}, only the last block of {block} counts: each block replaces the earlier ones."
+    ),
+    _first_block: lambda noun, size, block, odd: f"Of {size} {noun}, only the first {block} count.",
+    _overlap: lambda noun, size, block, odd: (
+        f"Of {size} {noun}, {odd} are added twice: the last block of {block} is not full, and repeats those."
+    ),
+    _inclusive: lambda noun, size, block, odd: (
+        f"Of {size} {noun}, {odd} are added twice: blocks of {block} overlap by one."
+    ),
+    _stepped: lambda noun, size, block, odd: f"Of {size} {noun}, only every {block}th counts, from the first.",
+    _exclusive: lambda noun, size, block, odd: (
+        f"Of {size} {noun}, {odd} are left out: the last of every block of {block}."
+    ),
+    _halved: lambda noun, size, block, odd: (
+        f"Of {size} {noun}, {odd} are left out: a sum by halves that forgets the last element of an odd number."
+    ),
+    _power_of_two: lambda noun, size, block, odd: (
+        f"Of {size} {noun}, only the first {1 << (size.bit_length() - 1)} count, the largest power of two."
+    ),
+}
+WITHOUT_BLOCKS = (_halved, _power_of_two)
+
+
+def block_models(table: Table, asked: Asked, part: str, names: Names) -> Iterator[Model]:
+    """Yield the mistakes of blocks and tiles that give exactly these products."""
+    right = asked.table(part)
+    seen = factors_of(table, right)
+    if seen is None or np.all(seen == 1):
+        return
+    rules = (_counted(asked, right, names), _steps(asked, names), _skipped(asked, names), _tiles(asked, names))
+    for rule, sentence, kind in itertools.chain(*rules):
+        if np.array_equal(rule(asked, right), seen):
+            yield Model(functools.partial(_multiplied, part, rule), sentence, kind)
+
+
+def _multiplied(part: str, rule: Rule, asked: Asked) -> Table:
+    right = asked.table(part)
+    return right.times(rule(asked, right))
+
+
+def factors_of(table: Table, right: Table) -> Array | None:
+    """Return the factor of every right product in a table; None if it has others too."""
+    if not len(table.factor) or len(table.keys) < len(table.factor) or not np.isin(table.keys, right.keys).all():
+        return None
+    factors = np.zeros(len(right.keys))
+    factors[np.searchsorted(right.keys, table.key)] = np.round(table.factor.real, 3)
+    return factors[np.searchsorted(right.keys, right.key)]
+
+
+def _counted(asked: Asked, right: Table, names: Names) -> Iterator[tuple[Rule, str, str]]:
+    shown: list[Array] = []
+    for name, count in counts(right, asked, names).items():
+        if any(np.array_equal(count.number, number) for number in shown):
+            continue
+        shown.append(count.number)
+        for factors, say in FACTORS.items():
+            for block in BLOCKS if factors not in WITHOUT_BLOCKS else BLOCKS[:1]:
+                if block < count.size or factors in WITHOUT_BLOCKS:
+                    due = factors(count.number, count.size, block)
+                    odd = ranges(np.unique(count.number[due != 1]).tolist())
+                    rule = functools.partial(_of_count, name=name, factors=factors, block=block, names=names)
+                    yield rule, say(count.noun, count.size, block, odd), f"{name} {factors.__name__} {block}"
+
+
+def _of_count(asked: Asked, right: Table, name: str, factors: Factors, block: int, names: Names) -> Array:
+    count = counts(right, asked, names).get(name)
+    return np.ones(len(right.factor)) if count is None else factors(count.number, count.size, block) * 1.0
+
+
+def _steps(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
+    """Yield elements that are beyond the last whole step of the stride, along all axes or one."""
+    for axes in subsets(asked.problem.spatial_dims):
+        where = " or ".join(f"{asked.shapes['image'][2 + a] % asked.problem.stride[a]} along axis {a}" for a in axes)
+        yield (
+            functools.partial(_whole_steps, axes=axes),
+            f"The last elements of {names.image} are left out, {where}: those beyond the last multiple of the stride.",
+            "steps",
+        )
+
+
+def _whole_steps(asked: Asked, right: Table, axes: tuple[int, ...]) -> Array:
+    inside = np.ones(len(right.factor), bool)
+    for a in axes:
+        size, stride = asked.shapes["image"][2 + a], asked.problem.stride[a]
+        inside &= right.spatial[a, :, 2] < size // stride * stride
+    return inside * 1.0
+
+
+def _skipped(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
+    """Yield windows that are skipped because they reach beyond the image, or beyond one side of it."""
+    for axes in subsets(asked.problem.spatial_dims):
+        for side in ("", "start", "end"):
+            beyond = {a: found for a in axes if (found := asked.beyond(a, side))}
+            where = " and ".join(f"{names.letter} = {ranges(found)} along axis {a}" for a, found in beyond.items())
+            yield (
+                functools.partial(_without_beyond, axes=axes, side=side),
+                f"Windows that reach beyond {f'the {side} of ' * bool(side)}{names.image} are skipped: nothing is used "
+                f"at {where}. Only elements beyond {names.image} should count as zeros.",
+                f"skipped {side}",
+            )
+
+
+def _without_beyond(asked: Asked, right: Table, axes: tuple[int, ...], side: str) -> Array:
+    inside = np.ones(len(right.factor), bool)
+    for a in axes:
+        inside &= ~np.isin(right.spatial[a, :, 0], asked.beyond(a, side))
+    return inside * 1.0
+
+
+def subsets(d: int) -> list[tuple[int, ...]]:
+    """Return all sets of axes but the empty one, the largest first.
+
+    >>> subsets(2)
+    [(0, 1), (0,), (1,)]
+    """
+    return [axes for count in range(d, 0, -1) for axes in itertools.combinations(range(d), count)]
+
+
+# --- Tiles that load too little of the image --------------------------------------------------------------------------
+
+LOADED: dict[str, Callable[[int, int, int, int], int]] = {
+    "T·s": lambda tile, s, k, d: tile * s,
+    "(T − 1)·s + k": lambda tile, s, k, d: (tile - 1) * s + k,
+    "T + k − 1": lambda tile, s, k, d: tile + k - 1,
+    "T + d·(k − 1)": lambda tile, s, k, d: tile + d * (k - 1),
+    "(T − 1)·s + 1": lambda tile, s, k, d: (tile - 1) * s + 1,
+    "T": lambda tile, s, k, d: tile,
+}
+"""Elements of the padded image that are loaded for a tile of T positions; (T − 1)·s + d·(k − 1) + 1 are right."""
+KEPT = {"last": 1, "first": 0}
+
+
+def _tiles(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
+    for tile in BLOCKS:
+        for axes in subsets(asked.problem.spatial_dims):
+            where = f"ax{'e' if len(axes) > 1 else 'i'}s {' and '.join(map(str, axes))}"
+            for loaded, length in LOADED.items():
+                yield (
+                    functools.partial(_in_tiles, axes=axes, tile=tile, length=length),
+                    f"Positions along {where} are computed in tiles of T = {tile}, and of each tile's part of "
+                    f"{names.image} only the first {loaded} elements count (s: stride, d: dilation); it needs "
+                    f"(T − 1)·s + d·(k − 1) + 1.",
+                    f"tile {tile} {loaded}",
+                )
+            for kept, end in KEPT.items():
+                yield (
+                    functools.partial(_in_blocks, axes=axes, block=tile, end=end),
+                    f"Along {where}, {names.image} is cut into blocks of {tile}, padding included: where a window "
+                    f"reaches into two blocks, only the products of the {kept} one count.",
+                    f"blocks {tile} {kept}",
+                )
+
+
+def _in_tiles(
+    asked: Asked, right: Table, axes: tuple[int, ...], tile: int, length: Callable[[int, int, int, int], int]
+) -> Array:
+    inside = np.ones(len(right.factor), bool)
+    for a in axes:
+        stride, dilation, _ = asked.lines[a]
+        o, t = right.spatial[a, :, 0], right.spatial[a, :, 1]
+        inside &= o % tile * stride + t * dilation < length(tile, stride, asked.problem.kernel[a], dilation)
+    return inside * 1.0
+
+
+def _in_blocks(asked: Asked, right: Table, axes: tuple[int, ...], block: int, end: int) -> Array:
+    inside = np.ones(len(right.factor), bool)
+    for a in axes:
+        stride, dilation, _ = asked.lines[a]
+        o, t = right.spatial[a, :, 0], right.spatial[a, :, 1]
+        edge = stride * o + end * dilation * (asked.problem.kernel[a] - 1)
+        inside &= (stride * o + dilation * t) // block == edge // block
+    return inside * 1.0
