@@ -9,43 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from refconv.testing.checker.calls import Caller, with_array, with_arrays
+from refconv.testing.checker.at_the_case import NO_EXPLANATION, PART_OF, at_the_case
+from refconv.testing.checker.calls import Caller
 from refconv.testing.checker.diagnose import Run
-from refconv.testing.checker.examine import PARTS, TITLES, TRAIT_CHECKS, VALUE_CHECKS, Complaint
+from refconv.testing.checker.examine import TITLES, VALUE_CHECKS, Complaint
 from refconv.testing.checker.plan import work
 from refconv.testing.checker.report import Failure, ordered
 from refconv.testing.explain import explain, standard_problem, words
 from refconv.testing.explain.causes import paddings, steps
 from refconv.testing.explain.pointwise import saturated, wrapped
 from refconv.testing.explain.problems import shown
-from refconv.testing.explain.replaced import READ
-from refconv.testing.explain.session import REPEATS
 from refconv.testing.explain.table import Asked, Table
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
-from refconv.testing.oracles.trilinear import exact_results
-
-PART_OF = {"y": "forward", "grad_x": "grad_x", "grad_weight": "grad_weight", "grad_bias": "grad_bias"}
 
 CALLS = 600
 """For the first round of one part, and as many again; a limit of time would make reports vary from run to run."""
 
 WORK_READ = 2000
-"""Multiply-adds of the largest failing problem that is read out."""
-
-NO_EXPLANATION = (
-    *TRAIT_CHECKS,
-    "time",
-    "type",
-    "real values",
-    "non-finite",
-    "empty",
-    "repeat",
-    "layout",
-    "needs",
-    "large numbers",
-)
-"""Checks of which reading out whole numbers says nothing."""
+"""Products of the largest failing problem that is read out, without those of the padding."""
 
 
 def explained(
@@ -63,7 +45,7 @@ def explained(
     failed: one with as many numbers above 1 as possible, because on the smallest a single element is everything.
     """
     failures = [
-        replace(f, explanation=_in_few_bits(f, runs) or _at_the_case(f, forward, backward, call)) for f in failures
+        replace(f, explanation=_in_few_bits(f, runs) or at_the_case(f, forward, backward, call)) for f in failures
     ]
     asked = sorted(
         (f for f in ordered(failures) if _is_asked(f) and not f.explanation), key=lambda failure: failure.part != "y"
@@ -149,96 +131,13 @@ def _bias_of(complaint: Complaint) -> Array:
     return bias.reshape(-1, *[1] * problem.spatial_dims)
 
 
-def _at_the_case(
-    failure: Failure, forward: Callable[..., Any], backward: Callable[..., Any] | None, call: Caller
-) -> str | None:
-    """Explain a failure by what shows at its smallest case: another call, or numbers that are not finite."""
-    case, due = failure.case, failure.expected
-    if due is None or failure.actual is None or failure.actual.shape != due.shape:
-        return None
-    if failure.check == "non-finite":
-        return _replaced(failure)
-    if failure.check == "real values":
-        return _of_whole_numbers(failure) or _in_half(failure)
-    if failure.check in NO_EXPLANATION:
-        return None
-
-    def result() -> Array | None:
-        x, weight, bias, g = case.operands.mapped(np.copy)
-        if failure.part == "y":
-            found = call(with_array(forward), x, weight, bias, *case.integers, **case.options).value
-            return found[1] if found else None
-        found = call(with_arrays(backward or forward), g, x, weight, *case.integers, **case.options).value
-        return found[1][PARTS.index(failure.part) - 1] if found and found[1] else None
-
-    def is_right() -> bool:
-        array = result()
-        return isinstance(array, np.ndarray) and np.array_equal(array, due)
-
-    result()
-    if not all(is_right() for _ in range(2)):
-        return None
-    if all(is_right() for _ in range(REPEATS)):
-        return "Called again with the same arguments, it is right: it depends on earlier calls."
-    return "Calls with the same arguments gave different results, right ones and wrong ones: it is random."
-
-
-def _of_whole_numbers(failure: Failure) -> str | None:
-    """Return which operand is cut or rounded to whole numbers, if that gives the same result."""
-    operands, actual, due = failure.case.operands, failure.actual, failure.expected
-    if actual is None or actual.dtype.kind != "f" or due is None:
-        return None
-
-    def close(right: Array) -> bool:
-        return np.allclose(actual, right, rtol=1e-3, atol=1e-3 * float(np.max(np.abs(right), initial=0)))
-
-    for name in READ[PART_OF[failure.part]]:
-        values = getattr(operands, name)
-        for how, function in (("cut", np.trunc), ("rounded", np.rint), ("rounded down", np.floor)):
-            if values is None or np.array_equal(function(values), values):
-                continue
-            whole = operands._replace(**{name: function(values)}).mapped(lambda a: a.astype(np.float64))
-            right = getattr(exact_results(failure.case.problem, whole, (failure.part,)), failure.part)
-            if close(right) and not close(due):
-                return f"It is right for {name} {how} to whole numbers."
-    return None
-
-
-def _in_half(failure: Failure) -> str | None:
-    """Return the sentence on results that are float16 numbers for wider operands."""
-    actual = failure.actual
-    if actual is None or actual.dtype.kind != "f" or not failure.message.endswith("consistent with float16"):
-        return None
-    if failure.case.operands.x.dtype.itemsize < 4:
-        return None
-    with np.errstate(over="ignore"):
-        whole = np.array_equal(actual, actual.astype(np.float16))
-    element = "output" if failure.part == "y" else f"element of {failure.part}"
-    before = "" if whole else ", before its bias is added,"
-    return f"In this case every {element}{before} is a float16 number: sums are kept, or stored, in float16."
-
-
-def _replaced(failure: Failure) -> str | None:
-    """Return which number of an operand that is not finite counts as another, if that gives the same result."""
-    operands = failure.case.operands
-    for name in operands._fields:
-        values = getattr(operands, name)
-        if values is None or np.isfinite(values).all():
-            continue
-        bad = values[~np.isfinite(values)][0]
-        for other in (0, 1, np.finfo(values.dtype).max, np.finfo(values.dtype).min):
-            changed = operands._replace(**{name: np.where(np.isfinite(values), values, values.dtype.type(other))})
-            right = getattr(exact_results(failure.case.problem, changed, (failure.part,)), failure.part)
-            if failure.actual is not None and np.array_equal(right, failure.actual):
-                shown = "NaN" if np.isnan(bad) else "∞" if bad > 0 else "−∞"
-                return f"{shown} in {name} counts as {other:.4g}.".replace(" -", " −")
-    return None
-
-
 def _is_small(problem: Problem, part: str) -> bool:
     """Return whether a part can be read out on a problem: a gradient of the bias needs a call for each element of g."""
-    calls = math.prod(problem.output_shape) if part == "grad_bias" else 0
-    return work(problem) <= WORK_READ and calls <= CALLS
+    if part == "grad_bias":
+        return work(problem) <= WORK_READ and math.prod(problem.output_shape) <= CALLS
+    asked = Asked(problem)
+    pairs = (len(rows) for rows in asked.spatial(asked.shapes))  # positions and taps that meet an element
+    return (problem.batch or 0) * len(asked.channels(asked.shapes)) * math.prod(pairs) <= WORK_READ
 
 
 def _is_blank(complaint: Complaint) -> bool:

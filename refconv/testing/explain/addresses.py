@@ -172,6 +172,20 @@ def group_of_block(asked: Asked, block: int) -> Table:
     return windows.reading(windows.place, m=windows.q // block * block // each * columns + windows.column)
 
 
+def shuffled(asked: Asked, phases_first: bool) -> Table:
+    """Return the table of a transposed convolution by phases whose depth-to-space takes (K, phases) for (phases, K)."""
+    windows, (steps, *_) = Windows.of(asked), zip(*asked.lines, strict=True)
+    channels, count = asked.shapes["image"][1], math.prod(steps)
+    start, phase = np.divmod(windows.padded, np.array(steps)[:, None])
+    number = _address([*phase, windows.m], [*steps, channels])
+    m, *found = _split(number, [channels, *steps])
+    if not phases_first:
+        number = windows.m * count + _address(phase, steps)
+        *found, m = _split(number, [*steps, channels])
+    place = np.stack(found) + start * np.array(steps)[:, None] - np.array(asked.before)[:, None]
+    return windows.reading(place, m=m)
+
+
 def address_models(asked: Asked, names: Names) -> Iterator[Model]:
     """Yield mistakes of addresses; the products of each are to be compared."""
     d, image, sizes = asked.problem.spatial_dims, names.image, asked.shapes["positions"][2:]
@@ -224,6 +238,14 @@ def address_models(asked: Asked, names: Names) -> Iterator[Model]:
             functools.partial(sums_in_bits, bits=bits),
             f"Number r of the {length} channels and taps of a group, in memory order, is used with {image} at number "
             f"r mod {2**bits}.",
+        )
+    orders = ("phases, channels"), ("channels, phases")
+    for phases_first in (True, False) if asked.problem.transposed else ():
+        made, taken = orders if phases_first else orders[::-1]
+        yield Model(
+            functools.partial(shuffled, phases_first=phases_first),
+            f"{image} is put together from one image for each phase of the stride: those are made in the order ({made}) "
+            f"but taken in the order ({taken}).",
         )
     for block in BLOCKS if asked.groups > 1 else ():
         starts = listed(range(0, asked.shapes["positions"][1], block))

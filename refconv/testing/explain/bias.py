@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.explain import words
+from refconv.testing.explain.blocks import Count, fitting_counts
 from refconv.testing.explain.linearity import Refused, check_linear, draw
 from refconv.testing.explain.names import grammar, ranges
 from refconv.testing.explain.problems import shown
@@ -298,10 +299,13 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
     said = []
     if size != problem.c_out or any(read != [e] for e, read in channels.items()):
         axis = _own_axis(used)
+        reshaped = _reshaped(each)
         per_sample = each.shape[1] * each.shape[2]
         if axis is not None:
             kept = axis.replace("the batch", "the batch axis")
             said.append(f"It keeps {kept} and sums the channels: element j is the sum over index j of {kept}.")
+        elif reshaped:
+            return fields, [reshaped]
         elif all(read == [size - 1 - e] for e, read in channels.items()):
             said.append("Its channels are in reverse order.")
         elif size == per_sample and np.array_equal(
@@ -315,6 +319,8 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
                 if read != [e]
             ]
             said.append(f"Channels are mixed: {'; '.join(shown[:3])}{'; …' * (len(shown) > 3)}.")
+    elif (text := _counted(session, each)) is not None:
+        return fields, [text]
     reached = used.any(axis=0)
     if (text := _first_elements(session, reached)) is not None:
         said.append(text)
@@ -330,3 +336,51 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
         again = second.facts.get("factor") if second else None
         said.append(f"Every element of g is {words.multiplied(factors[0], problem, second, again)}.")
     return fields, said or ["It differs from the sum of g over samples and positions."]
+
+
+def _reshaped(each: Array) -> str | None:
+    """Return the sentence on an array (element of grad_bias, N, K, o1, …) of a sum over a reshaped g."""
+    size = len(each)
+    count = each[0].size
+    number, element = np.arange(count).reshape(each.shape[1:]), np.arange(size).reshape(-1, *[1] * (each.ndim - 1))
+    if np.array_equal(each, number % size == element):
+        return (
+            f"g is summed as if reshaped to (−1, {size}): element k adds numbers k, k + {size}, … of g in memory order."
+        )
+    if count % size == 0 and np.array_equal(each, number // (count // size) == element):
+        return (
+            f"g is summed as if reshaped to ({size}, −1): element k adds the k-th of {size} equal runs in memory order."
+        )
+    return None
+
+
+def _counted(session: Session, each: Array) -> str | None:
+    """Return the sentence on factors of g that depend on a sample or position in a known way, on both problems."""
+    factors = np.stack([each[k, :, k] for k in range(len(each))], axis=1)
+    numbers, sizes = np.indices(factors.shape), factors.shape
+    positions = math.prod(sizes[2:])
+    flat = np.arange(positions).reshape(sizes[2:])
+    found = {
+        f"o{a}": Count(f"positions along axis {a}", numbers[2 + a].reshape(-1), n) for a, n in enumerate(sizes[2:])
+    }
+    found |= {
+        "n": Count("samples", numbers[0].reshape(-1), sizes[0]),
+        "k": Count("channels", numbers[1].reshape(-1), sizes[1]),
+        "o": Count("positions, in memory order", (flat + 0 * numbers[0]).reshape(-1), positions),
+        "n o": Count(
+            "samples and positions, in memory order",
+            (flat + positions * numbers[0]).reshape(-1),
+            sizes[0] * positions,
+        ),
+    }
+    fits = {fit[:3]: fit.sentence for fit in fitting_counts(found, factors.reshape(-1))}
+    session.facts["counted"] = list(fits)
+    inside = np.all([numbers[2 + a] < n for a, n in enumerate(session.asked.problem.size)], axis=0)
+    session.facts["as x"] = np.array_equal(factors, inside)
+    second = session.second("grad_bias") if fits or session.facts["as x"] else None
+    for key, sentence in fits.items():
+        if second is None or key in second.facts.get("counted", ()):
+            return sentence
+    if session.facts["as x"] and (second is None or second.facts.get("as x")):
+        return "Along each axis only as many positions of g are read as x has."
+    return None

@@ -174,8 +174,10 @@ def block_models(table: Table, asked: Asked, part: str, names: Names) -> Iterato
     seen = factors_of(table, right)
     if seen is None or np.all(seen == 1):
         return
-    rules = (_counted(asked, right, names), _steps(asked, names), _skipped(asked, names), _tiles(asked, names))
-    for rule, sentence, kind in itertools.chain(*rules):
+    for fit in fitting_counts(counts(right, asked, names), seen):
+        of_count = functools.partial(_of_count, fit=fit, names=names)
+        yield Model(functools.partial(_multiplied, part, of_count), fit.sentence)
+    for rule, sentence, kind in itertools.chain(_steps(asked, names), _skipped(asked, names), _tiles(asked, names)):
         if np.array_equal(rule(asked, right), seen):
             yield Model(functools.partial(_multiplied, part, rule), sentence, kind)
 
@@ -194,24 +196,33 @@ def factors_of(table: Table, right: Table) -> Array | None:
     return factors[np.searchsorted(right.keys, right.key)]
 
 
-def _counted(asked: Asked, right: Table, names: Names) -> Iterator[tuple[Rule, str, str]]:
-    shown: list[Array] = []
-    for name, count in counts(right, asked, names).items():
-        if any(np.array_equal(count.number, number) for number in shown):
+class Fit(NamedTuple):
+    """Factors that depend on a count in a known way."""
+
+    name: str
+    factors: Factors
+    block: int
+    sentence: str
+
+
+def fitting_counts(found: dict[str, Count], seen: Array) -> Iterator[Fit]:
+    """Yield the ways in which factors depend on a count and on the size of a block, where they do."""
+    different: list[Array] = []
+    for name, count in found.items():
+        if any(np.array_equal(count.number, number) for number in different):
             continue
-        shown.append(count.number)
+        different.append(count.number)
         for factors, say in FACTORS.items():
-            for block in BLOCKS if factors not in WITHOUT_BLOCKS else BLOCKS[:1]:
-                if block < count.size or factors in WITHOUT_BLOCKS:
-                    due = factors(count.number, count.size, block)
+            for block in BLOCKS if factors not in WITHOUT_BLOCKS else (1,):
+                due = factors(count.number, count.size, block)
+                if block < count.size and np.array_equal(due, seen):
                     odd = ranges(np.unique(count.number[due != 1]).tolist())
-                    rule = functools.partial(_of_count, name=name, factors=factors, block=block, names=names)
-                    yield rule, say(count.noun, count.size, block, odd), f"{name} {factors.__name__} {block}"
+                    yield Fit(name, factors, block, say(count.noun, count.size, block, odd))
 
 
-def _of_count(asked: Asked, right: Table, name: str, factors: Factors, block: int, names: Names) -> Array:
-    count = counts(right, asked, names).get(name)
-    return np.ones(len(right.factor)) if count is None else factors(count.number, count.size, block) * 1.0
+def _of_count(asked: Asked, right: Table, fit: Fit, names: Names) -> Array:
+    count = counts(right, asked, names).get(fit.name)
+    return np.ones(len(right.factor)) if count is None else fit.factors(count.number, count.size, fit.block) * 1.0
 
 
 def _steps(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:

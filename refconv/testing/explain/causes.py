@@ -142,7 +142,7 @@ def paddings(asked: Asked, index: int) -> dict[str, tuple[int, str]]:
         "rest early": (before + rest, f"it starts early by {left} at the end"),
         "half rest": (before - rest // 2, f"it starts late by half of {left}, rounded down"),
         "half rest up": (before - -(-rest // 2),
-                         f"it starts late by half of {left}, rounded up: the padding is as in SAME, for this output size"),
+                         f"it starts late by half of {left}, rounded up: the padding is that of SAME for this size"),
         "rest taps": (before - rest // dilation * dilation,
                       f"it starts late by {left} at the end, rounded down to a multiple of the dilation"),
         "extra": (before - extra, "it is shifted by output_padding, so that the extra elements come first"),

@@ -90,6 +90,10 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
                     ),
                 )
         yield "rows reversed", rows(row=lambda g, j, c: total - 1 - g * each - j)
+        yield (
+            "rows and columns reversed",
+            rows(row=lambda g, j, c: total - 1 - g * each - j, m=lambda g, j, c: g * cols + cols - 1 - c),
+        )
         yield "first row", rows(row=lambda g, j, c: 0)
 
 
@@ -185,7 +189,9 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
             also = f", with {those('weight row', row)}" * (row != due_row)
             yield f"{subject} {names.verb} {those(to, seen)}{also}; it should be {those(to, wanted)}."
         elif row != due_row:
-            yield f"{subject} uses {those('weight row', row)}; it should be {those('weight row', due_row)}."
+            same = sorted(channels.columns[q]) == sorted(map(tuple, due[:, 2:].tolist()))
+            rest = "" if same else ", and other weight columns"
+            yield f"{subject} uses {those('weight row', row)}; it should be {those('weight row', due_row)}{rest}."
         else:
             pairs, found = set(map(tuple, due[:, 2:].tolist())), set(channels.columns[q])
             odd, verb = (found - pairs, "uses") if found - pairs else (pairs - found, "does not use")
@@ -234,6 +240,7 @@ def _known(asked: Asked, names: Names) -> dict[str, str]:
         "last rows": f"Only the last {of} of each group is used.",
         "first rows": f"Only the first {of} of each group is used.",
         "rows reversed": "The weight rows are taken in reverse order.",
+        "rows and columns reversed": "The weight rows, and the weight columns, are taken in reverse order.",
         "first row": "Weight row 0 is used for all.",
     }
     for role, channel in (("positions", of), ("image", to)):

@@ -16,6 +16,7 @@ import numpy as np
 from refconv.integers import as_bool, as_int
 from refconv.testing.checker.calls import Caller
 from refconv.testing.explain import words
+from refconv.testing.explain.addresses import address_models
 from refconv.testing.explain.bias import forward_bias, grad_bias
 from refconv.testing.explain.causes import size_rules
 from refconv.testing.explain.channels import carried, carried_sentence
@@ -39,6 +40,7 @@ from refconv.testing.explain.table import (
     same_products,
     table_of,
 )
+from refconv.testing.explain.winograd import winograd
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
 
@@ -249,7 +251,14 @@ def _bilinear(session: Session, part: str) -> Part:
     follows_forward = entries is not None
     if entries is None:
         check_pointwise(session, part)
-        entries = _read(session, part, shapes, labels)
+        if part == "forward" and not said and (text := winograd(session)):
+            raise Refused(text, True)
+        try:
+            entries = _read(session, part, shapes, labels)
+        except Refused as refused:
+            if refused.linear is None and (text := _addressed(session, part, names)):
+                raise Refused(text, True) from None
+            raise
         if len(entries.unread) and (text := _carried(session, part, names)):
             raise Refused(text, True)
     table, constants = table_of(part, transposed, entries, shapes)
@@ -330,6 +339,18 @@ def _carried(session: Session, part: str, names: Names) -> str | None:
             shown = _shows(session, part, carried(table, out, block))
             again = other is None or other.shows(carried(other.asked.table(part), out, block), False)
             return carried_sentence(names, out, block) if shown and again else None
+    return None
+
+
+def _addressed(session: Session, part: str, names: Names) -> str | None:
+    """Return the sentence on a mistake of addresses, shown by its results: for a part that takes too many calls."""
+    if session.shape != session.asked.shapes[roles(part, session.asked.problem.transposed)[0]]:
+        return None
+    for model in address_models(session.asked, names):
+        if _shows(session, part, model.build(session.asked)) and all(
+            other.shows(model.build(other.asked), False) for other in session.elsewhere(part)
+        ):
+            return model.sentence
     return None
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refconv.testing.explain.rules import Due, Fit, fitting
-from refconv.testing.explain.table import ROLES, Asked, Line, Rows, Table, line_rows, row_set
+from refconv.testing.explain.table import ROLES, Line, Rows, Table, line_rows, row_set
 from refconv.testing.oracles.definition import Array
 
 BORDERS: dict[str, Callable[[int, int], int]] = {

@@ -30,7 +30,8 @@ REPEATS = 50
 class Second:
     """The findings on a second problem, with other numbers: a cause is named only if it shows there too.
 
-    `facts` has the findings there, by the names of a :class:`Part`'s fields, and "numbers", "kinds", "orders", "result orders", "empty".
+    `facts` has the findings there, by the names of a :class:`Part`'s fields, and "numbers", "kinds", "orders",
+    "result orders", "empty".
     """
 
     asked: Asked

@@ -417,7 +417,10 @@ def layout_sentence(
         before, after = (", ".join(axes) for axes in orders)
         if layout.role == "weight" and not layout.per_group and orders[0][:2] == orders[1][:2]:
             if array == names.result:
-                return f"The kernel's axes are exchanged: {array} is returned as ({before}) instead of ({after})."
+                return (
+                    f"The kernel's axes are exchanged: the taps of {array} are computed in the order ({before}) and "
+                    f"stored in the order ({after})."
+                )
             return f"The kernel's axes are exchanged: {array} is read in the order ({after}) instead of ({before})."
         text = f"{array} is as if reshaped from ({before}) to ({after})"
         return f"{text}; reshaping moves no element, a transpose is needed."
