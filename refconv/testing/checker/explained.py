@@ -109,8 +109,9 @@ def _in_few_bits(failure: Failure, runs: Sequence[Run]) -> str | None:
         for c in seen.complaints
         if (c.check, c.part) == (failure.check, failure.part) and c.expected is not None and c.actual is not None
     ]
-    flat = (np.broadcast_arrays(*arrays) for arrays in wrong)
-    right, actual, bias = (np.concatenate([a.reshape(-1) for a in arrays]) for arrays in zip(*flat, strict=True))
+    right, actual, bias = (
+        np.concatenate([array.reshape(-1) for array in arrays]) for arrays in zip(*wrong, strict=True)
+    )
     if not np.isfinite(actual).all() or actual.dtype.kind == "c":
         return None
     wide, title = np.int64 if actual.dtype.kind in "biu" else np.float64, TITLES[failure.part]
@@ -124,11 +125,12 @@ def _in_few_bits(failure: Failure, runs: Sequence[Run]) -> str | None:
 
 
 def _bias_of(complaint: Complaint) -> Array:
-    """Return what the bias adds to a result, with axes for broadcasting."""
-    bias, problem = complaint.case.operands.bias, complaint.case.problem
+    """Return what the bias adds to each element of a result."""
+    assert complaint.expected is not None
+    bias, problem, shape = complaint.case.operands.bias, complaint.case.problem, complaint.expected.shape
     if complaint.part != "y" or bias is None:
-        return np.zeros(())
-    return bias.reshape(-1, *[1] * problem.spatial_dims)
+        return np.broadcast_to(0.0, shape)
+    return np.broadcast_to(bias.reshape(-1, *[1] * problem.spatial_dims), shape)
 
 
 def _is_small(problem: Problem, part: str) -> bool:

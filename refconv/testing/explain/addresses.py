@@ -180,7 +180,7 @@ def shuffled(asked: Asked, phases_first: bool) -> Table:
     number = _address([*phase, windows.m], [*steps, channels])
     m, *found = _split(number, [channels, *steps])
     if not phases_first:
-        number = windows.m * count + _address(phase, steps)
+        number = windows.m * count + _address(list(phase), steps)
         *found, m = _split(number, [*steps, channels])
     place = np.stack(found) + start * np.array(steps)[:, None] - np.array(asked.before)[:, None]
     return windows.reading(place, m=m)
@@ -239,13 +239,13 @@ def address_models(asked: Asked, names: Names) -> Iterator[Model]:
             f"Number r of the {length} channels and taps of a group, in memory order, is used with {image} at number "
             f"r mod {2**bits}.",
         )
-    orders = ("phases, channels"), ("channels, phases")
+    orders = "phases, channels", "channels, phases"
     for phases_first in (True, False) if asked.problem.transposed else ():
-        made, taken = orders if phases_first else orders[::-1]
+        made, put = orders if phases_first else orders[::-1]
         yield Model(
             functools.partial(shuffled, phases_first=phases_first),
-            f"{image} is put together from one image for each phase of the stride: those are made in the order ({made}) "
-            f"but taken in the order ({taken}).",
+            f"{image} is put together from one image for each phase of the stride: those are made in the order "
+            f"({made}) but taken in the order ({put}).",
         )
     for block in BLOCKS if asked.groups > 1 else ():
         starts = listed(range(0, asked.shapes["positions"][1], block))
