@@ -74,8 +74,8 @@ ROUNDED: dict[str, Callable[[Array], Array]] = {
     "rounded down to whole numbers": np.floor,
     "rounded to bfloat16": lambda v: _to_digits(v, 8, np.rint),
     "cut to bfloat16": lambda v: _to_digits(v, 8, np.trunc),
-    "rounded to float16": lambda v: v.astype(np.float16).astype(v.dtype),
     "rounded to the digits of float16 or TF32": lambda v: _to_digits(v, 11, np.rint),
+    "rounded to float16": lambda v: v.astype(np.float16).astype(v.dtype),
     "cut to the digits of float16 or TF32": lambda v: _to_digits(v, 11, np.trunc),
 }
 """What an operand may have lost before it is used."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,24 +63,33 @@ class Windows:
         return tuple(n + before + after for n, (before, after) in zip(sizes, self.asked.problem.pairs, strict=True))
 
     def reading(
-        self, place: Array, n: Array | None = None, m: Array | None = None, inside: Array | bool = True
+        self,
+        place: Array,
+        n: Array | None = None,
+        m: Array | None = None,
+        inside: Array | bool = True,
+        addresses: Mapping[str, Array] | None = None,
     ) -> Table:
-        """Return the products with the image elements at other places; those outside the image are dropped."""
+        """Return the products with the image elements at other places, and other addresses of positions or weights.
+
+        Products with an element outside its array are dropped.
+        """
         shapes = self.asked.shapes
         n, m = self.n if n is None else n, self.m if m is None else m
         sizes = np.array(shapes["image"][2:])[:, None]
         inside = inside & np.all((place >= 0) & (place < sizes), axis=0)
         inside &= (n >= 0) & (n < shapes["image"][0]) & (m >= 0) & (m < shapes["image"][1])
-        picked = {
+        places = {
             "positions": (self.n, self.q, *self.o),
             "weight": (self.q, self.column, *self.t),
             "image": (n, m, *place),
         }
-        flat = {
-            role: np.ravel_multi_index(tuple(axis[inside] for axis in axes), shapes[role])
-            for role, axes in picked.items()
-        }
-        return Table(shapes, flat, np.ones(np.count_nonzero(inside)))
+        flat = {role: _address(place, shapes[role]) for role, place in places.items()} | dict(addresses or {})
+        for role in ("positions", "weight"):
+            inside &= (flat[role] >= 0) & (flat[role] < math.prod(shapes[role]))
+        return Table(
+            shapes, {role: address[inside] for role, address in flat.items()}, np.ones(np.count_nonzero(inside))
+        )
 
 
 def _address(place: Sequence[Array], sizes: Sequence[int]) -> Array:
@@ -120,6 +129,44 @@ def with_pitch(asked: Asked, sizes: Callable[[Windows], Shape], whole: bool) -> 
     found = [first, *rest]
     n, m = (found[0], found[1]) if whole else (None, None)
     return windows.reading(np.stack(found[len(head) :]) - np.array(asked.before)[:, None], n, m)
+
+
+def of_other_sizes(asked: Asked, role: str, sizes: Callable[[Asked], Shape]) -> Table:
+    """Return the table of positions, or of a weight, addressed as if their arrays had other spatial sizes."""
+    windows, shape = Windows.of(asked), asked.shapes[role]
+    head = [windows.n, windows.q] if role == "positions" else [windows.q, windows.column]
+    inner = windows.o if role == "positions" else windows.t
+    rows = _address(list(inner), sizes(asked))
+    return windows.reading(windows.place, addresses={role: _address(head, shape[:2]) * math.prod(shape[2:]) + rows})
+
+
+def circular(
+    asked: Asked, signs: tuple[int, int], length: Callable[[Asked, int], int], padded: bool, forward: bool
+) -> Table:
+    """Return the table of image elements whose number is taken modulo the length of a transform, along every axis.
+
+    Operands are cropped to that length; the positions are one in a gradient.
+    """
+    windows = Windows.of(asked)
+    found, inside = [], np.ones(windows.n.shape, bool)
+    for a, (stride, dilation, start) in enumerate(asked.lines):
+        period = length(asked, a)
+        number = signs[0] * stride * windows.o[a] + signs[1] * dilation * windows.t[a] + (0 if padded else start)
+        found.append(number % period + (start if padded else 0))
+        inside &= (dilation * windows.t[a] < period) & (forward | (stride * windows.o[a] < period))
+    return windows.reading(np.stack(found), inside=inside)
+
+
+def rounded_up(asked: Asked, block: int) -> Table:
+    """Return the table of sums over channels and taps that run on, in memory, to the next multiple of a block."""
+    windows, shapes, kernel = Windows.of(asked), asked.shapes, asked.problem.kernel
+    length = math.prod(shapes["weight"][1:])
+    first = np.flatnonzero((windows.column == 0) & np.all(windows.t == 0, axis=0))
+    index, r = (i.reshape(-1) for i in np.meshgrid(first, np.arange(-(-length // block) * block), indexing="ij"))
+    column, *t = _split(r, (length, *kernel))
+    n, m = np.divmod(windows.n[index] * shapes["image"][1] + windows.m[index] + column, shapes["image"][1])
+    longer = Windows(asked, windows.n[index], windows.q[index], column, m, windows.o[:, index], np.stack(t))
+    return longer.reading(longer.place, n, addresses={"weight": longer.q * length + r})
 
 
 def stacked(asked: Asked) -> Table:
@@ -239,6 +286,15 @@ def address_models(asked: Asked, names: Names) -> Iterator[Model]:
             f"Number r of the {length} channels and taps of a group, in memory order, is used with {image} at number "
             f"r mod {2**bits}.",
         )
+    yield from _other_sizes(asked, names)
+    yield from _transforms(asked, names)
+    for block in BLOCKS[1:]:
+        yield Model(
+            functools.partial(rounded_up, block=block),
+            f"The sum over the {length} channels and taps of a group runs on to the next multiple of {block}, with the "
+            f"elements that follow in memory: the next {names.positions_channel}'s weights, the next "
+            f"{names.image_channel}s.",
+        )
     orders = "phases, channels", "channels, phases"
     for phases_first in (True, False) if asked.problem.transposed else ():
         made, put = orders if phases_first else orders[::-1]
@@ -253,4 +309,87 @@ def address_models(asked: Asked, names: Names) -> Iterator[Model]:
             functools.partial(group_of_block, block=block),
             f"Blocks of {block} {names.positions_channel}s (from {starts}) {names.verbs} the {names.image_channel}s "
             f"of the group of their first channel, although they reach into other groups.",
+        )
+
+
+def _image_sizes(asked: Asked) -> Shape:
+    return asked.shapes["image"][2:]
+
+
+def _padded_sizes(asked: Asked) -> Shape:
+    return Windows.of(asked).padded_sizes
+
+
+def _position_sizes(asked: Asked) -> Shape:
+    return asked.shapes["positions"][2:]
+
+
+def _other_sizes(asked: Asked, names: Names) -> Iterator[Model]:
+    """Yield arrays that are addressed with the row lengths of another array."""
+    image, positions = names.image, names.symbols["positions"]
+    others = {image: _image_sizes, f"the padded {image}": _padded_sizes}
+    for other, sizes in others.items() if asked.problem.spatial_dims > 1 else ():
+        yield Model(
+            functools.partial(of_other_sizes, role="positions", sizes=sizes),
+            f"{positions} is addressed with the row length of {other} instead of its own.",
+        )
+    for role, array in (("positions", positions), ("weight", names.symbols["weight"])):
+        if asked.problem.spatial_dims > 1:
+            own = functools.partial(_reversed_sizes, role=role)
+            yield Model(
+                functools.partial(of_other_sizes, role=role, sizes=own),
+                f"{array} is addressed as if its spatial sizes were in reverse order.",
+            )
+
+
+def _reversed_sizes(asked: Asked, role: str) -> Shape:
+    return asked.shapes[role][:1:-1]
+
+
+# --- Transforms that are too short -----------------------------------------------------------------------------------
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << max(0, number - 1).bit_length()
+
+
+def _extent(asked: Asked, axis: int) -> int:
+    """Return how many elements of an axis the positions span."""
+    return (asked.shapes["positions"][2 + axis] - 1) * asked.lines[axis][0] + 1
+
+
+def _span(asked: Asked, axis: int) -> int:
+    """Return how many elements of an axis a window spans."""
+    return (asked.shapes["weight"][2 + axis] - 1) * asked.lines[axis][1] + 1
+
+
+LENGTHS: dict[str, Callable[[Asked, int], int]] = {
+    "the size of {image}": lambda asked, a: _image_sizes(asked)[a],
+    "the size of {image}, or of a window if that is larger": lambda asked, a: max(
+        _image_sizes(asked)[a], _span(asked, a)
+    ),
+    "the padded size of {image}": lambda asked, a: _padded_sizes(asked)[a],
+    "the power of two that holds {image}": lambda asked, a: _power_of_two(_image_sizes(asked)[a]),
+    "the power of two that holds the padded {image}": lambda asked, a: _power_of_two(_padded_sizes(asked)[a]),
+    "the power of two that holds the positions, s apart, and a window": lambda asked, a: _power_of_two(
+        max(_extent(asked, a), _span(asked, a))
+    ),
+    "the extent of the positions, s apart": _extent,
+}
+"""Lengths of a discrete Fourier transform."""
+
+SIGNS = {(1, 1): "", (-1, 1): ", with positions in reverse order", (1, -1): ", with taps in reverse order"}
+
+
+def _transforms(asked: Asked, names: Names) -> Iterator[Model]:
+    """Yield circular convolutions, as a Fourier transform that is too short computes them, or one not conjugated."""
+    for ((name, length), (signs, reverse)), padded in itertools.product(
+        itertools.product(LENGTHS.items(), SIGNS.items()), (True, False)
+    ):
+        counted = "" if padded else ", counted without the padding"
+        yield Model(
+            functools.partial(circular, signs=signs, length=length, padded=padded, forward=names.part == "forward"),
+            f"Elements of {names.image} are numbered modulo {name.format(image=names.image)}{counted}{reverse}: a "
+            f"circular convolution, as by a Fourier transform of that length.",
+            kind=f"circular {signs} {padded}",
         )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from refconv.testing.explain import words
-from refconv.testing.explain.blocks import Count, fitting_counts
+from refconv.testing.explain.blocks import Count, Fit, fitting_counts
 from refconv.testing.explain.linearity import Refused, check_linear, draw
 from refconv.testing.explain.names import grammar, ranges
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.report import Part
 from refconv.testing.explain.session import Session, check_pointwise
+from refconv.testing.explain.table import Asked
 from refconv.testing.oracles.definition import Array
 
 NAMES = ("sample", "channel")
@@ -244,21 +248,13 @@ def grad_bias(session: Session) -> Part:
     return Part("grad_bias", " ".join([*said, *more]), False, True, False, shape=shape, **fields)
 
 
-def _first_elements(session: Session, reached: Array) -> str | None:
+def _first_elements(reached: Array) -> str | None:
     """Return the sentence on elements of g (N, K, o1, …) that are the first of each channel in memory, not a block."""
     flat = np.moveaxis(reached, 1, 0).reshape(reached.shape[1], -1)
     first, whole = int(np.count_nonzero(flat[0])), flat.shape[1]
     if first == whole or not np.array_equal(flat, np.broadcast_to(np.arange(whole) < first, flat.shape)):
         return None
-
-    def is_power(pair: tuple[int, int]) -> bool:
-        return pair[0] & (pair[0] - 1) == 0 and pair[0] <= pair[1] < 2 * pair[0]
-
-    session.facts["first"] = first, whole
-    second = session.second("grad_bias") if is_power((first, whole)) else None
     head = f"Of the {whole} elements of g in a channel (samples, then positions) only the first {first}"
-    if second and is_power(second.facts.get("first", (0, 0))):
-        return f"{head}, the largest power of two in {whole}, are read."
     is_block = math.prod(len(np.unique(axis)) for axis in np.nonzero(~reached)) == np.count_nonzero(~reached)
     return None if is_block else f"{head} are read."
 
@@ -296,33 +292,18 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
         "factor": factors[0] if len(factors) == 1 else None,
         "samples": "right" if len(samples) == each.shape[1] else f"only {', '.join(map(str, samples))}",
     }
+    if (text := _summed_wrongly(session, each)) is not None:
+        return fields, [text]
     said = []
     if size != problem.c_out or any(read != [e] for e, read in channels.items()):
-        axis = _own_axis(used)
-        reshaped = _reshaped(each)
-        per_sample = each.shape[1] * each.shape[2]
-        if axis is not None:
-            kept = axis.replace("the batch", "the batch axis")
-            said.append(f"It keeps {kept} and sums the channels: element j is the sum over index j of {kept}.")
-        elif reshaped:
-            return fields, [reshaped]
-        elif all(read == [size - 1 - e] for e, read in channels.items()):
-            said.append("Its channels are in reverse order.")
-        elif size == per_sample and np.array_equal(
-            used.reshape(size, per_sample, -1).any(axis=2), np.eye(size, dtype=bool)
-        ):
-            said.append("It keeps the batch axis: there is one sum for each sample.")
-        else:
-            shown = [
-                f"element {e} adds {f'channel{grammar(read)[0]} {ranges(read)}' if read else 'nothing'}"
-                for e, read in channels.items()
-                if read != [e]
-            ]
-            said.append(f"Channels are mixed: {'; '.join(shown[:3])}{'; …' * (len(shown) > 3)}.")
-    elif (text := _counted(session, each)) is not None:
-        return fields, [text]
+        shown = [
+            f"element {e} adds {f'channel{grammar(read)[0]} {ranges(read)}' if read else 'nothing'}"
+            for e, read in channels.items()
+            if read != [e]
+        ]
+        said.append(f"Channels are mixed: {'; '.join(shown[:3])}{'; …' * (len(shown) > 3)}.")
     reached = used.any(axis=0)
-    if (text := _first_elements(session, reached)) is not None:
+    if (text := _first_elements(reached)) is not None:
         said.append(text)
     elif not reached.all():
         missing = np.count_nonzero(~reached)
@@ -338,49 +319,124 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
     return fields, said or ["It differs from the sum of g over samples and positions."]
 
 
-def _reshaped(each: Array) -> str | None:
-    """Return the sentence on an array (element of grad_bias, N, K, o1, …) of a sum over a reshaped g."""
-    size = len(each)
-    count = each[0].size
-    number, element = np.arange(count).reshape(each.shape[1:]), np.arange(size).reshape(-1, *[1] * (each.ndim - 1))
-    if np.array_equal(each, number % size == element):
-        return (
-            f"g is summed as if reshaped to (−1, {size}): element k adds numbers k, k + {size}, … of g in memory order."
-        )
-    if count % size == 0 and np.array_equal(each, number // (count // size) == element):
-        return (
-            f"g is summed as if reshaped to ({size}, −1): element k adds the k-th of {size} equal runs in memory order."
-        )
-    return None
+@dataclass(frozen=True)
+class Sum:
+    """A mistake of the sum over g: the factors (element, N, K, o1, …) on any problem, and the sentence about it."""
+
+    factors: Callable[[Asked], Array]
+    text: str
 
 
-def _counted(session: Session, each: Array) -> str | None:
-    """Return the sentence on factors of g that depend on a sample or position in a known way, on both problems."""
+def _summed_wrongly(session: Session, each: Array) -> str | None:
+    """Return the sentence on factors of g (element, N, K, o1, …) that a known mistake gives on all problems."""
+    fitting = [one for one in (*_mixed(session.asked), *_counted(session.asked, each)) if _same(one, session, each)]
+    for other in session.elsewhere("grad_bias") if fitting else ():
+        try:
+            g, seen = other.bias()
+        except Refused:
+            return None
+        due = [np.tensordot(one.factors(other.asked), g, axes=g.ndim) for one in fitting]
+        fitting = [one for one, sums in zip(fitting, due, strict=True) if np.array_equal(sums, seen.reshape(-1))]
+    return fitting[0].text if fitting else None
+
+
+def _same(one: Sum, session: Session, each: Array) -> bool:
+    return np.array_equal(one.factors(session.asked), each)
+
+
+def _mixed(asked: Asked) -> Iterator[Sum]:
+    """Yield sums over other axes."""
+    axes = asked.problem.spatial_dims
+    size, sizes = asked.problem.c_out, asked.problem.output_shape
+
+    def sums(of: Callable[[Array, Array, Sequence[int]], Array], count: Callable[[Sequence[int]], int]) -> Any:
+        """Return the factors for elements of grad_bias that add the g for which `of` has their number."""
+
+        def factors(asked: Asked) -> Array:
+            shape = asked.problem.output_shape
+            index, number = np.indices(shape), np.arange(math.prod(shape)).reshape(shape)
+            element = np.arange(count(shape)).reshape(-1, *[1] * len(shape))
+            return (of(index, number, shape) == element) * 1.0
+
+        return factors
+
+    yield Sum(sums(lambda index, number, shape: shape[1] - 1 - index[1], lambda shape: shape[1]),
+              "Its channels are in reverse order.")  # fmt: skip
+    yield Sum(
+        sums(lambda index, number, shape: index[0] * shape[1] + index[1], lambda shape: shape[0] * shape[1]),
+        "It keeps the batch axis: there is one sum for each sample.",
+    )
+    for axis in (0, *range(2, 2 + axes)):
+        kept = "the batch axis" if axis == 0 else f"axis {axis - 2}"
+        yield Sum(
+            sums(functools.partial(_index, axis), operator.itemgetter(axis)),
+            f"It keeps {kept} and sums the channels: element j is the sum over index j of {kept}.",
+        )
+    text = "g is summed as if reshaped to"
+    yield Sum(
+        sums(lambda index, number, shape: number % shape[1], lambda shape: shape[1]),
+        f"{text} (−1, {size}): element k adds numbers k, k + {size}, … of g in memory order.",
+    )
+    yield Sum(
+        sums(lambda index, number, shape: number // (number.size // shape[1]), lambda shape: shape[1]),
+        f"{text} ({size}, −1): element k adds the k-th of {size} equal runs of g in memory order.",
+    )
+    for axis in range(3, 2 + axes):
+        rest = math.prod(sizes[axis:])
+        yield Sum(
+            sums(functools.partial(_run, axis), operator.itemgetter(1)),
+            f"Axes before axis {axis - 2} are folded into the batch by a reshape: element k adds runs k, k + {size}, … "
+            f"of {rest} numbers of g in memory order.",
+        )
+
+
+def _index(axis: int, index: Array, number: Array, shape: Sequence[int]) -> Array:
+    found: Array = index[axis]
+    return found
+
+
+def _run(axis: int, index: Array, number: Array, shape: Sequence[int]) -> Array:
+    return number // math.prod(shape[axis:]) % shape[1]
+
+
+def _counted(asked: Asked, each: Array) -> Iterator[Sum]:
+    """Yield sums in which the factor of g depends on a sample or position."""
+    if len(each) != each.shape[2]:
+        return
     factors = np.stack([each[k, :, k] for k in range(len(each))], axis=1)
-    numbers, sizes = np.indices(factors.shape), factors.shape
+    for fit in fitting_counts(_counts(asked), factors.reshape(-1)):
+        yield Sum(functools.partial(_by_count, fit=fit), fit.sentence)
+    yield Sum(_as_x, "Along each axis only as many positions of g are read as x has.")
+
+
+def _counts(asked: Asked) -> dict[str, Count]:
+    sizes = asked.problem.output_shape
+    n, k, *o = np.indices(sizes).reshape(len(sizes), -1)
     positions = math.prod(sizes[2:])
-    flat = np.arange(positions).reshape(sizes[2:])
-    found = {
-        f"o{a}": Count(f"positions along axis {a}", numbers[2 + a].reshape(-1), n) for a, n in enumerate(sizes[2:])
+    flat = np.ravel_multi_index(tuple(o), sizes[2:])
+    of_axes = {f"o{a}": Count(f"positions along axis {a}", o[a], size) for a, size in enumerate(sizes[2:])}
+    return of_axes | {
+        "n": Count("samples", n, sizes[0]),
+        "k": Count("channels", k, sizes[1]),
+        "o": Count("positions, in memory order", flat, positions),
+        "n o": Count("samples and positions, in memory order", n * positions + flat, sizes[0] * positions),
     }
-    found |= {
-        "n": Count("samples", numbers[0].reshape(-1), sizes[0]),
-        "k": Count("channels", numbers[1].reshape(-1), sizes[1]),
-        "o": Count("positions, in memory order", (flat + 0 * numbers[0]).reshape(-1), positions),
-        "n o": Count(
-            "samples and positions, in memory order",
-            (flat + positions * numbers[0]).reshape(-1),
-            sizes[0] * positions,
-        ),
-    }
-    fits = {fit[:3]: fit.sentence for fit in fitting_counts(found, factors.reshape(-1))}
-    session.facts["counted"] = list(fits)
-    inside = np.all([numbers[2 + a] < n for a, n in enumerate(session.asked.problem.size)], axis=0)
-    session.facts["as x"] = np.array_equal(factors, inside)
-    second = session.second("grad_bias") if fits or session.facts["as x"] else None
-    for key, sentence in fits.items():
-        if second is None or key in second.facts.get("counted", ()):
-            return sentence
-    if session.facts["as x"] and (second is None or second.facts.get("as x")):
-        return "Along each axis only as many positions of g are read as x has."
-    return None
+
+
+def _of_each_channel(asked: Asked, factors: Array) -> Array:
+    """Return the factors (element, N, K, o1, …) of sums over each channel."""
+    sizes = asked.problem.output_shape
+    own = np.arange(sizes[1]).reshape(-1, 1, 1, *[1] * (len(sizes) - 2)) == np.indices(sizes)[1]
+    result: Array = own * factors.reshape(sizes)
+    return result
+
+
+def _by_count(asked: Asked, fit: Fit) -> Array:
+    count = _counts(asked)[fit.name]
+    return _of_each_channel(asked, fit.factors(count.number, count.size, fit.block) * 1.0)
+
+
+def _as_x(asked: Asked) -> Array:
+    index = np.indices(asked.problem.output_shape)
+    inside = np.all([index[2 + a] < n for a, n in enumerate(asked.problem.size)], axis=0)
+    return _of_each_channel(asked, inside * 1.0)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refconv.testing.explain.names import Names, ranges
+from refconv.testing.explain.problems import remainders
 from refconv.testing.explain.table import Asked, Table
 from refconv.testing.oracles.definition import Array
 
@@ -177,7 +178,8 @@ def block_models(table: Table, asked: Asked, part: str, names: Names) -> Iterato
     for fit in fitting_counts(counts(right, asked, names), seen):
         of_count = functools.partial(_of_count, fit=fit, names=names)
         yield Model(functools.partial(_multiplied, part, of_count), fit.sentence)
-    for rule, sentence, kind in itertools.chain(_steps(asked, names), _skipped(asked, names), _tiles(asked, names)):
+    rules = (_steps(asked, names), _last_fitting(asked, names), _skipped(asked, names), _tiles(asked, names))
+    for rule, sentence, kind in itertools.chain(*rules):
         if np.array_equal(rule(asked, right), seen):
             yield Model(functools.partial(_multiplied, part, rule), sentence, kind)
 
@@ -234,6 +236,27 @@ def _steps(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
             f"The last elements of {names.image} are left out, {where}: those beyond the last multiple of the stride.",
             "steps",
         )
+
+
+def _last_fitting(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
+    """Yield windows left out because they end exactly where the padded image ends, along all axes or one."""
+    for axes in subsets(asked.problem.spatial_dims):
+        where = " or ".join(f"{names.letter} = {asked.shapes['positions'][2 + a] - 1} along axis {a}" for a in axes
+                            if not remainders(asked.problem)[a])  # fmt: skip
+        yield (
+            functools.partial(_before_the_end, axes=axes),
+            f"Windows that end exactly where the padded {names.image} ends are left out, here {where}: a loop stops "
+            f"one too early.",
+            "end",
+        )
+
+
+def _before_the_end(asked: Asked, right: Table, axes: tuple[int, ...]) -> Array:
+    inside = np.ones(len(right.factor), bool)
+    for a in axes:
+        last = asked.shapes["positions"][2 + a] - 1
+        inside &= (right.spatial[a, :, 0] < last) | (remainders(asked.problem)[a] > 0)
+    return inside * 1.0
 
 
 def _whole_steps(asked: Asked, right: Table, axes: tuple[int, ...]) -> Array:

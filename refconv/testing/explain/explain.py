@@ -187,7 +187,8 @@ def explain(
         for other in dict.fromkeys((first, *others, *([] if second else [another(first), another(problem, True)]))):
             if min(other.output_size) > 0:
                 asked = Asked(other)
-                yield Elsewhere(asked, functools.partial(_shows, session_on(asked, {}), part))
+                there = session_on(asked, {})
+                yield Elsewhere(asked, functools.partial(_shows, there, part), functools.partial(_grad_bias, there))
 
     session = session_on(Asked(problem), {} if tables is None else tables, on_second, elsewhere)
     wanted = [part for part in PARTS if part in parts and (part == "forward" or backward is not None)]
@@ -259,7 +260,7 @@ def _bilinear(session: Session, part: str) -> Part:
             if refused.linear is None and (text := _addressed(session, part, names)):
                 raise Refused(text, True) from None
             raise
-        if len(entries.unread) and (text := _carried(session, part, names)):
+        if len(entries.unread) and (text := _carried(session, part, names) or _addressed(session, part, names)):
             raise Refused(text, True)
     table, constants = table_of(part, transposed, entries, shapes)
     table, clipped = _clipped(table, asked, out)
@@ -319,6 +320,12 @@ def _shows(session: Session, part: str, table: Table, partly: bool = False) -> b
         entries = _entries(table, part, session)
         return confirmed(session.measure(part), entries, table.shapes[a], table.shapes[b], session.dtype, partly)
     return False
+
+
+def _grad_bias(session: Session) -> tuple[Array, Array]:
+    """Return the upstream gradient of a problem, and the gradient of the bias that the function gives for it."""
+    session.start()
+    return session.g, session.gradient("grad_bias", session.g, session.x, session.weight)
 
 
 def _carried(session: Session, part: str, names: Names) -> str | None:

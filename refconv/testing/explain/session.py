@@ -48,10 +48,14 @@ class Second:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A second problem that is not read out: `shows` returns whether a table gives its results, or all but zeros."""
+    """A second problem that is not read out: `shows` returns whether a table gives its results, or all but zeros.
+
+    `bias` returns an upstream gradient and the gradient of the bias.
+    """
 
     asked: Asked
     shows: Callable[[Table, bool], bool]
+    bias: Callable[[], tuple[Array, Array]]
 
 
 class Session:

@@ -416,12 +416,11 @@ def layout_sentence(
     if orders is not None:
         before, after = (", ".join(axes) for axes in orders)
         if layout.role == "weight" and not layout.per_group and orders[0][:2] == orders[1][:2]:
-            if array == names.result:
-                return (
-                    f"The kernel's axes are exchanged: the taps of {array} are computed in the order ({before}) and "
-                    f"stored in the order ({after})."
-                )
-            return f"The kernel's axes are exchanged: {array} is read in the order ({after}) instead of ({before})."
+            made, put = ("computed", "stored") if array == names.result else ("listed", "used")
+            return (
+                f"The kernel's axes are exchanged: the taps of {array} are {made} in the order ({before}) and {put} in "
+                f"the order ({after})."
+            )
         text = f"{array} is as if reshaped from ({before}) to ({after})"
         return f"{text}; reshaping moves no element, a transpose is needed."
     wrong = np.flatnonzero((layout.element >= 0) & (layout.element != np.arange(len(layout.element))))
