@@ -106,7 +106,7 @@ def _of_rounded_operands(failure: Failure) -> str | None:
 def _rounded(failure: Failure) -> Iterator[tuple[str, Operands]]:
     """Yield the operands with some of them rounded, and how."""
     operands, read = failure.case.operands, READ[PART_OF[failure.part]]
-    subsets = [names for count in range(len(read), 0, -1) for names in itertools.combinations(read, count)]
+    subsets = [names for count in range(1, len(read) + 1) for names in itertools.combinations(read, count)]
     for (how, function), names in itertools.product(ROUNDED.items(), subsets):
         with np.errstate(over="ignore"):
             values = {name: function(getattr(operands, name).astype(np.float64)) for name in names}

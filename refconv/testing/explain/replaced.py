@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -13,13 +13,14 @@ from refconv.testing.oracles.problems import Operands, Problem
 from refconv.testing.oracles.trilinear import exact_results
 
 Function = Callable[[Array], Array]
+FAR = 2.0**12
+"""A number beyond the limits of what is clipped."""
 
 OF_ITSELF: Mapping[str, Function] = {
     "max({0}, 0)": lambda v: np.maximum(v, 0),
     "min({0}, 0)": lambda v: np.minimum(v, 0),
     "|{0}|": np.abs,
     "{0}²": np.square,
-    "{0} clipped to −1 … 1": lambda v: np.clip(v, -1, 1),
     "the sign of {0}": np.sign,
     "ones": np.ones_like,
 }
@@ -40,6 +41,41 @@ OF_OUTPUT: Mapping[str, Function] = {
 READ = {"forward": ("x", "weight"), "grad_x": ("grad_output", "weight"), "grad_weight": ("grad_output", "x"),
         "grad_bias": ("grad_output",)}  # fmt: skip
 SYMBOLS = {"x": "x", "weight": "w", "grad_output": "g"}
+
+
+def _limited(session: Session, part: str, operand: str) -> Iterator[tuple[str, Function]]:
+    """Yield how an operand is limited and rounded, as single large and small elements of it show."""
+    if session.dtype.kind != "f":
+        return
+    problem = session.asked.problem
+    ones = Operands(np.ones_like(session.x), np.ones_like(session.weight), None, np.ones_like(session.g))
+    zeros = np.zeros_like(getattr(ones, operand))
+    single = zeros.copy()
+    single.reshape(-1)[single.size // 2] = 1
+    reached = np.flatnonzero(_result(part, problem, ones._replace(**{operand: single})))
+    if not len(reached):
+        return
+
+    def seen(value: float) -> float:
+        x, weight, _, g = ones._replace(**{operand: (value * single).astype(session.dtype)})
+        result = session.y(x, weight, session.bias) if part == "forward" else session.gradient(part, g, x, weight)
+        return float(result.reshape(-1)[reached[0]])
+
+    low, high = seen(-FAR), seen(FAR)
+    fractions = [seen(value) for value in (0.3, 0.7, 0.11)]
+    bits = next((k for k in range(9) if all((f * 2**k).is_integer() for f in fractions)), None)
+    limits = f"clipped to {low:.6g} … {high:.6g}".replace("-", "−")
+    if -FAR < low < high < FAR:
+        yield f"{{0}} {limits}", lambda v: np.clip(v, low, high)
+        if bits is not None:
+            step = 2.0**-bits
+            yield (
+                f"{{0}} rounded to multiples of {step:.6g} and {limits}",
+                lambda v: np.clip(np.rint(v / step) * step, low, high),
+            )
+    elif bits is not None:
+        step = 2.0**-bits
+        yield f"{{0}} rounded to multiples of {step:.6g}", lambda v: np.rint(v / step) * step
 
 
 def right_for_another(session: Session, part: str) -> str | None:
@@ -64,19 +100,22 @@ def right_for_another(session: Session, part: str) -> str | None:
     ]
     if not any(map(np.any, seen)):
         return None
-    replaced = [_replacements(part, problem, Operands(x, weight, None, g)) for x, weight, g in two]
+    limited = {operand: list(_limited(session, part, operand)) for operand in READ[part]}
+    replaced = [_replacements(part, problem, Operands(x, weight, None, g), limited) for x, weight, g in two]
     for (text, first), (_, second) in zip(*replaced, strict=True):
         if _same(_result(part, problem, first), seen[0]) and _same(_result(part, problem, second), seen[1]):
             return f"{'The output' if part == 'forward' else part} is right, but computed from {text}."
     return None
 
 
-def _replacements(part: str, problem: Problem, operands: Operands) -> Iterator[tuple[str, Operands]]:
+def _replacements(
+    part: str, problem: Problem, operands: Operands, limited: Mapping[str, Sequence[tuple[str, Function]]]
+) -> Iterator[tuple[str, Operands]]:
     """Yield each replacement in words, and the operands with it."""
     wide = operands.mapped(lambda a: a.astype(np.int64 if a.dtype.kind == "i" else np.float64))
     for operand in READ[part]:
         symbol, values = SYMBOLS[operand], getattr(wide, operand)
-        for name, function in OF_ITSELF.items():
+        for name, function in (*OF_ITSELF.items(), *limited[operand]):
             yield f"{name.format(symbol)} instead of {symbol}", wide._replace(**{operand: function(values)})
     if part != "forward":
         y = _result("forward", problem, wide)
