@@ -143,7 +143,8 @@ Said = Callable[[str, int, int, str], str]
 
 FACTORS: dict[Factors, Said] = {
     _tail: lambda noun, size, block, odd: (
-        f"Of {size} {noun}, the last {size % block} are left out: those that do not fill a block of {block}."
+        f"Of {size} {noun}, the last {f'{size % block} are' if size % block > 1 else 'is'} left out: "
+        f"the end that does not fill a block of {block}."
     ),
     _last_block: lambda noun, size, block, odd: (
         f"Of {size} {noun}, only the last block of {block} counts: each block replaces the earlier ones."
@@ -155,7 +156,7 @@ FACTORS: dict[Factors, Said] = {
     _inclusive: lambda noun, size, block, odd: (
         f"Of {size} {noun}, {odd} are added twice: blocks of {block} overlap by one."
     ),
-    _stepped: lambda noun, size, block, odd: f"Of {size} {noun}, only every {block}th counts, from the first.",
+    _stepped: lambda noun, size, block, odd: f"Of {size} {noun}, only one of every {block} counts, the first.",
     _exclusive: lambda noun, size, block, odd: (
         f"Of {size} {noun}, {odd} are left out: the last of every block of {block}."
     ),
@@ -177,8 +178,11 @@ def block_models(table: Table, asked: Asked, part: str, names: Names) -> Iterato
         return
     for fit in fitting_counts(counts(right, asked, names), seen):
         of_count = functools.partial(_of_count, fit=fit, names=names)
-        yield Model(functools.partial(_multiplied, part, of_count), fit.sentence)
-    rules = (_steps(asked, names), _last_fitting(asked, names), _skipped(asked, names), _tiles(asked, names))
+        yield Model(functools.partial(_multiplied, part, of_count), fit.sentence, f"{fit.factors.__name__} {fit.block}")
+    rules = (
+        _on_all_axes(asked, right, names), _steps(asked, names), _bounds(asked, names), _last_fitting(asked, names),
+        _skipped(asked, names), _tiles(asked, names),
+    )  # fmt: skip
     for rule, sentence, kind in itertools.chain(*rules):
         if np.array_equal(rule(asked, right), seen):
             yield Model(functools.partial(_multiplied, part, rule), sentence, kind)
@@ -209,11 +213,7 @@ class Fit(NamedTuple):
 
 def fitting_counts(found: dict[str, Count], seen: Array) -> Iterator[Fit]:
     """Yield the ways in which factors depend on a count and on the size of a block, where they do."""
-    different: list[Array] = []
     for name, count in found.items():
-        if any(np.array_equal(count.number, number) for number in different):
-            continue
-        different.append(count.number)
         for factors, say in FACTORS.items():
             for block in BLOCKS if factors not in WITHOUT_BLOCKS else (1,):
                 due = factors(count.number, count.size, block)
@@ -225,6 +225,52 @@ def fitting_counts(found: dict[str, Count], seen: Array) -> Iterator[Fit]:
 def _of_count(asked: Asked, right: Table, fit: Fit, names: Names) -> Array:
     count = counts(right, asked, names).get(fit.name)
     return np.ones(len(right.factor)) if count is None else fit.factors(count.number, count.size, fit.block) * 1.0
+
+
+def _on_all_axes(asked: Asked, right: Table, names: Names) -> Iterator[tuple[Rule, str, str]]:
+    """Yield what is left out along every axis by the same rule."""
+    d, found = asked.problem.spatial_dims, counts(right, asked, names)
+    for letter, (factors, say) in itertools.product("oti", FACTORS.items()):
+        of_axes = [found.get(f"{letter}{a}") for a in range(d)]
+        if d < 2 or None in of_axes or factors in (_overlap, _inclusive):
+            continue
+        for block in BLOCKS if factors not in WITHOUT_BLOCKS else (1,):
+            said = []
+            for count in of_axes:
+                assert count is not None
+                odd = np.unique(count.number[factors(count.number, count.size, block) != 1])
+                said += [say(count.noun, count.size, block, ranges(odd.tolist()))] * bool(len(odd))
+            rule = functools.partial(_of_counts, letter=letter, factors=factors, block=block, names=names)
+            yield rule, " ".join(said), f"all {factors.__name__} {block}"
+
+
+def _of_counts(asked: Asked, right: Table, letter: str, factors: Factors, block: int, names: Names) -> Array:
+    found, result = counts(right, asked, names), np.ones(len(right.factor))
+    for a in range(asked.problem.spatial_dims):
+        if (count := found.get(f"{letter}{a}")) is not None:
+            result = result * factors(count.number, count.size, block)
+    return result
+
+
+def _bounds(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
+    """Yield loops that run only as far as another array reaches."""
+    image, positions = names.image, names.symbols["positions"]
+    for axes in subsets(asked.problem.spatial_dims):
+        where = f"along ax{'e' if len(axes) > 1 else 'i'}s {' and '.join(map(str, axes))}"
+        for role, array, other in (("image", image, positions), ("positions", positions, image)):
+            yield (
+                functools.partial(_within, axes=axes, role=role),
+                f"Only as many elements of {array} count {where} as {other} has.",
+                f"bound {role}",
+            )
+
+
+def _within(asked: Asked, right: Table, axes: tuple[int, ...], role: str) -> Array:
+    inside = np.ones(len(right.factor), bool)
+    other = asked.shapes["positions" if role == "image" else "image"]
+    for a in axes:
+        inside &= right.spatial[a, :, 2 if role == "image" else 0] < other[2 + a]
+    return inside * 1.0
 
 
 def _steps(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
@@ -323,6 +369,12 @@ def _tiles(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
                     f"(T − 1)·s + d·(k − 1) + 1.",
                     f"tile {tile} {loaded}",
                 )
+            yield (
+                functools.partial(_overwritten, axes=axes, tile=tile),
+                f"Positions along {where} are computed in tiles of {tile}, and each tile replaces what earlier tiles "
+                f"gave to the same elements of {names.image}: only the last tile's products count there.",
+                f"overwritten {tile}",
+            )
             for kept, end in KEPT.items():
                 yield (
                     functools.partial(_in_blocks, axes=axes, block=tile, end=end),
@@ -330,6 +382,20 @@ def _tiles(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
                     f"reaches into two blocks, only the products of the {kept} one count.",
                     f"blocks {tile} {kept}",
                 )
+
+
+def _overwritten(asked: Asked, right: Table, axes: tuple[int, ...], tile: int) -> Array:
+    """Keep the products of the last tile that stores an element."""
+    inside = np.ones(len(right.factor), bool)
+    for a in axes:
+        (stride, dilation, _), count = asked.lines[a], asked.shapes["positions"][2 + a]
+        span = dilation * (asked.problem.kernel[a] - 1)
+        o, place = right.spatial[a, :, 0], stride * right.spatial[a, :, 0] + dilation * right.spatial[a, :, 1]
+        starts = np.arange(0, count, tile)
+        ends = stride * (np.minimum(starts + tile, count) - 1) + span
+        covers = (stride * starts[:, None] <= place) & (place <= ends[:, None])
+        inside &= o // tile == len(starts) - 1 - np.argmax(covers[::-1], axis=0)
+    return inside * 1.0
 
 
 def _in_tiles(

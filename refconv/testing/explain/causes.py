@@ -186,13 +186,18 @@ def ratios(value: float, problem: Problem) -> dict[str, str]:
 
 
 def blocks(value: float, problem: Problem) -> dict[str, str]:
-    """Return the numbers of blocks of channels that a factor equals, each with the number of channels."""
-    groups = problem.n_groups
-    outputs, inputs = problem.c_out // groups, problem.c_in // groups
-    sizes = (("C/G", inputs, "input"), ("K/G", outputs, "output"))
+    """Return the numbers of blocks of channels, or of channels and taps, that a factor equals, each with its count."""
+    outputs, inputs = problem.c_out // problem.n_groups, problem.c_in // problem.n_groups
+    taps = math.prod(problem.kernel)
+    sizes = (
+        ("channels", "C/G", inputs, "input channels"),
+        ("channels", "K/G", outputs, "output channels"),
+        ("channels and taps", "T·C/G", inputs * taps, "input channels and taps"),
+        ("taps", "T", taps, "taps"),
+    )
     return {
-        f"the number of blocks of {block} channels in {name}": f"{name} = {size} {what} channels"
-        for name, size, what in sizes
+        f"the number of blocks of {block} {noun} in {name}": f"{name} = {size} {counted}"
+        for noun, name, size, counted in sizes
         for block in (4, 8, 16, 32, 64)
         if value == -(-size // block)
     }

@@ -62,20 +62,20 @@ def _limited(session: Session, part: str, operand: str) -> Iterator[tuple[str, F
         return float(result.reshape(-1)[reached[0]])
 
     low, high = seen(-FAR), seen(FAR)
-    fractions = [seen(value) for value in (0.3, 0.7, 0.11)]
+    fractions = [seen(value) for value in (0.29, 0.7, 0.43, 0.11)]
     bits = next((k for k in range(9) if all((f * 2**k).is_integer() for f in fractions)), None)
     limits = f"clipped to {low:.6g} … {high:.6g}".replace("-", "−")
-    if -FAR < low < high < FAR:
-        yield f"{{0}} {limits}", lambda v: np.clip(v, low, high)
-        if bits is not None:
-            step = 2.0**-bits
-            yield (
-                f"{{0}} rounded to multiples of {step:.6g} and {limits}",
-                lambda v: np.clip(np.rint(v / step) * step, low, high),
-            )
-    elif bits is not None:
-        step = 2.0**-bits
+    step = None if bits is None else 2.0**-bits
+    clipped = -FAR < low < high < FAR
+    if step and clipped:
+        yield (
+            f"{{0}} rounded to multiples of {step:.6g} and {limits}",
+            lambda v: np.clip(np.rint(v / step) * step, low, high),
+        )
+    elif step:
         yield f"{{0}} rounded to multiples of {step:.6g}", lambda v: np.rint(v / step) * step
+    elif clipped:
+        yield f"{{0}} {limits}", lambda v: np.clip(v, low, high)
 
 
 def right_for_another(session: Session, part: str) -> str | None:
