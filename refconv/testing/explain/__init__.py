@@ -4,11 +4,13 @@
 is linear at all, ``readout`` finds the products that it adds up, and ``table`` arranges them by position, tap and image
 element. ``fit`` fits a line and its exceptions to each axis, and factors; ``rules`` has axes without a line,
 ``channels`` groups, rows and samples, ``layouts`` reshaped arrays, and ``causes`` the mistakes that give such numbers.
-A new rule belongs in one of these four.
+``blocks`` and ``addresses`` have mistakes of kernels, each as the whole table that it gives on any problem. A new rule
+belongs in one of these six.
+
 ``describe`` chooses the description that accounts for the whole table, ``words`` says it in sentences with the
 ``names`` of the part, and ``bias`` does all this for the bias. A part that is not linear may be a function of the right
-result (``pointwise``) or right for another operand (``replaced``). ``explain`` puts the steps together into a
-``report``.
+result (``pointwise``) or right for another operand (``replaced``); ``winograd`` finds a wrong entry of its matrices.
+``explain`` puts the steps together into a ``report``.
 """
 
 from refconv.testing.explain.explain import explain, explain_conv

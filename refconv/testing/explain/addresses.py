@@ -36,6 +36,7 @@ class Windows:
     t: Array
 
     @classmethod
+    @functools.lru_cache(maxsize=4)
     def of(cls, asked: Asked) -> Windows:
         """Return the windows of a problem; `o` and `t` are arrays (axes, products)."""
         shapes, channels = asked.shapes, asked.channels(asked.shapes)
@@ -119,16 +120,14 @@ def unchecked(asked: Asked, axes: Sequence[int]) -> Table:
     return windows.reading(np.stack(found), n, m, inside)
 
 
-def with_pitch(asked: Asked, sizes: Callable[[Windows], Shape], whole: bool) -> Table:
-    """Return the table of a padded image that is addressed as if it had other sizes, in each plane or as a whole."""
-    windows = Windows.of(asked)
-    shape, taken = windows.padded_sizes, sizes(windows)
-    head = (windows.n, windows.m) if whole else ()
-    count = asked.shapes["image"][:2] if whole else ()
-    first, *rest = _split(_address([*head, *windows.padded], (*count, *taken)), (*count, *shape))
-    found = [first, *rest]
-    n, m = (found[0], found[1]) if whole else (None, None)
-    return windows.reading(np.stack(found[len(head) :]) - np.array(asked.before)[:, None], n, m)
+def unpadded_strides(asked: Asked, whole: bool) -> Table:
+    """Return the table of a padded image with the strides of one without padding, in each plane or as a whole."""
+    windows, shape = Windows.of(asked), asked.shapes["image"]
+    head = 2 if whole else 0
+    taken = _address([windows.n, windows.m, *windows.padded][2 - head :], shape[2 - head :])
+    found = _split(taken, (*shape[:2], *windows.padded_sizes)[2 - head :])
+    place = np.stack(found[head:]) - np.array(asked.before)[:, None]
+    return windows.reading(place, *(found[:2] if whole else ()))
 
 
 def of_other_sizes(asked: Asked, role: str, sizes: Callable[[Asked], Shape]) -> Table:
@@ -251,7 +250,7 @@ def address_models(asked: Asked, names: Names) -> Iterator[Model]:
         for whole, where in ((False, "each channel of"), (True, "")):
             if d > 1 or whole:
                 yield Model(
-                    functools.partial(with_pitch, sizes=lambda w: w.asked.shapes["image"][2:], whole=whole),
+                    functools.partial(unpadded_strides, whole=whole),
                     f"Elements of {f'{where} ' * (not whole)}the padded {image} are addressed with the strides of "
                     f"{image} without its padding{f': {lengths}' * (d > 1)}.",
                 )

@@ -13,7 +13,6 @@ channels of one group, weight row q, and one sample. Each part leaves one of the
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -244,17 +243,8 @@ def combine(shapes: dict[str, Shape], spatial: Sequence[Array], channels: Array,
         "weight": (channel[:, 1], channel[:, 2], *(axis[:, 1] for axis in axes)),
         "image": (batch[:, 1], channel[:, 3], *(axis[:, 2] for axis in axes)),
     }
-    flat = {role: _address(place, shapes[role]) for role, place in places.items()}
-    inside = (flat["image"] >= 0) & (flat["image"] < math.prod(shapes["image"]))
-    return Table(shapes, flat, np.ones(index.shape[1])).only(inside)
-
-
-def _address(place: Sequence[Array], shape: Shape) -> Array:
-    """Return flat indices, also of places beyond the ends of axes: there, memory contains the neighbouring rows."""
-    flat: Array = np.zeros(len(place[0]), np.int64)
-    for index, size in zip(place, shape, strict=True):
-        flat = flat * size + index
-    return flat
+    flat = {role: np.ravel_multi_index(place, shapes[role]) for role, place in places.items()}
+    return Table(shapes, flat, np.ones(index.shape[1]))
 
 
 def classes(part: str, transposed: bool, shapes: dict[str, Shape]) -> tuple[list[Array], int]:
