@@ -12,7 +12,7 @@ import pytest
 from refconv.testing import check_conv, explain_conv
 from refconv.testing.checker.calls import Caller
 from refconv.testing.explain import explain
-from refconv.testing.explain.winograd import CHANGES, MATRICES
+from refconv.testing.explain.algorithms import CHANGES, MATRICES
 from refconv.testing.mutants import Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
 
@@ -490,6 +490,37 @@ def test_winograd_on_two_axes():
     (failure,) = check_conv(forward).failures
     assert "Winograd's F(2×2, 3×3)" in failure.explanation
     assert "entry (1, 3) of Aᵀ has the wrong sign" in failure.explanation
+
+
+@pytest.mark.parametrize(
+    ("spatial_dims", "room", "length"), [(1, False, 41), (1, True, 56), (2, False, 25), (2, True, 31)]
+)
+def test_a_real_transform_that_is_inverted_without_its_length(spatial_dims, room, length):
+    """Correlate the last axis by numpy's FFT, with room for the kernel or not, and the others from the definition."""
+
+    def forward(x, weight, bias, stride, padding, dilation, groups):
+        y = Conv().forward(x, weight, None, stride, padding, dilation, groups)
+        padded = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
+        span = dilation[-1] * (weight.shape[-1] - 1) + 1
+        size = padded.shape[-1] + (span - 1) * room
+        inflated = np.zeros((*weight.shape[:-1], span))
+        inflated[..., :: dilation[-1]] = weight
+        of_x, of_w = np.fft.rfft(padded, size), np.fft.rfft(inflated, size).conj()
+        each = len(weight) // groups
+        for n, k, *o in np.ndindex(y.shape[:-1]):
+            total = 0
+            for c, *t in np.ndindex(weight.shape[1:-1]):
+                at = [a * s + b * e for a, s, b, e in zip(o, stride, t, dilation, strict=False)]
+                total = total + of_x[(n, k // each * weight.shape[1] + c, *at)] * of_w[(k, c, *t)]
+            line = np.fft.irfft(total)[:: stride[-1]]
+            y[(n, k, *o)] = line[: y.shape[-1]]
+        return y if bias is None else y + bias.reshape(-1, *[1] * spatial_dims)
+
+    text = said(forward, spatial_dims=spatial_dims)
+    if length % 2:
+        assert f"a real Fourier transform of the odd length {length}" in text
+    else:
+        assert text.startswith("It is right")
 
 
 def test_rounding_errors_of_products_of_zeros_do_not_hide_what_is_read():

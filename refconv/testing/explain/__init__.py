@@ -9,7 +9,7 @@ belongs in one of these six.
 
 ``describe`` chooses the description that accounts for the whole table, ``words`` says it in sentences with the
 ``names`` of the part, and ``bias`` does all this for the bias. A part that is not linear may be a function of the right
-result (``pointwise``) or right for another operand (``replaced``); ``winograd`` finds a wrong entry of its matrices.
+result (``pointwise``) or right for another operand (``replaced``); ``algorithms`` has mistakes of fast ones.
 ``explain`` puts the steps together into a ``report``.
 """
 

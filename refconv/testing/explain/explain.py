@@ -17,6 +17,7 @@ from refconv.integers import as_bool, as_int
 from refconv.testing.checker.calls import Caller
 from refconv.testing.explain import words
 from refconv.testing.explain.addresses import address_models
+from refconv.testing.explain.algorithms import fast_algorithm
 from refconv.testing.explain.bias import forward_bias, grad_bias
 from refconv.testing.explain.causes import size_rules
 from refconv.testing.explain.channels import carried, carried_sentence
@@ -40,7 +41,6 @@ from refconv.testing.explain.table import (
     same_products,
     table_of,
 )
-from refconv.testing.explain.winograd import winograd
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
 
@@ -252,7 +252,7 @@ def _bilinear(session: Session, part: str) -> Part:
     follows_forward = entries is not None
     if entries is None:
         check_pointwise(session, part)
-        if part == "forward" and not said and (text := winograd(session)):
+        if part == "forward" and not said and (text := fast_algorithm(session)):
             raise Refused(text, True)
         try:
             entries = _read(session, part, shapes, labels)

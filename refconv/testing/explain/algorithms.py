@@ -1,7 +1,7 @@
-"""Winograd's minimal filtering with one mistake in its matrices, found by comparing results.
+"""Fast algorithms with one mistake, found by comparing results: it mixes products, so that no table shows it simply.
 
-An axis of 3 taps with stride 1 is computed in tiles of m outputs from m + 2 inputs: y = Aᵀ[(G·w) ⊙ (Bᵀ·x)]. Every wrong
-entry mixes several products, so that no table of products shows it simply. (A. Lavin and S. Gray, 2015.)
+Winograd's minimal filtering computes an axis of 3 taps with stride 1 in tiles of m outputs from m + 2 inputs:
+y = Aᵀ[(G·w) ⊙ (Bᵀ·x)] (A. Lavin and S. Gray, 2015). A real Fourier transform has to be inverted with its own length.
 """
 
 from __future__ import annotations
@@ -34,6 +34,54 @@ MATRICES: dict[int, dict[str, Array]] = {
 CHANGES = {"has the wrong sign": -1, "is 0": 0, "is doubled": 2, "is halved": 0.5}
 
 
+def fast_algorithm(session: Session) -> str | None:
+    """Return the mistake of a fast algorithm that gives the results of a forward pass, as a sentence, or None."""
+    if session.asked.problem.transposed or session.dtype.kind != "f":
+        return None
+    return winograd(session) or inverse_of_another_length(session)
+
+
+def inverse_of_another_length(session: Session) -> str | None:
+    """Return the sentence on a real transform of odd length whose inverse is one element shorter.
+
+    Without a length, ``numpy.fft.irfft`` returns an even number of elements.
+    """
+    problem = session.asked.problem
+    span, (before, after) = problem.dilation[-1] * (problem.kernel[-1] - 1), problem.pairs[-1]
+    padded = problem.size[-1] + before + after
+    rng = np.random.default_rng(21)
+    x, weight = (draw(rng, array.shape, session.dtype) for array in (session.x, session.weight))
+    seen = session.y(x, weight, session.bias)
+    for length in (padded, padded + span):
+        if length % 2 and np.allclose(_shorter(session, x, weight, length), seen, rtol=1e-4, atol=1e-3):
+            return (
+                f"Along the last axis it is computed by a real Fourier transform of the odd length {length}, whose "
+                f"inverse is taken without that length: it has {length - 1} elements, those of a stretched signal."
+            )
+    return None
+
+
+def _shorter(session: Session, x: Array, weight: Array, length: int) -> Array:
+    """Return the convolution whose last axis is transformed with one length, and back with one less."""
+    problem = session.asked.problem
+    pads = [(0, 0), (0, 0), *problem.pairs]
+    pads[-1] = pads[-1][0], length - problem.size[-1] - pads[-1][0]
+    padded, stride = np.pad(x, pads), problem.stride[-1]
+    shape = problem.output_shape
+    if (shape[-1] - 1) * stride >= length - 1:
+        return np.full(shape, np.nan)
+    whole = np.zeros((*shape[:-1], length))
+    blocks = weight.reshape(problem.n_groups, -1, *weight.shape[1:])
+    for tap in np.ndindex(*problem.kernel):
+        shifted = np.roll(padded, -tap[-1] * problem.dilation[-1], axis=-1)
+        rows = zip(tap[:-1], problem.dilation, problem.stride, shape[2:-1], strict=False)
+        at = tuple(slice(t * dil, t * dil + (count - 1) * s + 1, s) for t, dil, s, count in rows)
+        part = shifted[(slice(None), slice(None), *at)]
+        grouped = part.reshape(part.shape[0], problem.n_groups, -1, *part.shape[2:])
+        whole += np.einsum("ngc...,gkc->ngk...", grouped, blocks[(..., *tap)]).reshape(whole.shape)
+    return np.fft.irfft(np.fft.rfft(whole))[..., : (shape[-1] - 1) * stride + 1 : stride]
+
+
 def winograd(session: Session) -> str | None:
     """Return which entry of which matrix is wrong, if one mistake gives the results of a forward pass.
 
@@ -49,7 +97,7 @@ def winograd(session: Session) -> str | None:
     """
     problem = session.asked.problem
     axes = zip(problem.kernel, problem.stride, problem.dilation, strict=True)
-    if problem.transposed or session.dtype.kind != "f" or any(axis != (3, 1, 1) for axis in axes):
+    if any(axis != (3, 1, 1) for axis in axes):
         return None
     rng = np.random.default_rng(20)
     x, weight = (draw(rng, array.shape, session.dtype) for array in (session.x, session.weight))
