@@ -23,7 +23,7 @@ from refconv.testing.explain.table import Asked, Table
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Problem
 
-CALLS = 600
+CALLS = 1200
 """For the first round of one part, and as many again; a limit of time would make reports vary from run to run."""
 
 WORK_READ = 2000

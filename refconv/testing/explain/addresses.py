@@ -20,6 +20,10 @@ from refconv.testing.explain.table import Asked, Shape, Table
 from refconv.testing.oracles.definition import Array
 
 
+MOST_WINDOWS = 50_000
+"""Products, those of the padding included, of the largest problem on which these mistakes are looked for."""
+
+
 @dataclass(frozen=True)
 class Windows:
     """Every product of right samples and channels, inside the image or not.
@@ -110,12 +114,18 @@ def _split(address: Array, sizes: Sequence[int]) -> list[Array]:
     return [address, *places[::-1]]
 
 
-def unchecked(asked: Asked, axes: Sequence[int]) -> Table:
-    """Return the table of a part that takes elements beyond the image, along some axes, from their place in memory."""
+def unchecked(asked: Asked, axes: Sequence[int], side: str = "") -> Table:
+    """Return the table of a part that takes elements beyond the image, along some axes, from their place in memory.
+
+    With a `side`, "start" or "end", only elements beyond that side.
+    """
     windows = Windows.of(asked)
     shape, place = asked.shapes["image"], windows.place
-    others = [a for a in range(len(place)) if a not in axes]
-    inside = np.all([(place[a] >= 0) & (place[a] < shape[2 + a]) for a in others] or [True], axis=0)
+    inside = np.ones(windows.n.shape, bool)
+    for a, index in enumerate(place):
+        free = a in axes
+        inside &= (index >= 0) | (free and side != "end")
+        inside &= (index < shape[2 + a]) | (free and side != "start")
     n, m, *found = _split(_address([windows.n, windows.m, *place], shape), shape)
     return windows.reading(np.stack(found), n, m, inside)
 
@@ -176,30 +186,37 @@ def stacked(asked: Asked) -> Table:
     return windows.reading(np.stack([first, *place[1:]]), n)
 
 
-def decoded(asked: Asked, axis: int, by: int) -> Table:
-    """Return the table of positions whose index along one axis is taken modulo the size of another."""
-    windows, sizes = Windows.of(asked), asked.shapes["positions"][2:]
-    index = _address(windows.o, sizes) // math.prod(sizes[axis + 1 :]) % sizes[by]
-    other = np.stack([index if a == axis else o for a, o in enumerate(windows.o)])
-    moved = Windows(asked, windows.n, windows.q, windows.column, windows.m, other, windows.t)
+def decoded(asked: Asked, role: str, axis: int, by: int) -> Table:
+    """Return the table of positions, or taps, whose index along one axis is taken modulo the size of another."""
+    windows, sizes = Windows.of(asked), asked.shapes[role][2:]
+    own = windows.o if role == "positions" else windows.t
+    index = _address(list(own), sizes) // math.prod(sizes[axis + 1 :]) % sizes[by]
+    return _with(windows, role, [index if a == axis else each for a, each in enumerate(own)])
+
+
+def split(asked: Asked, role: str, order: Sequence[int]) -> Table:
+    """Return the table of positions, or taps, in memory order, with their sizes taken in another order."""
+    windows, sizes = Windows.of(asked), asked.shapes[role][2:]
+    own = windows.o if role == "positions" else windows.t
+    return _with(windows, role, _split(_address(list(own), sizes), [sizes[axis] for axis in order]))
+
+
+def _with(windows: Windows, role: str, index: Sequence[Array]) -> Table:
+    """Return the table of the image elements that other positions, or taps, read."""
+    o, t = (np.stack(index), windows.t) if role == "positions" else (windows.o, np.stack(index))
+    moved = Windows(windows.asked, windows.n, windows.q, windows.column, windows.m, o, t)
     return windows.reading(moved.place)
 
 
-def split(asked: Asked, order: Sequence[int]) -> Table:
-    """Return the table of positions that are numbered in memory order, with their sizes taken in another order."""
-    windows, sizes = Windows.of(asked), asked.shapes["positions"][2:]
-    other = np.stack(_split(_address(windows.o, sizes), [sizes[axis] for axis in order]))
-    moved = Windows(asked, windows.n, windows.q, windows.column, windows.m, other, windows.t)
-    return windows.reading(moved.place)
-
-
-def in_bits(asked: Asked, bits: int) -> Table:
-    """Return the table of offsets in a plane of the image that are cut to some bits."""
+def in_bits(asked: Asked, bits: int, padded: bool) -> Table:
+    """Return the table of offsets in a plane of the image, or of the padded image, that are cut to some bits."""
     windows, sizes = Windows.of(asked), asked.shapes["image"][2:]
+    if padded:
+        cut = _split(_address(list(windows.padded), windows.padded_sizes) % 2**bits, windows.padded_sizes)
+        return windows.reading(np.stack(cut) - np.array(asked.before)[:, None])
     place = windows.place
     inside = np.all((place >= 0) & (place < np.array(sizes)[:, None]), axis=0)
-    cut = _split(_address(place, sizes) % 2**bits, sizes)
-    return windows.reading(np.stack(cut), inside=inside)
+    return windows.reading(np.stack(_split(_address(list(place), sizes) % 2**bits, sizes)), inside=inside)
 
 
 def sums_in_bits(asked: Asked, bits: int) -> Table:
@@ -234,17 +251,21 @@ def shuffled(asked: Asked, phases_first: bool) -> Table:
 
 def address_models(asked: Asked, names: Names) -> Iterator[Model]:
     """Yield mistakes of addresses; the products of each are to be compared."""
-    d, image, sizes = asked.problem.spatial_dims, names.image, asked.shapes["positions"][2:]
+    d, image = asked.problem.spatial_dims, names.image
+    if len(Windows.of(asked).n) > MOST_WINDOWS:
+        return
     positions = names.symbols["positions"]
     for axes in subsets(d)[::-1]:
         near = "channel or sample" if axes[0] == 0 else "row" if axes[0] == d - 1 else "plane"
         verb = "are added" if names.result == image else "are read"
-        yield Model(
-            functools.partial(unchecked, axes=axes),
-            f"Along axis {' and '.join(map(str, axes))}, indices are not checked: elements beyond {image} {verb} "
-            f"at their address in memory, which belongs to a neighbouring {near}. They should count as zeros.",
-            layout={"array": image, "unchecked": axes},
-        )
+        for side in ("", "start", "end"):
+            yield Model(
+                functools.partial(unchecked, axes=axes, side=side),
+                f"Along axis {' and '.join(map(str, axes))}, indices are not checked: elements beyond "
+                f"{f'the {side} of ' * bool(side)}{image} {verb} at their address in memory, which belongs to a "
+                f"neighbouring {near}. They should count as zeros.",
+                layout={"array": image, "unchecked": axes},
+            )
     if any(map(any, asked.problem.pairs)):
         lengths = "a row is taken to be W elements long, not W + padding" * (d > 1)
         for whole, where in ((False, "each channel of"), (True, "")):
@@ -259,25 +280,33 @@ def address_models(asked: Asked, names: Names) -> Iterator[Model]:
             f"Along axis 0, samples of {image} are one below the other without padding between them: windows reach "
             f"into the next or the previous sample.",
         )
-    for axis, by in itertools.permutations(range(d), 2):
-        yield Model(
-            functools.partial(decoded, axis=axis, by=by),
-            f"With the positions of {positions} numbered in memory order, their index along axis {axis} is taken "
-            f"modulo {sizes[by]}, the number of positions along axis {by}, instead of {sizes[axis]}.",
-        )
-    for order in itertools.permutations(range(d)):
-        taken = tuple(sizes[axis] for axis in order)
-        if taken != sizes:
-            text = f"{positions} is as if its sizes were {taken} instead of {sizes}, and reshaped"
-            text += f": position q in memory order is taken as (q // {taken[1]}, q mod {taken[1]})" * (d == 2)
-            yield Model(functools.partial(split, order=order), f"{text}.", layout={"array": positions, "sizes": taken})
-    count = math.prod(asked.shapes["image"][2:])
-    for bits in range(2, (count - 1).bit_length()):
-        yield Model(
-            functools.partial(in_bits, bits=bits),
-            f"Positions in {image} are taken mod {2**bits}, with the elements of one channel numbered in memory order: "
-            f"it has {count} elements per channel.",
-        )
+    for role, array, noun in (("positions", positions, "position"), ("weight", names.symbols["weight"], "tap")):
+        sizes = asked.shapes[role][2:]
+        for axis, by in itertools.permutations(range(d), 2):
+            yield Model(
+                functools.partial(decoded, role=role, axis=axis, by=by),
+                f"With the {noun}s of {array} numbered in memory order, their index along axis {axis} is taken modulo "
+                f"{sizes[by]}, the number of {noun}s along axis {by}, instead of {sizes[axis]}.",
+            )
+        for order in itertools.permutations(range(d)):
+            taken = tuple(sizes[axis] for axis in order)
+            if taken != sizes:
+                text = f"{array} is as if its sizes were {taken} instead of {sizes}, and reshaped"
+                text += f": {noun} q in memory order is taken as (q // {taken[1]}, q mod {taken[1]})" * (d == 2)
+                yield Model(
+                    functools.partial(split, role=role, order=order),
+                    f"{text}.",
+                    layout={"array": array, "sizes": taken},
+                )
+    for padded, count in ((False, math.prod(_image_sizes(asked))), (True, math.prod(_padded_sizes(asked)))):
+        array = f"the padded {image}" if padded else image
+        for bits in range(2, (count - 1).bit_length()):
+            yield Model(
+                functools.partial(in_bits, bits=bits, padded=padded),
+                f"Positions in {array} are taken mod {2**bits}, with the elements of one channel numbered in memory "
+                f"order: it has {count} elements per channel.",
+                kind=f"in bits {bits}",
+            )
     length = math.prod(asked.shapes["weight"][1:])
     for bits in range(2, (length - 1).bit_length()):
         yield Model(
@@ -368,6 +397,9 @@ LENGTHS: dict[str, Callable[[Asked, int], int]] = {
         _image_sizes(asked)[a], _span(asked, a)
     ),
     "the padded size of {image}": lambda asked, a: _padded_sizes(asked)[a],
+    "the size of {image}, or the extent of the positions if that is larger": lambda asked, a: max(
+        _image_sizes(asked)[a], _extent(asked, a)
+    ),
     "the power of two that holds {image}": lambda asked, a: _power_of_two(_image_sizes(asked)[a]),
     "the power of two that holds the padded {image}": lambda asked, a: _power_of_two(_padded_sizes(asked)[a]),
     "the power of two that holds the positions, s apart, and a window": lambda asked, a: _power_of_two(

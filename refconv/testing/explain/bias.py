@@ -406,6 +406,7 @@ def _counted(asked: Asked, each: Array) -> Iterator[Sum]:
     factors = np.stack([each[k, :, k] for k in range(len(each))], axis=1)
     for fit in fitting_counts(_counts(asked), factors.reshape(-1)):
         yield Sum(functools.partial(_by_count, fit=fit), fit.sentence)
+    yield Sum(_by_kernels, "Each element of g is added as often as products meet in it: once for every column.")
     yield Sum(_as_x, "Along each axis only as many positions of g are read as x has.")
 
 
@@ -434,6 +435,14 @@ def _of_each_channel(asked: Asked, factors: Array) -> Array:
 def _by_count(asked: Asked, fit: Fit) -> Array:
     count = _counts(asked)[fit.name]
     return _of_each_channel(asked, fit.factors(count.number, count.size, fit.block) * 1.0)
+
+
+def _by_kernels(asked: Asked) -> Array:
+    column = 2 if asked.problem.transposed else 0
+    counts = np.ones((), int)
+    for rows, size in zip(asked.spatial(asked.shapes), asked.problem.output_size, strict=True):
+        counts = np.multiply.outer(counts, np.bincount(rows[:, column], minlength=size)[:size])
+    return _of_each_channel(asked, np.broadcast_to(counts, asked.problem.output_shape) * 1.0)
 
 
 def _as_x(asked: Asked) -> Array:

@@ -20,7 +20,7 @@ from refconv.testing.explain.problems import remainders
 from refconv.testing.explain.table import Asked, Table
 from refconv.testing.oracles.definition import Array
 
-BLOCKS = (2, 4, 8, 16, 32, 64)
+BLOCKS = (2, 4, 8, 16, 32, 64, 128)
 """Sizes of blocks and tiles that people use."""
 
 

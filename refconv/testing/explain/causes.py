@@ -172,6 +172,7 @@ def ratios(value: float, problem: Problem) -> dict[str, str]:
         (per_group, columns, "channels"),
         (f"T·{per_group}", columns * taps, "taps and channels"),
         ("G", len(problem.lists), "groups"),
+        ("∏s", math.prod(problem.stride), "elements a step, on all axes"),
     )
     named = {}
     for name, size, counted in sizes:

@@ -71,7 +71,7 @@ def linearity(
     measure(a, b[1])
     check_memory(zero_b, measure(a, 0 * b[0]), names[1], names[2])
     large = draw(rng, b_shape, dtype, largest(dtype))
-    for u in (b[1], large):
+    for u in (b[1], large, *([] if dtype.kind == "u" else [-b[0]])):
         check_linear(lambda v: measure(a, v), b[0], u, zero_b, (names[1], names[0], names[2]), dtype)
     a2, large = draw(rng, a_shape, dtype), draw(rng, a_shape, dtype, largest(dtype))
     zero_a = measure(0 * a, b[0])
@@ -83,7 +83,7 @@ def linearity(
         where, got, _ = differ(zero_a, 0 * zero_a)
         raise Refused(f"With {names[0]} all zero, {names[2]} is {got} at {where}: it is not a product of "
                       f"{names[0]} and {names[1]}.", False, (0 * a, b[0]))  # fmt: skip
-    for u in (a2, large):
+    for u in (a2, large, *([] if dtype.kind == "u" else [-a])):
         check_linear(lambda v: measure(v, b[0]), a, u, zero_a, (names[0], names[1], names[2]), dtype)
     return bool(zero_b.any())
 

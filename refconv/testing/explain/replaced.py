@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,18 +53,19 @@ def _limited(session: Session, part: str, operand: str) -> Iterator[tuple[str, F
     zeros = np.zeros_like(getattr(ones, operand))
     single = zeros.copy()
     single.reshape(-1)[single.size // 2] = 1
-    reached = np.flatnonzero(_result(part, problem, ones._replace(**{operand: single})))
+    right = _result(part, problem, ones._replace(**{operand: single}))
+    reached = np.flatnonzero(right)
     if not len(reached):
         return
 
     def seen(value: float) -> float:
         x, weight, _, g = ones._replace(**{operand: (value * single).astype(session.dtype)})
         result = session.y(x, weight, session.bias) if part == "forward" else session.gradient(part, g, x, weight)
-        return float(result.reshape(-1)[reached[0]])
+        return float(result.reshape(-1)[reached[0]]) if result.shape == right.shape else np.nan
 
     low, high = seen(-FAR), seen(FAR)
     fractions = [seen(value) for value in (0.29, 0.7, 0.43, 0.11)]
-    bits = next((k for k in range(9) if all((f * 2**k).is_integer() for f in fractions)), None)
+    bits = next((k for k in range(9) if all((value * 2**k).is_integer() for value in fractions)), None)
     limits = f"clipped to {low:.6g} … {high:.6g}".replace("-", "−")
     step = None if bits is None else 2.0**-bits
     clipped = -FAR < low < high < FAR
@@ -102,9 +104,14 @@ def right_for_another(session: Session, part: str) -> str | None:
         return None
     limited = {operand: list(_limited(session, part, operand)) for operand in READ[part]}
     replaced = [_replacements(part, problem, Operands(x, weight, None, g), limited) for x, weight, g in two]
+    name = "The output" if part == "forward" else part
     for (text, first), (_, second) in zip(*replaced, strict=True):
         if _same(_result(part, problem, first), seen[0]) and _same(_result(part, problem, second), seen[1]):
-            return f"{'The output' if part == 'forward' else part} is right, but computed from {text}."
+            return f"{name} is right, but computed from {text}."
+    padded = [_padded(part, problem, Operands(x, weight, None, g)) for x, weight, g in two]
+    for (text, one), (_, other) in zip(*padded, strict=True):
+        if _same(one, seen[0]) and _same(other, seen[1]):
+            return f"{name} is right, but computed from {text}."
     return None
 
 
@@ -122,6 +129,33 @@ def _replacements(
         for name, function in OF_OUTPUT.items():
             text = f"g·{name} instead of g, where y is the output without its bias"
             yield text, wide._replace(grad_output=wide.grad_output * function(y))
+
+
+PADDED: Mapping[str, Function] = {
+    "the least number of x": lambda x: np.min(x),
+    "the largest number of x": lambda x: np.max(x),
+    "the mean of x": lambda x: np.mean(x),
+    "the least number of each channel": lambda x: np.min(x, axis=tuple(range(2, x.ndim)), keepdims=True),
+    "the mean of each channel": lambda x: np.mean(x, axis=tuple(range(2, x.ndim)), keepdims=True),
+}
+"""What a border may be filled with instead of 0."""
+
+
+def _padded(part: str, problem: Problem, operands: Operands) -> Iterator[tuple[str, Array]]:
+    """Yield results for an x whose border depends on it."""
+    if "x" not in READ[part] or problem.transposed or not any(map(any, problem.pairs)):
+        return
+    size = tuple(n + before + after for n, (before, after) in zip(problem.size, problem.pairs, strict=True))
+    whole = replace(problem, size=size, padding=((0, 0),) * len(size))
+    inside = (
+        slice(None),
+        slice(None),
+        *(slice(b, b + n) for (b, _), n in zip(problem.pairs, problem.size, strict=True)),
+    )
+    for text, function in PADDED.items():
+        x = np.zeros(whole.x_shape) + function(operands.x)
+        x[inside] = operands.x
+        yield f"x padded with {text} instead of 0", _result(part, whole, operands._replace(x=x))
 
 
 def _result(part: str, problem: Problem, operands: Operands) -> Array:
