@@ -19,7 +19,6 @@ from refconv.testing.explain.names import Names, listed
 from refconv.testing.explain.table import Asked, Shape, Table
 from refconv.testing.oracles.definition import Array
 
-
 MOST_WINDOWS = 50_000
 """Products, those of the padding included, of the largest problem on which these mistakes are looked for."""
 
