@@ -1,4 +1,4 @@
-"""The pictures of the notebooks: what they mark is visible without colours."""
+"""The pictures of the notebooks: marks are visible without colours."""
 
 import numpy as np
 import pytest
