@@ -1535,7 +1535,8 @@ def test_every_order_of_the_axes_of_a_kernel_has_its_own_name(order):
         return Conv().forward(x, memory.transpose(0, 1, *(2 + back)), b, *rest)
 
     text = forward_of(forward, spatial_dims=3).text
-    assert f"w is read in the order (K, C/G, {', '.join(f'k{a + 1}' for a in order)}) instead" in text
+    used = ", ".join(f"k{a + 1}" for a in order)
+    assert f"the taps of w are listed in the order (K, C/G, k1, k2, k3) and used in the order (K, C/G, {used})." in text
 
 
 @pytest.mark.parametrize(("stride", "halves", "said"), [
@@ -1761,7 +1762,10 @@ def test_elements_beyond_a_tile_are_not_listed(size):
         lambda n: 1 << (n.bit_length() - 1),
         "Of {whole} samples and positions, in memory order, only the first {first} count, the largest power of two.",
     ),
-    (lambda n: n - 7, "Of the {whole} elements of g in a channel (samples, then positions) only the first {first} are read."),
+    (
+        lambda n: n - 7,
+        "Of the {whole} elements of g in a channel (samples, then positions) only the first {first} are read.",
+    ),
 ])  # fmt: skip
 @pytest.mark.parametrize("size", [(6, 4), (5, 6)])
 def test_a_gradient_of_the_bias_that_sums_the_first_elements(read, said, size):
@@ -1834,8 +1838,14 @@ def test_a_report_names_one_precision(forward, name, seed):
     assert failure.message.endswith(f"; consistent with {name}")
     assert report.precisions == {"y": name}
     before = ", before its bias is added," * (forward is summed_in_half and failure.case.bias is not None)
-    said = f"In this case every output{before} is a float16 number: sums are kept, or stored, in float16."
-    assert failure.explanation == (said if name == "float16" else None)
+    assert (
+        failure.explanation
+        == {
+            "float16": f"In this case every output{before} is a float16 number: sums are kept, or stored, in float16.",
+            "tf32": "It is right for x and weight rounded to the digits of float16 or TF32.",
+            "bfloat16": "It is right for x and weight rounded to bfloat16.",
+        }[name]
+    )
     assert set(re.findall(r"consistent with (bfloat16|float16|tf32)", str(report))) == {name}
 
 

@@ -190,12 +190,9 @@ def blocks(value: float, problem: Problem) -> dict[str, str]:
     """Return the numbers of blocks of channels, or of channels and taps, that a factor equals, each with its count."""
     outputs, inputs = problem.c_out // problem.n_groups, problem.c_in // problem.n_groups
     taps = math.prod(problem.kernel)
-    sizes = (
-        ("channels", "C/G", inputs, "input channels"),
-        ("channels", "K/G", outputs, "output channels"),
-        ("channels and taps", "T·C/G", inputs * taps, "input channels and taps"),
-        ("taps", "T", taps, "taps"),
-    )
+    sizes = [("channels", "C/G", inputs, "input channels"), ("channels", "K/G", outputs, "output channels")]
+    if taps > 1:
+        sizes.append(("channels and taps", "T·C/G", inputs * taps, "input channels and taps"))
     return {
         f"the number of blocks of {block} {noun} in {name}": f"{name} = {size} {counted}"
         for noun, name, size, counted in sizes

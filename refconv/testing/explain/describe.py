@@ -40,6 +40,8 @@ from refconv.testing.explain.table import Asked, Shape, Table, combine, roles, r
 from refconv.testing.oracles.definition import Array
 
 Described = tuple[list[str], dict[str, Any]]
+FEWEST_PLACES = 6
+"""Positions, taps and elements that must meet for a mistake of addresses to show."""
 
 
 @dataclass(frozen=True)
@@ -218,12 +220,17 @@ class Finding:
         """Describe the table by the mistakes with exactly its products here, and the results of other problems."""
         if self.table.shapes != self.asked.shapes or not (self.missing or self.extra or np.any(self.table.factor != 1)):
             return None
-        fitting = [model for model in models if self.table.equals(model.build(self.asked))]
+        fitting, shown = [model for model in models if self.table.equals(model.build(self.asked))], False
         for other in self.elsewhere() if fitting else ():
-            fitting = [model for model in fitting if other.shows(model.build(other.asked), False)]
+            tables = [(model, model.build(other.asked)) for model in fitting]
+            tables = [(model, table) for model, table in tables if other.shows(table, False)]
+            fitting = [model for model, _ in tables]
             right = other.asked.table(self.part)
-            if len(fitting) < 2 and not any(right.equals(model.build(other.asked)) for model in fitting):
-                break  # the one that is left shows there too
+            shown = shown or any(not right.equals(table) for _, table in tables)
+            if len(fitting) < 2 and shown:
+                break
+        if not shown:
+            return None
         fitting = list({model.kind or model.sentence: model for model in fitting[::-1]}.values())[::-1]
         if not 1 <= len(fitting) <= 2:
             return None
@@ -234,6 +241,9 @@ class Finding:
         return self._modelled(block_models(self.table, self.asked, self.part, self.names))
 
     def _addresses(self) -> Described | None:
+        places = np.moveaxis(self.table.spatial, 0, 1).reshape(len(self.table.factor), -1)
+        if len(np.unique(places, axis=0)) < FEWEST_PLACES:
+            return None  # too few to tell them apart
         return self._modelled(address_models(self.asked, self.names))
 
     def _rows(self) -> Described | None:

@@ -138,8 +138,9 @@ def draw(rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype[np.gene
 def check_linear(f: Callable[[Array], Array], v: Array, u: Array, zero: Array, names: tuple[str, str, str],
             dtype: np.dtype[np.generic]) -> None:  # fmt: skip
     """Raise Refused unless f − f(0) is additive."""
-    seen, due = f(v + u), f(v) + f(u) - zero
-    if not same(seen, due, dtype):
+    of_v, of_u, seen = f(v), f(u), f(v + u)
+    due = of_v + of_u - zero
+    if not same(seen, due, dtype, scale=float(np.max(np.abs([of_v, of_u]), initial=1))):
         _witness(f, v, zero, names, dtype)
         where, one, two = differ(seen, due)
         sums = f"f({names[0]}1 + {names[0]}2) is {one} at {where}, but f({names[0]}1) + f({names[0]}2) is {two}"
@@ -166,13 +167,13 @@ def _witness(f: Callable[[Array], Array], v: Array, zero: Array, names: tuple[st
                 raise Refused(text.replace(" -", " −"), False, (one, 0 + factor * one))
 
 
-def same(one: Array, other: Array, dtype: np.dtype[np.generic], units: int = 16) -> bool:
-    """Compare within that many units of rounding, and integers as they wrap around."""
+def same(one: Array, other: Array, dtype: np.dtype[np.generic], units: int = 16, scale: float = 1.0) -> bool:
+    """Compare within that many units of rounding of numbers up to `scale` or more, and integers as they wrap around."""
     if one.shape != other.shape:
         return False
     if dtype.kind in "iu":
         return bool(np.array_equal(one.astype(dtype), other.astype(dtype)))
-    scale = max(1.0, float(np.max(np.abs(one), initial=0)))
+    scale = max(scale, float(np.max(np.abs(one), initial=0)))
     return bool(np.all(np.abs(one - other) <= units * float(np.finfo(dtype.char).eps) * scale))
 
 

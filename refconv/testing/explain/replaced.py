@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -44,8 +44,8 @@ READ = {"forward": ("x", "weight"), "grad_x": ("grad_output", "weight"), "grad_w
 SYMBOLS = {"x": "x", "weight": "w", "grad_output": "g"}
 
 
-def _limited(session: Session, part: str, operand: str) -> Iterator[tuple[str, Function]]:
-    """Yield how an operand is limited and rounded, as single large and small elements of it show."""
+def _limited(session: Session, part: str, operand: str) -> Iterator[tuple[str, Function, float]]:
+    """Yield how an operand is limited and rounded, as single large and small elements show; how far numbers reach."""
     if session.dtype.kind != "f":
         return
     problem = session.asked.problem
@@ -73,11 +73,12 @@ def _limited(session: Session, part: str, operand: str) -> Iterator[tuple[str, F
         yield (
             f"{{0}} rounded to multiples of {step:.6g} and {limits}",
             lambda v: np.clip(np.rint(v / step) * step, low, high),
+            2 * max(-low, high),
         )
     elif step:
-        yield f"{{0}} rounded to multiples of {step:.6g}", lambda v: np.rint(v / step) * step
+        yield f"{{0}} rounded to multiples of {step:.6g}", lambda v: np.rint(v / step) * step, 3.0
     elif clipped:
-        yield f"{{0}} {limits}", lambda v: np.clip(v, low, high)
+        yield f"{{0}} {limits}", lambda v: np.clip(v, low, high), 2 * max(-low, high)
 
 
 def right_for_another(session: Session, part: str) -> str | None:
@@ -102,12 +103,19 @@ def right_for_another(session: Session, part: str) -> str | None:
     ]
     if not any(map(np.any, seen)):
         return None
-    limited = {operand: list(_limited(session, part, operand)) for operand in READ[part]}
-    replaced = [_replacements(part, problem, Operands(x, weight, None, g), limited) for x, weight, g in two]
     name = "The output" if part == "forward" else part
+    replaced = [_replacements(part, problem, Operands(x, weight, None, g)) for x, weight, g in two]
     for (text, first), (_, second) in zip(*replaced, strict=True):
         if _same(_result(part, problem, first), seen[0]) and _same(_result(part, problem, second), seen[1]):
             return f"{name} is right, but computed from {text}."
+    for operand in READ[part]:
+        for how, function, reach in _limited(session, part, operand):
+            x, weight, g = (rng.uniform(-reach, reach, a.shape).astype(session.dtype) for a in arrays)
+            there = session.y(x, weight, session.bias) if part == "forward" else session.gradient(part, g, x, weight)
+            wide = Operands(x, weight, None, g).mapped(lambda a: a.astype(np.float64))
+            if _same(_result(part, problem, wide._replace(**{operand: function(getattr(wide, operand))})), there):
+                symbol = SYMBOLS[operand]
+                return f"{name} is right, but computed from {how.format(symbol)} instead of {symbol}."
     padded = [_padded(part, problem, Operands(x, weight, None, g)) for x, weight, g in two]
     for (text, one), (_, other) in zip(*padded, strict=True):
         if _same(one, seen[0]) and _same(other, seen[1]):
@@ -115,14 +123,12 @@ def right_for_another(session: Session, part: str) -> str | None:
     return None
 
 
-def _replacements(
-    part: str, problem: Problem, operands: Operands, limited: Mapping[str, Sequence[tuple[str, Function]]]
-) -> Iterator[tuple[str, Operands]]:
+def _replacements(part: str, problem: Problem, operands: Operands) -> Iterator[tuple[str, Operands]]:
     """Yield each replacement in words, and the operands with it."""
     wide = operands.mapped(lambda a: a.astype(np.int64 if a.dtype.kind == "i" else np.float64))
     for operand in READ[part]:
         symbol, values = SYMBOLS[operand], getattr(wide, operand)
-        for name, function in (*OF_ITSELF.items(), *limited[operand]):
+        for name, function in OF_ITSELF.items():
             yield f"{name.format(symbol)} instead of {symbol}", wide._replace(**{operand: function(values)})
     if part != "forward":
         y = _result("forward", problem, wide)

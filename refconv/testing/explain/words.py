@@ -325,10 +325,10 @@ def multiplied(value: complex, problem: Problem, second: Second | None = None, a
     shown = str(next(near, f"{value:.4g}"))
     seen = ratios(value, problem)
     known = ratios(again, second.asked.problem) if second and again and not isinstance(again, complex) else {}
-    if second and again not in (None, value) and not isinstance(again, complex):
-        seen |= blocks(value, problem)
-        known |= blocks(again, second.asked.problem)
     named = [f"{name} ({counted})" for name, counted in seen.items() if name in known]
+    if not named and second and again not in (None, value) and not isinstance(again, complex):
+        known = blocks(again, second.asked.problem)
+        named = [f"{name} ({counted})" for name, counted in blocks(value, problem).items() if name in known]
     if value == 2 and not named:
         return "added twice"
     text = f"multiplied by {shown.replace('-', '−')}"
