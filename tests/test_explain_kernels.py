@@ -360,7 +360,7 @@ def test_a_transform_of_the_size_of_the_image_or_of_the_window():
 
 def test_a_sum_that_is_rounded_up_without_a_mask():
     def forward(x, weight, bias, stride, padding, dilation, groups):
-        """Go on with the weights and channels that follow in memory, as far as there are any."""
+        """Continue with the weights and channels that follow in memory, while there are any."""
         y = Conv().forward(x, weight, bias, stride, padding, dilation, groups)
         length, kernel = math.prod(weight.shape[1:]), weight.shape[2:]
         planes = np.pad(x, [(0, 0), (0, 0), *((q, q) for q in padding)]).reshape(-1, *(

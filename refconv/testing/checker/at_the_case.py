@@ -31,7 +31,7 @@ NO_EXPLANATION = (
     "needs",
     "large numbers",
 )
-"""Checks of which reading out whole numbers says nothing."""
+"""Checks that whole numbers do not explain."""
 
 
 def at_the_case(

@@ -27,7 +27,7 @@ CALLS = 1200
 """For the first round of one part, and as many again; a limit of time would make reports vary from run to run."""
 
 WORK_READ = 2000
-"""Products of the largest failing problem that is read out, without those of the padding."""
+"""Products of the largest failing problem that is read out, without products of the padding."""
 
 
 def explained(

@@ -20,7 +20,7 @@ from refconv.testing.explain.table import Asked, Shape, Table
 from refconv.testing.oracles.definition import Array
 
 MOST_WINDOWS = 50_000
-"""Products, those of the padding included, of the largest problem on which these mistakes are looked for."""
+"""Products, padding included, of the largest problem on which these mistakes are sought."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def shuffled(asked: Asked, phases_first: bool) -> Table:
 
 
 def address_models(asked: Asked, names: Names) -> Iterator[Model]:
-    """Yield mistakes of addresses; the products of each are to be compared."""
+    """Yield mistakes of addresses, whether they fit or not."""
     d, image = asked.problem.spatial_dims, names.image
     if len(Windows.of(asked).n) > MOST_WINDOWS:
         return
@@ -396,15 +396,15 @@ LENGTHS: dict[str, Callable[[Asked, int], int]] = {
         _image_sizes(asked)[a], _span(asked, a)
     ),
     "the padded size of {image}": lambda asked, a: _padded_sizes(asked)[a],
-    "the size of {image}, or the extent of the positions if that is larger": lambda asked, a: max(
+    "the size of {image}, or the span of the positions if that is larger": lambda asked, a: max(
         _image_sizes(asked)[a], _extent(asked, a)
     ),
     "the power of two that holds {image}": lambda asked, a: _power_of_two(_image_sizes(asked)[a]),
     "the power of two that holds the padded {image}": lambda asked, a: _power_of_two(_padded_sizes(asked)[a]),
-    "the power of two that holds the positions, s apart, and a window": lambda asked, a: _power_of_two(
+    "the power of two that holds the span of the positions and of a window": lambda asked, a: _power_of_two(
         max(_extent(asked, a), _span(asked, a))
     ),
-    "the extent of the positions, s apart": _extent,
+    "the span of the positions": _extent,
 }
 """Lengths of a discrete Fourier transform."""
 

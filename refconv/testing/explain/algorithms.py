@@ -56,7 +56,7 @@ def inverse_of_another_length(session: Session) -> str | None:
         if length % 2 and np.allclose(_shorter(session, x, weight, length), seen, rtol=1e-4, atol=1e-3):
             return (
                 f"Along the last axis it is computed by a real Fourier transform of the odd length {length}, whose "
-                f"inverse is taken without that length: it has {length - 1} elements, those of a stretched signal."
+                f"inverse is taken without that length: it has {length - 1} elements of a stretched signal."
             )
     return None
 
@@ -83,7 +83,7 @@ def _shorter(session: Session, x: Array, weight: Array, length: int) -> Array:
 
 
 def winograd(session: Session) -> str | None:
-    """Return which entry of which matrix is wrong, if one mistake gives the results of a forward pass.
+    """Return the wrong entry of a matrix that gives the results of a forward pass.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ class Model(NamedTuple):
 
 
 class Count(NamedTuple):
-    """What is counted: the noun, the number of each product, and how many there are."""
+    """Things that a loop counts: the noun, the number of each product, and the size."""
 
     noun: str
     number: Array
@@ -228,7 +228,7 @@ def _of_count(asked: Asked, right: Table, fit: Fit, names: Names) -> Array:
 
 
 def _on_all_axes(asked: Asked, right: Table, names: Names) -> Iterator[tuple[Rule, str, str]]:
-    """Yield what is left out along every axis by the same rule."""
+    """Yield rules that leave something out along every axis."""
     d, found = asked.problem.spatial_dims, counts(right, asked, names)
     for letter, (factors, say) in itertools.product("oti", FACTORS.items()):
         of_axes = [found.get(f"{letter}{a}") for a in range(d)]

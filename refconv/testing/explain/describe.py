@@ -243,7 +243,7 @@ class Finding:
     def _addresses(self) -> Described | None:
         places = np.moveaxis(self.table.spatial, 0, 1).reshape(len(self.table.factor), -1)
         if len(np.unique(places, axis=0)) < FEWEST_PLACES:
-            return None  # too few to tell them apart
+            return None  # too few to distinguish the mistakes
         return self._modelled(address_models(self.asked, self.names))
 
     def _rows(self) -> Described | None:

@@ -153,7 +153,7 @@ def explain(
         A problem on which the same should be wrong: a cause is named only if it shows there too. By default the same
         problem with other numbers.
     others : sequence of Problem
-        More such problems, for causes that the second does not tell apart.
+        More such problems, to distinguish causes that fit the second too.
     fractions : bool
         Whether results of numbers that are not whole are looked at too.
     tables : dict, optional

@@ -15,7 +15,7 @@ from refconv.testing.oracles.trilinear import exact_results
 
 Function = Callable[[Array], Array]
 FAR = 2.0**12
-"""A number beyond the limits of what is clipped."""
+"""A number beyond all limits of clipping."""
 
 OF_ITSELF: Mapping[str, Function] = {
     "max({0}, 0)": lambda v: np.maximum(v, 0),
