@@ -141,6 +141,9 @@ class Session:
             array = array.reshape(self.fold)
         if self.shape is not None and array.shape != self.shape:
             raise Refused(f"{name} has shape {array.shape} in one call and {self.shape} in another.", False)
+        if not np.isfinite(array).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            raise Refused(f"{name} is {array[where]} at {where}, for finite operands.", False)
         if array.dtype.kind == "c":
             return np.array(array, np.complex128)
         whole = array.dtype.kind in "biu" and self.dtype.kind in "iu"
