@@ -37,7 +37,7 @@ import numpy as np
 import refconv
 from refconv.arrays import DTYPES, get_dtype, item_bytes, to_numpy
 from refconv.bench.gpu import MODULES, Gpu, GpuError, find_gpu
-from refconv.bench.peers import WORKSPACES, operands
+from refconv.bench.peers import PASSES, WORKSPACES, operands
 from refconv.bench.record import header, write
 from refconv.bench.run import PACKAGES, Settings, run_bench
 from refconv.bench.workloads import WORKLOADS, Layer
@@ -242,9 +242,9 @@ def peaks(part: Part) -> None:
 
 
 def timings(part: Part) -> None:
-    """Time AlexNet's convolutions, forward and with all gradients, against cuDNN."""
+    """Time AlexNet's convolutions, forward, backward and both, against cuDNN."""
     require("the device's events do not measure time", lambda: part.gpu.seconds(lambda: None))
-    for what in ("forward", "training"):
+    for what in PASSES:
         settings = Settings(("alexnet-128",), None, "float32", what, 1, 0.3, 0.0, part.gpu.module)
         part.found[what] = run_bench(settings, lambda line: print(line, file=sys.stderr))
         reasons = {r["reason"] for r in part.found[what]["results"] if "reason" in r and r["peer"] != "refconv"}
@@ -255,7 +255,7 @@ def timings(part: Part) -> None:
 def time_mark(found: Found) -> dict[str, str]:
     """Return by pass whether AlexNet's five convolutions take at most `TIME_MARK` times cuDNN's time without TF32."""
     verdicts = {}
-    for what in ("forward", "training"):
+    for what in PASSES:
         totals = {
             peer: sum(r.get("median", np.nan) for r in found[what]["results"] if r["peer"] == peer)
             for peer in ("refconv", "cudnn")
@@ -559,7 +559,7 @@ def show_peaks(found: Found) -> list[str]:
 def show_timings(found: Found) -> list[str]:
     """Return the times of each layer as a table, with the mark."""
     lines = []
-    for what in ("forward", "training"):
+    for what in PASSES:
         rows = []
         for layer in dict.fromkeys(result["layer"] for result in found[what]["results"]):
             of = {result["peer"]: result for result in found[what]["results"] if result["layer"] == layer}
