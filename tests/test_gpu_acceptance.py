@@ -258,7 +258,26 @@ def test_an_error_is_recorded_and_a_plugin_comes_first(monkeypatch: pytest.Monke
     )  # fmt: skip
     found = acceptance.run_part("smoke", "cupy", 2, "no_such_plugin", 60.0)
     assert found["wrong"] == ["ModuleNotFoundError: No module named 'no_such_plugin'"]
+    for name, expected in (("threadpoolctl", "not possible"), ("refconv.lost", "failed")):
+        monkeypatch.setitem(acceptance.PARTS, "smoke", lambda part, name=name: raising(name))
+        found = outcome("smoke")
+        assert found["outcome"] == expected
+        assert found["missing"] == (["threadpoolctl is not installed"] if expected == "not possible" else [])
     assert outcome("train", "torch")["missing"] == ["the command trains PyTorch's tensors on the CPU"]
+
+
+def raising(name: str) -> None:
+    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def test_a_part_that_failed_first_is_not_only_impossible(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong_then_impossible(part: Any) -> None:
+        part.wrong.append("bits")
+        raise acceptance.Impossible("no clock")
+
+    monkeypatch.setitem(acceptance.PARTS, "smoke", wrong_then_impossible)
+    found = outcome("smoke")
+    assert (found["outcome"], found["wrong"], found["missing"]) == ("failed", ["bits"], ["no clock"])
 
 
 @pytest.mark.parametrize("module", MODULES)
