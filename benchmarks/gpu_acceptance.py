@@ -537,7 +537,7 @@ def headline(record: Found) -> str:
 
 
 def not_run(record: Found) -> list[str]:
-    """Return the parts that neither this run nor an earlier one has run, on the modules that are ready."""
+    """Return the parts without an outcome in this or an earlier run, on the modules that are ready."""
     machines = record["state"]["machines"]
     ready = [module for module in machines if machines[module]["outcome"] == "passed"]
     keys = [f"{module}: {name}" for name, module in itertools.product(PARTS, ready)]

@@ -90,7 +90,7 @@ def test_the_workspace_cuts_the_batch_of_every_array_module(backend: Backend, sl
 
 
 def test_a_larger_workspace_cuts_alexnets_batch_into_fewer_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every slice takes the same number of operations, each of which a GPU must start."""
+    """Every slice takes the same number of operations, and a GPU must start each."""
     cut, found = textbook._cut_batch, []
 
     def cuts(call: Any, number_bytes: int, budget: int) -> tuple[slice, ...]:
