@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 import refconv
-from refconv.arrays import DTYPES, get_dtype, item_bytes, to_numpy
+from refconv.arrays import DTYPES, computing_dtype, get_dtype, item_bytes, to_numpy
 from refconv.bench.gpu import MODULES, Gpu, GpuError, find_gpu
 from refconv.bench.peers import PASSES, WORKSPACES, operands
 from refconv.bench.record import header, write
@@ -158,15 +158,19 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def smoke(part: Part) -> None:
-    """Run `OPERATIONS` on every data type, and compare the results exactly with NumPy's."""
+    """Run `OPERATIONS` on every data type, and compare the results exactly with NumPy's.
+
+    As in a convolution, they compute in another data type where the module cannot compute in the array's own.
+    """
     xp = part.gpu.xp
     numbers = np.arange(2 * 4 * 5).reshape(2, 4, 5) % 3
     for dtype in DTYPES:
         row = part.found.setdefault(dtype, {})
         for name, operation in OPERATIONS.items():
             try:
-                get_dtype(xp, dtype)
-                actual = to_numpy(operation(xp, part.gpu.asarray(numbers.astype(dtype))))
+                computing = get_dtype(xp, computing_dtype(xp, dtype))
+                array = xp.astype(part.gpu.asarray(numbers.astype(dtype)), computing, copy=False)
+                actual = to_numpy(xp.astype(operation(xp, array), get_dtype(xp, dtype), copy=False))
                 expected = operation(np, numbers.astype(dtype))
                 row[name] = "ok" if actual.dtype == dtype and np.array_equal(actual, expected) else "wrong"
             except Exception as error:  # each is a finding about this data type

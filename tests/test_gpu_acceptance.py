@@ -67,6 +67,24 @@ def test_smoke_compares_every_operation_on_every_dtype(monkeypatch: pytest.Monke
     assert found["wrong"][0] == "int32, kernel: RuntimeError: addmm is not implemented for integers"
 
 
+def test_smoke_computes_as_convolutions_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch stores wide unsigned integers, but does not multiply or add them."""
+
+    class Torch:
+        __name__ = "array_api_compat.torch"
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(np, name)
+
+        def matmul(self, a: Any, b: Any) -> Any:
+            assert a.dtype not in ("uint16", "uint32", "uint64")
+            return np.matmul(a, b)
+
+    monkeypatch.setattr(NumpyGpu, "xp", Torch())
+    found = outcome("smoke", "torch")
+    assert (found["outcome"], found["wrong"]) == ("passed", [])
+
+
 def test_layers_are_within_bounds_and_exact_on_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     found = outcome("layers")
     assert found["outcome"] == "passed", found
