@@ -176,6 +176,15 @@ def test_a_failure_of_cupys_device_is_the_reason(monkeypatch: pytest.MonkeyPatch
         arrays.check_device(cupy, 7)
 
 
+@pytest.mark.parametrize("wrong", [1.0, np.float64(1), True])
+def test_only_an_integer_is_the_number_of_cupys_device(wrong: Any) -> None:
+    """CuPy takes anything that int() takes."""
+    cupy = type("cupy", (), {"__name__": "array_api_compat.cupy", "asarray": lambda self, array, device: array})()
+    arrays.check_device(cupy, 1)
+    with pytest.raises(ValueError, match=r"^device must be a device of cupy; got .* is not a device\)$"):
+        arrays.check_device(cupy, wrong)
+
+
 def test_a_module_of_immutable_arrays_is_no_place_for_parameters() -> None:
     array = type("ArrayImpl", (), {"__module__": "jaxlib._jax"})()
     jax = type("jax", (), {"asarray": lambda self, values: array})()
