@@ -27,7 +27,7 @@ check: .venv/.dev ## the long checks that `make test` leaves out: more of the sa
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
 
 gpu: ## on a machine with a GPU: run every part of refconv on it, with a PYTHON that has CuPy or PyTorch; page in build/gpu
-	PYTHONPATH=$(CURDIR) $(PYTHON) benchmarks/gpu_acceptance.py $(ARGS)
+	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTHON) benchmarks/gpu_acceptance.py $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and format; tests/prose.py: English; zizmor: the workflows in .github
 	$(BIN)/ruff check .

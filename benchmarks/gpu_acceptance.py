@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -35,9 +36,9 @@ from typing import Any
 import numpy as np
 
 import refconv
-from refconv.arrays import DTYPES, get_dtype, item_bytes, to_numpy
+from refconv.arrays import DTYPES, computing_dtype, get_dtype, item_bytes, to_numpy
 from refconv.bench.gpu import MODULES, Gpu, GpuError, find_gpu
-from refconv.bench.peers import WORKSPACES, operands
+from refconv.bench.peers import PASSES, WORKSPACES, operands
 from refconv.bench.record import header, write
 from refconv.bench.run import PACKAGES, Settings, run_bench
 from refconv.bench.workloads import WORKLOADS, Layer
@@ -48,7 +49,7 @@ from refconv.testing import error_bound
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, PAGE = "gpu.json", "gpu.md"
 PART_SECONDS = 120
-LIMITS = {"timings": 180, "suite": 300}
+LIMITS = {"timings": 240, "suite": 300}
 """Maximum seconds of a part, and of the parts that may take longer."""
 TIME_MARK = 1.5
 """Maximum ratio of refconv's time for AlexNet's convolutions to cuDNN's without TF32."""
@@ -157,15 +158,19 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def smoke(part: Part) -> None:
-    """Run `OPERATIONS` on every data type, and compare the results exactly with NumPy's."""
+    """Run `OPERATIONS` on every data type, and compare the results exactly with NumPy's.
+
+    As in a convolution, they compute in another data type where the module cannot compute in the array's own.
+    """
     xp = part.gpu.xp
     numbers = np.arange(2 * 4 * 5).reshape(2, 4, 5) % 3
     for dtype in DTYPES:
         row = part.found.setdefault(dtype, {})
         for name, operation in OPERATIONS.items():
             try:
-                get_dtype(xp, dtype)
-                actual = to_numpy(operation(xp, part.gpu.asarray(numbers.astype(dtype))))
+                computing = get_dtype(xp, computing_dtype(xp, dtype))
+                array = xp.astype(part.gpu.asarray(numbers.astype(dtype)), computing, copy=False)
+                actual = to_numpy(xp.astype(operation(xp, array), get_dtype(xp, dtype), copy=False))
                 expected = operation(np, numbers.astype(dtype))
                 row[name] = "ok" if actual.dtype == dtype and np.array_equal(actual, expected) else "wrong"
             except Exception as error:  # each is a finding about this data type
@@ -242,9 +247,9 @@ def peaks(part: Part) -> None:
 
 
 def timings(part: Part) -> None:
-    """Time AlexNet's convolutions, forward and with all gradients, against cuDNN."""
+    """Time AlexNet's convolutions, forward, backward and both, against cuDNN."""
     require("the device's events do not measure time", lambda: part.gpu.seconds(lambda: None))
-    for what in ("forward", "training"):
+    for what in PASSES:
         settings = Settings(("alexnet-128",), None, "float32", what, 1, 0.3, 0.0, part.gpu.module)
         part.found[what] = run_bench(settings, lambda line: print(line, file=sys.stderr))
         reasons = {r["reason"] for r in part.found[what]["results"] if "reason" in r and r["peer"] != "refconv"}
@@ -255,7 +260,7 @@ def timings(part: Part) -> None:
 def time_mark(found: Found) -> dict[str, str]:
     """Return by pass whether AlexNet's five convolutions take at most `TIME_MARK` times cuDNN's time without TF32."""
     verdicts = {}
-    for what in ("forward", "training"):
+    for what in PASSES:
         totals = {
             peer: sum(r.get("median", np.nan) for r in found[what]["results"] if r["peer"] == peer)
             for peer in ("refconv", "cudnn")
@@ -387,12 +392,16 @@ def run_part(name: str, module: str, batch: int, plugin: str | None, seconds: fl
         part = Part(find_gpu(module), batch, plugin, seconds)
         found, wrong, missing = part.found, part.wrong, part.missing
         PARTS[name](part)
-        found = part.found
-        outcome = "failed" if wrong else "passed"
+        found, outcome = part.found, "passed"
     except (Impossible, GpuError, MissingPackagesError) as reason:
         outcome, missing = "not possible", [*missing, str(reason)]
     except Exception as error:  # any error is a finding, and the other parts continue
-        outcome, wrong = "failed", [*wrong, first_line(error)]
+        package = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+        if package.partition(".")[0] in ("", "refconv", plugin):
+            outcome, wrong = "failed", [*wrong, first_line(error)]
+        else:
+            outcome, missing = "not possible", [*missing, f"{package} is not installed"]
+    outcome = "failed" if wrong else outcome
     took = round(time.perf_counter() - started, 1)
     return {"outcome": outcome, "seconds": took, "wrong": wrong, "missing": missing, "found": found}
 
@@ -409,10 +418,12 @@ def in_process(name: str, module: str, given: argparse.Namespace, seconds: float
         command += ["--plugin", given.plugin] if given.plugin else []
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
             with subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as process:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(limit)
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # and the processes that the part started
+                try:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(limit)
+                finally:  # after Ctrl-C too, which this process alone receives
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)  # and the processes that the part started
             if file.exists():
                 return dict(json.loads(file.read_text("utf-8")))
             log.seek(0)
@@ -422,22 +433,27 @@ def in_process(name: str, module: str, given: argparse.Namespace, seconds: float
 
 
 def state_of_code() -> str:
-    """Return git's description of the code, or refconv's version outside a repository."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    """Return git's description of the code and a checksum of uncommitted changes, or else refconv's version."""
+
+    def git(*words: str) -> bytes:
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, check=True).stdout
+
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        changes = git("diff", "HEAD")
+        changed = f" with changes {zlib.crc32(changes):08x}" if changes else ""
+        return git("describe", "--always", "--abbrev=12").decode().strip() + changed
     except (OSError, subprocess.CalledProcessError):
         return f"refconv {refconv.__version__}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the parts that are not done yet, write the record and the page, and return the exit code."""
+    """Run as a command, and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of the record and the page")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--again", action="store_true", help="also repeat the parts that have passed")
     parser.add_argument("--minutes", type=float, default=10, help="start no part later than this [10]")
-    parser.add_argument("--batch", type=int, default=128, help="images in large batches [128]")
+    parser.add_argument("--batch", type=positive, default=128, help="images in large batches [128]")
     parser.add_argument("--plugin", metavar="MODULE", help="import this module before CuPy")
     parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -447,30 +463,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = run_part(name, module, given.batch, given.plugin, float(seconds))
             partial.write_text(json.dumps(found), "utf-8")
         return 0
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --out: {error}")
+    try:
+        return run_parts(given)
+    except KeyboardInterrupt:
+        print("interrupted; run it again to resume", file=sys.stderr)
+        return 130
+
+
+def positive(text: str) -> int:
+    """Return an option's value, an integer of at least 1."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return int(text)
+
+
+def run_parts(given: argparse.Namespace) -> int:
+    """Run the parts that are not done yet, write the record and the page after each, and return the exit code."""
     until = time.monotonic() + 60 * given.minutes
     machines = {module: in_process("machine", module, given, PART_SECONDS) for module in MODULES}
     state = {
         "code": state_of_code(), "batch": given.batch, "plugin": given.plugin,
         "machines": {module: {**found["found"], "outcome": found["outcome"]} for module, found in machines.items()},
     }  # fmt: skip
-    given.out.mkdir(parents=True, exist_ok=True)
-    file = given.out / RECORD
-    record: Found = {**header(), "state": state, "parts": {}}
-    if file.exists() and not given.again:
-        earlier = json.loads(file.read_text("utf-8"))
-        record["parts"] = earlier["parts"] if earlier["state"] == state else {}
+    record: Found = {**header(), "state": state, "parts": {} if given.again else earlier_parts(given.out, state)}
     record["parts"] |= {f"{module}: machine": found for module, found in machines.items()}
+    save(record, given.out)
     ready = [module for module in MODULES if machines[module]["outcome"] == "passed"]
-    for module, name in itertools.product(ready, [name for name in PARTS if name in given.only and name != "machine"]):
+    for name, module in itertools.product([name for name in PARTS if name in given.only and name != "machine"], ready):
         key, left = f"{module}: {name}", until - time.monotonic()
         if record["parts"].get(key, {}).get("outcome") != "passed":
             print(f"{key} …", file=sys.stderr, flush=True)
             record["parts"][key] = in_process(name, module, given, left) if left > 0 else not_reached(given.minutes)
             save(record, given.out)
-    save(record, given.out)
     failed = [key for key, found in record["parts"].items() if found["outcome"] == "failed"]
     print(f"{headline(record)}: {given.out / PAGE}")
     return 1 if failed or not ready else 0
+
+
+def earlier_parts(out: Path, state: Found) -> Found:
+    """Return the parts of an earlier record of the same state; none if there is no such record."""
+    file = out / RECORD
+    if not file.exists():
+        return {}
+    try:
+        earlier = json.loads(file.read_text("utf-8"))
+        return dict(earlier["parts"]) if earlier["state"] == state else {}
+    except (ValueError, KeyError, TypeError) as error:
+        print(f"{file} is damaged ({first_line(error)}): every part runs again", file=sys.stderr)
+        return {}
 
 
 def not_reached(minutes: float) -> Found:
@@ -492,7 +536,16 @@ def save(record: Found, out: Path) -> None:
 def headline(record: Found) -> str:
     """Return the number of parts with each outcome, in words."""
     counts = Counter(found["outcome"] for found in record["parts"].values())
-    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("passed", "failed", "not possible"))
+    counts["not run"] = len(not_run(record))
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("passed", "failed", "not possible", "not run"))
+
+
+def not_run(record: Found) -> list[str]:
+    """Return the parts without an outcome in this or an earlier run, on the modules that are ready."""
+    machines = record["state"]["machines"]
+    ready = [module for module in machines if machines[module]["outcome"] == "passed"]
+    keys = [f"{module}: {name}" for name, module in itertools.product(PARTS, ready)]
+    return [key for key in keys if key not in record["parts"]]
 
 
 def page(record: Found) -> str:
@@ -510,6 +563,7 @@ def page(record: Found) -> str:
     ]
     for title, which in (("Failed", "wrong"), ("Not done here", "missing")):
         rows = [f"* {key}: {text}" for key, found in parts.items() for text in found[which]]
+        rows += [f"* {key}: not run yet" for key in not_run(record) if which == "missing"]
         lines += ["", f"## {title}", "", *(rows or ["Nothing."])]
     for key, found in parts.items():
         show = SECTIONS.get(key.partition(": ")[2])
@@ -559,7 +613,7 @@ def show_peaks(found: Found) -> list[str]:
 def show_timings(found: Found) -> list[str]:
     """Return the times of each layer as a table, with the mark."""
     lines = []
-    for what in ("forward", "training"):
+    for what in PASSES:
         rows = []
         for layer in dict.fromkeys(result["layer"] for result in found[what]["results"]):
             of = {result["peer"]: result for result in found[what]["results"] if result["layer"] == layer}
@@ -588,4 +642,5 @@ SECTIONS: dict[str, Callable[[Found], list[str]]] = {
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the part that runs is stopped too
     sys.exit(main())

@@ -94,7 +94,7 @@ def is_torch(result: Record) -> bool:
 
 def at_the_roof(record: Record, result: Record) -> float:
     """Return the ratio to a peer's time of one in which all multiply-adds run at the highest rate that was measured."""
-    passes = {"forward": 1, "training": 3}[record["settings"]["pass"]]
+    passes = {"forward": 1, "backward": 2, "training": 3}[record["settings"]["pass"]]
     return float(2e-9 * passes * result["macs"] / record["roofs"]["gflops"] / result["median"])
 
 

@@ -123,8 +123,8 @@ def _require_gpu(xp: Namespace) -> None:
             raise ArithmeticError(f"ones times ones gave {found}")
     except Exception as error:
         raise BackendError(
-            f"backend 'cupy' finds a GPU but cannot compute on it ({_reason(error)}): install the CUDA libraries with "
-            f"pip install '{_INSTALL['cupy']}, or use --backend numpy"
+            f"backend 'cupy' finds a GPU but cannot compute on it ({_reason(error)}): install CUDA's toolkit, or with "
+            "CuPy 14 pip install 'cupy-cuda13x[ctk]' ('cupy-cuda12x[ctk]' for CUDA 12), or use --backend numpy"
         ) from error
 
 
@@ -179,11 +179,31 @@ def array_namespace(*arrays: Array) -> Namespace:
     >>> array_namespace(np.zeros(3), np.ones(2)) is np
     True
     """
-    return namespace_of({f"argument {i}": array for i, array in enumerate(arrays)})
+    return _namespace(_one_module({f"argument {i}": array for i, array in enumerate(arrays)}))
 
 
 def namespace_of(named: Mapping[str, Array]) -> Namespace:
-    """Return the module of arrays given by argument name, so that an error can say which one is wrong."""
+    """Return the module of arrays given by argument name, so that an error can say which one is wrong.
+
+    Raises
+    ------
+    TypeError
+        As for :func:`array_namespace`.
+    ValueError
+        If the arrays are on two devices.
+    """
+    module = _one_module(named)
+    if module != "numpy":
+        first, *others = named
+        for other in others:
+            if device(named[other]) != device(named[first]):
+                owners = f"{first} is on {device(named[first])} and {other} on {device(named[other])}"
+                raise ValueError(f"all arrays must be on one device, but {owners}")
+    return _namespace(module)
+
+
+def _one_module(named: Mapping[str, Array]) -> str:
+    """Return the name of the module that all arrays, given by argument name, belong to."""
     found: dict[str, str] = {}
     for label, array in named.items():
         module = _module_name(array)
@@ -197,7 +217,7 @@ def namespace_of(named: Mapping[str, Array]) -> Namespace:
     if len(found) > 1:
         owners = " and ".join(f"{label} is an array of {module}" for module, label in found.items())
         raise TypeError(f"all arrays must belong to one module, but {owners}")
-    return _namespace(next(iter(found)))
+    return next(iter(found))
 
 
 def _or(words: Sequence[str]) -> str:
@@ -275,7 +295,7 @@ def get_dtype(xp: Namespace, name: str) -> DType:
     """Return the data type called `name` of module `xp`."""
     dtype = getattr(xp, name, None)
     if dtype is None:
-        raise TypeError(f"{xp.__name__.removeprefix('array_api_compat.')} has no data type {name}")
+        raise TypeError(f"{_title(xp)} has no data type {name}")
     return dtype
 
 
@@ -351,6 +371,21 @@ def reshaped_copy(xp: Namespace, array: Array, shape: tuple[int, ...]) -> Array:
     if xp is np:  # whose reshape has no `copy` before version 2.1
         return array.copy().reshape(shape)
     return xp.reshape(array, shape, copy=True)
+
+
+def check_device(xp: Namespace, place: Any) -> None:
+    """Refuse a device, the ``device=`` argument of a function of `xp`, unless the module makes an array on it."""
+    try:
+        if isinstance(place, bool | float):  # which CuPy would take as the number of a device
+            raise TypeError(f"a {type(place).__name__} is not a device")
+        xp.asarray(np.zeros(0), device=place)
+    except Exception as error:  # each module raises other classes
+        raise ValueError(f"device must be a device of {_title(xp)}; got {place!r} ({_reason(error)})") from error
+
+
+def _title(xp: Namespace) -> str:
+    """Return the name of a module."""
+    return str(xp.__name__.removeprefix("array_api_compat."))
 
 
 def on_device(array: Array) -> contextlib.AbstractContextManager[Any]:

@@ -113,7 +113,7 @@ def check_arrays(**operands: Any) -> tuple[Namespace, str]:
             arrays[name] = operand
     xp = namespace_of(arrays)
     first, *others = arrays
-    dtype, place = check_dtype(first, arrays[first], arrays.values()), device(arrays[first])
+    dtype = check_dtype(first, arrays[first], arrays.values())
     for name in others:
         other = check_dtype(name, arrays[name], arrays.values())
         if other != dtype:
@@ -124,10 +124,6 @@ def check_arrays(**operands: Any) -> tuple[Namespace, str]:
             remedy = " and ".join(converted(n, arrays[n], common) for n, own in pair if own != common)
             raise TypeError(
                 f"all operands must share one data type, but {first} has {dtype} and {name} has {other}: write {remedy}"
-            )
-        if device(arrays[name]) != place:
-            raise ValueError(
-                f"all operands must be on one device, but {first} is on {place} and {name} on {device(arrays[name])}"
             )
     return xp, dtype
 

@@ -79,7 +79,8 @@ class Compiled(np.ndarray):
         ({"getDeviceCount": fails(RuntimeError("cudaErrorNoDevice: 0"))}, r"no usable GPU \(cudaErrorNoDevice: 0"),
         ({"zeros": fails(MemoryError())}, r"no usable GPU \(MemoryError\)"),
         ({"zeros": lambda *_, **__: np.zeros(2).view(Compiled)}, r"compute on it \(libnvrtc\.so: .*cuda13"),
-        ({"matmul": fails(ImportError("libcublas.so: missing\nsecond"))}, r"compute on it \(libcublas\.so: missing\):"),
+        ({"matmul": fails(ImportError("libcublas.so: missing\nsecond"))}, r"compute on it \(libcublas\.so: missing\): "
+         r"install CUDA's toolkit, or with CuPy 14 pip install 'cupy-cuda13x\[ctk\]' \('cupy-cuda12x\[ctk\]' for"),
         ({"matmul": np.subtract}, r"compute on it \(ones times ones gave \[\[0\.0"),
     ],
 )  # fmt: skip

@@ -81,7 +81,7 @@ def test_every_peer_computes_the_same(peer: str, layer: Layer, what: str) -> Non
     right = expected(layer)
     for call in PEERS[peer](layer, "float64", what).values():
         found, wanted = flat(call()), [right["y"]]
-        if what == "training":
+        if what != "forward":
             wanted = [right["x"], right["bias"], *right["weight"]]
         for array in wanted:
             layouts = [array, array.transpose(0, 2, 3, 1)] if array.ndim == 4 else [array]
@@ -90,6 +90,24 @@ def test_every_peer_computes_the_same(peer: str, layer: Layer, what: str) -> Non
                 for candidate in found
                 for a in layouts
             )
+
+
+@pytest.mark.parametrize("peer", ["refconv", "textbook", "torch"])
+def test_the_backward_pass_is_timed_alone(peer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := can(peer, LAYERS[0], "float64", "backward"):
+        pytest.skip(f"{peer}: {reason}")
+
+    package = importlib.import_module("torch.nn.functional" if peer == "torch" else "refconv")
+    name, forwards = ("conv2d" if peer == "torch" else "conv"), []
+    original = getattr(package, name)
+    monkeypatch.setattr(package, name, lambda *args, **more: forwards.append(1) or original(*args, **more))
+    for what, count in {"training": 1, "backward": 0}.items():
+        for call in PEERS[peer](LAYERS[0], "float64", what).values():
+            for _ in range(2):  # it can be repeated
+                forwards.clear()
+                found = [array.shape for array in flat(call())]
+                assert {(4,), (2, 3, 7, 7), (4, 3, 3, 3)} <= {*found}
+                assert (len(forwards), len(found) <= 3) == (count, what == "backward" or peer == "torch")
 
 
 def test_the_textbook_peer_runs_the_textbook(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +140,7 @@ def test_what_cannot_be_timed_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> N
     assert can("torch", layer, "float32", "forward") == "torch is not installed"
     assert can("onnxruntime", layer, "float32", "forward") == "onnx is not installed"
     assert can("scipy", layer, "float32", "training") == "it has no gradients"
+    assert can("scipy", layer, "float32", "backward") == "it has no gradients"
     assert can("scipy", replace(layer, batch=10**6), "float32", "forward") == "it would take minutes"
     assert can("textbook", layer, "float64", "training") is None
     assert can("jax", replace(layer, threads=1), "float32", "forward") in (
@@ -305,7 +324,7 @@ def test_untimed_layers_are_listed_below_the_table(capsys: Any, monkeypatch: pyt
         (["vgg"], "WORKLOADS must be one of alexnet"),
         (["--peers", "caffe"], "peers must be one of refconv"),
         (["--dtype", "int8"], "dtype must be one of float32, float64"),
-        (["--pass", "back"], "pass must be one of forward, training"),
+        (["--pass", "back"], "pass must be one of forward, backward, training"),
         (["--rounds", "0"], "0 is not in the range"),
         (["--seconds", "0"], "seconds must be more than 0"),
         (["--seconds", "nan"], "seconds must be more than 0"),

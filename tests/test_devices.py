@@ -111,11 +111,95 @@ def test_an_empty_image_stays_on_the_device(second: OnSecondDevice) -> None:
 
 def test_operands_of_two_devices_are_refused(second: OnSecondDevice) -> None:
     x, weight = second.asarray(np.ones((1, 1, 3))), second.xp.ones((1, 1, 2))
-    with pytest.raises(ValueError, match="all operands must be on one device") as caught:
+    with pytest.raises(ValueError, match="all arrays must be on one device") as caught:
         refconv.conv(x, weight)
     assert str(caught.value) == (
-        f"all operands must be on one device, but x is on {x.device} and weight on {weight.device}"
+        f"all arrays must be on one device, but x is on {x.device} and weight on {weight.device}"
     )
+
+
+def test_layers_refuse_arrays_of_two_devices(second: OnSecondDevice) -> None:
+    """Before they compute, with the names of the arrays."""
+    x, elsewhere = second.asarray(np.ones((2, 4))), second.xp.ones((2, 4), dtype=second.xp.float64)
+    labels = second.xp.zeros(2, dtype=second.xp.int64)
+    place: dict[str, Any] = {"xp": second.xp, "device": second.second, "dtype": "float64"}
+    linear = Linear(4, 4, rng=np.random.default_rng(0), **place)
+    optimisers = [SGD(linear.parameters(), 0.1), Adam(linear.parameters(), 0.1)]
+    normal, relu, flat = BatchNorm(4, **place), ReLU(), Flatten()
+    for layer in (normal, relu, flat):
+        layer.forward(x)
+    calls: list[tuple[Any, str]] = [
+        (lambda: linear(elsewhere), "x is on {0} and weight on {1}"),
+        (lambda: BatchNorm(4, **place)(elsewhere), "x is on {0} and weight on {1}"),
+        (lambda: linear.load_state({**linear.state(), "bias": elsewhere[0, :]}), "'] is on {0} and the model's on {1}"),
+        (lambda: SoftmaxCrossEntropy()(x, labels), "logits is on {1} and labels on {0}"),
+        (lambda: MeanSquaredError()(x, elsewhere), "predictions is on {1} and targets on {0}"),
+        (lambda: BinaryCrossEntropy()(x, elsewhere), "logits is on {1} and targets on {0}"),
+        (lambda: accuracy(linear, x, labels), "images is on {1} and labels on {0}"),
+        *((lambda layer=layer: layer.backward(elsewhere), f"on {{0}} and the output of {type(layer).__name__} on {{1}}")
+          for layer in (normal, relu, flat)),
+    ]  # fmt: skip
+    for parameter in linear.parameters():
+        parameter.grad = second.xp.ones(parameter.value.shape, dtype=second.xp.float64)
+    for optimiser in optimisers:
+        calls.append((optimiser.step, "grad of parameters[0] (weight) is on {0} and its value on {1}"))
+        state = {name: second.xp.zeros(array.shape, dtype=array.dtype) for name, array in optimiser.state().items()}
+        calls.append((lambda o=optimiser, s=state: o.load_state(s), "is on {0} and the optimiser's on {1}"))
+    for call, message in calls:
+        with pytest.raises(ValueError, match="device") as caught:
+            call()
+        assert message.format(elsewhere.device, x.device) in str(caught.value)
+    assert all(parameter.value.device == x.device for parameter in linear.parameters())
+
+
+@pytest.mark.parametrize("wrong", ["gpu:x", -1, 1.0, True, object()])
+@pytest.mark.parametrize("name", ["numpy", "array_api_strict", "torch", "cupy"])
+def test_a_device_that_the_module_lacks_is_refused(name: str, wrong: Any) -> None:
+    try:
+        xp = load(name).xp
+    except Missing as reason:
+        pytest.skip(str(reason))
+    for make in (
+        lambda: Conv(2, 4, 3, rng=np.random.default_rng(0), xp=xp, device=wrong),
+        lambda: BatchNorm(4, xp=xp, device=wrong),
+    ):
+        with pytest.raises(ValueError, match=rf"^device must be a device of {name}; got .+ \(.+\)$"):
+            make()
+
+
+def test_a_failure_of_cupys_device_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asarray(array: Any, device: Any) -> Any:
+        raise RuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+
+    cupy = type("cupy", (), {"__name__": "array_api_compat.cupy", "asarray": staticmethod(asarray)})()
+    with pytest.raises(ValueError, match=r"^device must be a device of cupy; got 7 \(cudaErrorInvalidDevice: .*\)$"):
+        arrays.check_device(cupy, 7)
+
+
+@pytest.mark.parametrize("wrong", [1.0, np.float64(1), True])
+def test_only_an_integer_is_the_number_of_cupys_device(wrong: Any) -> None:
+    """CuPy takes anything that int() takes."""
+    cupy = type("cupy", (), {"__name__": "array_api_compat.cupy", "asarray": lambda self, array, device: array})()
+    arrays.check_device(cupy, 1)
+    with pytest.raises(ValueError, match=r"^device must be a device of cupy; got .* is not a device\)$"):
+        arrays.check_device(cupy, wrong)
+
+
+def test_a_module_of_immutable_arrays_is_no_place_for_parameters() -> None:
+    array = type("ArrayImpl", (), {"__module__": "jaxlib._jax"})()
+    jax = type("jax", (), {"asarray": lambda self, values: array})()
+    with pytest.raises(TypeError, match=r"numpy, cupy, torch or array_api_strict; got jaxlib\._jax\.ArrayImpl"):
+        BatchNorm(4, xp=jax)
+
+
+def test_cupys_own_namespace_places_parameters_too() -> None:
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    try:
+        xp = load("cupy").xp
+    except Missing as reason:
+        pytest.skip(str(reason))
+    for found in (cupy, xp):
+        assert refconv.array_namespace(BatchNorm(4, xp=found).weight.value) is xp
 
 
 @pytest.mark.parametrize("groups", [2, refconv.ChannelGroups([[0, 1], [1, 3]], [[1, 2], [0, 3]])])

@@ -12,6 +12,7 @@ import pytest
 
 import refconv
 from refconv.bench.gpu import MODULES, GpuError, Peak, find_gpu
+from refconv.bench.peers import PASSES
 from refconv.bench.workloads import Layer
 from tests.helpers import script
 from tests.test_bench import LAYERS
@@ -64,6 +65,24 @@ def test_smoke_compares_every_operation_on_every_dtype(monkeypatch: pytest.Monke
     found = outcome("smoke")
     assert len(found["wrong"]) == len(acceptance.OPERATIONS)
     assert found["wrong"][0] == "int32, kernel: RuntimeError: addmm is not implemented for integers"
+
+
+def test_smoke_computes_as_convolutions_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch stores wide unsigned integers, but does not multiply or add them."""
+
+    class Torch:
+        __name__ = "array_api_compat.torch"
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(np, name)
+
+        def matmul(self, a: Any, b: Any) -> Any:
+            assert a.dtype not in ("uint16", "uint32", "uint64")
+            return np.matmul(a, b)
+
+    monkeypatch.setattr(NumpyGpu, "xp", Torch())
+    found = outcome("smoke", "torch")
+    assert (found["outcome"], found["wrong"]) == ("passed", [])
 
 
 def test_layers_are_within_bounds_and_exact_on_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,14 +158,14 @@ def test_timings_claim_no_more_than_was_measured(
     found = outcome("timings")
     assert found["outcome"] == "passed"
     assert [(s.backend, s.what, s.workloads) for s in given] == [
-        ("cupy", "forward", ("alexnet-128",)), ("cupy", "training", ("alexnet-128",))
+        ("cupy", what, ("alexnet-128",)) for what in PASSES
     ]  # fmt: skip
-    assert found["found"]["mark"] == {"forward": mark, "training": mark}
-    reasons = [f"no cuDNN to compare with ({what}): torch is not installed" for what in ("forward", "training")]
+    assert found["found"]["mark"] == dict.fromkeys(PASSES, mark)
+    reasons = [f"no cuDNN to compare with ({what}): torch is not installed" for what in PASSES]
     assert found["missing"] == ([] if cudnn else reasons)
     page = "\n".join(acceptance.show_timings(found["found"]))
-    assert f"five layers: {mark}." in page
-    assert f"| conv1 | 6000.000 | 3000.000 | {f'{1e3 * cudnn:.3f}' if cudnn else ''} |" in page
+    assert page.count(f"five layers: {mark}.") == 3
+    assert page.count(f"| conv1 | 6000.000 | 3000.000 | {f'{1e3 * cudnn:.3f}' if cudnn else ''} |") == 3
 
 
 def test_timings_need_events(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +276,26 @@ def test_an_error_is_recorded_and_a_plugin_comes_first(monkeypatch: pytest.Monke
     )  # fmt: skip
     found = acceptance.run_part("smoke", "cupy", 2, "no_such_plugin", 60.0)
     assert found["wrong"] == ["ModuleNotFoundError: No module named 'no_such_plugin'"]
+    for name, expected in (("threadpoolctl", "not possible"), ("refconv.lost", "failed")):
+        monkeypatch.setitem(acceptance.PARTS, "smoke", lambda part, name=name: raising(name))
+        found = outcome("smoke")
+        assert found["outcome"] == expected
+        assert found["missing"] == (["threadpoolctl is not installed"] if expected == "not possible" else [])
     assert outcome("train", "torch")["missing"] == ["the command trains PyTorch's tensors on the CPU"]
+
+
+def raising(name: str) -> None:
+    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def test_a_part_that_failed_first_is_not_only_impossible(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong_then_impossible(part: Any) -> None:
+        part.wrong.append("bits")
+        raise acceptance.Impossible("no clock")
+
+    monkeypatch.setitem(acceptance.PARTS, "smoke", wrong_then_impossible)
+    found = outcome("smoke")
+    assert (found["outcome"], found["wrong"], found["missing"]) == ("failed", ["bits"], ["no clock"])
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -321,6 +359,58 @@ def test_a_second_run_repeats_what_has_not_passed(driven: Any, tmp_path: Path, c
         assert "cupy: smoke" in driven.ran
 
 
+def test_the_parts_of_an_interrupted_run_are_resumed(
+    driven: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_process = acceptance.in_process
+
+    def interrupted(name: str, *given: Any) -> Any:
+        if name == "layers":
+            raise KeyboardInterrupt
+        return in_process(name, *given)
+
+    arguments = ["--out", str(tmp_path), "--only", "smoke", "layers"]
+    with monkeypatch.context() as patch:
+        patch.setattr(acceptance, "in_process", interrupted)
+        assert acceptance.main(arguments) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted; run it again to resume"
+    page = (tmp_path / "gpu.md").read_text("utf-8")
+    assert "2 passed, 0 failed, 1 not possible, 9 not run." in page
+    assert "* cupy: layers: not run yet\n* cupy: repeat: not run yet\n" in page
+    driven.ran.clear()
+    assert acceptance.main(arguments) == 0
+    assert driven.ran == ["cupy: machine", "torch: machine", "cupy: layers"]
+    assert "cupy: layers: not run yet" not in (tmp_path / "gpu.md").read_text("utf-8")
+
+
+def test_both_modules_run_a_part_before_the_next(driven: Any, tmp_path: Path) -> None:
+    driven.outcomes["torch: machine"] = "passed"
+    acceptance.main(["--out", str(tmp_path), "--only", "suite", "smoke"])
+    assert driven.ran[2:] == ["cupy: smoke", "torch: smoke", "cupy: suite", "torch: suite"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_damaged_record_is_made_again(driven: Any, tmp_path: Path, capsys: Any, text: str) -> None:
+    (tmp_path / "gpu.json").write_text(text, "utf-8")
+    assert acceptance.main(["--out", str(tmp_path), "--only", "smoke"]) == 0
+    assert "gpu.json is damaged (" in capsys.readouterr().err
+    assert json.loads((tmp_path / "gpu.json").read_text("utf-8"))["parts"]["cupy: smoke"]["outcome"] == "passed"
+
+
+def test_bad_usage_is_one_error(driven: Any, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    for words, message in (
+        (["--out", str(tmp_path / "file")], "argument --out: [Errno 17]"),
+        (["--batch", "0"], "argument --batch: 0 is less than 1"),
+        (["--batch", "many"], "argument --batch: invalid positive value: 'many'"),
+        (["--only", "speed"], "argument --only: invalid choice: 'speed'"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            acceptance.main(words)
+        assert (ended.value.code, driven.ran) == (2, [])
+        assert message in capsys.readouterr().err
+
+
 def test_without_a_gpu_nothing_passes(driven: Any, tmp_path: Path) -> None:
     driven.outcomes["cupy: machine"] = "not possible"
     assert acceptance.main(["--out", str(tmp_path)]) == 1
@@ -339,7 +429,7 @@ def test_the_page_shows_what_was_found() -> None:
     parts = {"cupy: smoke": found, "cupy: layers": outcome("layers"), "cupy: large": outcome("large")}
     state = {"code": "abc", "plugin": "plug", "machines": {}}
     page = acceptance.page({"date": "2026-01-01", "state": state, "parts": parts})
-    assert "2026-01-01, abc: 3 passed, 0 failed, 0 not possible." in page
+    assert "2026-01-01, abc: 3 passed, 0 failed, 0 not possible, 0 not run." in page
     assert "`plug` was imported first: what follows may not describe a GPU." in page
     assert "| int8 | ok | ok | ok | ok | ok | ok |" in page
     assert "| layer | forward | grad_x | grad_weight | grad_bias |\n|---|---|---|---|---|\n| conv2 | 0." in page
@@ -360,6 +450,43 @@ def test_a_part_runs_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch, tm
     hangs.chmod(0o755)
     monkeypatch.setattr(acceptance.sys, "executable", str(hangs))
     assert "code -9" in acceptance.in_process("machine", "cupy", given, 0.05)["wrong"][0]
+
+
+def test_an_interrupted_part_leaves_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hangs, pid = tmp_path / "hangs", tmp_path / "pid"
+    hangs.write_text(f"#!/bin/sh\necho $$ > {pid}\nsleep 60\n", "utf-8")
+    hangs.chmod(0o755)
+    monkeypatch.setattr(acceptance.sys, "executable", str(hangs))
+
+    def wait(process: Any, timeout: Any = None) -> Any:
+        if process.returncode is None and not interrupted and timeout is not None:
+            while not pid.exists() or not pid.read_text("utf-8").endswith("\n"):
+                pass
+            interrupted.append(process)
+            raise KeyboardInterrupt
+        return original(process, timeout)
+
+    interrupted: list[Any] = []
+    original = acceptance.subprocess.Popen.wait
+    monkeypatch.setattr(acceptance.subprocess.Popen, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        acceptance.in_process("machine", "cupy", SimpleNamespace(batch=2, plugin=None), 60.0)
+    assert original(interrupted[0], 10) == -9
+
+
+def test_uncommitted_changes_are_another_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = {"diff": b"", "describe": b"abc\n"}
+
+    def run(command: list[str], **options: Any) -> Any:
+        return SimpleNamespace(stdout=outputs[command[3]])
+
+    monkeypatch.setattr(acceptance.subprocess, "run", run)
+    states = [acceptance.state_of_code()]
+    for outputs["diff"] in (b"-a\n+b\n", b"-a\n+c\n"):
+        states.append(acceptance.state_of_code())
+    assert states[0] == "abc"
+    assert len({*states}) == 3
+    assert states[1].startswith("abc with changes ")
 
 
 def test_alexnets_layers_take_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:

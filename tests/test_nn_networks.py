@@ -245,11 +245,20 @@ def test_a_gradient_of_another_module_is_named() -> None:
         ReLU(),
         Linear(2, 2, rng=rng(), dtype="float64"),
         Scale(2, dtype="float64"),
+        Flatten(),
     ]
     for layer in layers:
-        y = layer(integers((3, 2)))
-        with pytest.raises(TypeError, match="grad_output is an array of array_api_strict and x is an array of numpy"):
+        y, name = layer(integers((3, 2))), type(layer).__name__
+        message = f"grad_output is an array of array_api_strict and the output of {name} is an array of numpy"
+        with pytest.raises(TypeError, match=message):
             layer.backward(strict.asarray(y))
+
+
+@pytest.mark.parametrize("layer", [ReLU(), Tanh(), Dropout(0.5, rng=rng())], ids=lambda layer: type(layer).__name__)
+def test_an_array_without_axes_gives_one(layer: Any) -> None:
+    y = layer(np.array(3.0))
+    assert type(y) is np.ndarray
+    assert layer.backward(y).shape == ()
 
 
 # --- Summaries ---

@@ -89,6 +89,21 @@ def test_the_workspace_cuts_the_batch_of_every_array_module(backend: Backend, sl
             assert slices == [count] * 3
 
 
+def test_a_larger_workspace_cuts_alexnets_batch_into_fewer_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every slice takes the same number of operations, and a GPU must start each."""
+    cut, found = textbook._cut_batch, []
+
+    def cuts(call: Any, number_bytes: int, budget: int) -> tuple[slice, ...]:
+        found.extend(len(cut(call, number_bytes, size)) for size in (2**22, 2**26, 2**30))
+        return ()
+
+    monkeypatch.setattr(textbook, "_cut_batch", cuts)
+    x, w = np.empty((128, 96, 27, 27), "f4"), np.empty((256, 48, 5, 5), "f4")
+    with refconv.set_engine("textbook"):
+        refconv.conv(x, w, padding=2, groups=2)  # AlexNet's second convolution
+    assert found == [128, 19, 2]
+
+
 def test_arrays_on_a_gpu_have_a_larger_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
     x, w, budgets = np.ones((1, 1, 5)), np.ones((1, 1, 3)), []
 

@@ -18,8 +18,8 @@ from refconv.settings import cores, set_engine, set_workers, set_workspace
 Variants = dict[str, Call]
 """Ways to call one peer; the fastest counts."""
 
-PASSES = ("forward", "training")
-"""The forward pass alone, or the forward pass and the gradients with respect to input, weight and bias."""
+PASSES = ("forward", "backward", "training")
+"""The forward pass, the gradients with respect to input, weight and bias, or both."""
 
 
 def operands(layer: Layer, dtype: str) -> tuple[Any, list[Any], Any, Any]:
@@ -67,10 +67,13 @@ def _refconv_call(layer: Layer, dtype: str, what: str, asarray: Callable[[Any], 
     def forward() -> Any:
         return refconv.conv(x, weight, bias, **options)
 
-    def training() -> Any:
-        return forward(), refconv.conv_backward(grad, x, weight, **options)
+    def backward() -> Any:
+        return refconv.conv_backward(grad, x, weight, **options)
 
-    return training if what == "training" else forward
+    calls: dict[str, Call] = {
+        "forward": forward, "backward": backward, "training": lambda: (forward(), backward())
+    }  # fmt: skip
+    return calls[what]
 
 
 def _cudnn(tf32: bool, layer: Layer, dtype: str, what: str) -> Variants:
@@ -112,7 +115,18 @@ def _torch(layer: Layer, dtype: str, what: str, device: str = "cpu") -> Variants
         def training() -> Any:
             return torch.autograd.grad(forward(), [x, bias, *weights], grad)
 
-        return training if what == "training" else inference
+        def gradients(grad: Any, x: Any, weight: Any, n: int) -> Any:
+            window = ([len(weight)], [layer.stride] * 2, [layer.padding] * 2, [1, 1], False, [0, 0], n)
+            return torch.ops.aten.convolution_backward(grad, x, weight, *window, [True] * 3)
+
+        def backward() -> Any:  # the function that autograd calls, without its overhead
+            if groups.is_uniform:
+                return gradients(grad, x, weights[0], groups.n)
+            parts = zip(grad.split(list(groups.out_sizes), 1), x.split(sizes, 1), weights, strict=True)
+            of_x, of_weights, of_bias = zip(*(gradients(*part, 1) for part in parts), strict=True)
+            return torch.cat(of_x, 1), of_weights, torch.cat(of_bias)
+
+        return {"forward": inference, "backward": backward, "training": training}[what]
 
     return {"NCHW": make(torch.contiguous_format), "NHWC": make(torch.channels_last)}
 
@@ -154,11 +168,14 @@ def _jax(layer: Layer, dtype: str, what: str) -> Variants:
             y, vjp = jax.vjp(forward, x, weights, bias)
             return y, vjp(grad)
 
+        def backward(x: Any, weights: list[Any], bias: Any, grad: Any) -> Any:
+            return training(x, weights, bias, grad)[1]  # the compiler omits the output, which no gradient needs
+
         x, grad = (jax.numpy.asarray(array.transpose(order)) for array in (arrays[0], arrays[3]))
         weights = [np.concatenate(arrays[1])] if groups.is_uniform else arrays[1]
         given = [x, list(map(jax.numpy.asarray, weights)), jax.numpy.asarray(arrays[2])]
-        function = jax.jit(training if what == "training" else forward)
-        if what == "training":
+        function = jax.jit({"forward": forward, "backward": backward, "training": training}[what])
+        if what != "forward":
             given.append(grad)
         return lambda: jax.block_until_ready(function(*given))
 
@@ -262,7 +279,7 @@ def can(peer: str, layer: Layer, dtype: str, what: str, backend: str = "numpy") 
         return "its threads cannot be set"
     if layer.threads is not None and layer.threads > cores():
         return f"there are {cores()} cores"
-    if peer in _FORWARD_ONLY and what == "training":
+    if peer in _FORWARD_ONLY and what != "forward":
         return "it has no gradients"
     if peer == "onnxruntime" and (dtype != "float32" or not layer.groups.is_uniform):
         return "it takes float32 and groups of one size"

@@ -40,7 +40,7 @@ class Settings:
     dtype : str
         "float32" or "float64".
     what : str
-        "forward", or "training" (forward and all gradients).
+        "forward", "backward" (all gradients) or "training" (both).
     rounds : int
         Rounds, each with one process per workload and peer.
     seconds : float

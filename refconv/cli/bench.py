@@ -31,7 +31,7 @@ from refconv.cli.signals import working
     default="training",
     show_default=True,
     metavar="NAME",
-    help="forward, or training: forward and all gradients.",
+    help="forward, backward (all gradients) or training (both).",
 )
 @click.option(
     "--rounds",

@@ -22,14 +22,14 @@ import numpy as np
 
 from refconv.arrays import (
     Array,
-    DType,
     Namespace,
     accumulating_dtype,
     array_namespace,
+    check_device,
     check_dtype,
     converted,
+    device,
     dtype_kind,
-    dtype_name,
     dtype_of,
     elements,
     get_dtype,
@@ -99,7 +99,7 @@ class Layer(ABC):
     """
 
     training: bool = True
-    _saved: tuple[Shape, DType, tuple[Any, ...]] | None = None
+    _saved: tuple[Shape, Array, tuple[Any, ...]] | None = None
     _buffers: tuple[str, ...] = ()
     """Names of attributes with arrays that training changes, but not by gradients."""
 
@@ -153,7 +153,7 @@ class Layer(ABC):
         RuntimeError
             If no ``forward`` precedes it.
         ValueError, TypeError
-            If `grad_output` does not have the shape, data type and array module of y.
+            If `grad_output` does not have the shape, data type, array module and device of y.
         """
 
     def children(self) -> dict[str, Layer]:
@@ -214,7 +214,8 @@ class Layer(ABC):
         Parameters
         ----------
         state : mapping of str to array
-            Exactly the paths of :meth:`state`, arrays of the same shapes and data types; of the same module or NumPy's.
+            Exactly the paths of :meth:`state`, arrays of the same shapes and data types; of the same module and device,
+            or NumPy's.
 
         Raises
         ------
@@ -238,7 +239,9 @@ class Layer(ABC):
 
     def _keep(self, y: Array, *values: Any) -> Array:
         """Keep values for ``backward``, and return y."""
-        self._saved = (tuple(y.shape), y.dtype, values)
+        y = np.asarray(y) if isinstance(y, np.generic) else y  # a number, for an array without axes
+        like = array_namespace(y).empty(0, dtype=y.dtype, device=device(y))  # which does not keep y's memory
+        self._saved = (tuple(y.shape), like, values)
         return y
 
     def _recall(self, grad_output: Array) -> tuple[Any, ...]:
@@ -246,12 +249,12 @@ class Layer(ABC):
         name = type(self).__name__
         if self._saved is None:
             raise RuntimeError(f"{name}.backward needs a forward before it; each forward serves one backward")
-        shape, dtype, values = self._saved
-        namespace_of({"grad_output": grad_output})
+        shape, like, values = self._saved
+        namespace_of({"grad_output": grad_output, f"the output of {name}": like})
         check_shape("grad_output", tuple(grad_output.shape), shape, f"the shape of the output of {name}")
-        if dtype_of(grad_output) != dtype_name(dtype):  # compare names, since byte order does not matter
+        if dtype_of(grad_output) != dtype_of(like):  # compare names, since byte order does not matter
             raise TypeError(
-                f"grad_output must have the data type of the output of {name}, {dtype_name(dtype)}; got "
+                f"grad_output must have the data type of the output of {name}, {dtype_of(like)}; got "
                 f"{dtype_of(grad_output)}"
             )
         self._saved = None
@@ -352,8 +355,11 @@ class Place:
         self._dtype, self._device = dtype, device
         if not (xp is None or hasattr(xp, "asarray")):
             raise TypeError(f"xp must be an array module from refconv.load_backend; got {shown(xp)}")
-        self._xp = load_backend() if xp is None else xp
+        # CuPy's own namespace, for one, becomes that of the array API standard.
+        self._xp = load_backend() if xp is None else namespace_of({"xp.asarray([])": xp.asarray(np.zeros(0))})
         get_dtype(self._xp, dtype)
+        if device is not None:
+            check_device(self._xp, device)
 
     def full(self, shape: Shape, value: float) -> Array:
         """Return an array filled with `value`."""

@@ -363,7 +363,7 @@ class Linear(Layer):
     def forward(self, x: Array) -> Array:
         """Return x·wᵀ + b: (N, in_features) -> (N, out_features)."""
         weight = self.weight.value
-        xp = array_namespace(x, weight)
+        xp = namespace_of({"x": x, "weight": weight})
         if x.ndim != 2:
             raise ValueError(f"x must have shape (N, in_features) for Linear; got {tuple(x.shape)}")
         check_inputs(self, x, self.in_features, "input feature")
@@ -374,7 +374,7 @@ class Linear(Layer):
     def backward(self, grad_output: Array) -> Array:
         """Return g·w, and set w̄ = gᵀ·x and b̄ = Σ g."""
         (x,) = self._recall(grad_output)
-        xp = namespace_of({"grad_output": grad_output, "x": x})
+        xp = array_namespace(grad_output)
         self.weight.grad = product(xp.matrix_transpose(grad_output), x)
         if self.bias:
             self.bias.grad = xp.sum(grad_output, axis=0)
@@ -417,7 +417,7 @@ class ReLU(Layer):
     def backward(self, grad_output: Array) -> Array:
         """Return g where x > 0, else 0."""
         (positive,) = self._recall(grad_output)
-        xp = namespace_of({"grad_output": grad_output, "x": positive})
+        xp = array_namespace(grad_output)
         return masked(xp, grad_output, positive)
 
 
@@ -530,7 +530,7 @@ class Scale(Layer):
     def backward(self, grad_output: Array) -> Array:
         """Return a·g, and set ā = Σ g·x and b̄ = Σ g."""
         (x,) = self._recall(grad_output)
-        xp = namespace_of({"grad_output": grad_output, "x": x})
+        xp = array_namespace(grad_output)
         grad, weight = widened(xp, grad_output), self.weight.value
         self.weight.grad = xp.astype(channel_sums(xp, grad * x), weight.dtype, copy=False)
         self.bias.grad = xp.astype(channel_sums(xp, grad), weight.dtype, copy=False)

@@ -10,11 +10,11 @@ from refconv.arrays import (
     Array,
     Namespace,
     accumulating_dtype,
+    array_namespace,
     device,
     dtype_of,
     elements,
     item_bytes,
-    namespace_of,
     native_dtype,
     plain,
 )
@@ -119,7 +119,7 @@ class LocalResponseNorm(Layer):
     def backward(self, grad_output: Array) -> Array:
         """Return g·s^−β − 2αβ·x·Σ g·x·s^−β−1, the sum over the windows that contain a channel."""
         x, scale, blocks = self._recall(grad_output)
-        xp = namespace_of({"grad_output": grad_output})
+        xp = array_namespace(grad_output)
         grad_output = plain(grad_output)
         grad_x = xp.empty(x.shape, dtype=native_dtype(xp, x), device=device(x))
 
@@ -270,7 +270,7 @@ class BatchNorm(Layer):
     def backward(self, grad_output: Array) -> Array:
         """Return w/√(σ² + ε)·(g − b̄/m − x̂·w̄/m), or w·g/√(σ² + ε) in testing, and set w̄ and b̄."""
         normal, inverse, training = self._recall(grad_output)
-        xp = namespace_of({"grad_output": grad_output})
+        xp = array_namespace(grad_output)
         grad, dtype = widened(xp, grad_output), self.weight.value.dtype
         grad_weight, grad_bias = channel_sums(xp, grad * normal), channel_sums(xp, grad)
         self.weight.grad = xp.astype(grad_weight, dtype, copy=False)

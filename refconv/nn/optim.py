@@ -88,7 +88,8 @@ class Optimiser(ABC):
         RuntimeError
             If a parameter has no gradient yet. No parameter is changed then.
         ValueError, TypeError
-            If a gradient does not have its parameter's shape, data type and module. No parameter is changed then.
+            If a gradient does not have its parameter's shape, data type, module and device. No parameter is changed
+            then.
         """
         for i, parameter in enumerate(self.parameters):
             if parameter.grad is None:
@@ -128,7 +129,8 @@ class Optimiser(ABC):
         Parameters
         ----------
         state : mapping of str to array
-            Exactly the names of :meth:`state`, arrays of the same shapes and data types; of the same module or NumPy's.
+            Exactly the names of :meth:`state`, arrays of the same shapes and data types; of the same module and device,
+            or NumPy's.
 
         Raises
         ------

@@ -20,6 +20,7 @@ from refconv.arrays import (
     Array,
     DType,
     Namespace,
+    array_namespace,
     device,
     dtype_kind,
     dtype_of,
@@ -201,7 +202,7 @@ class MaxPool(_Pool):
         """Return g at the maximum of each window, summed over windows."""
         chosen, win = self._recall(grad_output)
         taps = elements(win.kernel)
-        xp = namespace_of({"grad_output": grad_output})
+        xp = array_namespace(grad_output)
         grads = _images(xp, grad_output)
         grad_x = xp.empty((grads.shape[0], *win.size), dtype=native_dtype(xp, grad_output), device=device(grad_output))
 
@@ -316,7 +317,7 @@ class AvgPool(_Pool):
     def backward(self, grad_output: Array) -> Array:
         """Return g / m at every element of each window, summed over windows."""
         (win,) = self._recall(grad_output)
-        xp = namespace_of({"grad_output": grad_output})
+        xp = array_namespace(grad_output)
         grads = _images(xp, grad_output)
         grad_x = xp.empty((grads.shape[0], *win.size), dtype=native_dtype(xp, grad_output), device=device(grad_output))
 

@@ -16,6 +16,7 @@ from refconv.arrays import (
     dtype_of,
     index_dtype,
     moved,
+    namespace_of,
     on_device,
     on_their_device,
     to_numpy,
@@ -110,7 +111,7 @@ class Trainer:
         generators: Mapping[str, np.random.Generator] | None = None,
     ) -> None:
         images, labels = adopted(model, images), adopted(model, labels)
-        self._xp = array_namespace(images, labels)
+        self._xp = namespace_of({"images": images, "labels": labels})
         self._count = _check_data(images, labels)
         epochs, self._batch_size = as_int(epochs, "epochs", 0), as_int(batch_size, "batch_size", 1)
         if not isinstance(optimiser, Optimiser):
@@ -240,7 +241,7 @@ def accuracy(model: Layer, images: Array, labels: Array, *, batch_size: int = 25
     0.5
     """
     images, labels = adopted(model, images), adopted(model, labels)
-    array_namespace(images, labels)
+    namespace_of({"images": images, "labels": labels})
     count = _check_data(images, labels)
     batch_size = as_int(batch_size, "batch_size", 1)
     right, training = 0, model.training
