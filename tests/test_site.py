@@ -5,6 +5,7 @@ Pages are opened in Chromium too, if there is one: they fit wide and narrow wind
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -64,19 +65,24 @@ def is_foreign(address: str) -> bool:
     return bool(urlsplit(address).netloc)
 
 
+@functools.cache
+def parsed(path: Path) -> Page:
+    return Page(path.read_text("utf-8"))
+
+
 def foreign_assets(site: Path) -> list[str]:
     """Return the assets that pages and style sheets load from other sites."""
-    loaded = [(path, Page(path.read_text("utf-8")).assets) for path in sorted(site.rglob("*.html"))]
+    loaded = [(path, parsed(path).assets) for path in sorted(site.rglob("*.html"))]
     loaded += [(path, set(styled(path.read_text("utf-8")))) for path in sorted(site.rglob("*.css"))]
     return [f"{path.relative_to(site)}: {asset}" for path, assets in loaded for asset in assets if is_foreign(asset)]
 
 
 def broken_links(site: Path) -> list[str]:
     """Return the links and assets within the site whose file or anchor does not exist."""
-    pages = {path.resolve(): Page(path.read_text("utf-8")) for path in site.rglob("*.html")}
+    pages = {path: parsed(path) for path in site.resolve().rglob("*.html")}
     broken = []
-    for path, page in pages.items():
-        for address in page.links | page.assets:
+    for path, links in pages.items():
+        for address in links.links | links.assets:
             parts = urlsplit(address)
             if parts.scheme or parts.netloc:
                 continue
@@ -89,7 +95,7 @@ def broken_links(site: Path) -> list[str]:
 
 def undescribed(site: Path) -> list[str]:
     """Return the public names that no page describes, under the module that exports them or its parent."""
-    described = set().union(*(Page(path.read_text("utf-8")).anchors for path in site.rglob("*.html")))
+    described = set().union(*(parsed(path).anchors for path in site.rglob("*.html")))
     public = [(module.__name__, name) for module in PUBLIC for name in module.__all__]
     return [f"{m}.{n}" for m, n in public if not {f"{m}.{n}", f"{m.rpartition('.')[0]}.{n}"} & described]
 

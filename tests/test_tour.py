@@ -24,7 +24,7 @@ from refconv.tour.alexnet import load_photograph, run_alexnet
 from refconv.tour.digits import DigitsResult, NetworkResult, Plan, run_digits
 from refconv.tour.report import ReportError, write
 from refconv.tour.verify import BackendReport, available_backends, compute, draw_expected, verify
-from tests.helpers import Backend, run_command
+from tests.helpers import Backend, long, run_command
 
 QUICK = Settings(
     backend="numpy",
@@ -215,6 +215,7 @@ def test_a_difference_is_called_one_but_no_ranking() -> None:
 # The report
 
 
+@pytest.mark.thinned(5)
 @pytest.fixture(scope="module")
 def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A complete small tour: its folder and its output."""
@@ -345,7 +346,7 @@ def test_an_exception_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize(("number", "code", "step"), [(signal.SIGTERM, 143, "[1/4]"), (signal.SIGINT, 130, "[4/4]")])
+@pytest.mark.parametrize(("number", "code", "step"), [(signal.SIGTERM, 143, "[1/4]"), (signal.SIGINT, 130, "[1/4]"), long(signal.SIGINT, 130, "[4/4]")])
 def test_an_interrupted_tour_leaves_the_earlier_report(tmp_path: Path, number: int, code: int, step: str) -> None:
     files = _earlier_report(tmp_path / "report")
     command = [sys.executable, "-m", "refconv", "tour", "--quick", "--out", str(tmp_path / "report")]
