@@ -346,7 +346,10 @@ def test_an_exception_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize(("number", "code", "step"), [(signal.SIGTERM, 143, "[1/4]"), (signal.SIGINT, 130, "[1/4]"), long(signal.SIGINT, 130, "[4/4]")])
+@pytest.mark.parametrize(
+    ("number", "code", "step"),
+    [(signal.SIGTERM, 143, "[1/4]"), (signal.SIGINT, 130, "[1/4]"), long(signal.SIGINT, 130, "[4/4]")],
+)
 def test_an_interrupted_tour_leaves_the_earlier_report(tmp_path: Path, number: int, code: int, step: str) -> None:
     files = _earlier_report(tmp_path / "report")
     command = [sys.executable, "-m", "refconv", "tour", "--quick", "--out", str(tmp_path / "report")]
