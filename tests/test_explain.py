@@ -106,7 +106,7 @@ def test_other_right_convolutions_in_their_dtypes(name, dtype):
     assert all(part.is_right for part in explanation.parts.values()), explanation.text
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("dtype", ["float64", "complex128", "int8", "uint8", "int16", "uint32", "int64"])
 def test_whole_numbers_in_every_dtype(dtype):
     right, wrong = Conv(), ignores_stride
@@ -502,7 +502,7 @@ CHANGED = {
 }
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("name", CHANGED)
 def test_new_mistakes(name):
     changes, facts, said = CHANGED[name]
@@ -1408,12 +1408,14 @@ def test_a_result_that_is_zero_on_one_problem_is_explained_on_another():
     assert "zero" not in failure.explanation
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("kind", "said"), [("int64", "It is right for x cut to whole numbers."), ("float16", None)])
 def test_operands_that_lose_their_fractions(kind, said):
     report = check_conv(lambda x, *more: Conv().forward(x.astype(kind).astype(x.dtype), *more), pairs=False, cases=20)
     assert {failure.explanation for failure in report.failures if failure.check == "real values"} == {said}
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("late", [False, True])
 def test_sums_that_saturate(late):
     def forward(x, weight, bias, *integers):
@@ -1514,7 +1516,7 @@ def convolved(x, w, b, stride, padding, dilation, groups, place=None, sizes=None
     return y if b is None else y + b.reshape(-1, *[1] * d)
 
 
-@pytest.mark.thinned(7)
+@pytest.mark.thinned(13)
 @pytest.mark.parametrize("name", ["stride", "dilation", "padding"])
 @pytest.mark.parametrize(("axis", "other"), list(itertools.permutations(range(3), 2)))
 def test_a_number_taken_from_another_axis_is_called_so(name, axis, other):
@@ -2042,7 +2044,7 @@ def test_a_product_of_sums_takes_few_calls():
 PAGE = make_explanations.PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.thinned(30)
+@pytest.mark.thinned(45)
 @pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name)
 def test_catalogued_mistakes_are_explained_as_the_page_says(mutant):
     assert str(make_explanations.row(mutant)) in PAGE.splitlines(), "run python docs/make_explanations.py"

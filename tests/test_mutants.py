@@ -293,7 +293,7 @@ def test_wrong_code_as_people_write_it_gets_the_name_of_its_mistake(name: str, m
         assert name in [d.name for d in failure.diagnoses if d.rank == 1], str(report)
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("sums", ["float16", "float32"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_float16_is_not_taken_for_another_precision(dtype: str, sums: str) -> None:

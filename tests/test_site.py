@@ -1,6 +1,7 @@
 """The documentation site: built with warnings as errors, complete without a network, without broken links.
 
 Pages are opened in Chromium too, if there is one: they fit wide and narrow windows, without an error.
+`make check` builds the site, and `make site` too.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     return site
 
 
+@pytest.mark.long
 def test_site_is_whole(site):
     assert foreign_assets(site) == []
     assert broken_links(site) == []
@@ -131,6 +133,7 @@ def test_site_is_whole(site):
         assert f'"{page.as_posix()}"' in index
 
 
+@pytest.mark.long
 def test_cards_have_everything(site):
     """A new notebook needs a goal and "You need …" in its first cell, a figure, and a plan in the teacher's guide."""
     text = (site / "docs" / "tutorials.html").read_text("utf-8")
@@ -145,6 +148,7 @@ def test_cards_have_everything(site):
         assert re.search(r"In class: </strong>\d+ minutes", card), name
 
 
+@pytest.mark.long
 def test_names_of_the_library_are_links(site):
     """A code span that names a public function or a command leads to its description."""
     conventions = (site / "docs" / "conventions.html").read_text("utf-8")
@@ -162,6 +166,7 @@ def films(site: Path) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.long
 def test_films_are_whole(site):
     """Each animated picture of a notebook is a film, and all its steps are files of the site."""
     shown = films(site)
@@ -182,6 +187,7 @@ def lacking(notebook: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_figures_have_alternative_texts(site):
     found = [
         f"{name} {cell}"
@@ -268,22 +274,21 @@ TOO_WIDE = """(() => {
     one.checkVisibility() && one.getBoundingClientRect().right > innerWidth + 1 && !scrolls(one.parentElement));
   return document.documentElement.scrollWidth > innerWidth ? "the page" : out[0]?.outerHTML.slice(0, 200) ?? "";
 })()"""
-FIRST = ["docs/index.html", "docs/tutorials.html", "docs/checking.html", "notebooks/01_sliding_window.html"]
 PARTS = 6
-"""The first pages are tried in `make test`, and all others, in this number of parts, in `make check`."""
+"""Tests that share the pages, so that several workers can open them."""
 
 
+@pytest.mark.long
 @needs_browser
-@pytest.mark.thinned(PARTS + 1)
-@pytest.mark.parametrize("part", range(PARTS + 1))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_every_page_fits_and_complains_of_nothing(site, browser, part):
     names = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
-    others = [name for name in names if name not in FIRST and name != "index.html" and not name.startswith("_modules/")]
+    pages = [name for name in names if name != "index.html" and not name.startswith("_modules/")]
     browser.requests.clear()
     browser.complaints.clear()
     failures = []
     try:
-        for page in others[part - 1 :: PARTS] if part else FIRST:
+        for page in pages[part::PARTS]:
             browser.size(1400, 900)
             browser.open((site / page).as_uri())
             for mode in ("light", "dark"):
@@ -300,6 +305,7 @@ def test_every_page_fits_and_complains_of_nothing(site, browser, part):
     assert failures == []
 
 
+@pytest.mark.long
 @needs_browser
 def test_films_stop_step_and_slide(site, browser):
     for name in films(site):
@@ -322,6 +328,7 @@ def test_films_stop_step_and_slide(site, browser):
         assert ask(browser, "film.querySelector('img').decode().then(() => 'shown')") == "shown"
 
 
+@pytest.mark.long
 @needs_browser
 def test_film_plays_and_pauses(site, browser):
     browser.media(prefers_reduced_motion="no-preference")
@@ -333,6 +340,7 @@ def test_film_plays_and_pauses(site, browser):
     assert ask(browser, moved) == before
 
 
+@pytest.mark.long
 @needs_browser
 def test_film_stays_still_for_readers_who_want_no_motion(site, browser):
     try:
@@ -346,6 +354,7 @@ def test_film_stays_still_for_readers_who_want_no_motion(site, browser):
         browser.media(prefers_reduced_motion="no-preference")
 
 
+@pytest.mark.long
 @needs_browser
 def test_film_without_scripts_is_a_picture(site, browser, tmp_path):
     source = site / "notebooks" / "01_sliding_window.html"
@@ -357,6 +366,7 @@ def test_film_without_scripts_is_a_picture(site, browser, tmp_path):
     assert browser.run("document.querySelectorAll('.film button').length") == 0
 
 
+@pytest.mark.long
 @needs_browser
 def test_controls_of_films_have_names_and_room_for_a_finger(site, browser):
     browser.size(390, 900)

@@ -177,6 +177,7 @@ def test_alexnet(backend: Backend) -> None:
     assert found.feature_maps.min() == 0 < found.feature_maps.std()
 
 
+@pytest.mark.thinned(5)  # NumPy alone in `make test`
 def test_digits(backend: Backend) -> None:
     found = run_digits(backend.xp, plan=Plan(seeds=1, epochs=1, images=96), seed=3)
     assert (found.seeds, found.epochs, found.train_images, found.test_images) == ((3,), 1, 96, 450)
@@ -215,7 +216,6 @@ def test_a_difference_is_called_one_but_no_ranking() -> None:
 # The report
 
 
-@pytest.mark.thinned(5)
 @pytest.fixture(scope="module")
 def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A complete small tour: its folder and its output."""
