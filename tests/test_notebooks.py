@@ -97,9 +97,9 @@ def without_once(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def graded_lesson(name):
-    """Return an open notebook, its cells with those of nbgrader, and nbgrader's checks before and after the solutions.
+    """Return an open notebook, the cells to run, and nbgrader's checks before and after the solutions.
 
-    After each check come nbgrader's check, the solutions and nbgrader's check again.
+    After each check of the notebook come nbgrader's check, the solutions and nbgrader's check again.
     """
     lesson, source = without_once(notebooks.build(name, solved=False)), nbgrader.build(name)
     steps = []  # for each check: nbgrader's check of the student's version, and of the solutions
