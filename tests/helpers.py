@@ -167,6 +167,11 @@ def load(name: str) -> Backend:
     return Backend(name, xp, type(array))
 
 
+def long(*case: Any) -> Any:
+    """Return a case of a parametrised test that only `make check` runs."""
+    return pytest.param(*case, marks=pytest.mark.long)
+
+
 # Calls of the functions under test
 
 

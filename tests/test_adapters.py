@@ -151,7 +151,7 @@ def available(name: str):
     return CORRECT[name]
 
 
-@pytest.mark.thinned(7)
+@pytest.mark.thinned(13)
 @pytest.mark.parametrize("number", range(5))
 @pytest.mark.parametrize("name", CORRECT)
 def test_no_false_alarm(name, number):

@@ -29,15 +29,12 @@ from refconv.distributed.report import (
 from refconv.distributed.towers import RemoteSGD
 from refconv.distributed.whole import begin_whole, largest_sum, sparse_whole, watched, whole_gradient
 from refconv.nn import SGD, Parameter, Sequential, SoftmaxCrossEntropy, accuracy, alexnet
+from tests.helpers import long
 from tests.nn_helpers import rng
 
 pytest.importorskip("distributed", reason="Dask distributed is not installed")
 
 TINY: dict[str, Any] = {"side": 63, "width": 1 / 16, "classes": 10}
-
-
-def long(case: Any) -> Any:
-    return pytest.param(case, marks=pytest.mark.long)
 
 
 def tiny(towers: int | str = 2, **more: Any) -> TowersSettings:

@@ -181,7 +181,7 @@ def checked(check: str, notebook: str, answer, supports: tuple[str, ...]):
     return getattr(exercises, check)(answer, supports=supports, **options)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(10)
 @pytest.mark.parametrize(("check", "notebook", "function", "supports", "changes", "name"), CASES)
 def test_a_wrong_answer_is_called_by_its_name(check, notebook, function, supports, changes, name):
     verdict = checked(check, notebook, written(notebook, function, *changes), supports)
@@ -191,6 +191,7 @@ def test_a_wrong_answer_is_called_by_its_name(check, notebook, function, support
     assert f"consistent with: {name}." in " ".join(str(verdict).split())
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("check", "notebook", "function", "supports"), [entry[:4] for entry in WRONG])
 def test_a_right_answer_passes(check, notebook, function, supports):
     verdict = checked(check, notebook, written(notebook, function), supports)
@@ -270,6 +271,7 @@ CRASHES = [
 ]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("source", "message"), CRASHES)
 @pytest.mark.parametrize("check", ["check_forward", "check_backward", "check_im2col", "check_out_size"])
 def test_an_exception_is_shown_with_the_line_that_the_learner_wrote(check, source, message):
@@ -322,6 +324,7 @@ def test_an_absurd_size_is_a_failure_and_no_traceback(value):
     assert str(verdict).startswith("FAILED: out_size\n")
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("value", [None, 2.0, "columns", np.zeros((1, 1, 1)), np.zeros(0)])
 @pytest.mark.parametrize("check", [exercises.check_im2col, exercises.check_col2im, exercises.check_input_grad])
 def test_absurd_columns_are_a_failure_and_no_traceback(check, value):

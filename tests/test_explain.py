@@ -32,6 +32,7 @@ from refconv.testing.mutants import CATALOGUE, Conv, ConvTranspose
 from refconv.testing.oracles.problems import Problem
 from refconv.testing.oracles.trilinear import exact_results
 from tests.correct_convolutions import CORRECT
+from tests.helpers import long
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
 import make_explanations
@@ -64,7 +65,7 @@ def backward_of(part, change, **options):
 # --- Right ones ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize("more", [(), ("asymmetric_padding", "output_padding"), ("equal_axes", "stride_or_dilation")])
@@ -90,9 +91,12 @@ def test_right_convolutions_are_right(d, transposed, more):
         assert not any(part.flipped)
 
 
-@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
-    ("name", "dtype"), list(zip(CORRECT, itertools.cycle(["float32", "float16", "complex64", "int32"]), strict=False))
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=() if name in ("im2col", "channels last") else pytest.mark.long)
+        for name, dtype in zip(CORRECT, itertools.cycle(["float32", "float16", "complex64", "int32"]), strict=False)
+    ],
 )
 def test_other_right_convolutions_in_their_dtypes(name, dtype):
     pair = CORRECT[name]
@@ -102,7 +106,7 @@ def test_other_right_convolutions_in_their_dtypes(name, dtype):
     assert all(part.is_right for part in explanation.parts.values()), explanation.text
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("dtype", ["float64", "complex128", "int8", "uint8", "int16", "uint32", "int64"])
 def test_whole_numbers_in_every_dtype(dtype):
     right, wrong = Conv(), ignores_stride
@@ -498,7 +502,7 @@ CHANGED = {
 }
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("name", CHANGED)
 def test_new_mistakes(name):
     changes, facts, said = CHANGED[name]
@@ -779,6 +783,7 @@ WRAPPED = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", WRAPPED)
 def test_new_mistakes_around_a_right_convolution(name):
     change, facts, said = WRAPPED[name]
@@ -901,7 +906,7 @@ GRADIENTS = {
 }
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_new_mistakes_in_the_gradients(name):
     part, change, facts, said = GRADIENTS[name]
@@ -1164,7 +1169,8 @@ def test_exceptions_wrong_types_and_endless_functions_are_findings():
         time.sleep(0.02)
         return Conv().forward(*args)
 
-    assert "too slow to be read out: one call takes 0.02" in forward_of(sleepy, time_limit=0.5).text
+    slow = forward_of(sleepy, time_limit=0.5).text
+    assert re.search(r"too slow to be read out: one call takes 0\.\d+ s", slow), slow
     assert "(3, 4, 0, 3)" in forward_of(lambda *args: np.zeros((3, 4, 0, 3))).text
     assert "has shape (7,)" in forward_of(lambda *args: np.zeros(7)).text
     assert "adds no product" in forward_of(lambda *args: np.zeros((3, 4, 5, 3))).text
@@ -1386,7 +1392,7 @@ def test_a_case_that_is_right_when_called_again_depends_on_earlier_calls():
         y = Conv().forward(x, weight, bias, *integers)
         return y if shape == x.shape else y + 1
 
-    report = check_conv(forward)
+    report = check_conv(forward, pairs=False, cases=20)
     said = {failure.check: failure.explanation for failure in report.failures}
     assert said["values"] == "Called again with the same arguments, it is right: it depends on earlier calls."
 
@@ -1397,20 +1403,22 @@ def test_a_result_that_is_zero_on_one_problem_is_explained_on_another():
         whole[:, weight.shape[1] // 5 * 5 :] = 0  # the last channels, after blocks of five
         return Conv().forward(x, whole, bias, *integers)
 
-    (failure,) = check_conv(forward).failures
+    (failure,) = check_conv(forward, pairs=False).failures
     assert "of each group" in failure.explanation
     assert "zero" not in failure.explanation
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("kind", "said"), [
     ("int64", "It is right for x cut to whole numbers."),
     ("float16", "It is right for x rounded to the digits of float16 or TF32."),
 ])  # fmt: skip
 def test_operands_that_lose_their_fractions(kind, said):
-    report = check_conv(lambda x, *more: Conv().forward(x.astype(kind).astype(x.dtype), *more))
+    report = check_conv(lambda x, *more: Conv().forward(x.astype(kind).astype(x.dtype), *more), pairs=False, cases=20)
     assert {failure.explanation for failure in report.failures if failure.check == "real values"} == {said}
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("late", [False, True])
 def test_sums_that_saturate(late):
     def forward(x, weight, bias, *integers):
@@ -1419,17 +1427,18 @@ def test_sums_that_saturate(late):
         sums = Conv().forward(*wide, None, *integers) + (0 if late else added)
         return (np.clip(sums, -(2**15), 2**15 - 1) + (added if late else 0)).astype(x.dtype)
 
-    (failure,) = check_conv(forward, dtype="int32").failures
+    (failure,) = check_conv(forward, dtype="int32", pairs=False, cases=20).failures
     of = "the output without its bias" if late else "the output"
     assert failure.explanation == f"Beyond −32768 and 32767 {of} is one of these: it saturates at 16 bits."
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("number", "other", "said"), [(np.nan, 0, "NaN in x counts as 0."), (np.nan, 1, None)])
 def test_numbers_that_are_not_finite_and_count_as_others(number, other, said):
     def forward(x, weight, bias, *integers):
         return Conv().forward(np.where(np.isnan(x), x.dtype.type(other), x), weight, bias, *integers)
 
-    report = check_conv(forward)
+    report = check_conv(forward, pairs=False, cases=20)
     assert {f.check: f.explanation for f in report.failures}["non-finite"] == (said or f"NaN in x counts as {other}.")
 
 
@@ -1510,6 +1519,7 @@ def convolved(x, w, b, stride, padding, dilation, groups, place=None, sizes=None
     return y if b is None else y + b.reshape(-1, *[1] * d)
 
 
+@pytest.mark.thinned(13)
 @pytest.mark.parametrize("name", ["stride", "dilation", "padding"])
 @pytest.mark.parametrize(("axis", "other"), list(itertools.permutations(range(3), 2)))
 def test_a_number_taken_from_another_axis_is_called_so(name, axis, other):
@@ -1831,7 +1841,7 @@ def cut_to(bits, half=lambda w: False):
 @pytest.mark.parametrize(("forward", "name"), [
     (summed_in_half, "float16"), (stored_in_half, "float16"), (cut_to(11), "tf32"), (cut_to(8), "bfloat16"),
 ])  # fmt: skip
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, long(1)])
 def test_a_report_names_one_precision(forward, name, seed):
     report = check_conv(forward, pairs=False, seed=seed)
     failure = next(f for f in report.failures if f.check == "real values")
@@ -1933,12 +1943,13 @@ def test_a_problem_with_nothing_but_padding():
     )
 
 
-def test_is_right_is_true_on_any_problem():
+@pytest.mark.parametrize("every", [15, long(3)])
+def test_is_right_is_true_on_any_problem(every):
     rng, found = np.random.default_rng(0), {True: 0, False: 0}
     names = ("stride ignored in the input gradient", "all padding put before", "pads by repeating the edge")
     for mutant in [m for m in CATALOGUE if m.name in names]:
         problems = itertools.chain(*systematic(Domain(1, mutant.supports, False)))
-        for problem in itertools.islice(problems, 0, None, 3):
+        for problem in itertools.islice(problems, 0, None, every):
             wrong = mutant.make()
             parts = explained_on(problem, wrong.forward, wrong.backward).parts
             case = make_case(problem, "integers", rng, "float64", mutant.supports)
@@ -1948,7 +1959,7 @@ def test_is_right_is_true_on_any_problem():
             for part, actual, right in zip(parts.values(), (y, *gradients), due, strict=True):
                 found[part.is_right] += 1
                 assert part.is_right == np.array_equal(actual, right), (mutant.name, problem, part.text)
-    assert min(found.values()) > 20
+    assert min(found.values()) > 60 / every
 
 
 def test_elements_with_the_same_code_are_separated(monkeypatch):
@@ -2048,7 +2059,7 @@ def test_a_product_of_sums_takes_few_calls():
 PAGE = make_explanations.PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.thinned(15)
+@pytest.mark.thinned(45)
 @pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name)
 def test_catalogued_mistakes_are_explained_as_the_page_says(mutant):
     assert str(make_explanations.row(mutant)) in PAGE.splitlines(), "run python docs/make_explanations.py"

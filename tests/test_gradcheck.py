@@ -56,6 +56,7 @@ def exp_vjp(g: Any, x: Any) -> Any:
 # --- Right gradients pass --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.filterwarnings("ignore:inputs.* is constant")  # two small whole numbers are often equal
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("values", ["integers", "normal"])

@@ -236,6 +236,7 @@ def test_a_slow_submission_is_a_failure_of_the_total_time(tmp_path: Path) -> Non
     assert first(graded)[1].startswith("the whole check took longer than 0.8 s, and ")
 
 
+@pytest.mark.thinned(2)
 @linux
 @pytest.mark.parametrize("more", ["np.ones(2**26)", "bytearray(2**29)"])
 def test_memory_is_limited(tmp_path: Path, more: str) -> None:
@@ -278,6 +279,7 @@ def test_no_file_of_the_folder_replaces_a_real_module(trapped: Path, command: li
     assert "note: numpy.py of the submission's folder is not imported" in done.stdout
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["random", "numpy", "refconv", "a.b", "my-conv"])
 def test_a_submission_may_have_any_name(tmp_path: Path, name: str) -> None:
     file = Path(submission(tmp_path, "import random\nassert random.random() < 1\nreturn right(*a)"))

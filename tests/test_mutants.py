@@ -283,7 +283,7 @@ def exchanged() -> Any:
 # --- Their names -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(("name", "make", "settings"), WRITTEN)
 def test_wrong_code_as_people_write_it_gets_the_name_of_its_mistake(name: str, make: Any, settings: Any) -> None:
     forward, backward = make()
@@ -293,7 +293,7 @@ def test_wrong_code_as_people_write_it_gets_the_name_of_its_mistake(name: str, m
         assert name in [d.name for d in failure.diagnoses if d.rank == 1], str(report)
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("sums", ["float16", "float32"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_float16_is_not_taken_for_another_precision(dtype: str, sums: str) -> None:
@@ -307,7 +307,7 @@ def test_float16_is_not_taken_for_another_precision(dtype: str, sums: str) -> No
         halves = (None if a is None else a.astype("float16") for a in (x, weight, bias))
         return Half().forward(*halves, *integers).astype(dtype)
 
-    report = check_conv(forward, dtype=dtype)
+    report = check_conv(forward, dtype=dtype, pairs=False)
     assert report.precisions == {"y": "float16"}
     failure = next(failure for failure in report.failures if failure.check == "real values")
     assert failure.message.endswith("consistent with float16")
@@ -322,7 +322,7 @@ def test_the_catalogue_goes_family_by_family() -> None:
     assert [family for family in FAMILIES for m in CATALOGUE if m.family == family] == [m.family for m in CATALOGUE]
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(
     "mutant",
     [BY_NAME[name] for name in ("loop stops before the last window", "input gradient divided by the batch size",

@@ -206,7 +206,7 @@ def small_network(backend: Backend, groups: Any) -> Sequential:
     )
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(15)
 @pytest.mark.parametrize("groups", [1, 2, logarithmic_groups(4, 4, 3)], ids=["dense", "two", "logarithmic"])
 def test_the_gradient_of_a_whole_network(backend: Backend, groups: Any) -> None:
     x = rng(1).normal(size=(3, 1, 5, 7))

@@ -11,7 +11,7 @@ import pytest
 
 from refconv import notebooks
 from refconv.notebooks import nbgrader
-from tests.helpers import run_command
+from tests.helpers import long, run_command
 
 pytest.importorskip("jupytext", reason="the extra 'notebooks' is not installed")
 nbformat = pytest.importorskip("nbformat")
@@ -86,15 +86,21 @@ def test_every_picture_of_a_notebook_has_a_text_that_says_what_is_seen(name):
 # --- Running ---------------------------------------------------------------------------------------------------------
 
 
+QUICK = {"01_sliding_window", "03_backward", "05_transposed", "11_same_code_on_a_gpu"}
+"""Notebooks that `make test` runs; `make check` runs the others."""
+
+
 def without_once(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Leave out the long measurements, which run in `make check`."""
     cells = [cell for cell in notebook.cells if "once" not in cell.metadata.get("tags", [])]
     return nbformat.v4.new_notebook(cells=cells)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_notebook_runs_and_each_check_fails_for_the_stub_and_passes_for_the_solution(name):
-    """The open notebook runs once; after each check come nbgrader's check, the solutions and nbgrader's check again."""
+def graded_lesson(name):
+    """Return an open notebook, the cells to run, and nbgrader's checks before and after the solutions.
+
+    After each check of the notebook come nbgrader's check, the solutions and nbgrader's check again.
+    """
     lesson, source = without_once(notebooks.build(name, solved=False)), nbgrader.build(name)
     steps = []  # for each check: nbgrader's check of the student's version, and of the solutions
     answers = []
@@ -117,6 +123,22 @@ def test_notebook_runs_and_each_check_fails_for_the_stub_and_passes_for_the_solu
     assert waiting == []
     for number, cell in enumerate(cells, 1):
         cell.id = f"cell-{number}"
+    return lesson, cells, steps
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_notebook_has_the_cells_of_its_text_and_of_nbgrader(name):
+    saved, text = (
+        [(cell.cell_type, cell.source, cell.metadata) for cell in notebook.cells]
+        for notebook in (kept(name), notebooks.build(name, solved=False))
+    )
+    assert saved == text
+    assert len(graded_lesson(name)[2]) == len(code(kept(name), "check"))
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else long(name) for name in NAMES])
+def test_notebook_runs_and_each_check_fails_for_the_stub_and_passes_for_the_solution(name):
+    lesson, cells, steps = graded_lesson(name)
     run_notebooks.execute(nbformat.v4.new_notebook(cells=cells), limit=notebooks.SECONDS[name])
 
     assert run_notebooks.stale(without_once(kept(name)), lesson) == []

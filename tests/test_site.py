@@ -1,10 +1,12 @@
 """The documentation site: built with warnings as errors, complete without a network, without broken links.
 
 Pages are opened in Chromium too, if there is one: they fit wide and narrow windows, without an error.
+`make check` builds the site, and `make site` too.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -64,19 +66,24 @@ def is_foreign(address: str) -> bool:
     return bool(urlsplit(address).netloc)
 
 
+@functools.cache
+def parsed(path: Path) -> Page:
+    return Page(path.read_text("utf-8"))
+
+
 def foreign_assets(site: Path) -> list[str]:
     """Return the assets that pages and style sheets load from other sites."""
-    loaded = [(path, Page(path.read_text("utf-8")).assets) for path in sorted(site.rglob("*.html"))]
+    loaded = [(path, parsed(path).assets) for path in sorted(site.rglob("*.html"))]
     loaded += [(path, set(styled(path.read_text("utf-8")))) for path in sorted(site.rglob("*.css"))]
     return [f"{path.relative_to(site)}: {asset}" for path, assets in loaded for asset in assets if is_foreign(asset)]
 
 
 def broken_links(site: Path) -> list[str]:
     """Return the links and assets within the site whose file or anchor does not exist."""
-    pages = {path.resolve(): Page(path.read_text("utf-8")) for path in site.rglob("*.html")}
+    pages = {path: parsed(path) for path in site.resolve().rglob("*.html")}
     broken = []
-    for path, page in pages.items():
-        for address in page.links | page.assets:
+    for path, links in pages.items():
+        for address in links.links | links.assets:
             parts = urlsplit(address)
             if parts.scheme or parts.netloc:
                 continue
@@ -89,7 +96,7 @@ def broken_links(site: Path) -> list[str]:
 
 def undescribed(site: Path) -> list[str]:
     """Return the public names that no page describes, under the module that exports them or its parent."""
-    described = set().union(*(Page(path.read_text("utf-8")).anchors for path in site.rglob("*.html")))
+    described = set().union(*(parsed(path).anchors for path in site.rglob("*.html")))
     public = [(module.__name__, name) for module in PUBLIC for name in module.__all__]
     return [f"{m}.{n}" for m, n in public if not {f"{m}.{n}", f"{m.rpartition('.')[0]}.{n}"} & described]
 
@@ -114,6 +121,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     return site
 
 
+@pytest.mark.long
 def test_site_is_whole(site):
     assert foreign_assets(site) == []
     assert broken_links(site) == []
@@ -125,6 +133,7 @@ def test_site_is_whole(site):
         assert f'"{page.as_posix()}"' in index
 
 
+@pytest.mark.long
 def test_cards_have_everything(site):
     """A new notebook needs a goal and "You need …" in its first cell, a figure, and a plan in the teacher's guide."""
     text = (site / "docs" / "tutorials.html").read_text("utf-8")
@@ -139,6 +148,7 @@ def test_cards_have_everything(site):
         assert re.search(r"In class: </strong>\d+ minutes", card), name
 
 
+@pytest.mark.long
 def test_names_of_the_library_are_links(site):
     """A code span that names a public function or a command leads to its description."""
     conventions = (site / "docs" / "conventions.html").read_text("utf-8")
@@ -156,6 +166,7 @@ def films(site: Path) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.long
 def test_films_are_whole(site):
     """Each animated picture of a notebook is a film, and all its steps are files of the site."""
     shown = films(site)
@@ -176,6 +187,7 @@ def lacking(notebook: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_figures_have_alternative_texts(site):
     found = [
         f"{name} {cell}"
@@ -262,22 +274,21 @@ TOO_WIDE = """(() => {
     one.checkVisibility() && one.getBoundingClientRect().right > innerWidth + 1 && !scrolls(one.parentElement));
   return document.documentElement.scrollWidth > innerWidth ? "the page" : out[0]?.outerHTML.slice(0, 200) ?? "";
 })()"""
-FIRST = ["docs/index.html", "docs/tutorials.html", "docs/checking.html", "notebooks/01_sliding_window.html"]
 PARTS = 6
-"""The first pages are tried in `make test`, and all others, in this number of parts, in `make check`."""
+"""Tests that share the pages, so that several workers can open them."""
 
 
+@pytest.mark.long
 @needs_browser
-@pytest.mark.thinned(PARTS + 1)
-@pytest.mark.parametrize("part", range(PARTS + 1))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_every_page_fits_and_complains_of_nothing(site, browser, part):
     names = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
-    others = [name for name in names if name not in FIRST and name != "index.html" and not name.startswith("_modules/")]
+    pages = [name for name in names if name != "index.html" and not name.startswith("_modules/")]
     browser.requests.clear()
     browser.complaints.clear()
     failures = []
     try:
-        for page in others[part - 1 :: PARTS] if part else FIRST:
+        for page in pages[part::PARTS]:
             browser.size(1400, 900)
             browser.open((site / page).as_uri())
             for mode in ("light", "dark"):
@@ -294,6 +305,7 @@ def test_every_page_fits_and_complains_of_nothing(site, browser, part):
     assert failures == []
 
 
+@pytest.mark.long
 @needs_browser
 def test_films_stop_step_and_slide(site, browser):
     for name in films(site):
@@ -316,6 +328,7 @@ def test_films_stop_step_and_slide(site, browser):
         assert ask(browser, "film.querySelector('img').decode().then(() => 'shown')") == "shown"
 
 
+@pytest.mark.long
 @needs_browser
 def test_film_plays_and_pauses(site, browser):
     browser.media(prefers_reduced_motion="no-preference")
@@ -327,6 +340,7 @@ def test_film_plays_and_pauses(site, browser):
     assert ask(browser, moved) == before
 
 
+@pytest.mark.long
 @needs_browser
 def test_film_stays_still_for_readers_who_want_no_motion(site, browser):
     try:
@@ -340,6 +354,7 @@ def test_film_stays_still_for_readers_who_want_no_motion(site, browser):
         browser.media(prefers_reduced_motion="no-preference")
 
 
+@pytest.mark.long
 @needs_browser
 def test_film_without_scripts_is_a_picture(site, browser, tmp_path):
     source = site / "notebooks" / "01_sliding_window.html"
@@ -351,6 +366,7 @@ def test_film_without_scripts_is_a_picture(site, browser, tmp_path):
     assert browser.run("document.querySelectorAll('.film button').length") == 0
 
 
+@pytest.mark.long
 @needs_browser
 def test_controls_of_films_have_names_and_room_for_a_finger(site, browser):
     browser.size(390, 900)

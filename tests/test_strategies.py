@@ -23,7 +23,7 @@ from refconv.testing.oracles.problems import (
     random_problem,
 )
 from refconv.testing.strategies import ConvProblem, conv_problems, problems
-from tests.helpers import Backend, assert_results, run
+from tests.helpers import Backend, assert_results, long, run
 
 Predicate = Callable[[Problem], bool]
 
@@ -207,11 +207,14 @@ def test_reaches_what_is_in_use(transposed: bool) -> None:
     assert missed(IN_USE, seen[:300]) == missed(RARER, seen) == []
 
 
-def test_shrinks_to_the_smallest_problem() -> None:
-    for transposed in (False, True):
-        p = smallest(lambda p: True, transposed=transposed)
-        assert (p.batch, p.c_in, p.c_out, p.size, p.kernel, p.groups) == (1, 1, 1, (1,), (1,), 1)
-        assert (p.stride, p.dilation, p.padding, p.padding_mode) == ((1,), (1,), ((0, 0),), "zeros")
+@pytest.mark.parametrize("transposed", [False, long(True)])
+def test_shrinks_to_the_smallest_problem(transposed: bool) -> None:
+    p = smallest(lambda p: True, transposed=transposed)
+    assert (p.batch, p.c_in, p.c_out, p.size, p.kernel, p.groups) == (1, 1, 1, (1,), (1,), 1)
+    assert (p.stride, p.dilation, p.padding, p.padding_mode) == ((1,), (1,), ((0, 0),), "zeros")
+
+
+def test_shrinks_to_the_smallest_problem_with_groups_and_steps() -> None:
     p = smallest(lambda p: len(p.lists) > 1)
     assert (p.c_in, p.c_out, p.size, p.kernel, p.groups) == (2, 2, (1,), (1,), 2)
     p = smallest(lambda p: max(p.output_size) > 1 and max(p.stride) > 1 and max(p.dilation) > 1 < max(p.kernel))
@@ -275,11 +278,14 @@ def test_draws_only_the_given_choices() -> None:
     assert not any(p.batch is None or p.channels_last or min(min(pair) for pair in p.pairs) < 0 for p in seen)
 
 
-def test_shrinks_what_a_failure_does_not_need() -> None:
-    for name in ("unequal groups", "inexact division"):
-        p = smallest((INTERESTING | NOT_TRANSPOSED)[name])
-        assert elements(p) <= 12, (name, p)
-        assert (p.batch, p.padding_mode, p.channels_last, p.bias) == (1, "zeros", False, False), (name, p)
+@pytest.mark.parametrize("name", ["unequal groups", long("inexact division")])
+def test_shrinks_what_a_failure_does_not_need(name: str) -> None:
+    p = smallest((INTERESTING | NOT_TRANSPOSED)[name])
+    assert elements(p) <= 12, p
+    assert (p.batch, p.padding_mode, p.channels_last, p.bias) == (1, "zeros", False, False), p
+
+
+def test_shrinks_to_the_smallest_problem_of_a_form() -> None:
     p = smallest(lambda p: p.padding == "same")
     assert (p.c_in, p.c_out, p.size, p.kernel, p.groups, p.bias) == (1, 1, (1,), (1,), 1, False)
     p = smallest(lambda p: any(not ins for ins, _ in p.lists), empty=True)

@@ -22,7 +22,7 @@ from refconv import cpu, textbook
 from refconv.settings import ENGINES
 from refconv.testing.oracles.problems import definition_results
 from refconv.testing.strategies import ConvProblem, conv_problems
-from tests.helpers import Backend, assert_results, run
+from tests.helpers import Backend, assert_results, long, run
 
 PACKAGE = Path(refconv.__file__).parent
 PASSES = ("correlate", "scatter", "outer")
@@ -122,7 +122,7 @@ def test_arrays_on_a_gpu_have_a_larger_workspace(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("groups", [1, 4, "shared"])
-@pytest.mark.parametrize(("padding_mode", "dtype"), [("zeros", "f4"), ("reflect", "f4"), ("zeros", "c8")])
+@pytest.mark.parametrize(("padding_mode", "dtype"), [("zeros", "f4"), ("reflect", "f4"), long("zeros", "c8")])
 def test_memory_stays_within_the_workspace(groups: Any, padding_mode: str, dtype: str) -> None:
     x = np.ones((16, 16, 40, 40), dtype)
     if groups == "shared":

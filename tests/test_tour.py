@@ -24,7 +24,7 @@ from refconv.tour.alexnet import load_photograph, run_alexnet
 from refconv.tour.digits import DigitsResult, NetworkResult, Plan, run_digits
 from refconv.tour.report import ReportError, write
 from refconv.tour.verify import BackendReport, available_backends, compute, draw_expected, verify
-from tests.helpers import Backend, run_command
+from tests.helpers import Backend, long, run_command
 
 QUICK = Settings(
     backend="numpy",
@@ -177,6 +177,7 @@ def test_alexnet(backend: Backend) -> None:
     assert found.feature_maps.min() == 0 < found.feature_maps.std()
 
 
+@pytest.mark.thinned(5)  # NumPy alone in `make test`
 def test_digits(backend: Backend) -> None:
     found = run_digits(backend.xp, plan=Plan(seeds=1, epochs=1, images=96), seed=3)
     assert (found.seeds, found.epochs, found.train_images, found.test_images) == ((3,), 1, 96, 450)
@@ -345,7 +346,10 @@ def test_an_exception_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize(("number", "code", "step"), [(signal.SIGTERM, 143, "[1/4]"), (signal.SIGINT, 130, "[4/4]")])
+@pytest.mark.parametrize(
+    ("number", "code", "step"),
+    [(signal.SIGTERM, 143, "[1/4]"), (signal.SIGINT, 130, "[1/4]"), long(signal.SIGINT, 130, "[4/4]")],
+)
 def test_an_interrupted_tour_leaves_the_earlier_report(tmp_path: Path, number: int, code: int, step: str) -> None:
     files = _earlier_report(tmp_path / "report")
     command = [sys.executable, "-m", "refconv", "tour", "--quick", "--out", str(tmp_path / "report")]

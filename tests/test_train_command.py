@@ -120,7 +120,7 @@ def test_a_hang_up_stops_a_training_but_under_nohup(images: str, nohup: bool, tm
     process.stderr.readline()  # of the first epoch
     process.send_signal(signal.SIGHUP)
     if nohup:
-        assert [process.stderr.readline()[:5] for _ in range(20)] == ["epoch"] * 20
+        assert [process.stderr.readline()[:5] for _ in range(5)] == ["epoch"] * 5
         process.terminate()
     process.communicate(timeout=60)
     assert process.returncode == (143 if nohup else 129)
@@ -155,14 +155,14 @@ main(sys.argv[2:])
 
 
 @posix
-def test_a_full_disk_is_one_line_and_loses_nothing(images: str, whole: Any, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_loses_nothing(images: str, whole: Any, capsys: Any, tmp_path: Path) -> None:
     """The checkpoint grows by a row of metrics per epoch; files may not exceed its size after the second epoch."""
     arrays, (training, config, rows) = whole[0]
     sizes = []
     for epochs in (2, 3):
         save_checkpoint(tmp_path / "size", arrays, {"training": training, "config": config, "epochs": rows[:epochs]})
         sizes.append((tmp_path / "size").stat().st_size)
-    finish(images, tmp_path / "probe", "--epochs", "2")
+    assert run_command(capsys, *command(images, tmp_path / "probe", "--epochs", "2")[3:])[0] == 0
     limit = (tmp_path / "probe" / CHECKPOINT).stat().st_size + (sizes[1] - sizes[0]) // 2
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(limit), *command(images, tmp_path / "out")[3:]],
@@ -178,7 +178,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(images: str, whole: Any, tmp_
     assert epochs >= 2
     assert 4 * epochs <= load_checkpoint(tmp_path / "out" / CHECKPOINT).meta["training"]["step"] < 4 * (epochs + 1)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [CHECKPOINT, METRICS]
-    finish(images, tmp_path / "out", "--resume")
+    assert run_command(capsys, *command(images, tmp_path / "out", "--resume")[3:])[0] == 0
     assert_same(ends(tmp_path / "out"), whole[0])
 
 
