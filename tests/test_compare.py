@@ -621,7 +621,7 @@ def test_the_tables_on_standard_output(
         (["--budgets", "7000,many"], "--budgets must be whole numbers"),
         (["--budgets", "-7000"], "--budgets must be whole numbers"),
         (["--budgets", "100"], "budget=100 cannot be met with groups=dense"),
-        (["--budgets", "99999999999"], "budget must be at most"),
+        (["--budgets", "99999999999"], "--budgets must be at most 10000000"),
         (["--seeds", "1"], "1 is not in the range"),
         (["--jobs", "0"], "0 is not in the range"),
         (["--lr", "nan"], "lr must be finite"),
