@@ -107,23 +107,28 @@ def run_comparison(
     config = _config(settings, sets)
     tasks = [(settings, network, seed) for seed in range(settings.seeds) for network in networks]
     trainer_of(tasks[0], sets[tasks[0][1].data])  # checks the recipe before anything is written
-    if not resume:
-        folder.mkdir(parents=True, exist_ok=True)
-    elif not folder.is_dir():
-        raise CompareError(f"cannot resume: there is no {folder / RESULTS}")
-    with alone_in(folder) as alone, contextlib.ExitStack() as stack:
-        if not alone:
+    keys = {network.key(seed) for _, network, seed in tasks}
+    tested = {name: len(data.test_labels) for name, data in sets.items()}
+    with contextlib.ExitStack() as stack:
+        client = None
+        if cluster is not None and len(_saved(folder, config, resume, keys, tested)) < len(tasks):
+            client = stack.enter_context(cluster)
+        if not resume:
+            folder.mkdir(parents=True, exist_ok=True)
+        elif not folder.is_dir():
+            raise CompareError(f"cannot resume: there is no {folder / RESULTS}")
+        if not stack.enter_context(alone_in(folder)):
             raise CompareError(f"{folder} is in use by another training or comparison; choose another --out, or wait")
-        tested = {name: len(data.test_labels) for name, data in sets.items()}
-        rows = _saved(folder, config, resume, {network.key(seed) for _, network, seed in tasks}, tested)
+        rows = _saved(folder, config, resume, keys, tested)
         done = {_key(row): row for row in rows}
         _begin_results(folder, config, rows)
         observer.begin(len(done), len(tasks))
         left = [task for task in tasks if task[1].key(task[2]) not in done]
-        if left and cluster is not None:
-            rows_left = rows_of_cluster(stack.enter_context(cluster), left, config["data_sha256"], stopping)
-        else:
-            rows_left = result_rows(left, sets, jobs, stopping)
+        rows_left = (
+            result_rows(left, sets, jobs, stopping)
+            if client is None
+            else rows_of_cluster(client, left, config["data_sha256"], stopping)
+        )
         with contextlib.closing(rows_left) as found:
             for row in found:
                 _append(folder / RESULTS, row)
