@@ -270,11 +270,13 @@ def test_a_worker_beyond_its_memory_limit_is_one_clear_error() -> None:
 @pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="a worker is ended by a signal")
 def test_a_memory_limit_too_small_to_start() -> None:
-    with (
-        pytest.raises(ClusterError, match=r"^a worker ended while the cluster started: a memory limit of 20MiB may be"),
-        open_cluster(1, memory_limit="20MiB"),
-    ):
-        pytest.fail("opened")
+    """The limit is checked ten times per second, so a worker may start before it is ended."""
+    with pytest.raises((ClusterError, TowerLostError)) as caught, open_cluster(1, memory_limit="20MiB") as client:
+        run_towers(client, tiny(steps=1000))
+    expected = (
+        r"a worker ended while the cluster started: a memory limit of 20 MiB may be too small$|worker \S+ has just"
+    )
+    assert re.match(f"{expected}|the worker of towers 0, 1, ", str(caught.value))
 
 
 def test_the_reason_is_one_line_and_the_first_cause_that_has_words() -> None:
