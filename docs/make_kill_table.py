@@ -81,14 +81,14 @@ def page(rows: Iterable[Row]) -> str:
         "# Kill table: which check catches which mistake",
         "",
         "Every mistake of `refconv.testing.mutants.CATALOGUE` was given to `check_conv`, forward and backward, with",
-        "its default arguments. A dot says that the check in that column failed, as it should. The numbers in the last",
-        "columns say in how many regimes of each kind a problem failed ([what the checker runs](what-is-checked.md)).",
-        "Made by `python docs/make_kill_table.py`. `make test` runs every mistake until one of its checks fails, and",
-        "makes every fortieth row again; `make check` makes every row again.",
+        "its default arguments. ● marks a check that failed, as it should. The last columns count the regimes of each",
+        "kind in which a problem failed ([what the checker runs](what-is-checked.md)).",
+        "`python docs/make_kill_table.py` makes the table; `make test` runs every mistake and makes every fortieth row",
+        "again, `make check` every row.",
         "",
         f"* {len(rows)} mistakes, all caught.",
         f"* The diagnosis of the first failure names {first} of them alone at its first rank, and {tied} in a tie.",
-        f"* In the smallest failing case, x has {statistics.median(elements):g} elements in the median,"
+        f"* Elements of x in the smallest failing case: {statistics.median(elements):g} in the median,"
         f" {max(elements)} at most.",
         "* Mistakes that one check alone catches: "
         + ", ".join(f"{check} {count}" for check, count in only.items())

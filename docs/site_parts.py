@@ -139,13 +139,16 @@ def first_picture(notebook: dict[str, Any]) -> bytes:
 
 
 class NotebookCards(SphinxDirective):
-    """A card for each notebook: picture, title, first goal, prerequisites, time, and the file."""
+    """A card for each of these notebooks, such as "1-4": picture, title, first goal, prerequisites, time, and file."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Read the notebooks."""
         guide = (ROOT / "docs" / "teaching.md").read_text("utf-8")
         cards = nodes.container(classes=["cards"])
-        for name in TITLES:
+        first, last = map(int, self.arguments[0].split("-"))
+        for name in list(TITLES)[first - 1 : last]:
             file = ROOT / "notebooks" / f"{name}.ipynb"
             self.env.note_dependency(str(file))
             cards += self.card(name, json.loads(file.read_text("utf-8")), guide)

@@ -318,7 +318,7 @@ def common_dtype(*names: str) -> str:
 
 
 def accumulating_dtype(xp: Namespace, name: str) -> str:
-    """Return the data type to sum in: half precision is summed in single, as in every library."""
+    """Return the data type to sum in: half precision is summed in single."""
     return "float32" if name == "float16" else computing_dtype(xp, name)
 
 

@@ -269,7 +269,7 @@ def conv(
               P[n,\, c,\, o \cdot \mathrm{stride} + t \cdot \mathrm{dilation}]
 
     where P is `x` padded and in(k) are the input channels that the group of output channel k reads. This is
-    cross-correlation, as in every deep-learning library: the kernel is neither flipped nor conjugated.
+    cross-correlation, as in today's deep-learning libraries: the kernel is neither flipped nor conjugated.
 
     Parameters
     ----------
@@ -373,7 +373,8 @@ def conv_backward(
                            \overline{P[n, c, o \cdot \mathrm{stride} + t \cdot \mathrm{dilation}]} \\
         \bar b[k] &= \sum_{n, o} g[n, k, o]
 
-    the adjoint under ⟨a, b⟩ = Σ conj(a)·b (PyTorch's convention): ⟨g, conv(x, w)⟩ = ⟨x̄, x⟩ = ⟨w̄, w⟩.
+    where fold, the adjoint of padding, adds each padded element to its input element. All are adjoints under
+    ⟨a, b⟩ = Σ conj(a)·b (PyTorch's convention): ⟨g, conv(x, w)⟩ = ⟨x̄, x⟩ = ⟨w̄, w⟩.
 
     Parameters
     ----------

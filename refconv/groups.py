@@ -515,7 +515,7 @@ def _check_partition(outputs: list[tuple[int, ...]]) -> None:
 
 
 def uniform_groups(c_in: int, c_out: int, n: int) -> ChannelGroups:
-    """Return n equal, contiguous groups, the meaning of ``groups=n`` in every deep-learning library.
+    """Return n equal, contiguous groups, the meaning of ``groups=n`` in deep-learning libraries.
 
     n = 1 is a dense convolution, n = 2 AlexNet's (Krizhevsky et al. 2012), n = 32 ResNeXt's (Xie et al.,
     arXiv 1611.05431), and n = c_in a depthwise one. Weights and multiply-adds are 1/n of the dense convolution's.

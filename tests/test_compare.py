@@ -194,9 +194,9 @@ def test_summary_by_hand() -> None:
         "folder, 1,000 parameters: 2 is better than dense by 5.00 points [+5.00, +5.00].",
         "folder: no clear difference from dense elsewhere.",
     ]
-    assert "1 of 3 intervals leave out 0. " in result["conclusion"][2]
-    assert "about 0.15 would leave it out by chance alone" in result["conclusion"][2]
-    assert "(Bonferroni), 1 do;" in result["conclusion"][2]
+    assert "1 of 3 intervals exclude 0, " in result["conclusion"][2]
+    assert "by chance alone about 0.15 would, if nothing differed" in result["conclusion"][2]
+    assert "(Bonferroni), 1 still excludes it;" in result["conclusion"][2]
     assert result["conclusion"][3].startswith("folder: 200 test images alone leave a standard error of 1.86 points")
     json.dumps(result, allow_nan=False)
 

@@ -122,9 +122,9 @@ def _conclusion(result: dict[str, Any]) -> list[str]:
     clear_alone = sum(word != NO_DIFFERENCE for word in verdicts)
     clear_together = sum(word in ("better", "worse") for word in verdicts)
     sentences.append(
-        f"{clear_alone} of {comparisons} intervals leave out 0. Each has 95 % confidence for itself: about "
-        f"{0.05 * comparisons:.2g} would leave it out by chance alone if nothing differed. Widened to 95 % for all of "
-        f'them together (Bonferroni), {clear_together} do; "taken alone" marks the others.'
+        f"{clear_alone} of {comparisons} intervals exclude 0, each with 95 % confidence; by chance alone about "
+        f"{0.05 * comparisons:.2g} would, if nothing differed. Widened to 95 % for all together (Bonferroni), "
+        f'{clear_together} still exclude{"s" * (clear_together == 1)} it; "taken alone" marks the others.'
     )
     sentences += [
         f"{short_name(name)}: {data['test_images']:,} test images alone leave a standard error of "
@@ -132,8 +132,8 @@ def _conclusion(result: dict[str, Any]) -> list[str]:
         for name, data in result["data"].items()
     ]
     sentences.append(
-        "The intervals are over initial weights and the order of the images. One split of each data set, one recipe: "
-        "no ranking of groupings in general follows."
+        "The intervals are over initial weights and the order of the images. From one split of each data set and one "
+        "recipe, no general ranking of groupings follows."
     )
     return sentences
 

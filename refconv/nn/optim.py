@@ -243,7 +243,7 @@ class Adam(Optimiser):
               w \leftarrow w - \mathrm{lr} \cdot \frac{m / (1 - \beta_1^t)}{\sqrt{s / (1 - \beta_2^t)} + \epsilon}
 
     with g = ∂loss/∂w, m = s = 0 initially and t = 1, 2, … the number of the step. The means m and s of the gradient and
-    its square begin at 0. The divisions by 1 − βᵗ make up for that.
+    its square begin at 0; dividing by 1 − βᵗ corrects for that.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ def grid(
     for i, j in np.ndindex(rows, columns):
         ground = LIGHT if marked[i, j] else PALE if hatched[i, j] else "white"
         pattern = "////" if hatched[i, j] else None
-        edge = "#9a9a9a"
+        edge = "#404040" if pattern and marked[i, j] else "#9a9a9a"  # a pattern has the colour of the edge
         axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=ground, edgecolor=edge, hatch=pattern, lw=0.8))
         text = _text(table[i, j])
         if size and text:

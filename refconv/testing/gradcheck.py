@@ -67,7 +67,7 @@ def gradcheck(
     max_elements: int = 200,
     seed: int = 0,
 ) -> GradcheckResult:
-    r"""Assert that a backward pass computes the gradient of a function, which may be any differentiable function.
+    r"""Assert that a backward pass computes the gradient of a differentiable function.
 
     .. math:: \bar x_j = \frac{\partial L}{\partial \mathrm{Re}\, x_j}
               + i \frac{\partial L}{\partial \mathrm{Im}\, x_j}, \qquad L = \mathrm{Re} \sum \overline{g} \cdot f(x)

@@ -68,7 +68,7 @@ def explain_conv(
     dtype: Any = "float64",
     time_limit: float = 20.0,
 ) -> Explanation:
-    """Say what someone's convolution computes, from nothing but calls.
+    """Say what someone's convolution computes, from calls alone.
 
     A convolution is linear in each operand. A few hundred calls on one small problem therefore show every
     product x[n, c, i] · w[k, c, t] that it adds to each output. Stride, dilation, padding, flips, channels and factors
@@ -97,7 +97,7 @@ def explain_conv(
     Raises
     ------
     TypeError, ValueError
-        If an argument here is wrong. What the functions do wrong is in the explanation.
+        If an argument is wrong. The explanation has the mistakes of the functions.
 
     Examples
     --------

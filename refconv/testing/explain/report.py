@@ -29,8 +29,8 @@ class Part:
     is_convolution : bool
         Whether some convolution has these products: one line per axis, zeros around, one factor.
     stride, dilation, padding : tuple of (int or None), or None
-        The fitted numbers per axis, `padding` that before the first element. None for a number that this problem does
-        not determine, and None altogether where no line fits.
+        The fitted numbers per axis, and the padding before the first element. None for a number that this problem
+        does not determine, and None altogether where no line fits.
     flipped : tuple of (bool or None), or None
         Whether the kernel is reversed along each axis.
     axes : tuple or None
@@ -46,7 +46,7 @@ class Part:
     border : tuple of (str, str), or None
         The elements read before and beyond the image along each axis; "zeros" if right.
     missing, extra : int
-        How many products are absent, and how many should be.
+        Numbers of products that are absent, and of products that should be absent.
     layout : dict or None
         If one array has its elements in the wrong places: {"array", "from", "to"}, two orders of axes between which it
         is as if reshaped; or {"array", "steps"} where rows run into one another.

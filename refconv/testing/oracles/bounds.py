@@ -62,7 +62,7 @@ COMPUTE = {
 """The values of `compute`. Products of tf32, bfloat16 and float16 operands are exact in float32."""
 
 HALF_SUMS = Arithmetic(0, 2.0**-11, 2.0**-11, 2.0**-14, _HALF_STEP)
-"""Sums in float16. No value of `compute`, because it is a mistake (every library sums wider), but it is recognised."""
+"""Sums in float16. No value of `compute`, because it is a mistake, but it is recognised."""
 
 IN_HALF = Arithmetic(2.0**-8, 2.0**-24, 2.0**-10, 2.0**-14, _HALF_STEP)
 """Wider operands and bias, computed in float16. Such results are recognised by their digits, so this wide bound is
