@@ -221,6 +221,9 @@ def test_the_paper_s_crossing_is_counted_by_hand() -> None:
     log = TowersSettings(towers="log:3")
     (first, *_) = count_crossings(log, tower_costs(log), ["a", "b", "a"])
     assert (first.outputs, first.gradients) == (16 * 4 * 169 * 256, 16 * 4 * 169 * (2 * 64 + 128 + 64))
+    # The other worker receives the outputs of both, and from each of them a gradient of its own.
+    large, small = 205 * 128 + 2 * 2048, 205 * 64 + 2 * 1024
+    assert received_bytes(log, tower_costs(log), ["a", "b", "a"])["b"] == 16 * 4 * (large + small + 2 * small)
 
 
 def test_prediction_is_the_cost_of_one_of_equal_towers() -> None:
