@@ -14,6 +14,7 @@ The sweep is a comparison of 12 trainings, on clusters of one and of two workers
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import tempfile
 import time
@@ -68,7 +69,7 @@ def sweep(workers: int) -> dict[str, float]:
     started = time.perf_counter()
     with open_cluster(workers) as client, tempfile.TemporaryDirectory() as folder:
         opened = time.perf_counter()
-        run_comparison(SWEEP, folder, client=client)
+        run_comparison(SWEEP, folder, cluster=contextlib.nullcontext(client))
         return {"workers": workers, "start": opened - started, "seconds": time.perf_counter() - opened}
 
 

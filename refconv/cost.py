@@ -76,7 +76,7 @@ class GroupSpec:
         return f"log:{self.n}" if self.kind == "log" else self.kind
 
 
-def parse_groups(spec: int | str) -> GroupSpec:
+def parse_groups(spec: int | str, name: str = "groups") -> GroupSpec:
     """Read a group specification.
 
     Parameters
@@ -84,6 +84,8 @@ def parse_groups(spec: int | str) -> GroupSpec:
     spec : int or str
         N, "N" or "uniform:N": N uniform groups; "dense": one group; "log:N": N logarithmic groups of base 2;
         "table": LeNet-5's connection table.
+    name : str
+        The argument's name, for the error.
 
     Raises
     ------
@@ -106,15 +108,15 @@ def parse_groups(spec: int | str) -> GroupSpec:
     ValueError: groups must be a number N, 'uniform:N', 'dense', 'log:N' or 'table'; got 'lg:3'
     """
     if not isinstance(spec, str):
-        return GroupSpec("uniform", as_int(spec, "groups", 1))
+        return GroupSpec("uniform", as_int(spec, name, 1))
     if spec == "dense":
         return GroupSpec("uniform", 1)
     if spec == "table":
         return GroupSpec("table", lenet5_c3_groups().n)
     match = re.fullmatch(r"(?:(uniform|log):)?([0-9]{1,18})", spec)
     if match is None:
-        raise ValueError(f"groups must be a number N, 'uniform:N', 'dense', 'log:N' or 'table'; got {shown(spec)}")
-    return GroupSpec(match[1] or "uniform", as_int(int(match[2]), "groups", 1))
+        raise ValueError(f"{name} must be a number N, 'uniform:N', 'dense', 'log:N' or 'table'; got {shown(spec)}")
+    return GroupSpec(match[1] or "uniform", as_int(int(match[2]), name, 1))
 
 
 # --- Costs ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
+import re
 import reprlib
 from collections.abc import Sequence
 from typing import Any
@@ -71,6 +72,24 @@ def is_sequence(value: Any) -> bool:
 def members(value: Any, most: int = 64) -> list[Any]:
     """Return at most `most` + 1 members of a sequence, because a range can be too long to count."""
     return list(itertools.islice(value, most + 1))
+
+
+def as_bytes(value: Any, name: str, minimum: int = 1) -> int:
+    """Return a number of bytes, given as an integer or as a string such as "500MB", "1.5GiB" or "2048".
+
+    >>> as_bytes("1.5GiB", "memory_limit"), as_bytes("500 MB", "memory_limit")
+    (1610612736, 500000000)
+    """
+    if not isinstance(value, str):
+        return as_int(value, name, minimum)
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([KMGT]?)(i?)B?", value, re.IGNORECASE)
+    if match is None or (match[3] and not match[2]):
+        raise ValueError(f"{name} must be a number of bytes such as 500MiB or 1.5GiB; got {shown(value)}")
+    thousand = 1024 if match[3] else 1000
+    number = float(match[1]) * thousand ** " KMGT".index(match[2].upper() or " ")
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum} B; got {shown(value)}")
+    return as_int(int(number), name)
 
 
 def shown(value: Any) -> str:

@@ -10,7 +10,7 @@ class MissingPackagesError(ImportError):
     """Packages are missing; the message says what to install."""
 
 
-def check_packages(what: str, packages: Mapping[str, str]) -> None:
+def check_packages(what: str, packages: Mapping[str, str], *, extra: str = "") -> None:
     """Check that packages are installed, without importing them.
 
     Parameters
@@ -19,6 +19,8 @@ def check_packages(what: str, packages: Mapping[str, str]) -> None:
         Beginning of the message, such as "the tour needs".
     packages : mapping of str to str
         Names of modules, and pip's names of the packages that contain them.
+    extra : str
+        The extra of refconv that contains them, for the message.
 
     Raises
     ------
@@ -34,4 +36,5 @@ def check_packages(what: str, packages: Mapping[str, str]) -> None:
     """
     missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise MissingPackagesError(f"{what} {', '.join(missing)}: pip install {' '.join(missing)}")
+        also = f", or the extra refconv[{extra}]" if extra else ""
+        raise MissingPackagesError(f"{what} {', '.join(missing)}: pip install {' '.join(missing)}{also}")

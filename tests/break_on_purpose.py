@@ -111,6 +111,18 @@ BREAKS: dict[str, tuple[str, Change, str]] = {
     "test blocks trained on": ("nn.data.patches:cut_patches", unwrap("order", nth=2), "test_data"),
     "standardised by the test images": ("nn.data.split:make_split", replace("train", "test", nth=2), "test_data"),
     "a bomb is opened": ("nn.data.folder:read_image", replace("error", "ignore", nth=1), "test_data"),
+    # Towers and clusters
+    "fewer workers than started": ("distributed.cluster:_started", drop("wait_for_workers"), "test_distributed"),
+    "any server is a scheduler": ("distributed.cluster:_connected", drop("_check_scheduler"), "test_distributed"),
+    "Ctrl-C ends the workers": ("distributed.local:dask_setup", drop("signal"), "test_distributed"),
+    "a lost tower is an error of ours": ("distributed.tower:_tower", replace("TowerMissingError", "KeyError"), "test_distributed"),
+    "own gradient added again": ("distributed.tower:backward", replace("own", None, nth=1), "test_distributed"),
+    "velocities of another rate": ("distributed.towers:RemoteSGD.change_lr", drop("change_lr", nth=2), "test_distributed"),
+    "drops of the first tower": ("nn.models.alexnet:alexnet_tower.dropout", replace("start", 0), "test_distributed"),
+    "sent to its own worker": ("distributed.report:received_bytes", replace("others", "mine", nth=1), "test_distributed"),
+    "absurd channels drawn": ("nn.models.residual:residual_network", drop("refuse_absurd"), "test_models"),
+    "a pipe is read": ("nn.checkpoint:load_checkpoint", replace("is_file", "exists"), "test_pipes"),
+    "a KiB of 1,000 bytes": ("integers:as_bytes", replace(1024, 1000), "test_integers"),
     # Tools
     "processes left over": ("testing.grader.parent:_Process._end", drop("killpg"), "test_grader"),
     "orphans left over": ("testing.grader.child:_Channel._end_with_parent", drop("killpg"), "test_grader"),

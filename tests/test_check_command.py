@@ -174,8 +174,11 @@ NEEDING = ["mine:forward", "--backward", "mine:thrifty", "--backward-needs"]
         (["mine:forward", "--total-time-limit", "0"], "--total-time-limit must be a positive number of seconds; got"),
         (["mine:forward", "--total-time-limit", "nan"], "--total-time-limit must be a positive number of seconds"),
         ([".", "--dtype", "float128x"], "dtype must be one of"),
-        (["mine:forward", "--memory-limit", "much"], "'much' is not a size such as 500MiB"),
-        (["mine:forward", "--memory-limit", "0GiB"], "'0GiB' is not a size such as 500MiB"),
+        (
+            ["mine:forward", "--memory-limit", "much"],
+            "--memory-limit must be a number of bytes such as 500MiB or 1.5GiB; got 'much'",
+        ),
+        (["mine:forward", "--memory-limit", "0GiB"], "--memory-limit must be at least 1 B; got '0GiB'"),
         (["mine:forward", "--jobs", "2"], "--jobs is only for a folder, and mine:forward is not one"),
         (["mine:forward", "--csv", "a.csv"], "--csv is only for a folder"),
         (["mine:forward", "--forward", "conv"], "--forward is only for a folder"),

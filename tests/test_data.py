@@ -823,7 +823,11 @@ def test_resized_keeps_constants_and_refuses_what_is_not_square() -> None:
 
 def test_data_sets_refuse_a_wrong_side_or_type(cifar: Path) -> None:
     for spec in (f"cifar10:{cifar}", "digits", "textures", f"folder:{cifar}"):
-        with pytest.raises(ValueError, match=r"(side|patch) must be at least|has no subfolders"):
+        with pytest.raises(ValueError, match=r"^side must be at least 1; got 0"):
             load_dataset(spec, side=0)
+        with pytest.raises(ValueError, match=r"^side must be at most 4096; got 100000"):
+            load_dataset(spec, side=100_000)
+    with pytest.raises(ValueError, match=r"^side=3000 does not suit textures: patch must leave two blocks"):
+        load_dataset("textures", side=3000)
     with pytest.raises(TypeError, match="dataset must be a string; got 3"):
         load_dataset(3)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -52,9 +53,20 @@ def client() -> Iterator[Any]:
 
 @pytest.fixture
 def two_workers(client: Any) -> Any:
-    """The cluster, with new workers for those that a test killed."""
+    """The client, with new workers for those that a test killed."""
     client.wait_for_workers(2, timeout=30)
     return client
+
+
+@pytest.fixture
+def cluster(two_workers: Any) -> Any:
+    return contextlib.nullcontext(two_workers)
+
+
+@contextlib.contextmanager
+def never_opened() -> Iterator[Any]:
+    pytest.fail("the cluster was opened")
+    yield
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +81,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
 def whole(client: Any, settings: TrainSettings, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The files of an undisturbed training, and how long it took."""
     out, started = tmp_path_factory.mktemp("whole") / "out", time.monotonic()
-    run_training(settings, out, client=client)
+    run_training(settings, out, cluster=contextlib.nullcontext(client))
     return ends(out), time.monotonic() - started
 
 
@@ -91,12 +103,12 @@ def killed(client: Any, within: float) -> Iterator[None]:
 # --- Trainings ---
 
 
-def test_checkpoints_go_both_ways(two_workers: Any, settings: TrainSettings, whole: Any, tmp_path: Path) -> None:
-    for first, second in ((two_workers, None), (None, two_workers)):
+def test_checkpoints_go_both_ways(cluster: Any, settings: TrainSettings, whole: Any, tmp_path: Path) -> None:
+    for first, second in ((cluster, None), (None, cluster)):
         out = tmp_path / ("alone" if first is None else "towers")
         with pytest.raises(InterruptedTrainingError):
-            run_training(settings, out, stopping=lambda: True, client=first)
-        run_training(settings, out, resume=True, client=second)
+            run_training(settings, out, stopping=lambda: True, cluster=first)
+        run_training(settings, out, resume=True, cluster=second)
         arrays, (training, config, rows) = ends(out)
         (expected, (wanted, same, wanted_rows)) = whole[0]
         assert config == same
@@ -111,27 +123,40 @@ def test_checkpoints_go_both_ways(two_workers: Any, settings: TrainSettings, who
 @pytest.mark.thinned(10)
 @pytest.mark.parametrize("kill", range(10))
 def test_ten_kills_of_a_worker_end_with_the_same_bits(
-    two_workers: Any, settings: TrainSettings, whole: Any, kill: int, tmp_path: Path
+    two_workers: Any, cluster: Any, settings: TrainSettings, whole: Any, kill: int, tmp_path: Path
 ) -> None:
     expected, seconds = whole
     lost = []
     with killed(two_workers, seconds):
         try:
-            run_training(settings, tmp_path, checkpoint_every=1, client=two_workers)
+            run_training(settings, tmp_path, checkpoint_every=1, cluster=cluster)
         except TowerLostError as error:
             lost.append(str(error))
     if lost:
         two_workers.wait_for_workers(2, timeout=30)
-        run_training(settings, tmp_path, resume=(tmp_path / CHECKPOINT).exists(), client=two_workers)
+        run_training(settings, tmp_path, resume=(tmp_path / CHECKPOINT).exists(), cluster=cluster)
     for message in lost:
         assert re.match(r"the worker of towers? [01](, 1)?, tcp://127\.0\.0\.1:\d+, ended$", message)
     assert_same(ends(tmp_path), expected)
 
 
-def test_only_alexnet_has_towers(two_workers: Any, settings: TrainSettings, tmp_path: Path) -> None:
+def test_wrong_settings_open_no_cluster(settings: TrainSettings, tmp_path: Path) -> None:
+    for wrong, message in (({"side": 9}, "side must be at least 63"), ({"groups": "5"}, "towers=5 must divide")):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            run_training(dataclasses.replace(settings, **wrong), tmp_path / "new", cluster=never_opened())
+    with pytest.raises(ValueError, match=r"^budgets must suit the groups and digits: budget=1 cannot be met"):
+        run_comparison(dataclasses.replace(COMPARISON, budgets=[1]), tmp_path / "new", cluster=never_opened())
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_comparison_with_nothing_left_opens_no_cluster(evaluated: Path) -> None:
+    run_comparison(COMPARISON, evaluated, resume=True, cluster=never_opened())
+
+
+def test_only_alexnet_has_towers(cluster: Any, settings: TrainSettings, tmp_path: Path) -> None:
     other = dataclasses.replace(settings, model="residual", groups="2", options={})
     with pytest.raises(TrainError, match=r"^towers need the model alexnet; got residual"):
-        run_training(other, tmp_path / "new", client=two_workers)
+        run_training(other, tmp_path / "new", cluster=cluster)
     assert not (tmp_path / "new").exists()
 
 
@@ -185,7 +210,7 @@ def test_a_lost_tower_ends_the_command_with_how_to_resume(
     def lost(_: TrainSettings, out: Path, **__: Any) -> None:
         if saved:
             (out / CHECKPOINT).touch()
-        raise TowerLostError([1], "tcp://127.0.0.1:7", "")
+        raise TowerLostError([1], "tcp://127.0.0.1:7")
 
     monkeypatch.setattr("refconv.distributed.open_cluster", lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr("refconv.experiments.train.run_training", lost)
@@ -203,17 +228,25 @@ def test_a_lost_tower_ends_the_command_with_how_to_resume(
         ("train alexnet --workers 2", "--workers and --scheduler need --towers"),
         ("train alexnet --towers 2 --groups 4", "--towers 2 must be the same as the groups, 4"),
         ("train residual --towers 2 --groups 2", "--towers needs the model alexnet; got residual"),
-        ("train alexnet --towers two", "groups must be a number N"),
+        ("train alexnet --towers two", "--towers must be a number N"),
+        ("train alexnet --towers 5 --side 63", "--towers=5 must divide AlexNet's"),
+        ("train alexnet --towers log:20 --side 63", "--towers=log:20 must fit every layer"),
         ("train alexnet --towers 2 --workers 1 --scheduler tcp://x:1", "--workers and --scheduler must not both"),
-        ("train alexnet --towers 2 --memory-limit 1GiB", "--memory-limit needs --workers"),
+        ("train alexnet --towers 2 --memory-limit 1MB", "--memory-limit must be at least 1048576 B; got '1MB'"),
+        ("train alexnet --memory-limit 1GiB", "--memory-limit needs workers"),
+        ("compare --memory-limit 1GiB", "--memory-limit needs workers"),
         ("train alexnet --towers 2 --workers 1 --memory-limit much", "--memory-limit must be a number of bytes"),
         ("train alexnet --towers 2 --scheduler tcp://127.0.0.1:9", "no Dask scheduler can be reached at tcp://127"),
         ("compare --workers 2 --jobs 2", "--jobs must not be given with --workers or --scheduler"),
         ("compare --scheduler nowhere:9", "no Dask scheduler can be reached at nowhere:9"),
         ("towers --scheduler 127.0.0.1:9", "no Dask scheduler can be reached at 127.0.0.1:9"),
-        ("towers --groups table", "towers must be a number N"),
-        ("towers --groups 5", "towers=5 must divide AlexNet's"),
-        ("towers --side 9", "side must be at least 63"),
+        ("towers --scheduler=", "--scheduler must be an address such as tcp://10.0.0.1:8786; got ''"),
+        ("towers --memory-limit=", "--memory-limit must be a number of bytes"),
+        ("towers --groups table", "--groups must be a number N"),
+        ("towers --groups 5", "--groups=5 must divide AlexNet's"),
+        ("towers --groups log:20", "--groups=log:20 must fit every layer"),
+        ("towers --side 9", "--side must be at least 63"),
+        ("towers --batch 99999999999", "--batch=99999999999, side=224: the array of a step's images would need"),
     ],
 )
 def test_wrong_command_lines(
@@ -225,6 +258,25 @@ def test_wrong_command_lines(
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert message in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        ("towers", "refconv towers"),
+        ("train alexnet --towers 2", "--towers"),
+        ("train alexnet --towers 2 --workers 2", "--workers"),
+        ("compare --workers 2", "--workers"),
+        ("compare --scheduler tcp://127.0.0.1:9", "--scheduler"),
+    ],
+)
+def test_without_dask_the_option_and_the_extra_are_named(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch, given: str, option: str
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "distributed" else found(name))
+    expected = f"refconv: {option} needs distributed: pip install distributed, or the extra refconv[distributed]\n"
+    assert run_command(capsys, *given.split()) == (2, "", expected)
 
 
 TOWERS = "towers --side 63 --width 0.0625 --batch 2 --steps 2"
@@ -257,14 +309,14 @@ def test_towers_print_tables(capsys: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The evaluation of a comparison in one process."""
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a comparison in one process."""
     out = tmp_path_factory.mktemp("alone")
     run_comparison(COMPARISON, out)
-    return (out / EVALUATION).read_bytes()
+    return out
 
 
-def test_a_comparison_has_the_same_numbers(two_workers: Any, evaluated: bytes, tmp_path: Path) -> None:
+def test_a_comparison_has_the_same_numbers(cluster: Any, evaluated: Path, tmp_path: Path) -> None:
     seen: list[dict[str, Any]] = []
 
     class Recorder(CompareObserver):
@@ -272,26 +324,34 @@ def test_a_comparison_has_the_same_numbers(two_workers: Any, evaluated: bytes, t
             seen.append(row)
 
     with pytest.raises(InterruptedComparisonError, match=r"interrupted after [123] of 4"):
-        run_comparison(COMPARISON, tmp_path, observer=Recorder(), stopping=lambda: bool(seen), client=two_workers)
+        run_comparison(
+            COMPARISON,
+            tmp_path,
+            observer=Recorder(),
+            stopping=lambda: bool(seen),
+            cluster=cluster,
+        )
     assert seen
-    run_comparison(COMPARISON, tmp_path, resume=True, client=two_workers)
-    assert (tmp_path / EVALUATION).read_bytes() == evaluated
+    run_comparison(COMPARISON, tmp_path, resume=True, cluster=cluster)
+    assert (tmp_path / EVALUATION).read_bytes() == (evaluated / EVALUATION).read_bytes()
     assert len((tmp_path / RESULTS).read_text().splitlines()) == 5
 
 
 @posix
 @pytest.mark.thinned(10)
 @pytest.mark.parametrize("kill", range(10))
-def test_ten_kills_cost_only_their_training(two_workers: Any, evaluated: bytes, kill: int, tmp_path: Path) -> None:
+def test_ten_kills_cost_only_their_training(
+    two_workers: Any, cluster: Any, evaluated: Path, kill: int, tmp_path: Path
+) -> None:
     with killed(two_workers, 3):
-        run_comparison(COMPARISON, tmp_path, client=two_workers)
-    assert (tmp_path / EVALUATION).read_bytes() == evaluated
+        run_comparison(COMPARISON, tmp_path, cluster=cluster)
+    assert (tmp_path / EVALUATION).read_bytes() == (evaluated / EVALUATION).read_bytes()
 
 
-def test_a_training_that_diverges_on_a_worker(two_workers: Any, tmp_path: Path) -> None:
+def test_a_training_that_diverges_on_a_worker(cluster: Any, tmp_path: Path) -> None:
     settings = dataclasses.replace(COMPARISON, recipe=Recipe(epochs=1, lr=1e9))
     with pytest.raises(CompareError, match=r"^the loss is \S+ at step \d+ of .*: the training diverged"):
-        run_comparison(settings, tmp_path, client=two_workers)
+        run_comparison(settings, tmp_path, cluster=cluster)
 
 
 def test_workers_with_other_images_are_noticed(two_workers: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refconv.integers import as_float, as_int, padding_pairs, per_axis, shown
+from refconv.integers import as_bytes, as_float, as_int, padding_pairs, per_axis, shown
 
 
 @pytest.mark.parametrize("value", [-(2**63), 1 - 2**63, -1, 0, 2**63 - 1])
@@ -94,3 +94,39 @@ def test_an_int_or_one_per_axis(value: Any) -> None:
 )
 def test_paddings(padding: Any, pairs: Any) -> None:
     assert padding_pairs(padding, 2) == pairs
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (7, 7),
+        ("2048", 2048),
+        ("1KiB", 1024),
+        ("1.5GiB", 3 * 2**29),
+        ("2 MB", 2 * 10**6),
+        ("3gib", 3 * 2**30),
+        ("5B", 5),
+    ],
+)
+def test_bytes(value: Any, expected: int) -> None:
+    assert as_bytes(value, "limit") == expected
+
+
+@pytest.mark.parametrize("value", ["", "GiB", "many", "1e400", "nan", "-1GiB", "1iB", "1.GiB", "1GiBs", "1  GB"])
+def test_bytes_that_are_none(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^limit must be a number of bytes such as 500MiB or 1\.5GiB; got"):
+        as_bytes(value, "limit")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0, "limit must be at least 1; got 0"),
+        ("0GiB", "limit must be at least 1 B; got '0GiB'"),
+        ("99999999999999TiB", "limit must fit a signed 64-bit integer; got one of 87 bits"),
+    ],
+)
+def test_bytes_out_of_range(value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match="limit") as caught:
+        as_bytes(value, "limit")
+    assert str(caught.value) == message

@@ -536,7 +536,7 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ValueError, r"^width must be finite and at least 0", lambda: alexnet(**OPTIONS | {"width": -1})),
     (ValueError, r"^width must be finite", lambda: alexnet(**OPTIONS | {"width": math.nan})),
     (ValueError, r"^width must be finite and .* less than", lambda: alexnet(**OPTIONS | {"width": 1e308})),
-    (ValueError, r"^the weight of fc7 .*2\^40", lambda: alexnet(**OPTIONS | {"width": 1e6})),
+    (ValueError, r"^width=1000000.0: the weight of fc7 .*2\^40", lambda: alexnet(**OPTIONS | {"width": 1e6})),
     (TypeError, r"^width must be a number", lambda: alexnet(**OPTIONS | {"width": "wide"})),
     (TypeError, r"^rng must be", lambda: alexnet(**OPTIONS | {"rng": 0})),
     (TypeError, r"^rng must be", lambda: alexnet(**OPTIONS | {"dropout_rng": None})),
@@ -552,6 +552,8 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ValueError, r"^groups must be a number N", lambda: residual_network("two", rng=rng())),
     (TypeError, r"^groups must be an integer", lambda: residual_network(2.0, rng=rng())),  # type: ignore[arg-type]
     (ValueError, r"^groups=3 must divide c_in=32 and", lambda: residual_network(3, rng=rng())),
+    (ValueError, r"^channels must be at most 16777216; got", lambda: residual_network(channels=10**8, rng=rng())),
+    (ValueError, r"^channels=10000000: the weight of a block", lambda: residual_network(channels=10**7, rng=rng())),
     (ValueError, r"^side must be at least 32; got 28", lambda: lenet5(side=28, rng=rng())),
     (TypeError, r"^segments must be a sequence of sequences", lambda: Towers(3)),  # type: ignore[arg-type]
     (TypeError, r"^segments must be a sequence of sequences", lambda: Towers([ReLU()])),  # type: ignore[list-item]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,14 +28,14 @@ if TYPE_CHECKING:
     from refconv.testing.grader.folder import Row
 
 
-def _bytes(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+def _bytes(context: click.Context, _: click.Parameter, text: str | None) -> int | None:
     """Return the bytes of a size such as 1.5GiB."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([KMGT])iB", text)
-    if match is None or not float(match[1]):
-        raise click.BadParameter(f"{text!r} is not a size such as 500MiB or 1.5GiB")
-    return int(float(match[1]) * 2 ** (10 * " KMGT".index(match[2])))
+    from refconv.integers import as_bytes
+
+    try:
+        return None if text is None else as_bytes(text, "memory_limit")
+    except ValueError as error:
+        raise click.UsageError(str(error), context) from error
 
 
 @click.command("check")

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from refconv.packages import MissingPackagesError
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _WORKERS = click.option(
     "--workers",
@@ -29,10 +35,25 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _WORKERS(_SCHEDULER(_MEMORY_LIMIT(command)))
 
 
-def check_cluster(workers: int | None, scheduler: str | None, memory_limit: str | None) -> bool:
-    """Return whether a cluster is wanted; refuse options that do not go together."""
+def cluster_of(
+    workers: int | None, scheduler: str | None, memory_limit: str | None, default: int | None = None
+) -> AbstractContextManager[Client] | None:
+    """Return what opens the cluster of these options, by default one of `default` workers; None without a cluster.
+
+    Wrong options and a missing Dask are refused here, before any work.
+    """
+    from refconv.distributed import open_cluster
+
     if workers is not None and scheduler is not None:
         raise click.UsageError("--workers and --scheduler must not both be given")
-    if memory_limit is not None and workers is None:
-        raise click.UsageError("--memory-limit needs --workers: a running scheduler's workers have their own limits")
-    return workers is not None or scheduler is not None
+    needing = "--workers" if workers is not None else "--scheduler" if scheduler is not None else "--towers"
+    if workers is None and scheduler is None:
+        workers = default
+    if (workers, scheduler, memory_limit) == (None, None, None):
+        return None
+    try:
+        return open_cluster(workers, scheduler, memory_limit=memory_limit)
+    except MissingPackagesError as error:
+        raise click.UsageError(str(error).replace("a cluster", needing, 1)) from error
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from refconv.cli.cluster import check_cluster, cluster_options
+from refconv.cli.cluster import cluster_of, cluster_options
 from refconv.cli.options import (
     PATH,
     backend_name,
@@ -25,9 +24,6 @@ from refconv.cli.options import (
 )
 from refconv.cli.signals import stopping
 from refconv.cli.training import no_warnings
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 
 @click.command("compare")
@@ -133,7 +129,8 @@ def command(
     from refconv.progress import ConsoleCompareObserver
     from refconv.settings import cores
 
-    if check_cluster(workers, scheduler, memory_limit) and jobs is not None:
+    cluster = cluster_of(workers, scheduler, memory_limit)
+    if cluster is not None and jobs is not None:
         raise click.UsageError("--jobs must not be given with --workers or --scheduler")
     load_backend(backend)
     module = backend_name(backend)
@@ -149,7 +146,6 @@ def command(
         )
         with (
             stopping() as received,
-            _cluster(workers, scheduler, memory_limit) as client,
             no_warnings(),
             ConsoleCompareObserver(Console(stderr=True)) as observer,
         ):
@@ -160,7 +156,7 @@ def command(
                 jobs=jobs or (min(cores(), 61) if module == "numpy" else 1),
                 observer=observer,
                 stopping=lambda: bool(received),
-                client=client,
+                cluster=cluster,
             )
     except InterruptedComparisonError as interruption:
         arguments = [a for a in context.obj if a != "--resume"]
@@ -172,17 +168,6 @@ def command(
     else:
         _print_comparison(result)
         click.echo(out)
-
-
-def _cluster(
-    workers: int | None, scheduler: str | None, memory_limit: str | None
-) -> contextlib.AbstractContextManager[Client | None]:
-    """Return what opens the cluster, if one is wanted."""
-    from refconv.distributed import open_cluster
-
-    if workers is None and scheduler is None:
-        return contextlib.nullcontext()
-    return open_cluster(workers, scheduler, memory_limit=memory_limit)
 
 
 def _number(word: str, option: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from refconv.cli.cluster import check_cluster, cluster_options
+from refconv.cli.cluster import cluster_of, cluster_options
 from refconv.cli.options import (
     BAD_USAGE,
     PATH,
@@ -32,6 +32,7 @@ UNEQUAL = 1
 @click.command("towers")
 @click.option(
     "--groups",
+    "towers",
     default="2",
     show_default=True,
     metavar="SPEC",
@@ -61,7 +62,7 @@ UNEQUAL = 1
 @engine_option
 @json_option
 def command(
-    groups: str,
+    towers: str,
     workers: int | None,
     scheduler: str | None,
     memory_limit: str | None,
@@ -93,16 +94,16 @@ def command(
 
     load_backend(backend)
     try:
-        check_packages("refconv towers needs", {"distributed": "distributed"})
+        check_packages("refconv towers needs", {"distributed": "distributed"}, extra="distributed")
         if figure is not None:
             check_packages("--figure needs", {"matplotlib": "Matplotlib"})
     except ImportError as error:
         raise click.UsageError(str(error)) from error
-    from refconv.distributed import ClusterError, TowerLostError, open_cluster
+    from refconv.distributed import ClusterError, TowerLostError
     from refconv.distributed.report import TowersSettings, predicted_bytes, run_single, run_towers
 
     settings = TowersSettings(
-        towers=groups,
+        towers=towers,
         batch=batch,
         steps=steps,
         side=side,
@@ -112,12 +113,10 @@ def command(
         backend=backend_name(backend),
     )
     try:
-        count = len(predicted_bytes(settings))
-        if scheduler is None and workers is None:
-            workers = count
-        check_cluster(workers, scheduler, memory_limit)
+        cluster = cluster_of(workers, scheduler, memory_limit, default=len(predicted_bytes(settings)))
+        assert cluster is not None
         with working():
-            with open_cluster(workers, scheduler, memory_limit=memory_limit) as client:
+            with cluster as client:
                 result = run_towers(client, settings)
             single = run_single(settings, len(set(result.workers)))
     except TowerLostError as error:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import shlex
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from refconv.cli.cluster import check_cluster, cluster_options
+from refconv.cli.cluster import cluster_of, cluster_options
 from refconv.cli.options import (
     BAD_USAGE,
     PATH,
@@ -158,7 +158,6 @@ def command(
         settings, cluster = _placed(settings, towers, workers, scheduler, memory_limit)
         with (
             stopping() as received,
-            cluster as client,
             no_warnings(),
             ConsoleObserver(Console(stderr=True)) as observer,
         ):
@@ -169,7 +168,7 @@ def command(
                 checkpoint_every=checkpoint_every,
                 observer=observer,
                 stopping=lambda: bool(received),
-                client=client,
+                cluster=cluster,
             )
     except TowerLostError as error:
         saved = f"to resume from the last checkpoint: {_resuming(context.obj)}"
@@ -197,26 +196,21 @@ def command(
 
 def _placed(
     settings: TrainSettings, towers: str | None, workers: int | None, scheduler: str | None, memory_limit: str | None
-) -> tuple[TrainSettings, contextlib.AbstractContextManager[Client | None]]:
+) -> tuple[TrainSettings, AbstractContextManager[Client] | None]:
     """Return the settings with the groups of the towers, and what opens the cluster for them."""
     from refconv.cost import parse_groups
-    from refconv.distributed import open_cluster
 
-    wanted = check_cluster(workers, scheduler, memory_limit)
     if towers is None:
-        if wanted:
+        if cluster_of(workers, scheduler, memory_limit) is not None:
             raise click.UsageError("--workers and --scheduler need --towers")
-        return settings, contextlib.nullcontext()
-    spec = parse_groups(towers)
+        return settings, None
+    if settings.model != "alexnet":
+        raise click.UsageError(f"--towers needs the model alexnet; got {settings.model}")
+    spec = parse_groups(towers, "towers")
     groups = str(spec.label) if settings.groups is None else settings.groups
     if parse_groups(groups) != spec:
         raise click.UsageError(f"--towers {towers} must be the same as the groups, {groups}: one tower per group")
-    if settings.model != "alexnet":
-        raise click.UsageError(f"--towers needs the model alexnet; got {settings.model}")
-    if not wanted:
-        workers = spec.n
-    opening = open_cluster(workers, scheduler, memory_limit=memory_limit)
-    return dataclasses.replace(settings, groups=groups), opening
+    return dataclasses.replace(settings, groups=groups), cluster_of(workers, scheduler, memory_limit, spec.n)
 
 
 def _changed(settings: TrainSettings, given: dict[str, Any]) -> TrainSettings:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import signal
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import refconv
-from refconv.integers import as_int
-from refconv.nn.malloc import keep_memory
+from refconv.integers import as_bytes, as_int, shown
 from refconv.packages import check_packages
 
 if TYPE_CHECKING:
     from distributed import Client
 
-PACKAGES = {"distributed": "distributed"}
-"""The packages of the extra."""
-
 SECONDS_TO_CONNECT = 10
+
+SECONDS_TO_RESTART = 30
+"""How long new processes may take to replace those that ended while the cluster started."""
+
+SECONDS_BETWEEN_LOOKS = 0.3
+"""While a result is awaited, how often the cluster is asked whether the workers are still there."""
+
+SECONDS_UNTIL_NOTICED = 3
+"""How long after a broken connection the scheduler knows that a worker ended."""
+
+SMALLEST_LIMIT = 2**20
+"""Dask reads 1 byte as all memory. No Python process fits this limit."""
 
 _SETTINGS = {
     "distributed.worker.memory.target": False,  # a tower's arrays must stay in memory
@@ -38,11 +46,12 @@ class ClusterError(Exception):
     """A cluster cannot be used; the message says why."""
 
 
-@contextlib.contextmanager
 def open_cluster(
     workers: int | None = None, scheduler: str | None = None, *, memory_limit: str | int | None = None
-) -> Iterator[Client]:
-    """Open a client of a Dask cluster, and close it and everything it started at the end of the block.
+) -> contextlib.AbstractContextManager[Client]:
+    """Open a client of a Dask cluster, and close it and everything it started at the end of the ``with`` block.
+
+    The call itself only checks the arguments.
 
     Parameters
     ----------
@@ -55,36 +64,38 @@ def open_cluster(
         Bytes, or a string such as "1.5GiB": a process that grows beyond it is ended. It needs `workers`, since the
         workers of a running scheduler have their own limits.
 
-    Yields
-    ------
-    distributed.Client
+    Returns
+    -------
+    context manager of distributed.Client
 
     Raises
     ------
     ClusterError
-        If the scheduler cannot be reached, has no workers, or a worker has another version of refconv.
+        At the beginning of the block, if the scheduler cannot be reached, has no workers, or a worker has another
+        version of refconv; or if a process ends while the cluster starts.
     ValueError, TypeError
         If an argument is wrong, or not exactly one of `workers` and `scheduler` is given.
     refconv.packages.MissingPackagesError
         If Dask is missing.
     """
-    check_packages("a cluster needs", PACKAGES)
+    check_packages("a cluster needs", {"distributed": "distributed"}, extra="distributed")
+    if memory_limit is not None and workers is None:
+        raise ValueError("memory_limit needs workers: a running scheduler's workers have their own limits")
     if (workers is None) == (scheduler is None):
         raise ValueError("workers or scheduler must be given, and not both")
-    if scheduler is not None and memory_limit is not None:
-        raise ValueError("memory_limit needs workers: a running scheduler's workers have their own limits")
-    opening = _connected(scheduler) if scheduler is not None else _started(as_int(workers, "workers", 1), memory_limit)
-    with opening as client:
-        _check_versions(client)
-        yield client
+    if scheduler is not None:
+        if not isinstance(scheduler, str) or not scheduler:
+            raise ValueError(f"scheduler must be an address such as tcp://10.0.0.1:8786; got {shown(scheduler)}")
+        return _connected(scheduler)
+    limit = 0 if memory_limit is None else as_bytes(memory_limit, "memory_limit", SMALLEST_LIMIT)
+    return _started(as_int(workers, "workers", 1), limit)
 
 
 @contextlib.contextmanager
-def _started(workers: int, memory_limit: str | int | None) -> Iterator[Client]:
+def _started(workers: int, limit: int) -> Iterator[Client]:
     import dask
     from distributed import Client, LocalCluster
 
-    limit = 0 if memory_limit is None else parse_bytes(memory_limit)
     with dask.config.set(_SETTINGS), _quiet(), contextlib.ExitStack() as opened:
         try:
             with _shielded():
@@ -96,14 +107,16 @@ def _started(workers: int, memory_limit: str | int | None) -> Iterator[Client]:
                     dashboard_address="127.0.0.1:0",  # without one, its HTTP server would listen on every interface
                     scheduler_kwargs={"dashboard": False},
                     memory_limit=limit,
+                    preload=["refconv.distributed.local"],
                     silence_logs=logging.CRITICAL,
                 )
                 opened.enter_context(cluster)
             client = opened.enter_context(Client(cluster, direct_to_workers=True))
-            client.register_plugin(_own_process())
+            client.wait_for_workers(workers, timeout=SECONDS_TO_RESTART)
         except (OSError, RuntimeError) as error:
-            small = f": a memory limit of {memory_limit} may be too small" if limit else ""
+            small = f": a memory limit of {limit / 2**20:,.0f} MiB may be too small" if limit else ""
             raise ClusterError(f"a worker ended while the cluster started{small}") from error
+        _check_versions(client)
         yield client
 
 
@@ -126,42 +139,52 @@ def _connected(address: str) -> Iterator[Client]:
     from distributed import Client
 
     with _quiet():
+        _check_scheduler(address)
         try:
             client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
-        except (OSError, ValueError, TypeError, ImportError) as error:
-            reason = (str(error.__cause__ or "") or str(error) or type(error).__name__).splitlines()[0]
-            raise ClusterError(f"no Dask scheduler can be reached at {address}: {reason}") from error
+        except (OSError, ImportError) as error:
+            raise _unreachable(address, error) from error
         with client:
             try:
                 client.wait_for_workers(1, timeout=SECONDS_TO_CONNECT)
             except TimeoutError as error:
                 raise ClusterError(f"the scheduler at {address} has no workers: start dask worker {address}") from error
+            _check_versions(client)
             yield client
 
 
-def parse_bytes(text: str | int) -> int:
-    """Return a number of bytes from a word such as "1.5GiB".
+def _check_scheduler(address: str) -> None:
+    """Raise ClusterError unless a Dask scheduler answers. Dask's client would wait for any other server for ever."""
+    from distributed.core import rpc
+    from distributed.security import Security
+    from distributed.utils import LoopRunner, sync
 
-    Raises
-    ------
-    ValueError
-        If the word is not a positive number with an optional unit.
+    async def kind() -> str:
+        certificates = Security().get_connection_args("client")
+        async with rpc(address, timeout=SECONDS_TO_CONNECT, connection_args=certificates) as server:
+            return str((await server.identity())["type"])
 
-    Examples
-    --------
-    >>> from refconv.distributed.cluster import parse_bytes
-    >>> parse_bytes("1.5GiB")
-    1610612736
-    """
-    from dask.utils import parse_bytes as parse
-
+    loop = LoopRunner()
+    loop.start()
     try:
-        found = int(parse(text))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"memory_limit must be a number of bytes such as 1.5GiB; got {text!r}") from error
-    if found < 1:
-        raise ValueError(f"memory_limit must be at least 1 byte; got {text!r}")
-    return found
+        found = sync(loop.loop, kind, callback_timeout=1.5 * SECONDS_TO_CONNECT)
+    except TimeoutError as error:
+        raise ClusterError(f"no Dask scheduler answers at {address}") from error
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        raise _unreachable(address, error) from error
+    finally:
+        loop.stop()
+    if found != "Scheduler":
+        raise ClusterError(f"no Dask scheduler is at {address}, but a {found.lower()}")
+
+
+def _unreachable(address: str, error: BaseException | None) -> ClusterError:
+    """Return the error that names the first cause that has words."""
+    reason = type(error).__name__
+    while error is not None:
+        reason = getattr(error, "strerror", None) or str(error) or reason
+        error = error.__cause__
+    return ClusterError(f"no Dask scheduler can be reached at {address}: {reason.splitlines()[0]}")
 
 
 def addresses(client: Client) -> list[str]:
@@ -169,12 +192,82 @@ def addresses(client: Client) -> list[str]:
     return sorted(client.scheduler_info(n_workers=-1)["workers"])
 
 
+def watched(
+    client: Client,
+    workers: Iterable[str],
+    lost: Callable[[str], Exception],
+    function: Callable[..., Any],
+    /,
+    *arguments: Any,
+    **options: Any,
+) -> Any:
+    """Call a method of the client; raise an error if a worker ends, for which Dask itself might wait for ever.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    workers : iterable of str
+        The addresses that must stay.
+    lost : callable (str) -> Exception
+        Returns the error for an address; for an empty string, that for a scheduler that does not answer.
+    function : callable
+        The method, called with the other arguments.
+
+    Raises
+    ------
+    ClusterError
+        If a connection broke although all workers are there.
+    """
+
+    async def look() -> None:
+        scheduler: Any = client.scheduler
+        try:
+            present = await asyncio.wait_for(scheduler.ncores(), SECONDS_TO_CONNECT)
+        except OSError as error:
+            raise lost("") from error
+        for worker in workers:
+            if worker not in present:
+                raise lost(worker)
+
+    async def call() -> Any:
+        called = asyncio.ensure_future(function(*arguments, asynchronous=True, **options))
+        try:
+            while True:
+                await asyncio.wait({called}, timeout=SECONDS_BETWEEN_LOOKS)
+                error = _error(called) if called.done() else None
+                if called.done() and error is None:
+                    return called.result()
+                await look()
+                if isinstance(error, OSError | asyncio.CancelledError):
+                    await asyncio.sleep(SECONDS_UNTIL_NOTICED)  # a connection broke: the scheduler may not know yet
+                    await look()
+                    raise ClusterError(
+                        f"a connection in the cluster broke: {str(error) or type(error).__name__}"
+                    ) from error
+                if error is not None:
+                    raise error
+        finally:
+            called.cancel()
+
+    return client.sync(call)
+
+
+def _error(call: asyncio.Future[Any]) -> BaseException | None:
+    """Return the error with which a call ended; a cancellation is an error too."""
+    try:
+        return call.exception()
+    except asyncio.CancelledError as error:
+        return error
+
+
 def run_on_all(client: Client, function: Callable[[], Any]) -> dict[str, Any]:
     """Return what a function returns on each worker; raise ClusterError if a worker has just ended."""
-    try:
-        return dict(client.run(function))
-    except OSError as error:
-        raise ClusterError("a worker has just ended") from error
+
+    def lost(worker: str) -> ClusterError:
+        return ClusterError(f"worker {worker} has just ended" if worker else "the scheduler does not answer")
+
+    workers = addresses(client)
+    return dict(watched(client, workers, lost, client.run, function, workers=workers))
 
 
 def _check_versions(client: Client) -> None:
@@ -189,23 +282,6 @@ def _check_versions(client: Client) -> None:
 
 def _version() -> str:
     return refconv.__version__
-
-
-def _own_process() -> Any:
-    """Return a plugin for workers that this process started.
-
-    They ignore Ctrl-C on the terminal, which this process receives too, and ends them. They keep the memory of freed
-    arrays for the next step.
-    """
-    from distributed import WorkerPlugin
-
-    class OwnProcess(WorkerPlugin):
-        def setup(self, worker: Any) -> None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            warnings.simplefilter("ignore", RuntimeWarning)  # overflow in a training that diverges, which is an error
-            keep_memory()
-
-    return OwnProcess()
 
 
 @contextlib.contextmanager

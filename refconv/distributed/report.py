@@ -24,6 +24,7 @@ from refconv.nn import Layer as Network
 from refconv.nn.models.alexnet import SMALLEST, tower_outputs
 from refconv.nn.optim import Optimiser
 from refconv.settings import DEFAULT_WORKSPACE
+from refconv.shapes import refuse_absurd
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -77,18 +78,20 @@ class TowersSettings:
         """Return new generators of the weights, the dropped elements, and the data."""
         return np.random.default_rng(self.seed).spawn(3)
 
-    def batches(self) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-        """Return the images and labels of each step."""
-        data, shape = self.generators()[2], (self.batch, self.c_in, self.side, self.side)
-        return [
-            (
-                data.integers(-1, 2, shape).astype(self.dtype)
-                if self.whole
-                else data.standard_normal(shape, dtype="float32"),
-                data.integers(0, self.classes, self.batch),
-            )
-            for _ in range(self.steps)
-        ]
+    @property
+    def images(self) -> tuple[int, int, int, int]:
+        """Shape of the images of a step."""
+        return self.batch, self.c_in, self.side, self.side
+
+    def batches(self) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+        """Draw the images and labels of each step."""
+        data = self.generators()[2]
+        for _ in range(self.steps):
+            if self.whole:
+                images = data.integers(-1, 2, self.images).astype(self.dtype)
+            else:
+                images = data.standard_normal(self.images, dtype="float32")
+            yield images, data.integers(0, self.classes, self.batch)
 
 
 class Crossing(NamedTuple):
@@ -209,7 +212,9 @@ class TowersResult:
 
 def tower_costs(settings: TowersSettings) -> list[Cost]:
     """Return the layers of each tower, as :mod:`refconv.cost` counts them."""
-    as_int(settings.side, "side", SMALLEST)
+    batch, side = as_int(settings.batch, "batch", 1), as_int(settings.side, "side", SMALLEST)
+    as_int(settings.steps, "steps", 1)
+    refuse_absurd(f"batch={batch}, side={side}: the array of a step's images", settings.images)
     sizes = tower_outputs(settings.towers, settings.classes, settings.width)
     whole = {layer: sum(shares) for layer, shares in sizes.items()}
     return [
@@ -319,7 +324,7 @@ def run_towers(
         If a setting is wrong.
     """
     costs = tower_costs(settings)
-    predicted, batches = predicted_bytes(settings, costs), settings.batches()
+    predicted = predicted_bytes(settings, costs)
     before = run_on_all(client, _peak)
     rng, dropout, _ = settings.generators()
     worked, transfers = [], []
@@ -340,7 +345,7 @@ def run_towers(
             transfers.append(towers.received())
             after_step(number)
 
-        losses, seconds = _steps(towers, optimiser, settings, batches, towers.wait, done)
+        losses, seconds = _steps(towers, optimiser, settings, towers.wait, done)
         workers, peak = towers.workers, towers.run(_peak)
     arrived = [transfer for step in transfers for log in step.values() for transfer in log]
     crossings = [
@@ -380,7 +385,7 @@ def run_single(settings: TowersSettings, threads: int) -> dict[str, Any]:
         model = Sequential(**watched(model.children()))
     optimiser = SGD(model.parameters(), **_rates(settings))
     with refconv.set_workers(threads), threadpool_limits(threads):
-        losses, seconds = _steps(model, optimiser, settings, settings.batches(), lambda: None, lambda number: None)
+        losses, seconds = _steps(model, optimiser, settings, lambda: None, lambda number: None)
     if settings.whole:
         check_exact(model, settings.dtype)
     return {"losses": losses, "seconds": seconds, "threads": threads}
@@ -394,13 +399,12 @@ def _steps(
     model: Network,
     optimiser: Optimiser,
     settings: TowersSettings,
-    batches: Sequence[tuple[Any, Any]],
     wait: Callable[[], object],
     done: Callable[[int], object],
 ) -> tuple[list[float], list[float]]:
     """Take steps; return the loss before each, and its seconds."""
     loss, losses, seconds = SoftmaxCrossEntropy(), [], []
-    for number, (images, labels) in enumerate(batches, 1):
+    for number, (images, labels) in enumerate(settings.batches(), 1):
         started = time.perf_counter()
         losses.append(loss.forward(model(images), labels))
         grad = loss.backward()

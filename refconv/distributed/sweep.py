@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 import uuid
@@ -9,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import refconv
+from refconv.distributed.cluster import SECONDS_TO_CONNECT
 from refconv.experiments.tasks import CompareError, Task, train_one
 from refconv.experiments.train import fingerprint
 from refconv.nn import Split
@@ -71,15 +73,16 @@ def rows_of_cluster(
                 raise CompareError("the cluster has no workers left: --resume continues when it has some")
     finally:
         if waiting:
-            client.run(_stop, sweep, on_error="ignore")
-            client.cancel(list(waiting))
+            with contextlib.suppress(OSError):  # a scheduler that is gone has nothing to stop
+                client.run(_stop, sweep, on_error="ignore", callback_timeout=SECONDS_TO_CONNECT)
+                client.cancel(list(waiting))
 
 
 def _workers(client: Client) -> int:
     """Return how many workers there are."""
     scheduler: Any = client.scheduler
     try:
-        return len(client.sync(scheduler.ncores))
+        return len(client.sync(scheduler.ncores, callback_timeout=SECONDS_TO_CONNECT))
     except OSError as error:
         raise CompareError("the scheduler does not answer any more: --resume continues with another") from error
 

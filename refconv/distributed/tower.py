@@ -80,10 +80,24 @@ _towers: dict[tuple[str, int], _Tower] = {}
 """The towers on this worker, by network and number."""
 
 
+class TowerMissingError(Exception):
+    """The worker has no such tower: it is a new process with the address of one that ended."""
+
+    def __init__(self, tower: int) -> None:
+        super().__init__(tower)
+        self.tower = tower
+
+
+def _tower(key: tuple[str, int]) -> _Tower:
+    if key not in _towers:
+        raise TowerMissingError(key[1])
+    return _towers[key]
+
+
 @contextlib.contextmanager
 def _working(key: tuple[str, int], what: str = "", segment: int = 0) -> Iterator[_Tower]:
     """Compute with a tower, in as many threads as the worker gives to a task, and note the time."""
-    tower, start = _towers[key], time.time()
+    tower, start = _tower(key), time.time()
     with refconv.set_engine(tower.options.engine), refconv.set_workers(1):
         yield tower
     if what:
@@ -105,7 +119,7 @@ def build(key: tuple[str, int], options: TowerOptions, state: Mapping[str, _Arra
 
 def load(key: tuple[str, int], state: Mapping[str, _Array]) -> None:
     """Replace the weights by these, by segment and path: "0.conv1.weight"."""
-    for s, segment in enumerate(_towers[key].segments):
+    for s, segment in enumerate(_tower(key).segments):
         prefix = f"{s}."
         segment.load_state({path.removeprefix(prefix): a for path, a in state.items() if path.startswith(prefix)})
 
@@ -114,20 +128,20 @@ def weights(key: tuple[str, int], _: Any) -> dict[str, _Array]:
     """Return the weights, by segment and path."""
     return {
         f"{s}.{path}": to_numpy(array)
-        for s, segment in enumerate(_towers[key].segments)
+        for s, segment in enumerate(_tower(key).segments)
         for path, array in segment.state().items()
     }
 
 
 def load_velocities(key: tuple[str, int], state: Mapping[str, _Array]) -> None:
     """Replace the optimiser's velocities by these, by segment and path."""
-    tower = _towers[key]
+    tower = _tower(key)
     tower.optimiser.load_state({f"velocity.{i}": state[path] for i, path in enumerate(_paths(tower))})
 
 
 def velocities(key: tuple[str, int], _: Any) -> dict[str, _Array]:
     """Return the optimiser's velocities, by segment and path."""
-    tower = _towers[key]
+    tower = _tower(key)
     return dict(zip(_paths(tower), map(to_numpy, tower.optimiser.velocities), strict=True))
 
 
@@ -196,7 +210,7 @@ def change_lr(key: tuple[str, int], old: float, new: float, _: Any) -> None:
 
 def forget(key: tuple[str, int], _: Any) -> None:
     """Discard what the layers kept for a backward pass."""
-    for segment in _towers[key].segments:
+    for segment in _tower(key).segments:
         segment.forget()
 
 

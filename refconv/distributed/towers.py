@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import functools
 import operator
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ import numpy as np
 
 from refconv.arrays import Array, load_backend
 from refconv.distributed import tower as remote
-from refconv.distributed.cluster import addresses
+from refconv.distributed.cluster import SECONDS_TO_CONNECT, ClusterError, addresses, watched
 from refconv.distributed.tower import TowerOptions, Worked
 from refconv.distributed.whole import begin_whole
 from refconv.integers import as_float
@@ -27,30 +27,25 @@ from refconv.settings import engine
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-SECONDS_BETWEEN_LOOKS = 0.3
-"""While results are awaited, how often the cluster is asked whether every tower's worker is still there."""
-
-SECONDS_UNTIL_NOTICED = 3
-"""How long after a broken connection the scheduler knows that a worker ended."""
-
 _CROSSING = ("conv2", "conv5", "fc6", "fc7", "fc8")
 """The last layer with weights of each segment, whose outputs cross."""
 
 
 class TowerLostError(Exception):
-    """A worker ended, and with it the towers on it.
+    """A worker ended, and with it the towers on it; or the scheduler does not answer.
 
     Attributes
     ----------
     towers : tuple of int
         The towers that were lost.
     worker : str
-        Address of their worker.
+        Address of their worker; empty if the scheduler does not answer.
     """
 
-    def __init__(self, towers: Sequence[int], worker: str, reason: str) -> None:
+    def __init__(self, towers: Sequence[int], worker: str, reason: str = "") -> None:
         names = f"tower {towers[0]}" if len(towers) == 1 else f"towers {', '.join(map(str, towers))}"
-        super().__init__(f"the worker of {names}{worker and f', {worker},'} ended{reason}")
+        ended = f"the worker of {names}, {worker}, ended{reason}"
+        super().__init__(ended if worker else f"the Dask scheduler of {names} does not answer")
         self.towers, self.worker = tuple(towers), worker
 
 
@@ -85,7 +80,7 @@ class RemoteTowers(Layer):
     towers : int or str
         The groups, one tower per group: N, "uniform:N" or "log:N". If there are fewer workers than towers, each
         tower goes to the worker with the least work, the largest tower first.
-    c_in, classes, side, width, dropout_rng, rng, dtype
+    dropout_rng, rng
         As for :func:`refconv.nn.alexnet`, which draws the same weights and drops the same elements.
     backend : str
         Array module of the workers.
@@ -93,6 +88,8 @@ class RemoteTowers(Layer):
         Whether to keep all weights whole numbers: see :mod:`refconv.distributed.whole`.
     predicted : sequence of int, optional
         Bytes that each tower is predicted to need, for the error when a worker exceeds its limit.
+    **options
+        `c_in`, `classes`, `side`, `width` and `dtype` of :func:`refconv.nn.alexnet`.
 
     Attributes
     ----------
@@ -105,6 +102,8 @@ class RemoteTowers(Layer):
     ------
     TowerLostError
         By every method, if a worker ended.
+    ClusterError
+        If the cluster has no workers.
     """
 
     def __init__(
@@ -112,20 +111,15 @@ class RemoteTowers(Layer):
         client: Client,
         towers: int | str = 2,
         *,
-        c_in: int = 3,
-        classes: int = 1000,
-        side: int = 224,
-        width: float = 1.0,
         dropout_rng: np.random.Generator,
         rng: np.random.Generator,
-        dtype: str = "float32",
         backend: str = "numpy",
         whole: bool = False,
         predicted: Sequence[int] | None = None,
+        **options: Any,
     ) -> None:
-        options = {"c_in": c_in, "classes": classes, "side": side, "width": width, "dtype": dtype}
         xp = load_backend("numpy")  # REFCONV_BACKEND is for the workers
-        model = alexnet(towers, **options, xp=xp, dropout_rng=dropout_rng, rng=rng)  # type: ignore[arg-type]
+        model = alexnet(towers, xp=xp, dropout_rng=dropout_rng, rng=rng, **options)
         if whole:
             begin_whole(model)
         state = model.state()
@@ -136,7 +130,10 @@ class RemoteTowers(Layer):
         ]
         self._sizes = [tower_sizes(towers, state[f"{layer}.bias"].shape[0]) for layer in _CROSSING]
         self.count, self._network, self._number = len(self._sizes[0]), uuid.uuid4().hex[:8], count()
-        self.workers = placed(self._sizes[0], addresses(client))
+        if not (workers := addresses(client)):
+            raise ClusterError("the cluster has no workers")
+        self.workers = placed(self._sizes[0], workers)
+        self._watched = functools.partial(watched, client, dict.fromkeys(self.workers), self._lost)
         self._limits = _limits(client)
         self._predicted = predicted
         self._after: list[Any] = [None] * self.count
@@ -235,6 +232,9 @@ class RemoteTowers(Layer):
         found: dict[int, list[Worked]] = {}
         for towers in self.run(remote.take_log, self._network).values():
             found |= towers
+        for t, worker in enumerate(self.workers):
+            if t not in found:
+                raise self._lost(worker)
         return [found[t] for t in range(self.count)]
 
     def received(self) -> dict[str, list[Transfer]]:
@@ -257,7 +257,7 @@ class RemoteTowers(Layer):
         """Remove the towers from the workers."""
         self._after, self._sent = [None] * self.count, []
         with contextlib.suppress(Exception):  # a worker that is gone has nothing to remove
-            self._client.run(remote.drop, self._network, on_error="ignore")
+            self._client.run(remote.drop, self._network, on_error="ignore", callback_timeout=SECONDS_TO_CONNECT)
 
     def __enter__(self) -> RemoteTowers:
         """Return the towers; the block's end removes them from the workers."""
@@ -323,43 +323,17 @@ class RemoteTowers(Layer):
 
     def _get(self, futures: Sequence[Future[Any]]) -> list[Any]:
         """Return results."""
-        return list(self._watched(self._client.gather, list(futures)))
-
-    def _watched(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Call a method of the client; raise an error if a worker ended, for which Dask itself might wait for ever."""
-
-        async def watched() -> Any:
-            call = asyncio.ensure_future(function(*arguments, asynchronous=True, **options))
-            try:
-                while True:
-                    await asyncio.wait({call}, timeout=SECONDS_BETWEEN_LOOKS)
-                    error = _error(call) if call.done() else None
-                    if call.done() and error is None:
-                        return call.result()
-                    await self._look()
-                    if isinstance(error, OSError | asyncio.CancelledError):
-                        await asyncio.sleep(SECONDS_UNTIL_NOTICED)  # a connection broke: the scheduler may not know yet
-                        await self._look()
-                    if error is not None:
-                        raise RuntimeError(str(error)) if isinstance(error, asyncio.CancelledError) else error
-            finally:
-                call.cancel()
-
-        return self._client.sync(watched)
-
-    async def _look(self) -> None:
-        """Raise an error if the worker of a tower is gone."""
-        from distributed.comm.core import CommClosedError
-
-        scheduler: Any = self._client.scheduler
         try:
-            present = await scheduler.ncores()
-        except (OSError, CommClosedError) as error:
-            raise TowerLostError(range(self.count), "", "; the scheduler does not answer") from error
-        for worker in dict.fromkeys(self.workers):
-            if worker not in present:
-                lost = [t for t, address in enumerate(self.workers) if address == worker]
-                raise TowerLostError(lost, worker, self._reason(lost, self._limits.get(worker, 0)))
+            return list(self._watched(self._client.gather, list(futures)))
+        except remote.TowerMissingError as error:
+            raise self._lost(self.workers[error.tower]) from error
+
+    def _lost(self, worker: str) -> TowerLostError:
+        """Return the error for a worker that is gone; for an empty address, that for the scheduler."""
+        if not worker:
+            return TowerLostError(range(self.count), "")
+        lost = [t for t, address in enumerate(self.workers) if address == worker]
+        return TowerLostError(lost, worker, self._reason(lost, self._limits.get(worker, 0)))
 
     def _reason(self, towers: Sequence[int], limit: int) -> str:
         if not limit:
@@ -431,14 +405,6 @@ def placed(sizes: Sequence[int], workers: Sequence[str]) -> tuple[str, ...]:
         found[t] = min(load, key=load.__getitem__)
         load[found[t]] += sizes[t]
     return tuple(found[t] for t in range(len(sizes)))
-
-
-def _error(call: asyncio.Future[Any]) -> BaseException | None:
-    """Return the error with which a call ended; a cancellation is an error too."""
-    try:
-        return call.exception()
-    except asyncio.CancelledError as error:
-        return error
 
 
 def _limits(client: Client) -> dict[str, int]:

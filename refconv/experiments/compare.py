@@ -24,7 +24,7 @@ from refconv.experiments.paired import paired_interval
 from refconv.experiments.tables import evaluation, markdown, short_name
 from refconv.experiments.tasks import CompareError, CompareSettings, image_shape, result_rows, trainer_of
 from refconv.experiments.train import fingerprint
-from refconv.experiments.widths import Network, match_width
+from refconv.experiments.widths import LARGEST_BUDGET, Network, match_width
 from refconv.files import alone_in, replacing
 from refconv.integers import as_int, shown
 from refconv.nn import Split
@@ -56,7 +56,7 @@ def run_comparison(
     jobs: int = 1,
     observer: CompareObserver | None = None,
     stopping: Callable[[], bool] = lambda: False,
-    client: Client | None = None,
+    cluster: contextlib.AbstractContextManager[Client] | None = None,
 ) -> dict[str, Any]:
     """Train every grouping at every budget on every data set with every seed, and evaluate the differences.
 
@@ -76,9 +76,10 @@ def run_comparison(
         Called for every training.
     stopping : callable () -> bool, optional
         Called frequently; if it returns true, the comparison stops.
-    client : distributed.Client, optional
-        Run the trainings on the workers of this Dask cluster instead of `jobs`. It changes no result. If a worker ends,
-        its training runs again.
+    cluster : context manager of distributed.Client, optional
+        Run the trainings on the workers of this Dask cluster instead of `jobs`: see
+        :func:`refconv.distributed.open_cluster`. It is opened after the settings and the results in `out` have been
+        checked, and changes no result. If a worker ends, its training runs again.
 
     Returns
     -------
@@ -106,15 +107,19 @@ def run_comparison(
     config = _config(settings, sets)
     tasks = [(settings, network, seed) for seed in range(settings.seeds) for network in networks]
     trainer_of(tasks[0], sets[tasks[0][1].data])  # checks the recipe before anything is written
-    if not resume:
-        folder.mkdir(parents=True, exist_ok=True)
-    elif not folder.is_dir():
-        raise CompareError(f"cannot resume: there is no {folder / RESULTS}")
-    with alone_in(folder) as alone:
-        if not alone:
+    keys = {network.key(seed) for _, network, seed in tasks}
+    tested = {name: len(data.test_labels) for name, data in sets.items()}
+    with contextlib.ExitStack() as stack:
+        client = None
+        if cluster is not None and len(_saved(folder, config, resume, keys, tested)) < len(tasks):
+            client = stack.enter_context(cluster)
+        if not resume:
+            folder.mkdir(parents=True, exist_ok=True)
+        elif not folder.is_dir():
+            raise CompareError(f"cannot resume: there is no {folder / RESULTS}")
+        if not stack.enter_context(alone_in(folder)):
             raise CompareError(f"{folder} is in use by another training or comparison; choose another --out, or wait")
-        tested = {name: len(data.test_labels) for name, data in sets.items()}
-        rows = _saved(folder, config, resume, {network.key(seed) for _, network, seed in tasks}, tested)
+        rows = _saved(folder, config, resume, keys, tested)
         done = {_key(row): row for row in rows}
         _begin_results(folder, config, rows)
         observer.begin(len(done), len(tasks))
@@ -172,7 +177,7 @@ def _checked(settings: CompareSettings) -> CompareSettings:
         groups.append(
             "dense" if spec.label == 1 else f"uniform:{spec.n}" if spec.kind == "uniform" else str(spec.label)
         )
-    budgets = [as_int(budget, "budgets") for budget in settings.budgets]
+    budgets = [as_int(budget, "budgets", 1, LARGEST_BUDGET) for budget in settings.budgets]
     for what, values, least in (("data", settings.data, 1), ("groups", groups, 2), ("budgets", budgets, 1)):
         if len(set(values)) < len(values):
             raise ValueError(f"{what} must not contain duplicates; got {', '.join(map(str, values))}")
@@ -190,7 +195,7 @@ def _networks(settings: CompareSettings, sets: dict[str, Split]) -> list[Network
         try:
             channels = match_width(groups, budget, **shape)
         except ValueError as error:
-            raise ValueError(f"{error} (on {short_name(data)})") from None
+            raise ValueError(f"budgets must suit the groups and {short_name(data)}: {error}") from None
         cost = residual(groups, channels=channels, **shape)
         found.append(Network(data, budget, groups, channels, cost.parameters, cost.macs))
     return found
@@ -223,6 +228,8 @@ def _saved(
         return []
     if not resume:
         raise CompareError(f"{path} already exists: --resume continues from it, another --out starts afresh")
+    if not path.is_file():  # reading a pipe might never end
+        raise CompareError(f"cannot resume: {path} is not a file")
     lines = path.read_bytes().split(b"\n")[:-1]
     try:
         first, *rows = [json.loads(line) for line in lines]

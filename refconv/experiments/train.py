@@ -152,7 +152,7 @@ def run_training(
     checkpoint_every: int | None = None,
     observer: Observer | None = None,
     stopping: Callable[[], bool] = lambda: False,
-    client: Client | None = None,
+    cluster: contextlib.AbstractContextManager[Client] | None = None,
 ) -> TrainResult:
     """Train a network, with checkpoints: a training that is interrupted and resumed gives the same result.
 
@@ -175,9 +175,10 @@ def run_training(
         Called for every step.
     stopping : callable () -> bool, optional
         Called after each step; if it returns true, the training saves its state and stops.
-    client : distributed.Client, optional
-        Train AlexNet's towers, one per group, on the workers of this Dask cluster:
-        :class:`refconv.distributed.RemoteTowers`. The checkpoints are the same as in one process.
+    cluster : context manager of distributed.Client, optional
+        Train AlexNet's towers, one per group, on the workers of this Dask cluster, which
+        :func:`refconv.distributed.open_cluster` returns: see :class:`refconv.distributed.RemoteTowers`. It is opened
+        after the settings have been checked. The checkpoints are the same as in one process.
 
     Raises
     ------
@@ -189,7 +190,7 @@ def run_training(
     InterruptedTrainingError
         If `stopping` returned true; the training can be resumed.
     refconv.distributed.TowerLostError
-        If a worker of `client` ended; the training can be resumed from its last checkpoint.
+        If a worker of `cluster` ended; the training can be resumed from its last checkpoint.
     ValueError, TypeError, ImportError, refconv.BackendError
         If a setting is wrong, or a package is missing.
     OSError
@@ -200,7 +201,7 @@ def run_training(
     check_packages("training needs", _PACKAGES)
     _check_out(folder, resume)
     with contextlib.ExitStack() as stack:
-        prepared = _prepare(settings, client, stack)
+        prepared = _prepare(settings, cluster, stack)
         if not resume:
             folder.mkdir(parents=True, exist_ok=True)
         if not stack.enter_context(alone_in(folder)):
@@ -319,6 +320,9 @@ def _run(
 
 def _check_out(folder: Path, resume: bool) -> None:
     """Refuse a folder with a checkpoint, or, to resume, a folder without one."""
+    for path in (folder / METRICS, folder / CURVES):
+        if path.exists() and not path.is_file():  # writing to a pipe might never end
+            raise TrainError(f"{path} is not a file; choose another --out")
     path = folder / CHECKPOINT
     if resume and not path.exists():
         raise TrainError(f"cannot resume: {path}: there is no checkpoint")
@@ -334,11 +338,11 @@ def _load(folder: Path) -> Checkpoint:
 
 
 def _prepare(
-    settings: TrainSettings, client: Client | None, stack: contextlib.ExitStack
+    settings: TrainSettings, cluster: contextlib.AbstractContextManager[Client] | None, stack: contextlib.ExitStack
 ) -> tuple[dict[str, Any], Layer, Split, Trainer]:
     """Return the full settings, the model, the data, and the trainer at its first step.
 
-    The end of `stack` removes towers from the workers of `client`.
+    The end of `stack` removes towers from the workers of `cluster`, and closes it.
     """
     xp = refconv.load_backend(settings.backend)
     entry, seed = find_model(settings.model), as_int(settings.seed, "seed", 0)
@@ -353,10 +357,11 @@ def _prepare(
     generators: dict[str, Any] = {"rng": rng, "dropout_rng": dropout}
     optimiser: Callable[[float, float, float], Optimiser] | None = None
     model: Layer
-    if client is None:
+    if cluster is None:
         model = build_model(settings.model, groups, settings.options, **shape, **generators, xp=xp)
     else:
-        model, optimiser = _towers(settings, groups, client, shape, generators, stack)
+        batch = min(settings.recipe.batch_size, len(data.train_labels))
+        model, optimiser = _towers(settings, groups, cluster, batch, shape, generators, stack)
     trainer = settings.recipe.trainer(
         model,
         data.train_images,
@@ -383,7 +388,8 @@ def _prepare(
 def _towers(
     settings: TrainSettings,
     groups: str,
-    client: Client,
+    cluster: contextlib.AbstractContextManager[Client],
+    batch: int,
     shape: dict[str, Any],
     generators: dict[str, Any],
     stack: contextlib.ExitStack,
@@ -395,11 +401,10 @@ def _towers(
 
     if settings.model != "alexnet":
         raise TrainError(f"towers need the model alexnet; got {settings.model}")
-    predicted = predicted_bytes(TowersSettings(groups, settings.recipe.batch_size, **shape, **settings.options))
-    model = RemoteTowers(
-        client, groups, **shape, **settings.options, **generators, backend=settings.backend, predicted=predicted
-    )
-    stack.enter_context(model)
+    predicted = predicted_bytes(TowersSettings(groups, batch, **shape, **settings.options))
+    options = shape | settings.options | generators
+    client = stack.enter_context(cluster)
+    model = stack.enter_context(RemoteTowers(client, groups, backend=settings.backend, predicted=predicted, **options))
     return model, lambda lr, momentum, weight_decay: RemoteSGD(model, lr, momentum, weight_decay)
 
 

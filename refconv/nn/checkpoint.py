@@ -92,6 +92,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         If safetensors is not installed.
     """
     safe_open, _, error = _safetensors()
+    path = Path(path)
+    if path.exists() and not path.is_file():  # reading a pipe might never end
+        raise CheckpointError(f"{path}: not a file; expected a checkpoint")
     try:
         with safe_open(path, "np") as file:
             header = json.loads((file.metadata() or {}).get("refconv", "{}"))

@@ -71,7 +71,7 @@ class _Convolution(Layer):
         bias, initial_bias = as_bool(bias, "bias"), as_float(initial_bias, "initial_bias")
         self.weights = [
             Parameter(name, draw.normal(shape, std, channels * taps))
-            for name, shape, channels in _weights(groups, c_in, c_out, kernel, transposed)
+            for name, shape, channels in convolution_weights(groups, c_in, c_out, kernel, transposed)
         ]
         self.bias = Parameter("bias", draw.full((c_out,), initial_bias)) if bias else None
         self.c_in, self.c_out, self.kernel_size, self.groups = c_in, c_out, kernel_size, groups
@@ -619,7 +619,7 @@ class Flatten(Layer):
         return reshaped_copy(array_namespace(grad_output), grad_output, shape)
 
 
-def _weights(
+def convolution_weights(
     groups: int | ChannelGroups, c_in: int, c_out: int, kernel: Shape, transposed: bool
 ) -> list[tuple[str, Shape, int]]:
     """Return the name, the shape and the number of input channels of each weight parameter."""

@@ -266,8 +266,8 @@ class BinaryCrossEntropy(Loss):
 def _fetched(xp: Namespace, losses: Array, *conditions: Array) -> list[float]:
     """Return the sum of the losses and how often each condition is true, waiting for a GPU only once."""
     total = xp.sum(losses)
-    counts = [xp.astype(xp.sum(xp.astype(condition, xp.int64)), total.dtype) for condition in conditions]
-    return to_numpy(xp.stack([total, *counts])).tolist()  # type: ignore[no-any-return]
+    counts = xp.stack([xp.sum(xp.astype(condition, xp.int64)) for condition in conditions])
+    return to_numpy(xp.concat([xp.stack([total]), xp.astype(counts, total.dtype)])).tolist()  # type: ignore[no-any-return]
 
 
 def _pair(name: str, z: Array, targets: Array) -> tuple[Array, Array]:

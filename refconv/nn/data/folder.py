@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from refconv.integers import as_float, as_int
+from refconv.nn.data.resize import LARGEST_SIDE
 from refconv.nn.data.split import DataError, Images, Split, make_split, needing, reading
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ _ENDINGS = frozenset(
 )
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 """Pillow's names of pixel formats with at most 8 bits per channel."""
-_LARGEST = 4096
 
 
 def load_folder(folder: str | os.PathLike[str], *, side: int = 32, test_fraction: float = 0.2, seed: int = 0) -> Split:
@@ -63,7 +63,7 @@ def load_folder(folder: str | os.PathLike[str], *, side: int = 32, test_fraction
     >>> load_folder("pets", side=64).classes                   # doctest: +SKIP
     ('cat', 'dog')
     """
-    side, seed = as_int(side, "side", 1, _LARGEST), as_int(seed, "seed", 0)
+    side, seed = as_int(side, "side", 1, LARGEST_SIDE), as_int(seed, "seed", 0)
     test_fraction = as_float(test_fraction, "test_fraction", above=0, below=1)
     folder = Path(folder)
     with reading(folder):

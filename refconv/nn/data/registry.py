@@ -10,7 +10,7 @@ from refconv.nn.data.cifar import load_cifar10
 from refconv.nn.data.digits import DIGIT_SIDES, load_digits_split
 from refconv.nn.data.folder import load_folder
 from refconv.nn.data.patches import load_photographs_split, load_textures_split
-from refconv.nn.data.resize import resized
+from refconv.nn.data.resize import LARGEST_SIDE, resized
 from refconv.nn.data.split import Split
 
 DATASETS = {
@@ -61,7 +61,7 @@ def load_dataset(spec: str, *, seed: int = 0, side: int | None = None) -> Split:
     """
     if not isinstance(spec, str):
         raise TypeError(f"dataset must be a string; got {shown(spec)}")
-    seed = as_int(seed, "seed", 0)
+    seed, side = as_int(seed, "seed", 0), None if side is None else as_int(side, "side", 1, LARGEST_SIDE)
     name, colon, path = spec.partition(":")
     if (f"{name}:FOLDER" if colon else name) not in DATASETS or (colon and not path):
         raise ValueError(f"dataset must be one of {', '.join(DATASETS)}; got {shown(spec)}")
@@ -73,7 +73,12 @@ def load_dataset(spec: str, *, seed: int = 0, side: int | None = None) -> Split:
         return _of_side(load_digits_split(seed) if own is None else load_digits_split(seed, side=own), side)
     if name in {"textures", "photographs"}:
         load = load_textures_split if name == "textures" else load_photographs_split
-        return load(seed) if side is None else load(seed, patch=side)
+        if side is None:
+            return load(seed)
+        try:
+            return load(seed, patch=side)
+        except ValueError as error:
+            raise ValueError(f"side={side} does not suit {name}: {error}") from error
     return load_folder(folder, seed=seed) if side is None else load_folder(folder, seed=seed, side=side)
 
 

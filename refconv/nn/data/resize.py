@@ -8,6 +8,9 @@ import numpy as np
 
 from refconv.integers import as_int
 
+LARGEST_SIDE = 4096
+"""The largest height and width to which images are resized."""
+
 
 def resized(images: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
     r"""Resize square images by linear interpolation.
@@ -23,7 +26,7 @@ def resized(images: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
     images : array (N, C, n, n)
         A NumPy array; the result has the same data type.
     side : int
-        The new height and width.
+        The new height and width, at most 4096.
 
     Returns
     -------
@@ -33,7 +36,7 @@ def resized(images: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
     Raises
     ------
     ValueError
-        If the images are not square, or `side` is below 1.
+        If the images are not square, or `side` is not from 1 to 4096.
 
     Examples
     --------
@@ -45,7 +48,7 @@ def resized(images: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
            [ 6.,  7.,  9., 10.],
            [ 8.,  9., 11., 12.]])
     """
-    side = as_int(side, "side", 1)
+    side = as_int(side, "side", 1, LARGEST_SIDE)
     if images.ndim != 4 or images.shape[2] != images.shape[3]:
         raise ValueError(f"images must have shape (N, C, n, n); got {images.shape}")
     n = images.shape[3]

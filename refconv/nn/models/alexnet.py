@@ -260,7 +260,10 @@ def tower_sizes(towers: int | str, outputs: int) -> tuple[int, ...]:
     """
     spec = _tower_spec(towers)
     if spec.kind == "log":
-        return spec.build(outputs, outputs).out_sizes
+        try:
+            return spec.build(outputs, outputs).out_sizes
+        except ValueError as error:
+            raise ValueError(f"towers={towers} must fit every layer: {error}") from error
     if outputs < spec.n:
         raise ValueError(f"towers={towers} must be at most {outputs}, the outputs of a layer")
     ends = [t * outputs // spec.n for t in range(spec.n + 1)]
@@ -359,7 +362,7 @@ def _in_parts(spec: GroupSpec, layer: str, parameter: str) -> bool:
 
 
 def _tower_spec(towers: int | str) -> GroupSpec:
-    spec = parse_groups(towers if isinstance(towers, str) else as_int(towers, "towers", 1))
+    spec = parse_groups(towers, "towers")
     if spec.kind == "table":
         raise ValueError("towers must be a number N, 'uniform:N' or 'log:N': the groups of the table share channels")
     return spec
@@ -397,7 +400,7 @@ def _scaled(width: float, step: int, name: str) -> _Widths:
     if any(n % step for n in _PAPER):
         raise ValueError(f"{name}={step} must divide AlexNet's 96, 256 and 384 channels")
     widths = _Widths(*(as_int(max(1, round(width * n / step)) * step, "width times channels") for n in _PAPER))
-    refuse_absurd("the weight of fc7", (widths.fc6, widths.fc7))
+    refuse_absurd(f"width={width}: the weight of fc7", (widths.fc6, widths.fc7))
     return widths
 
 

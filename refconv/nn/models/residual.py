@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from refconv.arrays import Namespace
+from refconv.groups import MAX_CHANNELS
 from refconv.integers import as_int
 from refconv.nn.base import Layer
-from refconv.nn.layers import Conv, Flatten, Linear, ReLU
+from refconv.nn.layers import Conv, Flatten, Linear, ReLU, convolution_weights
 from refconv.nn.models.grouping import Grouping, as_grouping
 from refconv.nn.pooling import MaxPool
 from refconv.nn.sequential import Residual, Sequential
+from refconv.shapes import refuse_absurd
 
 
 def residual_network(
@@ -57,7 +59,7 @@ def residual_network(
         Groups of each block's convolution: a number, a word for :func:`refconv.cost.parse_groups`, or a function that
         chooses them, called with ``(channels, channels)``.
     channels : int
-        Channels of every convolution.
+        Channels of every convolution, at most 2^24.
     blocks : int
         Residual modules per stage.
     c_in, classes, side : int
@@ -92,7 +94,11 @@ def residual_network(
     """
     where: dict[str, Any] = {"rng": rng, "xp": xp, "dtype": dtype, "device": device}
     grouping = as_grouping(groups)
+    channels = as_int(channels, "channels", 1, MAX_CHANNELS)
     blocks, side = as_int(blocks, "blocks", 0, 26), as_int(side, "side", 4)
+    if blocks and side >= 8:  # before the other weights, which take a while to draw
+        for _, shape, _ in convolution_weights(grouping(channels, channels), channels, channels, (3, 3), False):
+            refuse_absurd(f"channels={channels}: the weight of a block", shape)
     layers: dict[str, Layer] = {"conv": Conv(c_in, channels, 3, padding=1, **where), "relu": ReLU()}
     stage = 0
     while side >= 8:

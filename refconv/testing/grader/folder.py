@@ -99,6 +99,8 @@ def submissions(folder: Path, function: str = "forward") -> list[Submission]:
 
 def _defines(file: Path, function: str) -> bool:
     """Return whether the top level of a file defines, assigns or imports a name."""
+    if not file.is_file():  # reading a pipe might never end
+        return False
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, OSError):

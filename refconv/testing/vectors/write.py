@@ -432,6 +432,8 @@ def _check_target(asked: Path, target: Path) -> None:
 
 def _files_of(manifest: Path) -> set[str]:
     """Return the files of earlier vectors, none if the manifest is not ours."""
+    if not manifest.is_file():  # missing, or a pipe, whose reading might never end
+        return set()
     try:
         read = json.loads(manifest.read_text("utf-8"))
         if read["format"] != FORMAT:
