@@ -36,7 +36,7 @@ from refconv.testing.explain.problems import shown
 from refconv.testing.explain.readout import Entries
 from refconv.testing.explain.rules import RULES
 from refconv.testing.explain.session import Elsewhere, Second
-from refconv.testing.explain.table import Asked, Shape, Table, combine, roles, row_set
+from refconv.testing.explain.table import Asked, Shape, Table, combine, distinct, roles, row_set
 from refconv.testing.oracles.definition import Array
 
 Described = tuple[list[str], dict[str, Any]]
@@ -242,7 +242,7 @@ class Finding:
 
     def _addresses(self) -> Described | None:
         places = np.moveaxis(self.table.spatial, 0, 1).reshape(len(self.table.factor), -1)
-        if len(np.unique(places, axis=0)) < FEWEST_PLACES:
+        if len(distinct(places)) < FEWEST_PLACES:
             return None  # too few to distinguish the mistakes
         return self._modelled(address_models(self.asked, self.names))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refconv.testing.explain.rules import Due, Fit, fitting
-from refconv.testing.explain.table import ROLES, Line, Rows, Table, line_rows, row_set
+from refconv.testing.explain.table import ROLES, Line, Rows, Table, distinct, line_rows, row_set
 from refconv.testing.oracles.definition import Array
 
 BORDERS: dict[str, Callable[[int, int], int]] = {
@@ -273,7 +273,7 @@ def axes_of(table: Table) -> tuple[list[Rows], tuple[tuple[int, ...], tuple[int,
     """
     spatial = table.spatial
     d = table.spatial_dims
-    whole = np.unique(np.ascontiguousarray(np.moveaxis(spatial, 0, 1)).reshape(-1, 3 * d), axis=0)
+    whole = distinct(np.moveaxis(spatial, 0, 1).reshape(-1, 3 * d))
     whole = whole.reshape(len(whole), d, 3)
     for of_o, of_t in itertools.product(itertools.permutations(range(d)), repeat=2):
         axes = [
@@ -287,12 +287,13 @@ def axes_of(table: Table) -> tuple[list[Rows], tuple[tuple[int, ...], tuple[int,
 def is_product(table: Table) -> bool:
     """Return whether the table is every combination of its samples, channels and spatial rows.
 
+    >>> from refconv.testing.explain.table import Asked
     >>> from refconv.testing.oracles.problems import Problem
     >>> is_product(Asked(Problem(1, 1, 1, (3,), (2,), (1,), (1,), ((0, 0),), bias=False)).table("forward"))
     True
     """
     parts = (table.samples, table.channels, np.moveaxis(table.spatial, 0, 1).reshape(len(table.factor), -1))
-    return bool(np.prod([len(np.unique(part, axis=0)) for part in parts]) == len(table.keys))
+    return bool(np.prod([len(distinct(part)) for part in parts]) == len(table.keys))
 
 
 def flat_line(table: Table) -> list[int] | None:

@@ -110,7 +110,7 @@ def another(problem: Problem, less_padding: bool = False) -> Problem:
     --------
     >>> other = another(standard_problem(2, ("stride", "padding", "dilation", "groups")))
     >>> other.x_shape, other.weight_shape, other.output_shape, other.stride, other.dilation
-    ((2, 9, 12, 25), (12, 3, 4, 3), (2, 12, 6, 4), (3, 7), (2, 5))
+    ((2, 9, 12, 29), (12, 3, 4, 3), (2, 12, 6, 4), (3, 7), (2, 5))
     """
 
     def changed(number: int, step: int = 1) -> int:

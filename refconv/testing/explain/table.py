@@ -123,6 +123,17 @@ def row_set(rows: Array) -> Rows:
     return frozenset(map(tuple, rows.tolist()))
 
 
+def distinct(rows: Array) -> Array:
+    """Return the rows of an integer array without repeats.
+
+    >>> distinct(np.array([[1, 2], [0, 5], [1, 2]])).tolist()
+    [[0, 5], [1, 2]]
+    """
+    low = rows.min(axis=0, initial=0)
+    key = np.ravel_multi_index(tuple((rows - low).T), tuple(rows.max(axis=0, initial=0) - low + 1))
+    return rows[np.unique(key, return_index=True)[1]]
+
+
 def line_rows(line: Line, sizes: Sequence[int]) -> Rows:
     """Return the rows of `line_triples` as a set."""
     return row_set(line_triples(line, *sizes))
