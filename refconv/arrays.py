@@ -179,7 +179,7 @@ def array_namespace(*arrays: Array) -> Namespace:
     >>> array_namespace(np.zeros(3), np.ones(2)) is np
     True
     """
-    return _namespace(_one_module({f"argument {i}": array for i, array in enumerate(arrays)}))
+    return _namespace(module_of({f"argument {i}": array for i, array in enumerate(arrays)}))
 
 
 def namespace_of(named: Mapping[str, Array]) -> Namespace:
@@ -192,7 +192,7 @@ def namespace_of(named: Mapping[str, Array]) -> Namespace:
     ValueError
         If the arrays are on two devices.
     """
-    module = _one_module(named)
+    module = module_of(named)
     if module != "numpy":
         first, *others = named
         for other in others:
@@ -202,8 +202,8 @@ def namespace_of(named: Mapping[str, Array]) -> Namespace:
     return _namespace(module)
 
 
-def _one_module(named: Mapping[str, Array]) -> str:
-    """Return the name of the module that all arrays, given by argument name, belong to."""
+def module_of(named: Mapping[str, Array]) -> str:
+    """Return the name of the module that all arrays, given by argument name, belong to, on any devices."""
     found: dict[str, str] = {}
     for label, array in named.items():
         module = _module_name(array)

@@ -168,6 +168,7 @@ BLOCKS = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("change", BLOCKS, ids=lambda change: change.__name__)
 def test_mistakes_of_blocks_are_named(change):
     assert BLOCKS[change] in said(wrong(change))
@@ -210,6 +211,7 @@ def tile(size, loaded):
     return change
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("size", "loaded", "name"), [
     (2, lambda s, k: 2 * s, "T·s"),
     (4, lambda s, k: 3 * s + k, "(T − 1)·s + k"),
@@ -342,6 +344,7 @@ ADDRESSES = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("change", ADDRESSES, ids=lambda change: change.__name__)
 def test_mistakes_of_addresses_are_named(change):
     assert ADDRESSES[change] in said(wrong(change))
@@ -460,6 +463,7 @@ def test_winograd_s_matrices_are_right(tile):
     assert winograd_text(MATRICES[tile]).startswith("It is right")
 
 
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("how", CHANGES)
 @pytest.mark.parametrize(
     ("tile", "name", "entry"), [(2, "Aᵀ", (1, 3)), (2, "G", (1, 1)), (4, "Bᵀ", (3, 2)), (4, "G", (3, 0))]
@@ -492,6 +496,7 @@ def test_winograd_on_two_axes():
     assert "entry (1, 3) of Aᵀ has the wrong sign" in failure.explanation
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("spatial_dims", "room", "length"), [(1, False, 41), (1, True, 56), (2, False, 25), (2, True, 31)]
 )
@@ -540,6 +545,7 @@ def digits(values, count, function):
     return np.ldexp(function(np.ldexp(mantissa, count)), exponent - count).astype(values.dtype)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("of_x", "of_weight", "text"), [
     ((8, np.trunc), (8, np.trunc), "It is right for x and weight cut to bfloat16."),
     ((8, np.rint), None, "It is right for x rounded to bfloat16."),
@@ -582,6 +588,7 @@ def test_an_operand_in_fixed_point(low, high, step, text):
 # --- Sums of the upstream gradient -----------------------------------------------------------------------------------
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("summed", "text", "d"), [
     (lambda g: g.reshape(-1, g.shape[1]).sum(0), "g is summed as if reshaped to (−1, 4)", 2),
     (lambda g: g.reshape(g.shape[1], -1).sum(1), "g is summed as if reshaped to (4, −1)", 2),

@@ -275,7 +275,7 @@ def test_the_output_says_why_cost_counts_other_parameters(images: str, capsys: A
         (["residual", "--lr", "nan"], "lr must be finite"),
         (["residual", "--shift", "9"], "shift must be at most the size of the images, (8, 8)"),
         (["residual", "--channels", "300000", "--groups", "dense"], "too little memory: "),
-        (["residual", "--side", "10000000000000"], "too little memory: "),
+        (["residual", "--side", "10000000000000"], "refconv: --side must be at most 4096"),
         (["residual", "--blocks", "1000000000"], "1000000000 is not in the range"),
         (["alexnet", "--width", "1e308"], "width must be finite and at least 0 and less than 1048576"),
         (["residual", "--momentum", "1"], "momentum must be finite and at least 0 and less than 1"),

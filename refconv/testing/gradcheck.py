@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.arrays import array_namespace, device, namespace_of, to_numpy
+from refconv.arrays import array_namespace, device, module_of, to_numpy
 from refconv.integers import as_float, as_int, shown
 from refconv.testing.oracles.definition import Array
 
@@ -726,7 +726,7 @@ def _check_inputs(inputs: Any) -> tuple[tuple[Array, ...], tuple[_Kind, ...]]:
     kinds = [_Kind.of(value) for value in inputs]
     given = {f"inputs[{j}]": value for j, value in enumerate(inputs) if kinds[j] is not None}
     if given:
-        namespace_of(given)  # of one module
+        module_of(given)
     common = next((replace(kind, requires_grad=False) for kind in kinds if kind is not None), _Kind())
     arrays = []
     for j, value in enumerate(inputs):

@@ -31,6 +31,8 @@ MATRICES: dict[int, dict[str, Array]] = {
 }  # fmt: skip
 """By the number of outputs of a tile."""
 
+FEWEST = 4
+"""The fewest elements of an axis whose results show such a transform."""
 CHANGES = {"has the wrong sign": -1, "is 0": 0, "is doubled": 2, "is halved": 0.5}
 
 
@@ -47,6 +49,8 @@ def inverse_of_another_length(session: Session) -> str | None:
     Without a length, ``numpy.fft.irfft`` returns an even number of elements.
     """
     problem = session.asked.problem
+    if problem.size[-1] < FEWEST:
+        return None
     span, (before, after) = problem.dilation[-1] * (problem.kernel[-1] - 1), problem.pairs[-1]
     padded = problem.size[-1] + before + after
     rng = np.random.default_rng(21)
