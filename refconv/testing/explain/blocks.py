@@ -275,6 +275,8 @@ def _within(asked: Asked, right: Table, axes: tuple[int, ...], role: str) -> Arr
 
 def _steps(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
     """Yield elements that are beyond the last whole step of the stride, along all axes or one."""
+    if asked.problem.transposed:
+        return
     for axes in subsets(asked.problem.spatial_dims):
         where = " or ".join(f"{asked.shapes['image'][2 + a] % asked.problem.stride[a]} along axis {a}" for a in axes)
         yield (
@@ -375,6 +377,8 @@ def _tiles(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
                 f"gave to the same elements of {names.image}: only the last tile's products count there.",
                 f"overwritten {tile}",
             )
+            if all(tile <= asked.problem.dilation[a] for a in axes):
+                continue  # a block with a single tap of each window
             for kept, end in KEPT.items():
                 yield (
                     functools.partial(_in_blocks, axes=axes, block=tile, end=end),
