@@ -254,6 +254,7 @@ def test_a_peer_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         run_bench(Settings(("small",), (), rounds=1))
 
 
+@pytest.mark.long
 def test_the_command_times_for_real(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run._Pace, "is_kept", lambda self: True)
     arguments = ["bench", "small", "--peers", "textbook", "--rounds", "1", "--seconds", "0.01"]

@@ -53,6 +53,7 @@ def prepared(number: int, **settings: Any) -> Prepared:
     return Prepared(planned(**settings)[number])
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_every_mistake_is_caught_by_a_check_of_its_row(mutant: Mutant) -> None:
     wrong, settings = mutant.make(), mutant.settings()
@@ -65,7 +66,7 @@ def test_every_mistake_is_caught_by_a_check_of_its_row(mutant: Mutant) -> None:
     assert {complaint.check for complaint in failed.complaints} <= row_of(ROWS[mutant.name]).checks
 
 
-@pytest.mark.thinned(120)
+@pytest.mark.thinned(240)
 @pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_rows_of_the_kill_table_are_true(mutant: Mutant) -> None:
     assert str(make_kill_table.row(mutant)) == ROWS[mutant.name], "run python docs/make_kill_table.py"
@@ -116,7 +117,7 @@ def test_adjoint_identities_alone_do_not_see_a_wrong_forward_pass() -> None:
 # --- No false alarm --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(15)
 @pytest.mark.parametrize("implementation", [Conv, ConvTranspose])
 @pytest.mark.parametrize(
     ("dtype", "spatial_dims"),

@@ -142,6 +142,7 @@ def test_a_backward_pass_is_asked_for_some_gradients(capsys: Any) -> None:
 NEEDING = ["mine:forward", "--backward", "mine:thrifty", "--backward-needs"]
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -32,7 +32,7 @@ def pair(transposed: bool) -> tuple[Any, Any]:
     return forward, backward
 
 
-@pytest.mark.thinned(7)
+@pytest.mark.thinned(14)
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_refconv_passes_its_own_checker(engine: str, dtype: str, transposed: bool) -> None:

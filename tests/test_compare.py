@@ -313,6 +313,7 @@ def test_every_grouping_meets_the_images_in_the_order_of_its_seed(
     assert orders[0] != orders[5]
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("stop", [0, 1, 5, 11])
 def test_a_comparison_that_was_stopped_ends_the_same(
     settings: CompareSettings, whole: Path, tmp_path: Path, stop: int

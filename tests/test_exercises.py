@@ -181,7 +181,7 @@ def checked(check: str, notebook: str, answer, supports: tuple[str, ...]):
     return getattr(exercises, check)(answer, supports=supports, **options)
 
 
-@pytest.mark.thinned(10)
+@pytest.mark.thinned(20)
 @pytest.mark.parametrize(("check", "notebook", "function", "supports", "changes", "name"), CASES)
 def test_a_wrong_answer_is_called_by_its_name(check, notebook, function, supports, changes, name):
     verdict = checked(check, notebook, written(notebook, function, *changes), supports)
@@ -191,7 +191,7 @@ def test_a_wrong_answer_is_called_by_its_name(check, notebook, function, support
     assert f"consistent with: {name}." in " ".join(str(verdict).split())
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(("check", "notebook", "function", "supports"), [entry[:4] for entry in WRONG])
 def test_a_right_answer_passes(check, notebook, function, supports):
     verdict = checked(check, notebook, written(notebook, function), supports)

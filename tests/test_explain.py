@@ -502,7 +502,7 @@ CHANGED = {
 }
 
 
-@pytest.mark.thinned(8)
+@pytest.mark.thinned(16)
 @pytest.mark.parametrize("name", CHANGED)
 def test_new_mistakes(name):
     changes, facts, said = CHANGED[name]
@@ -783,7 +783,7 @@ WRAPPED = {
 }
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("name", WRAPPED)
 def test_new_mistakes_around_a_right_convolution(name):
     change, facts, said = WRAPPED[name]
@@ -906,7 +906,7 @@ GRADIENTS = {
 }
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(10)
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_new_mistakes_in_the_gradients(name):
     part, change, facts, said = GRADIENTS[name]
@@ -1519,7 +1519,7 @@ def convolved(x, w, b, stride, padding, dilation, groups, place=None, sizes=None
     return y if b is None else y + b.reshape(-1, *[1] * d)
 
 
-@pytest.mark.thinned(13)
+@pytest.mark.thinned(26)
 @pytest.mark.parametrize("name", ["stride", "dilation", "padding"])
 @pytest.mark.parametrize(("axis", "other"), list(itertools.permutations(range(3), 2)))
 def test_a_number_taken_from_another_axis_is_called_so(name, axis, other):
@@ -1838,6 +1838,7 @@ def cut_to(bits, half=lambda w: False):
     return forward
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("forward", "name"), [
     (summed_in_half, "float16"), (stored_in_half, "float16"), (cut_to(11), "tf32"), (cut_to(8), "bfloat16"),
 ])  # fmt: skip

@@ -283,7 +283,7 @@ def exchanged() -> Any:
 # --- Their names -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(10)
 @pytest.mark.parametrize(("name", "make", "settings"), WRITTEN)
 def test_wrong_code_as_people_write_it_gets_the_name_of_its_mistake(name: str, make: Any, settings: Any) -> None:
     forward, backward = make()

@@ -86,7 +86,7 @@ def test_every_picture_of_a_notebook_has_a_text_that_says_what_is_seen(name):
 # --- Running ---------------------------------------------------------------------------------------------------------
 
 
-QUICK = {"01_sliding_window", "03_backward", "11_same_code_on_a_gpu"}
+QUICK = {"01_sliding_window", "11_same_code_on_a_gpu"}
 """Notebooks that `make test` runs; `make check` runs the others."""
 
 

@@ -31,6 +31,7 @@ def pipe(path: Path) -> Iterator[None]:
         timer.join()
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("name", "given", "module", "message"),
     [

@@ -218,8 +218,9 @@ def fitting_counts(found: dict[str, Count], seen: Array) -> Iterator[Fit]:
             for block in BLOCKS if factors not in WITHOUT_BLOCKS else (1,):
                 due = factors(count.number, count.size, block)
                 if block < count.size and np.array_equal(due, seen):
-                    odd = ranges(np.unique(count.number[due != 1]).tolist())
-                    yield Fit(name, factors, block, say(count.noun, count.size, block, odd))
+                    odd = np.unique(count.number[due != 1]).tolist()
+                    if len(odd) > 1 or not name.startswith("i"):  # a stride hides most elements of the image
+                        yield Fit(name, factors, block, say(count.noun, count.size, block, ranges(odd)))
 
 
 def _of_count(asked: Asked, right: Table, fit: Fit, names: Names) -> Array:
