@@ -20,7 +20,8 @@ help: ## show this list
 tour: .venv/.tour ## set up .venv, then run `refconv tour` (ARGS="--help" lists its options)
 	$(BIN)/refconv tour $(ARGS)
 
-test: lint types ## set up .venv, then run every check: lint, types, tests, notebooks, docs (ARGS="-k groups" goes to pytest)
+test: .venv/.dev ## set up .venv, then run every check: lint, types, tests, notebooks, docs (ARGS="-k groups" goes to pytest)
+	@$(MAKE) --no-print-directory -j2 lint types
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long" $(ARGS)
 
 check: .venv/.dev ## the long checks that `make test` leaves out: more of the same, on more seeds, mistakes and array modules

@@ -120,7 +120,7 @@ def test_checkpoints_go_both_ways(cluster: Any, settings: TrainSettings, whole: 
 
 
 @posix
-@pytest.mark.thinned(10)
+@pytest.mark.long
 @pytest.mark.parametrize("kill", range(10))
 def test_ten_kills_of_a_worker_end_with_the_same_bits(
     two_workers: Any, cluster: Any, settings: TrainSettings, whole: Any, kill: int, tmp_path: Path
@@ -282,6 +282,7 @@ def test_without_dask_the_option_and_the_extra_are_named(
 TOWERS = "towers --side 63 --width 0.0625 --batch 2 --steps 2"
 
 
+@pytest.mark.long
 def test_towers_reports_and_draws(capsys: Any, tmp_path: Path) -> None:
     given = f"{TOWERS} --whole-numbers --groups log:3 --workers 2 --json --figure"
     code, out, _ = run_command(capsys, *given.split(), str(tmp_path / "timeline.png"))
@@ -338,7 +339,7 @@ def test_a_comparison_has_the_same_numbers(cluster: Any, evaluated: Path, tmp_pa
 
 
 @posix
-@pytest.mark.thinned(10)
+@pytest.mark.long
 @pytest.mark.parametrize("kill", range(10))
 def test_ten_kills_cost_only_their_training(
     two_workers: Any, cluster: Any, evaluated: Path, kill: int, tmp_path: Path

@@ -313,6 +313,7 @@ def test_the_roofs_of_a_gpu() -> None:
     assert found == {"gflops": 2e-9 * 8**3, "gigabytes_per_second": 2e-9 * 1000}
 
 
+@pytest.mark.long
 def test_a_record_names_the_gpu_and_its_peers(numpy_gpu: None, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     def measured(peer: str, workload: str, settings: Settings) -> dict[str, Any]:
         return {"1×3×8×8": {"seconds": {"refconv": 3.0}.get(peer, 2.0), "variant": "1 GiB"}}

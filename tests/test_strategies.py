@@ -214,6 +214,7 @@ def test_shrinks_to_the_smallest_problem(transposed: bool) -> None:
     assert (p.stride, p.dilation, p.padding, p.padding_mode) == ((1,), (1,), ((0, 0),), "zeros")
 
 
+@pytest.mark.long
 def test_shrinks_to_the_smallest_problem_with_groups_and_steps() -> None:
     p = smallest(lambda p: len(p.lists) > 1)
     assert (p.c_in, p.c_out, p.size, p.kernel, p.groups) == (2, 2, (1,), (1,), 2)
