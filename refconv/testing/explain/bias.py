@@ -127,7 +127,7 @@ def _own_axis(used: Array) -> str | None:
 
 def _several(session: Session, seen: Array, factors: list[float]) -> str:
     """Describe factors of the bias that differ between outputs (N, K, o1, …)."""
-    counts = _kernels(session, seen.shape[2:])
+    counts = _kernels(session.asked, seen.shape[2:])
     if np.array_equal(seen, np.broadcast_to(counts, seen.shape)):
         low, high = counts.min(), counts.max()
         return f"The bias is added once for every kernel that reaches an output: {low} to {high} times, not once."
@@ -139,11 +139,11 @@ def _several(session: Session, seen: Array, factors: list[float]) -> str:
     return f"The bias is multiplied by numbers from {factors[0]:g} to {factors[-1]:g}, depending on the output."
 
 
-def _kernels(session: Session, sizes: Sequence[int]) -> Array:
+def _kernels(asked: Asked, sizes: Sequence[int]) -> Array:
     """Return for each output of one channel how many (position, tap) pairs it has."""
-    column = 2 if session.asked.problem.transposed else 0
+    column = 2 if asked.problem.transposed else 0
     counts = np.ones((), int)
-    for rows, size in zip(session.asked.spatial(session.asked.shapes), sizes, strict=True):
+    for rows, size in zip(asked.spatial(asked.shapes), sizes, strict=True):
         counts = np.multiply.outer(counts, np.bincount(rows[:, column], minlength=size)[:size])
     return counts
 
@@ -159,7 +159,7 @@ def _inside(session: Session) -> Array:
 def _reached(session: Session, used: Array) -> str:
     """Return the sentence on an array (N, K, o1, …) of the outputs to which the bias is added."""
     missing, size = np.count_nonzero(~used), used.size
-    if np.array_equal(used, np.broadcast_to(_kernels(session, used.shape[2:]) > 0, used.shape)):
+    if np.array_equal(used, np.broadcast_to(_kernels(session.asked, used.shape[2:]) > 0, used.shape)):
         where = "that a tap reaches" if session.asked.problem.transposed else "whose windows reach x"
         return f"The bias is added only at outputs {where}: {size - missing} of {size}."
     if not session.asked.problem.transposed and np.array_equal(used, np.broadcast_to(_inside(session), used.shape)):
@@ -438,10 +438,7 @@ def _by_count(asked: Asked, fit: Fit) -> Array:
 
 
 def _by_kernels(asked: Asked) -> Array:
-    column = 2 if asked.problem.transposed else 0
-    counts = np.ones((), int)
-    for rows, size in zip(asked.spatial(asked.shapes), asked.problem.output_size, strict=True):
-        counts = np.multiply.outer(counts, np.bincount(rows[:, column], minlength=size)[:size])
+    counts = _kernels(asked, asked.problem.output_size)
     return _of_each_channel(asked, np.broadcast_to(counts, asked.problem.output_shape) * 1.0)
 
 

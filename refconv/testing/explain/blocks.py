@@ -260,18 +260,20 @@ def _bounds(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
         where = f"along ax{'e' if len(axes) > 1 else 'i'}s {' and '.join(map(str, axes))}"
         for role, array, other in (("image", image, positions), ("positions", positions, image)):
             yield (
-                functools.partial(_within, axes=axes, role=role),
+                functools.partial(_along, axes=axes, keep=functools.partial(_within, role=role)),
                 f"Only as many elements of {array} count {where} as {other} has.",
                 f"bound {role}",
             )
 
 
-def _within(asked: Asked, right: Table, axes: tuple[int, ...], role: str) -> Array:
-    inside = np.ones(len(right.factor), bool)
-    other = asked.shapes["positions" if role == "image" else "image"]
-    for a in axes:
-        inside &= right.spatial[a, :, 2 if role == "image" else 0] < other[2 + a]
-    return inside * 1.0
+def _along(asked: Asked, right: Table, axes: tuple[int, ...], keep: Callable[..., Array]) -> Array:
+    """Return 1 for the products that ``keep(asked, axis, o, t, i)`` keeps along all of some axes, 0 for the others."""
+    return np.all([keep(asked, a, *right.spatial[a].T) for a in axes], axis=0) * 1.0
+
+
+def _within(asked: Asked, a: int, o: Array, t: Array, i: Array, role: str) -> Array:
+    index, other = (i, "positions") if role == "image" else (o, "image")
+    return index < asked.shapes[other][2 + a]
 
 
 def _steps(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
@@ -281,7 +283,7 @@ def _steps(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
     for axes in subsets(asked.problem.spatial_dims):
         where = " or ".join(f"{asked.shapes['image'][2 + a] % asked.problem.stride[a]} along axis {a}" for a in axes)
         yield (
-            functools.partial(_whole_steps, axes=axes),
+            functools.partial(_along, axes=axes, keep=_whole_steps),
             f"The last elements of {names.image} are left out, {where}: those beyond the last multiple of the stride.",
             "steps",
         )
@@ -293,27 +295,20 @@ def _last_fitting(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]
         where = " or ".join(f"{names.letter} = {asked.shapes['positions'][2 + a] - 1} along axis {a}" for a in axes
                             if not remainders(asked.problem)[a])  # fmt: skip
         yield (
-            functools.partial(_before_the_end, axes=axes),
+            functools.partial(_along, axes=axes, keep=_before_the_end),
             f"Windows that end exactly where the padded {names.image} ends are left out, here {where}: a loop stops "
             f"one too early.",
             "end",
         )
 
 
-def _before_the_end(asked: Asked, right: Table, axes: tuple[int, ...]) -> Array:
-    inside = np.ones(len(right.factor), bool)
-    for a in axes:
-        last = asked.shapes["positions"][2 + a] - 1
-        inside &= (right.spatial[a, :, 0] < last) | (remainders(asked.problem)[a] > 0)
-    return inside * 1.0
+def _before_the_end(asked: Asked, a: int, o: Array, t: Array, i: Array) -> Array:
+    return (o < asked.shapes["positions"][2 + a] - 1) | (remainders(asked.problem)[a] > 0)
 
 
-def _whole_steps(asked: Asked, right: Table, axes: tuple[int, ...]) -> Array:
-    inside = np.ones(len(right.factor), bool)
-    for a in axes:
-        size, stride = asked.shapes["image"][2 + a], asked.problem.stride[a]
-        inside &= right.spatial[a, :, 2] < size // stride * stride
-    return inside * 1.0
+def _whole_steps(asked: Asked, a: int, o: Array, t: Array, i: Array) -> Array:
+    size, stride = asked.shapes["image"][2 + a], asked.problem.stride[a]
+    return i < size // stride * stride
 
 
 def _skipped(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
@@ -323,18 +318,15 @@ def _skipped(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
             beyond = {a: found for a in axes if (found := asked.beyond(a, side))}
             where = " and ".join(f"{names.letter} = {ranges(found)} along axis {a}" for a, found in beyond.items())
             yield (
-                functools.partial(_without_beyond, axes=axes, side=side),
+                functools.partial(_along, axes=axes, keep=functools.partial(_without_beyond, side=side)),
                 f"Windows that reach beyond {f'the {side} of ' * bool(side)}{names.image} are skipped: nothing is used "
                 f"at {where}. Only elements beyond {names.image} should count as zeros.",
                 f"skipped {side}",
             )
 
 
-def _without_beyond(asked: Asked, right: Table, axes: tuple[int, ...], side: str) -> Array:
-    inside = np.ones(len(right.factor), bool)
-    for a in axes:
-        inside &= ~np.isin(right.spatial[a, :, 0], asked.beyond(a, side))
-    return inside * 1.0
+def _without_beyond(asked: Asked, a: int, o: Array, t: Array, i: Array, side: str) -> Array:
+    return ~np.isin(o, asked.beyond(a, side))
 
 
 def subsets(d: int) -> list[tuple[int, ...]]:
@@ -366,14 +358,14 @@ def _tiles(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
             where = f"ax{'e' if len(axes) > 1 else 'i'}s {' and '.join(map(str, axes))}"
             for loaded, length in LOADED.items():
                 yield (
-                    functools.partial(_in_tiles, axes=axes, tile=tile, length=length),
+                    functools.partial(_along, axes=axes, keep=functools.partial(_in_tiles, tile=tile, length=length)),
                     f"Positions along {where} are computed in tiles of T = {tile}, and of each tile's part of "
                     f"{names.image} only the first {loaded} elements count (s: stride, d: dilation); it needs "
                     f"(T − 1)·s + d·(k − 1) + 1.",
                     f"tile {tile} {loaded}",
                 )
             yield (
-                functools.partial(_overwritten, axes=axes, tile=tile),
+                functools.partial(_along, axes=axes, keep=functools.partial(_overwritten, tile=tile)),
                 f"Positions along {where} are computed in tiles of {tile}, and each tile replaces what earlier tiles "
                 f"gave to the same elements of {names.image}: only the last tile's products count there.",
                 f"overwritten {tile}",
@@ -382,43 +374,31 @@ def _tiles(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
                 continue  # a block with a single tap of each window
             for kept, end in KEPT.items():
                 yield (
-                    functools.partial(_in_blocks, axes=axes, block=tile, end=end),
+                    functools.partial(_along, axes=axes, keep=functools.partial(_in_blocks, block=tile, end=end)),
                     f"Along {where}, {names.image} is cut into blocks of {tile}, padding included: where a window "
                     f"reaches into two blocks, only the products of the {kept} one count.",
                     f"blocks {tile} {kept}",
                 )
 
 
-def _overwritten(asked: Asked, right: Table, axes: tuple[int, ...], tile: int) -> Array:
+def _overwritten(asked: Asked, a: int, o: Array, t: Array, i: Array, tile: int) -> Array:
     """Keep the products of the last tile that stores an element."""
-    inside = np.ones(len(right.factor), bool)
-    for a in axes:
-        (stride, dilation, _), count = asked.lines[a], asked.shapes["positions"][2 + a]
-        span = dilation * (asked.problem.kernel[a] - 1)
-        o, place = right.spatial[a, :, 0], stride * right.spatial[a, :, 0] + dilation * right.spatial[a, :, 1]
-        starts = np.arange(0, count, tile)
-        ends = stride * (np.minimum(starts + tile, count) - 1) + span
-        covers = (stride * starts[:, None] <= place) & (place <= ends[:, None])
-        inside &= o // tile == len(starts) - 1 - np.argmax(covers[::-1], axis=0)
-    return inside * 1.0
+    (stride, dilation, _), count = asked.lines[a], asked.shapes["positions"][2 + a]
+    starts = np.arange(0, count, tile)
+    ends = stride * (np.minimum(starts + tile, count) - 1) + dilation * (asked.problem.kernel[a] - 1)
+    place = stride * o + dilation * t
+    covers = (stride * starts[:, None] <= place) & (place <= ends[:, None])
+    return o // tile == len(starts) - 1 - np.argmax(covers[::-1], axis=0)
 
 
 def _in_tiles(
-    asked: Asked, right: Table, axes: tuple[int, ...], tile: int, length: Callable[[int, int, int, int], int]
+    asked: Asked, a: int, o: Array, t: Array, i: Array, tile: int, length: Callable[[int, int, int, int], int]
 ) -> Array:
-    inside = np.ones(len(right.factor), bool)
-    for a in axes:
-        stride, dilation, _ = asked.lines[a]
-        o, t = right.spatial[a, :, 0], right.spatial[a, :, 1]
-        inside &= o % tile * stride + t * dilation < length(tile, stride, asked.problem.kernel[a], dilation)
-    return inside * 1.0
+    stride, dilation, _ = asked.lines[a]
+    return o % tile * stride + t * dilation < length(tile, stride, asked.problem.kernel[a], dilation)
 
 
-def _in_blocks(asked: Asked, right: Table, axes: tuple[int, ...], block: int, end: int) -> Array:
-    inside = np.ones(len(right.factor), bool)
-    for a in axes:
-        stride, dilation, _ = asked.lines[a]
-        o, t = right.spatial[a, :, 0], right.spatial[a, :, 1]
-        edge = stride * o + end * dilation * (asked.problem.kernel[a] - 1)
-        inside &= (stride * o + dilation * t) // block == edge // block
-    return inside * 1.0
+def _in_blocks(asked: Asked, a: int, o: Array, t: Array, i: Array, block: int, end: int) -> Array:
+    stride, dilation, _ = asked.lines[a]
+    edge = stride * o + end * dilation * (asked.problem.kernel[a] - 1)
+    return (stride * o + dilation * t) // block == edge // block

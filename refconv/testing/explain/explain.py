@@ -38,7 +38,6 @@ from refconv.testing.explain.table import (
     completed,
     follows,
     roles,
-    same_products,
     table_of,
 )
 from refconv.testing.oracles.definition import Array
@@ -308,7 +307,7 @@ def _bilinear(session: Session, part: str) -> Part:
 def _of_forward(session: Session, part: str, shapes: dict[str, Shape]) -> Entries | None:
     """Return the products of the forward pass, if these are wrong and the gradient has them too."""
     forward = None if part == "forward" else session.tables.get("forward")
-    if forward is None or forward.shapes != shapes or same_products(forward, session.asked.table("forward")):
+    if forward is None or forward.shapes != shapes or forward.equals(session.asked.table("forward")):
         return None
     return _entries(forward, part, session) if _shows(session, part, forward) else None
 

@@ -226,11 +226,6 @@ class Table:
         return total
 
 
-def same_products(table: Table, right: Table) -> bool:
-    """Return whether a table of a result of the right shape has the right products, all with the factor 1."""
-    return bool(np.array_equal(table.keys, right.keys) and np.all(np.abs(table.factor - 1) <= 1e-3))
-
-
 def follows(gradient: Table, forward: Table) -> bool:
     """Return whether a gradient has the products of a forward pass, where their arrays overlap: it is its gradient."""
     sizes = [min(pair) for role in ROLES for pair in zip(gradient.shapes[role], forward.shapes[role], strict=True)]
