@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 Problem = Any
@@ -65,8 +65,8 @@ def axes_of(problem: Problem) -> list[Axis]:
     steps = zip(problem.kernel, problem.stride, problem.dilation, problem.pairs, windows, images, strict=True)
     axes = []
     for k, s, d, pads, positions, image in steps:
-        axis = Axis(k, s, d, pads, positions)
-        axes.append(replace(axis, rest=image - axis.length))
+        rest = image + sum(pads) - (positions - 1) * s - d * (k - 1) - 1
+        axes.append(Axis(k, s, d, pads, positions, rest))
     return axes
 
 

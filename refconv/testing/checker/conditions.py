@@ -222,7 +222,7 @@ def joined(words: Sequence[str]) -> str:
 
 
 def conditions(problems: Sequence[Problem], count: int) -> Iterator[Condition]:
-    """Yield conditions on which the first `count` problems may agree.
+    """Yield the conditions that the first `count` problems all meet.
 
     Thresholds are the narrowest that these problems allow, or the widest ones if `count` is 0.
     """
@@ -231,11 +231,13 @@ def conditions(problems: Sequence[Problem], count: int) -> Iterator[Condition]:
     for place in places(d):
         more = float(place.words.startswith("on axis"))
         for words, bits, truth in _of_axes(sizes, place, count):
-            holds = truth.all(1) if place.every else truth.any(1)
-            axes = None if place.every else np.ascontiguousarray(truth.T)
-            yield Condition((words,), place.words, bits + more, holds, int(holds.sum()), axes)
+            holds = truth.all(0) if place.every else truth.any(0)
+            if holds[:count].all():
+                axes = None if place.every else truth
+                yield Condition((words,), place.words, bits + more, holds, int(holds.sum()), axes)
     for words, bits, holds in itertools.chain(_of_problems(sizes, count), _between(sizes, d)):
-        yield Condition((words,), "", bits, holds, int(holds.sum()))
+        if holds[:count].all():
+            yield Condition((words,), "", bits, holds, int(holds.sum()))
 
 
 USUALLY, AT_LEAST, VALUE, PARITY, RELATION, MULTIPLE, AT_MOST, RARELY = 4.0, 6.0, 7.0, 7.0, 7.5, 8.0, 9.0, 4.0
@@ -245,7 +247,7 @@ SHARE, SHARE_OF_SELDOM = 0.05, 0.25
 """Share of the passing problems that a condition must exclude: larger for conditions that are seldom decisive."""
 
 Judged = Iterator[tuple[str, float, Array]]
-"""Words, bits, and the problems, or their axes, for which a condition holds."""
+"""Words, bits, and for which of n problems, or of their axes × n, a condition holds."""
 
 WIDEST = 5
 """Lowest values of a number among which thresholds are tried, where no problem narrows them down."""
@@ -253,17 +255,22 @@ WIDEST = 5
 
 def _of_axes(sizes: Sizes, place: Place, count: int) -> Judged:
     for name, relation in ON_AXES.items():
-        yield _in(sizes, name), RELATION + RARELY * (name in RARE), relation(sizes)[:, place.axes]
+        yield _in(sizes, name), RELATION + RARELY * (name in RARE), _by_axis(relation(sizes), place)
     for name, number in OF_AXES.items():
-        yield from _of_number(_in(sizes, name), number(sizes)[:, place.axes], count, place.every)
+        yield from _of_number(_in(sizes, name), _by_axis(number(sizes), place), count, place.every)
 
 
 def _of_problems(sizes: Sizes, count: int) -> Judged:
     for name, relation in ON_PROBLEMS.items():
         yield name, RELATION + RARELY * (name in RARE), relation(sizes)
     for name, number in OF_PROBLEMS.items():
-        for words, bits, truth in _of_number(name, number(sizes)[:, None], count, True):
-            yield words, bits, truth[:, 0]
+        for words, bits, truth in _of_number(name, number(sizes)[None], count, True):
+            yield words, bits, truth[0]
+
+
+def _by_axis(values: Array, place: Place) -> Array:
+    """Return the rows of a place's axes, contiguous, from values of n × d."""
+    return np.ascontiguousarray(values.T[place.axes])
 
 
 def _in(sizes: Sizes, name: str) -> str:
@@ -274,9 +281,9 @@ def _in(sizes: Sizes, name: str) -> str:
 
 
 def _of_number(name: str, values: Array, count: int, every: bool) -> Judged:
-    """Yield the conditions on one number, given for n problems and m axes."""
+    """Yield the conditions on one number, given for m axes × n problems."""
     more = RARELY if name in RARE else 0.0
-    if first := values[:count].tolist():
+    if first := values[:, :count].T.tolist():
         low = min(map(min if every else max, first))
         high = max(map(max if every else min, first))
         yield f"{name} at most {high}", AT_MOST + more, values <= high
@@ -285,7 +292,7 @@ def _of_number(name: str, values: Array, count: int, every: bool) -> Judged:
         lows = np.unique(values)[1:WIDEST].tolist()
     for low in lows:
         yield _at_least(name, low, values), AT_LEAST + more, values >= low
-    for value in sorted(set(values[0].tolist())):
+    for value in sorted(set(values[:, 0].tolist())):
         bits = USUALLY if value == USUAL.get(name) else VALUE + more
         yield f"{name} {value}", bits + (not every), values == value
     of = f"number of {name}" if any(word.endswith("s") for word in name.split()) else name

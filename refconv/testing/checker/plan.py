@@ -12,8 +12,10 @@ The order makes the first failure minimal. These problems are generated in turn 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
@@ -696,22 +698,27 @@ def _real(covered: Sequence[Problem], witnessed: Sequence[Problem], used: Contai
 
     They are the given problems with more samples or output channels, so that no problem is run twice.
     """
-    due = [set(regimes_of(p)) for p in witnessed]
-    left: set[str] = set().union(*due)
-    candidates: list[tuple[Problem, set[str]]] = []
+    due = dict.fromkeys(name for p in witnessed for name in regimes_of(p))
+    bit = {name: 1 << number for number, name in enumerate(due)}
+
+    def covers(problem: Problem) -> int:
+        """Return the bits of the regimes of a problem."""
+        return sum(bit[name] for name in regimes_of(problem) if name in bit)
+
+    candidates: list[tuple[Problem, int]] = []
+    reached = 0
     for more in (
         [replace(p, batch=(p.batch or 0) + 1) for p in covered],
         [replace(p, c_out=p.c_out + p.n_groups) for p in witnessed],
         [replace(p, c_out=p.c_out + 4 * p.n_groups) for p in witnessed],
         [replace(p, batch=(p.batch or 0) + n) for p in witnessed for n in (1, 2)],
     ):
-        if left - set().union(*(names for _, names in candidates)):
-            new = [p for p in sorted(more, key=size_of) if replace(p, bias=False) not in used]
-            candidates += [(p, set(regimes_of(p))) for p in new]
-    left &= set().union(*(names for _, names in candidates))
+        if reached.bit_count() < len(bit):
+            candidates += [(p, covers(p)) for p in sorted(more, key=size_of) if replace(p, bias=False) not in used]
+            reached = functools.reduce(operator.or_, (bits for _, bits in candidates), 0)
     chosen = []
-    while left:
-        problem, names = max(candidates, key=lambda entry: len(entry[1] & left))
+    while reached:
+        problem, bits = max(candidates, key=lambda entry: (entry[1] & reached).bit_count())
         chosen.append(problem)
-        left -= names
+        reached &= ~bits
     return chosen

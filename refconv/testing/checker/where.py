@@ -79,7 +79,7 @@ def where(failing: Sequence[Problem], passing: Sequence[Problem]) -> str | None:
 def described(failing: Sequence[Problem], passing: Sequence[Problem]) -> Description:
     """Return the shortest description of the failing problems."""
     f, problems = len(failing), [*failing, *passing]
-    shared = _distinct(c for c in conditions(problems, f) if c.met < len(problems) and c.holds[:f].all())
+    shared = _distinct(c for c in conditions(problems, f) if c.met < len(problems))
     best = _together(shared, f, len(passing))
     if best.passing.any() or len(best.chosen) == TOGETHER:
         best = _best(best, _together([*shared, *_on_one_axis(shared, f)], f, len(passing)))
