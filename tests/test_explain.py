@@ -497,7 +497,7 @@ CHANGED = {
     "input channels rotated by one": (
         {"channel": lambda k, c, cols, rows, groups: (k // rows * cols + c + 1) % 8},
         {"channel_order": None, "channels": {q: [1, 2, 3, 4] if q < 2 else [0, 5, 6, 7] for q in range(4)}},
-        "Output channel 0 reads input channels 1 to 4; it should be input channels 0 to 3.",
+        "x[:,j,:,:] is used as x[:,(j + 7) mod 8,:,:] should be.",
     ),
 }
 
@@ -633,7 +633,7 @@ WRAPPED = {
     "two input channels exchanged": (
         lambda x, w, b, i: right_y(x[:, [1, 0, *range(2, x.shape[1])]], w, b, *i),
         {"channel_order": None},
-        "Output channel 0 uses weight columns 0, 1 with input channels 1, 0, in this order.",
+        "w[0,0,:,:] and w[0,1,:,:] are exchanged; w[1,0,:,:] and w[1,1,:,:] are exchanged.",
     ),
     "the last sample is that before it": (
         lambda x, w, b, i: right_y(x[[0, 1, 1]], w, b, *i),
@@ -1658,7 +1658,8 @@ def test_a_list_of_products_has_those_that_differ():
 
     problem = small((6,), (3,), (1,), 0, c_in=2, c_out=2)
     text = explained_on(problem, forward).parts["forward"].text
-    assert "2 of 8 elements of y are wrong, first y[0,0,0]: it adds w[0,0,0]·x[0,0,5] where it should add" in text
+    assert "2 of 8 elements of y are wrong: those at numbers 0, 5 in memory order, of 8. First y[0,0,0]: it adds" in text
+    assert "it adds w[0,0,0]·x[0,0,5] where it" in text
     assert "should add w[0,0,2]·x[0,0,2]; its other products are right." in text
 
 

@@ -139,6 +139,18 @@ def unpadded_strides(asked: Asked, whole: bool) -> Table:
     return windows.reading(place, *(found[:2] if whole else ()))
 
 
+def not_cleared(asked: Asked, of_taps: bool) -> Table:
+    """Return the table of a buffer that keeps, beyond the image, what the tap or the position before left there."""
+    windows, taps = Windows.of(asked), math.prod(asked.problem.kernel)
+    positions = math.prod(asked.shapes["positions"][2:])
+    place = windows.place
+    inside = np.all((place >= 0) & (place < np.array(asked.shapes["image"][2:])[:, None]), axis=0)
+    number = np.arange(len(inside)).reshape(-1, positions, taps)
+    last = np.where(inside.reshape(number.shape), number, -1)
+    last = np.maximum.accumulate(last, axis=2 if of_taps else 1).reshape(-1)
+    return windows.reading(place[:, last], inside=last >= 0)
+
+
 def of_other_sizes(asked: Asked, role: str, sizes: Callable[[Asked], Shape]) -> Table:
     """Return the table of positions, or of a weight, addressed as if their arrays had other spatial sizes."""
     windows, shape = Windows.of(asked), asked.shapes[role]
@@ -274,6 +286,12 @@ def address_models(asked: Asked, names: Names) -> Iterator[Model]:
                     f"Elements of {f'{where} ' * (not whole)}the padded {image} are addressed with the strides of "
                     f"{image} without its padding{f': {lengths}' * (d > 1)}.",
                 )
+        for of_taps, noun, other in ((True, "tap", "position"), (False, "position", "tap")):
+            yield Model(
+                functools.partial(not_cleared, of_taps=of_taps),
+                f"Beyond {image}, where zeros belong, the element is used that the last {noun} inside {image} reads "
+                f"with the same {other}: a buffer is not cleared between {noun}s.",
+            )
         yield Model(
             stacked,
             f"Along axis 0, samples of {image} are one below the other without padding between them: windows reach "

@@ -7,12 +7,16 @@ y = Aᵀ[(G·w) ⊙ (Bᵀ·x)] (A. Lavin and S. Gray, 2015). A real Fourier tran
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from refconv.testing.explain.linearity import draw
 from refconv.testing.explain.session import Session
 from refconv.testing.oracles.definition import Array
+from refconv.testing.oracles.problems import Operands
+from refconv.testing.oracles.trilinear import exact_results
 
 MATRICES: dict[int, dict[str, Array]] = {
     2: {
@@ -36,28 +40,30 @@ FEWEST = 4
 CHANGES = {"has the wrong sign": -1, "is 0": 0, "is doubled": 2, "is halved": 0.5}
 
 
-def fast_algorithm(session: Session) -> str | None:
-    """Return the mistake of a fast algorithm that gives the results of a forward pass, as a sentence, or None."""
+def fast_algorithm(session: Session, part: str) -> str | None:
+    """Return the mistake of a fast algorithm that gives the results of a part, as a sentence, or None."""
     if session.asked.problem.transposed or session.dtype.kind != "f":
         return None
-    return winograd(session) or inverse_of_another_length(session)
+    rng = np.random.default_rng(20)
+    x, weight, g = (draw(rng, array.shape, session.dtype) for array in (session.x, session.weight, session.g))
+    seen = session.y(x, weight, session.bias) if part == "forward" else session.gradient(part, g, x, weight)
+    operands = Operands(x, weight, None, g)
+    return winograd(session, part, operands, seen) or inverse_of_another_length(session, part, operands, seen)
 
 
-def inverse_of_another_length(session: Session) -> str | None:
+def inverse_of_another_length(session: Session, part: str, operands: Operands, seen: Array) -> str | None:
     """Return the sentence on a real transform of odd length whose inverse is one element shorter.
 
     Without a length, ``numpy.fft.irfft`` returns an even number of elements.
     """
     problem = session.asked.problem
-    if problem.size[-1] < FEWEST:
+    if problem.size[-1] < FEWEST or part == "grad_weight":
         return None
     span, (before, after) = problem.dilation[-1] * (problem.kernel[-1] - 1), problem.pairs[-1]
     padded = problem.size[-1] + before + after
-    rng = np.random.default_rng(21)
-    x, weight = (draw(rng, array.shape, session.dtype) for array in (session.x, session.weight))
-    seen = session.y(x, weight, session.bias)
+    computed = _shorter if part == "forward" else _shorter_gradient
     for length in (padded, padded + span):
-        if length % 2 and np.allclose(_shorter(session, x, weight, length), seen, rtol=1e-4, atol=1e-3):
+        if length % 2 and _agree(computed(session, operands, length), seen):
             return (
                 f"Along the last axis it is computed by a real Fourier transform of the odd length {length}, whose "
                 f"inverse is taken without that length: it has {length - 1} elements of a stretched signal."
@@ -65,9 +71,28 @@ def inverse_of_another_length(session: Session) -> str | None:
     return None
 
 
-def _shorter(session: Session, x: Array, weight: Array, length: int) -> Array:
-    """Return the convolution whose last axis is transformed with one length, and back with one less."""
+def _agree(due: Array, seen: Array) -> bool:
+    return due.shape == seen.shape and np.allclose(due, seen, rtol=1e-4, atol=1e-3)
+
+
+def _shorter_gradient(session: Session, operands: Operands, length: int) -> Array:
+    """Return the gradient of x whose last axis is transformed with one length, and back with one less."""
     problem = session.asked.problem
+    size = tuple(n + before + after for n, (before, after) in zip(problem.size, problem.pairs, strict=True))
+    whole = replace(problem, size=size, padding=((0, 0),) * len(size), bias=False)
+    wide = operands._replace(x=np.zeros(whole.x_shape)).mapped(lambda array: array.astype(float))
+    gradient = exact_results(whole, wide, ("grad_x",)).grad_x
+    longer = np.pad(gradient, [(0, 0)] * (gradient.ndim - 1) + [(0, length - size[-1])])
+    stretched = np.zeros(longer.shape)
+    stretched[..., : length - 1] = np.fft.irfft(np.fft.rfft(longer))
+    inside: Any = [slice(before, before + n) for n, (before, _) in zip(problem.size, problem.pairs, strict=True)]
+    result: Array = stretched[(..., *inside)]
+    return result
+
+
+def _shorter(session: Session, operands: Operands, length: int) -> Array:
+    """Return the convolution whose last axis is transformed with one length, and back with one less."""
+    problem, x, weight = session.asked.problem, np.asarray(operands.x), np.asarray(operands.weight)
     pads = [(0, 0), (0, 0), *problem.pairs]
     pads[-1] = pads[-1][0], length - problem.size[-1] - pads[-1][0]
     padded, stride = np.pad(x, pads), problem.stride[-1]
@@ -86,13 +111,19 @@ def _shorter(session: Session, x: Array, weight: Array, length: int) -> Array:
     return np.fft.irfft(np.fft.rfft(whole))[..., : (shape[-1] - 1) * stride + 1 : stride]
 
 
-def winograd(session: Session) -> str | None:
-    """Return the wrong entry of a matrix that gives the results of a forward pass.
+def winograd(session: Session, part: str, operands: Operands, seen: Array) -> str | None:
+    """Return the mistake in a matrix that gives the results of a part.
 
     Parameters
     ----------
     session : Session
         The functions and their problem.
+    part : str
+        "forward", "grad_x" or "grad_weight".
+    operands : Operands
+        The arrays of a call.
+    seen : numpy.ndarray
+        Its result.
 
     Returns
     -------
@@ -103,19 +134,20 @@ def winograd(session: Session) -> str | None:
     axes = zip(problem.kernel, problem.stride, problem.dilation, strict=True)
     if any(axis != (3, 1, 1) for axis in axes):
         return None
-    rng = np.random.default_rng(20)
-    x, weight = (draw(rng, array.shape, session.dtype) for array in (session.x, session.weight))
-    seen = session.y(x, weight, session.bias)
     for tile, matrices in MATRICES.items():
         for mistake, wrong in _mistakes(matrices):
-            if np.allclose(_convolved(session, x, weight, tile, wrong), seen, rtol=1e-4, atol=1e-3):
+            if _agree(_convolved(session, part, operands, tile, wrong), seen):
                 sizes = f"F({'×'.join([str(tile)] * len(problem.kernel))}, {'×'.join(['3'] * len(problem.kernel))})"
-                return f"It is Winograd's {sizes}, y = Aᵀ[(G·w) ⊙ (Bᵀ·x)], with one mistake: {mistake}."
+                adjoint = "" if part == "forward" else "the adjoint of "
+                return f"It is {adjoint}Winograd's {sizes}, y = Aᵀ[(G·w) ⊙ (Bᵀ·x)], with one mistake: {mistake}."
     return None
 
 
 def _mistakes(matrices: dict[str, Array]) -> Iterator[tuple[str, dict[str, Array]]]:
-    """Yield the matrices with one mistake, and the mistake in words."""
+    """Yield the matrices with one mistake, in an entry or in the middle rows of G, and the mistake in words."""
+    halves = np.array([[1], [2], [2], [1]])
+    if len(matrices["G"]) == len(halves):
+        yield "the middle rows of G lack their factor 1/2", matrices | {"G": matrices["G"] * halves}
     for name, matrix in matrices.items():
         for row, column in np.argwhere(matrix):
             for how, factor in CHANGES.items():
@@ -124,13 +156,20 @@ def _mistakes(matrices: dict[str, Array]) -> Iterator[tuple[str, dict[str, Array
                 yield f"entry ({row}, {column}) of {name} {how}", matrices | {name: wrong}
 
 
-def _convolved(session: Session, x: Array, weight: Array, tile: int, matrices: dict[str, Array]) -> Array:
-    """Return the convolution in which every axis is computed by these matrices."""
+def _convolved(session: Session, part: str, operands: Operands, tile: int, matrices: dict[str, Array]) -> Array:
+    """Return a part in which every axis is computed by these matrices."""
     problem = session.asked.problem
     groups, d = problem.n_groups, problem.spatial_dims
-    blocks = [x.reshape(x.shape[0], groups, -1, *x.shape[2:]), weight.reshape(groups, -1, *weight.shape[1:])]
+    x, weight, _, g = map(np.asarray, operands)
     letters = ["ijl"[:d], "stu"[:d], "opq"[:d]]  # image, taps, positions
-    terms = [f"ngc{letters[0]}", f"gkc{letters[1]}", *(o + t + i for i, t, o in zip(*letters, strict=True))]
+    blocks = {
+        f"ngc{letters[0]}": x.reshape(x.shape[0], groups, -1, *x.shape[2:]),
+        f"gkc{letters[1]}": weight.reshape(groups, -1, *weight.shape[1:]),
+        f"ngk{letters[2]}": g.reshape(g.shape[0], groups, -1, *g.shape[2:]),
+    }
+    out = list(blocks)[("grad_x", "grad_weight", "forward").index(part)]
+    blocks.pop(out)
+    terms = [*blocks, *(o + t + i for i, t, o in zip(*letters, strict=True))]
     each = np.einsum("oe,et,ej->otj", *(matrices[name] for name in ("Aᵀ", "G", "Bᵀ")))
     of_axes = []
     for size, count, (before, after) in zip(problem.size, problem.output_size, problem.pairs, strict=True):
@@ -138,5 +177,5 @@ def _convolved(session: Session, x: Array, weight: Array, tile: int, matrices: d
         for start in range(0, count, tile):
             whole[start : start + tile, :, start : start + tile + 2] = each
         of_axes.append(whole[:count, :, before : before + size])
-    y: Array = np.einsum(f"{','.join(terms)}->ngk{letters[2]}", *blocks, *of_axes, optimize=True)
-    return y.reshape(problem.output_shape)
+    result: Array = np.einsum(f"{','.join(terms)}->{out}", *blocks.values(), *of_axes, optimize=True)
+    return result.reshape({"forward": problem.output_shape, "grad_x": x.shape}.get(part, weight.shape))

@@ -14,14 +14,12 @@ import numpy as np
 from refconv.testing.explain import words
 from refconv.testing.explain.blocks import Count, Fit, fitting_counts
 from refconv.testing.explain.linearity import Refused, check_linear, draw
-from refconv.testing.explain.names import grammar, ranges
+from refconv.testing.explain.names import PLACES, clause, grammar, in_block, ranges
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.report import Part
 from refconv.testing.explain.session import Session, check_pointwise
 from refconv.testing.explain.table import Asked
 from refconv.testing.oracles.definition import Array
-
-NAMES = ("sample", "channel")
 
 
 def forward_bias(session: Session, element: Array | None) -> tuple[dict[str, Any], list[str]]:
@@ -136,7 +134,47 @@ def _several(session: Session, seen: Array, factors: list[float]) -> str:
     if len(odd) == 1 and not np.any(seen == 0) and np.count_nonzero(wrong) * 2 < wrong.size:
         count = np.count_nonzero(wrong)
         return f"The bias is multiplied by {odd[0]} at {count} of {wrong.size} outputs{_where(~wrong, session)}."
-    return f"The bias is multiplied by numbers from {factors[0]:g} to {factors[-1]:g}, depending on the output."
+    by = _by_place(seen) or f"by numbers from {factors[0]:g} to {factors[-1]:g}, depending on the output"
+    return f"The bias is multiplied {by}."
+
+
+MOST_CLAUSES, MOST_NUMBERS = 8, 64
+"""The most places, and the most numbers in memory order, that are listed without an omission."""
+
+
+def _by_place(factors: Array) -> str | None:
+    """Return the factors (sample, channel, positions) in words, by axis or in memory order; None if they are too many.
+
+    >>> _by_place(np.array([[[[1, 2, 1], [1, 2, 1]]]]))
+    'by 2 at position 1 along axis 1; elsewhere by 1'
+    >>> _by_place(np.array([[[[1, 3], [3, 1]]]]))
+    'with the positions in memory order, by 1, 3, 3, 1'
+    """
+    varying = [a for a in range(factors.ndim) if np.any(factors != np.take(factors, [0], a))]
+    plane = np.round(factors[tuple(slice(None) if a in varying else 0 for a in range(factors.ndim))], 6)
+    values, counts = np.unique(plane, return_counts=True)
+    common = values[np.argmax(counts)]
+    base = np.argwhere(plane == common)[0]
+    lines = [
+        plane[tuple(slice(None) if a == b else i for b, i in enumerate(base))] / (common or 1)
+        for a in range(plane.ndim)
+    ]
+    if common and np.allclose(common * functools.reduce(np.multiply.outer, lines), plane):
+        clauses = [
+            f"by {value:g} at {clause(axis, np.flatnonzero(line == value).tolist(), len(line))}"
+            for axis, line in zip(varying, lines, strict=True)
+            for value in np.unique(line)
+            if value != 1
+        ]
+        both = " (by both numbers where both places meet)" * (sum(bool(np.any(line != 1)) for line in lines) > 1)
+        text = f"{', '.join(clauses)}{both}; elsewhere by {common:g}".replace("-", "−")
+        return text if len(clauses) <= MOST_CLAUSES else None
+    if plane.size > MOST_NUMBERS:
+        return None
+    what = " and ".join(dict.fromkeys(f"{PLACES[a]}s" if a < 2 else "positions" for a in varying))
+    return f"with the {what} in memory order, by {', '.join(f'{value:g}' for value in plane.reshape(-1))}".replace(
+        "-", "−"
+    )
 
 
 def _kernels(asked: Asked, sizes: Sequence[int]) -> Array:
@@ -169,41 +207,31 @@ def _reached(session: Session, used: Array) -> str:
 
 def _where(used: Array, session: Session) -> str:
     """Return where an array (sample, channel, positions) is false, if that is a block or all but a block."""
-    outside = [np.unique(axis).tolist() for axis in np.nonzero(~used)]
-    if math.prod(map(len, outside)) == np.count_nonzero(~used):
-        clauses = [
-            _clause(axis, values, size) for axis, (values, size) in enumerate(zip(outside, used.shape, strict=True))
-        ]
-        return f": {', '.join(clause for clause in clauses if clause)}" if any(clauses) else ""
+    block = in_block(~used)
+    if block is not None:
+        return f": {', '.join(block)}" if block else ""
     inside = [np.unique(axis).tolist() for axis in np.nonzero(used)]
     if math.prod(map(len, inside)) != np.count_nonzero(used):
         flat = used[0, 0].reshape(-1)
         count = np.count_nonzero(flat)
         if np.all(used == used[:1, :1]) and flat[:count].all():
             return f": the last {flat.size - count} of the {flat.size} positions in memory order"
+        if np.all(used == used[:1, :1]) and flat.size <= MOST_NUMBERS:
+            missing = np.flatnonzero(~flat).tolist()
+            return f": of the {flat.size} positions in memory order, {ranges(missing, MOST_NUMBERS)}"
         return f", the first at {tuple(map(int, np.argwhere(~used)[0]))}"
-    missing = []
+    left = []
     for axis, (values, size) in enumerate(zip(inside, used.shape, strict=True)):
         absent = sorted(set(range(size)) - set(values))
         if absent:
             few = len(absent) <= len(values)
-            missing.append((few, _clause(axis, absent if few else values, size)))
-    if not any(few for few, _ in missing):
-        return f": all but those at {' and '.join(clause for _, clause in missing)}"
-    texts = [clause if few else f"all but {clause}" for few, clause in missing]
+            left.append((few, clause(axis, absent if few else values, size)))
+    if not any(few for few, _ in left):
+        return f": all but those at {' and '.join(text for _, text in left)}"
+    texts = [text if few else f"all but {text}" for few, text in left]
     rests = (0, 0, *(session.asked.problem.output_padding or (0,) * (used.ndim - 2)))
     ends = all(values == list(range(size - rest)) for values, size, rest in zip(inside, used.shape, rests, strict=True))
     return f": {' or '.join(texts)}{', which output_padding adds' * (ends and any(rests))}"
-
-
-def _clause(axis: int, values: list[int], size: int) -> str:
-    """Return indices of one axis of (sample, channel, positions) in words; nothing for all of them."""
-    if len(values) == size:
-        return ""
-    name, along = (NAMES[axis], "") if axis < 2 else ("position", f" along axis {axis - 2}")
-    if len(values) > 1 and values == list(range(size - len(values), size)):
-        return f"the last {len(values)} {name}s{along}"
-    return f"{name}{grammar(values)[0]} {ranges(values)}{along}"
 
 
 def grad_bias(session: Session) -> Part:
@@ -309,7 +337,9 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
         missing = np.count_nonzero(~reached)
         said.append(f"It does not read {missing} of {reached.size} elements of g{_where(reached, session)}.")
     if len(factors) > 1:
-        said.append(f"Elements of g are multiplied by numbers from {factors[0]:g} to {factors[-1]:g}.")
+        own = each[range(size), :, range(size)].swapaxes(0, 1) if size == problem.c_out else None
+        by = None if own is None or len(said) else _by_place(own.real)
+        said.append(f"Elements of g are multiplied {by or f'by numbers from {factors[0]:g} to {factors[-1]:g}'}.")
     elif factors[0] == -1:
         said.append("Its sign is wrong: g is subtracted.")
     elif factors[0] != 1:

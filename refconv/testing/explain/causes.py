@@ -172,14 +172,12 @@ def ratios(value: float, problem: Problem) -> dict[str, str]:
         (per_group, columns, "channels"),
         (f"T·{per_group}", columns * taps, "taps and channels"),
         ("G", len(problem.lists), "groups"),
-        ("∏s", math.prod(problem.stride), "elements a step, on all axes"),
+        ("∏s", math.prod(problem.stride), "as the product of the strides"),
     )
     named = {}
     for name, size, counted in sizes:
         bracketed = f"({name})" if len(name) > 1 else name
-        found = {f"1/{bracketed}": 1 / size, f"1/√{bracketed}": size**-0.5}
-        if counted.startswith(("taps", "channels", "groups")):
-            found[name] = size
+        found = {name: size, f"1/{bracketed}": 1 / size, f"1/√{bracketed}": size**-0.5}
         for ratio, number in found.items():
             if abs(abs(value) / number - 1) < 1e-3:
                 named[f"{'−' * (value < 0)}{ratio}"] = f"{name} = {size} {counted}"

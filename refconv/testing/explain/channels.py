@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from refconv.testing.explain.fit import Pattern, pattern
-from refconv.testing.explain.names import Names, grammar, listed, ranges, those
+from refconv.testing.explain.names import Names, grammar, ranges, those
 from refconv.testing.explain.table import Asked, Rows, Table
+from refconv.testing.oracles.definition import Array
 
 
 def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
@@ -44,6 +45,10 @@ def channel_models(asked: Asked) -> Iterator[tuple[str, Rows]]:
         yield "both interleaved", rows(q=lambda g, j, c: j * groups + g, m=lambda g, j, c: g + c * groups)
         yield "modulo", rows(m=lambda g, j, c: (g * each + j) % groups * cols + c)
         yield "first weights", rows(row=lambda g, j, c: j)
+        yield (
+            "all weights",
+            frozenset((q, g * each + row % each, c, m) for q, row, c, m in rows() for g in range(groups)),
+        )
         yield "weights reversed", rows(row=lambda g, j, c: (groups - 1 - g) * each + j)
         yield "next weights", rows(row=lambda g, j, c: (g + 1) % groups * each + j)
         yield "previous weights", rows(row=lambda g, j, c: (g - 1) % groups * each + j)
@@ -102,7 +107,7 @@ class Channels:
     """Which channels and weight rows go together.
 
     `orders` are "right", or the known mix-ups that have these rows. `reads` maps each position channel to image
-    channels, `rows` to weight rows, and `columns` to pairs of weight column and image channel.
+    channels, `rows` to weight rows, and `entries` to triples (weight row, weight column, image channel).
     `missing` describes absent rows where nothing else is wrong. `moved` maps the image channels of each group that use
     another weight column to this column, if nothing else is wrong.
     """
@@ -110,7 +115,7 @@ class Channels:
     orders: tuple[str, ...]
     reads: dict[int, list[int]]
     rows: dict[int, list[int]]
-    columns: dict[int, list[tuple[int, int]]]
+    entries: dict[int, list[tuple[int, int, int]]]
     missing: Pattern | None
     wrong: list[int]
     moved: dict[int, int]
@@ -125,9 +130,9 @@ def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
     """Describe the rows (q, weight row, weight column, m)."""
     reads: dict[int, set[int]] = {}
     weight_rows: dict[int, set[int]] = {}
-    columns: dict[int, list[tuple[int, int]]] = {}
+    entries: dict[int, list[tuple[int, int, int]]] = {}
     for q, row, col, m in sorted(rows):
-        columns.setdefault(q, []).append((col, m))
+        entries.setdefault(q, []).append((row, col, m))
         reads.setdefault(q, set()).add(m)
         weight_rows.setdefault(q, set()).add(row)
     same = (name for name, model in channel_models(asked) if model == rows)
@@ -140,7 +145,7 @@ def fit_channels(rows: Rows, asked: Asked, right: Rows) -> Channels:
         orders,
         {q: sorted(reads[q]) for q in sorted(reads)},
         {q: sorted(weight_rows[q]) for q in sorted(weight_rows)},
-        columns,
+        entries,
         missing,
         wrong,
         _moved_columns(rows, right, asked.shapes["weight"][1]),
@@ -178,30 +183,63 @@ def channel_sentences(channels: Channels, asked: Asked, names: Names) -> Iterato
         each_group = " of each group" * (asked.groups > 1)
         yield f"{those(to, list(channels.moved)).capitalize()}{each_group} {use} {used}, not {asked_for}{rest}."
         return
-    for q in channels.wrong[:3]:
-        due = right[right[:, 0] == q]
-        seen, row = channels.reads.get(q, []), channels.rows.get(q, [])
-        wanted, due_row = (np.unique(due[:, column]).tolist() for column in (3, 1))
-        subject = f"{of.capitalize()} {q}"
-        if not seen:
-            yield f"{subject} is not used."
-        elif seen != wanted:
-            also = f", with {those('weight row', row)}" * (row != due_row)
-            yield f"{subject} {names.verb} {those(to, seen)}{also}; it should be {those(to, wanted)}."
-        elif row != due_row:
-            same = sorted(channels.columns[q]) == sorted(map(tuple, due[:, 2:].tolist()))
-            rest = "" if same else ", and other weight columns"
-            yield f"{subject} uses {those('weight row', row)}; it should be {those('weight row', due_row)}{rest}."
-        else:
-            pairs, found = set(map(tuple, due[:, 2:].tolist())), set(channels.columns[q])
-            odd, verb = (found - pairs, "uses") if found - pairs else (pairs - found, "does not use")
-            columns, image = (listed(part, 8) for part in zip(*sorted(odd), strict=True))
-            yield f"{subject} {verb} weight columns {columns} with {to}s {image}, in this order."
-    count = asked.shapes["positions"][1]
-    if len(channels.wrong) > 3:
-        yield f"{len(channels.wrong)} of {count} {of}s are wrong."
-    elif len(channels.wrong) < count:
-        yield f"The other {of}s are right."
+    listing = told_by_sets(channels, right, names) or _every_term(channels, right, names)
+    if listing:
+        yield from listing
+        return
+    yield from filter(None, (_of_one_channel(q, channels, right, names) for q in channels.wrong[:3]))
+    yield f"{len(channels.wrong)} of {asked.shapes['positions'][1]} {of}s are wrong."
+
+
+def told_by_sets(channels: Channels, right: Array, names: Names) -> list[str]:
+    """Return a sentence on each wrong channel; none if they are too many, or if sets of channels do not tell it all."""
+    sentences = [_of_one_channel(q, channels, right, names) for q in channels.wrong[:4]]
+    told = [text for text in sentences if text]
+    if len(told) < len(sentences) or len(told) > 3:
+        return []
+    rest = f"The other {names.positions_channel}s are right."
+    return told + [rest] * (len(told) < len(np.unique(right[:, 0])))
+
+
+def _of_one_channel(q: int, channels: Channels, right: Array, names: Names) -> str | None:
+    """Return the sentence on a wrong channel of the positions; None if sets of channels do not tell all of it."""
+    due = right[right[:, 0] == q]
+    seen, row, entries = channels.reads.get(q, []), channels.rows.get(q, []), set(channels.entries.get(q, []))
+    wanted, due_row = (np.unique(due[:, column]).tolist() for column in (3, 1))
+    subject, columns = f"{names.positions_channel.capitalize()} {q}", dict(due[:, [3, 2]].tolist())
+    if not seen:
+        return f"{subject} is not used."
+    if seen != wanted:
+        per = max(columns.values(), default=0) + 1
+        also = f", with {those('weight row', row)}" * (row != due_row)
+        text = f"{subject} {names.verb} {those(names.image_channel, seen)}{also}; it should be "
+        plain = entries == {(r, m % per, m) for r in row for m in seen}
+        return f"{text}{those(names.image_channel, wanted)}." if plain else None
+    if row != due_row and entries == {(r, columns[m], m) for r in row for m in seen}:
+        return f"{subject} uses {those('weight row', row)}; it should be {those('weight row', due_row)}."
+    return None
+
+
+MOST_TERMS = 24
+"""The most products of channels that are listed without an omission."""
+
+
+def _every_term(channels: Channels, right: Array, names: Names) -> list[str]:
+    """Return a sentence with the products of channels that wrong channels of the result add up, if they are few."""
+    seen = [(q, *entry) for q, entries in channels.entries.items() for entry in entries]
+    found: dict[str, list[str]] = {}
+    due: dict[str, list[str]] = {}
+    for each, rows in ((found, seen), (due, right.tolist())):
+        for q, row, col, m in sorted(rows):
+            places = {"positions": f"[{q}]", "weight": f"[{row},{col}]", "image": f"[{m}]"}
+            named = {role: f"{names.symbols[role]}{place}" for role, place in places.items()}
+            each.setdefault(named.pop(names.role), []).append("·".join(named.values()))
+    wrong = {out: found.get(out, []) for out in sorted(found | due) if found.get(out) != due.get(out)}
+    if sum(map(len, wrong.values())) > MOST_TERMS:
+        return []
+    said = [f"{out} adds {' + '.join(products) or 'nothing'}" for out, products in wrong.items()]
+    rest = "; the others are right" * (len(wrong) < len(due))
+    return [f"Channels are mixed up; by their numbers alone, {'; '.join(said)}{rest}."]
 
 
 def _known(asked: Asked, names: Names) -> dict[str, str]:
@@ -223,6 +261,9 @@ def _known(asked: Asked, names: Names) -> dict[str, str]:
         "both interleaved": f"Input and output channels are interleaved: group g uses channels g, g + {groups}, …",
         "modulo": f"Each {of} k {verb} the {to}s of group k mod {groups}; it should be group k // {per}.",
         "first weights": "Every group uses the weight rows of group 0.",
+        "all weights": "The weight rows of every group contain the sum over all groups."
+        if names.result == names.symbols["weight"]
+        else "Every group uses the sum of the weight rows of all groups.",
         "weights reversed": "Groups use each other's weight rows, in reverse order.",
         "next weights": "Every group uses the weight rows of the next group.",
         "previous weights": "Every group uses the weight rows of the previous group.",

@@ -19,6 +19,7 @@ from refconv.testing.explain.channels import (
     fit_channels,
     fit_samples,
     sample_sentences,
+    told_by_sets,
 )
 from refconv.testing.explain.fit import (
     BORDERS,
@@ -134,14 +135,17 @@ class Finding:
             axes = [_confirmed(axis, names) for axis, names in zip(axes, kinds, strict=True)]
         if pairs != straight and self.second() and self._seen("axes") != pairs:
             return None
-        channels = fit_channels(row_set(table.channels), self.asked, row_set(self.asked.channels(table.shapes)))
+        due = self.asked.channels(table.shapes)
+        channels = fit_channels(row_set(table.channels), self.asked, row_set(due))
         orders = channels.orders
         if orders and orders[0] != "right":
             names_there = self._orders_there(orders) if all(axis.right for axis in axes) else None
             again = names_there or self._seen("orders") or ()
             channels = dataclasses.replace(channels, orders=tuple(order for order in orders if order in again))
-        odd = pairs != straight or (channels.name is None and channels.missing is None)
-        if odd and self.layout is not None and self.layout.order is not None:
+        unnamed = channels.name is None and channels.missing is None
+        odd = pairs != straight or unnamed
+        told = channels.moved or not unnamed or told_by_sets(channels, due, names)
+        if odd and self.layout is not None and (self.layout.order is not None or not told):
             return None
         samples = fit_samples(row_set(table.samples), shapes["positions"][0])
         said = [
@@ -179,7 +183,7 @@ class Finding:
         return second.facts.get(fact) if second else None
 
     @functools.cached_property
-    def covered(self) -> Table:
+    def _covered(self) -> Table:
         """The right products of the elements of the result that have any: all, unless some are left out."""
         out = roles(self.part, self.asked.problem.transposed)[0]
         return self.right.only(np.isin(self.right.flat[out], self.table.flat[out]))
@@ -187,17 +191,29 @@ class Finding:
     @functools.cached_property
     def layouts(self) -> tuple[Layout, ...]:
         """All arrays and orders with which the elements are out of place, if that is the only mistake."""
-        return tuple(fit_layouts(self.table, self.covered, self.asked.groups)) if self.table.keys.size else ()
+        return tuple(fit_layouts(self.table, self._placed, self.asked.groups)) if self.table.keys.size else ()
+
+    @functools.cached_property
+    def _placed(self) -> Table:
+        """The right products that are there, if only in other places."""
+        role = self.names.role
+        everything = np.isin(self.right.signatures(role), self.table.signatures(role)).all()
+        return self.right if everything and self.table.shapes == self.right.shapes else self._covered
 
     @functools.cached_property
     def layout(self) -> Layout | None:
-        """The array with elements out of place, and its order if that shows on the second problem too."""
-        first, other = next(iter(self.layouts), None), next(self.elsewhere(), None)
-        if first is None or first.order is None or other is None:
+        """The array with elements out of place, and its order if that shows on another problem that it fits, too."""
+        first, others = next(iter(self.layouts), None), list(self.elsewhere())
+        if first is None or first.order is None or not others:
             return first
-        due = other.asked.table(self.part)
-        named = (one for one in self.layouts if one.order and other.shows(moved(due, one, other.asked.groups), True))
-        return next(named, dataclasses.replace(first, order=None))
+        for one in self.layouts:
+            tables = (
+                (other, moved(other.asked.table(self.part), one, other.asked.groups)) for other in others if one.order
+            )
+            other, table = next((pair for pair in tables if pair[1] is not None), (others[0], None))
+            if table is not None and other.shows(table, True):
+                return one
+        return dataclasses.replace(first, order=None)
 
     def _layout(self) -> Described | None:
         layout = self.layout
@@ -206,7 +222,7 @@ class Finding:
         orders = words.layout_orders(layout, self.names, self.table.spatial_dims)
         found = {"array": self.names.symbols[layout.role], "from": orders[0], "to": orders[1]} if orders else None
         said = [words.layout_sentence(layout, self.names, self.table.shapes[layout.role], orders)]
-        left_out = self.right.without(self.covered)
+        left_out = self.right.without(self._placed)
         if len(left_out.factor):
             if orders is None:
                 return None

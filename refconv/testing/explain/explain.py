@@ -251,7 +251,7 @@ def _bilinear(session: Session, part: str) -> Part:
     follows_forward = entries is not None
     if entries is None:
         check_pointwise(session, part)
-        if part == "forward" and not said and (text := fast_algorithm(session)):
+        if not said and (text := fast_algorithm(session, part)):
             raise Refused(text, True)
         try:
             entries = _read(session, part, shapes, labels)

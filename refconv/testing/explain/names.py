@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from refconv.testing.explain.table import ROLES, Line, roles
+from refconv.testing.oracles.definition import Array
 
 SYMBOLS = {
     ("forward", False): ("y", "w", "x"), ("forward", True): ("x", "w", "y"),
@@ -24,7 +28,8 @@ class Names:
         self.positions_channel, self.image_channel = "output channel", "input channel"
         if transposed:
             self.positions_channel, self.image_channel = self.image_channel, self.positions_channel
-        self.result = self.symbols[roles(part, transposed)[0]]
+        self.role = roles(part, transposed)[0]
+        self.result = self.symbols[self.role]
 
     @property
     def image(self) -> str:
@@ -63,7 +68,7 @@ def listed(values: Sequence[object], most: int = 6) -> str:
     return f"{shown}, …" if len(values) > most else shown
 
 
-def ranges(values: Sequence[int]) -> str:
+def ranges(values: Sequence[int], most: int = 6) -> str:
     """Return increasing numbers, with runs of at least three shortened, so that few are cut off.
 
     >>> ranges([0, 1, 4]), ranges([1, 2, 3, 4, 6])
@@ -76,7 +81,7 @@ def ranges(values: Sequence[int]) -> str:
         else:
             runs.append([value])
     shown = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else list(map(str, run)) for run in runs]
-    return listed([text for run in shown for text in run])
+    return listed([text for run in shown for text in run], most)
 
 
 def grammar(values: Sequence[object]) -> tuple[str, str]:
@@ -117,3 +122,36 @@ def signed(number: int) -> str:
 def those(noun: str, values: Sequence[int]) -> str:
     """Return a noun with its numbers: channel 2, channels 0 to 3."""
     return f"{noun}{grammar(values)[0]} {ranges(values)}"
+
+
+PLACES = ("sample", "channel", "position")
+"""What the indices of an array (N, C, D1, …) count; the last name is for all further axes."""
+
+
+def clause(axis: int, values: Sequence[int], size: int, places: Sequence[str] = PLACES) -> str:
+    """Return indices of one axis in words; nothing for all of them.
+
+    >>> clause(2, [3, 4], 5), clause(0, [1], 4), clause(1, [0, 1], 2)
+    ('the last 2 positions along axis 0', 'sample 1', '')
+    """
+    if len(values) == size:
+        return ""
+    name, along = (places[axis], "") if axis < 2 else (places[2], f" along axis {axis - 2}")
+    if len(values) > 1 and list(values) == list(range(size - len(values), size)):
+        return f"the last {len(values)} {name}s{along}"
+    return f"{name}{grammar(values)[0]} {ranges(values)}{along}"
+
+
+def in_block(chosen: Array, places: Sequence[str] = PLACES) -> list[str] | None:
+    """Return in words where an array is true, axis by axis, if that is a block; None if it is not.
+
+    >>> in_block(np.array([[[True, False], [True, False]]]))
+    ['position 0 along axis 0']
+    """
+    values = [np.unique(axis).tolist() for axis in np.nonzero(chosen)]
+    if math.prod(map(len, values)) != np.count_nonzero(chosen):
+        return None
+    clauses = (
+        clause(axis, some, size, places) for axis, (some, size) in enumerate(zip(values, chosen.shape, strict=True))
+    )
+    return [text for text in clauses if text]

@@ -132,6 +132,11 @@ def _replacements(part: str, problem: Problem, operands: Operands) -> Iterator[t
             yield f"{name.format(symbol)} instead of {symbol}", wide._replace(**{operand: function(values)})
     if part != "forward":
         y = _result("forward", problem, wide)
+        others = {"weight": "grad_weight", "x": "grad_x", "grad_output": "forward"}
+        for operand in READ[part]:
+            if others[operand] != part:
+                text = f"{others[operand].replace('forward', 'y')} instead of {SYMBOLS[operand]}"
+                yield text, wide._replace(**{operand: _result(others[operand], problem, wide)})
         for name, function in OF_OUTPUT.items():
             text = f"g·{name} instead of g, where y is the output without its bias"
             yield text, wide._replace(grad_output=wide.grad_output * function(y))
@@ -162,6 +167,12 @@ def _padded(part: str, problem: Problem, operands: Operands) -> Iterator[tuple[s
         x = np.zeros(whole.x_shape) + function(operands.x)
         x[inside] = operands.x
         yield f"x padded with {text} instead of 0", _result(part, whole, operands._replace(x=x))
+    if part == "grad_weight":
+        gradient = _result("grad_x", whole, operands._replace(x=np.zeros(whole.x_shape)))
+        yield (
+            "the gradient of the padded x instead of the padded x",
+            _result(part, whole, operands._replace(x=gradient)),
+        )
 
 
 def _result(part: str, problem: Problem, operands: Operands) -> Array:

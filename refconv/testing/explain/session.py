@@ -191,6 +191,8 @@ class Session:
             right = self.right(part)
             if np.array_equal(first, right * (one > 0)) and np.array_equal(other, right * (two > 0)):
                 return f"{part} changes with {name}: it is zero where {name} is not positive, and right elsewhere."
+            if times := _multipliers(np.stack([right, right]), np.stack([first, other]), np.stack([one, two]), name):
+                return f"{part} changes with {name}: an element is multiplied by {times}.".replace("-", "−")
             step = (one - two).reshape(-1)
             factor = float(np.vdot(step, (first - other).reshape(-1)).real / np.vdot(step, step).real)
             rounding = (
@@ -272,3 +274,29 @@ def check_pointwise(session: Session, part: str) -> None:
     text = function_of_right(results, "The output" if part == "forward" else part) if results else None
     if text:
         raise Refused(text, False, (results[1].right, results[-1].right))
+
+
+def _multipliers(right: Array, seen: Array, operand: Array, name: str) -> str | None:
+    """Return by what each right number is multiplied, if that depends on the element of an operand in its place alone.
+
+    >>> right, operand = np.array([5, 6, 7]), np.array([1, 2, 3])
+    >>> _multipliers(right, right * (operand < 2), operand, "x")
+    '0 where that of x is 2, 3; the others are right'
+    """
+    some = right != 0
+    if not some.any() or np.any(seen[~some]):
+        return None
+    of_value: dict[float, set[float]] = {}
+    for value, ratio in zip(operand[some].tolist(), np.round(seen[some] / right[some], 4).tolist(), strict=True):
+        of_value.setdefault(value, set()).add(ratio)
+    places: dict[float, list[str]] = {}
+    for value, ratios in sorted(of_value.items()):
+        if ratios != {1.0}:
+            places.setdefault(max(ratios), []).append(f"{value:g}")
+    if not places or any(len(ratios) > 1 for ratios in of_value.values()):
+        return None
+    rest = "; the others are right" * ({1.0} in of_value.values())
+    return (
+        ", and by ".join(f"{ratio:g} where that of {name} is {', '.join(values)}" for ratio, values in places.items())
+        + rest
+    )

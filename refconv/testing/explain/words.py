@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,8 +22,8 @@ from refconv.testing.explain.causes import (
     shift,
 )
 from refconv.testing.explain.fit import Axis, Factors, Pattern
-from refconv.testing.explain.layouts import Layout
-from refconv.testing.explain.names import Names, formula, grammar, listed, plural, ranges
+from refconv.testing.explain.layouts import UNUSED, Layout
+from refconv.testing.explain.names import PLACES, Names, formula, grammar, in_block, listed, plural, ranges
 from refconv.testing.explain.rules import Due
 from refconv.testing.explain.session import Second
 from refconv.testing.explain.table import Asked, Line, Table, line_rows, roles
@@ -249,9 +250,12 @@ def _in_place_of(axis: Axis, row: tuple[int, int, int], names: Names) -> str:
 
 
 def _rows(axis: Axis, index: int, due: Line, names: Names) -> Iterator[str]:
-    """Yield the first rows of an axis that no line fits, and the right ones."""
+    """Yield the rows of an axis that no line fits, all if they are few, and the right ones."""
     if not axis.reads:
         yield f"Along axis {index} nothing is computed."
+        return
+    if axis.sizes[0] * axis.sizes[1] <= MOST_NUMBERS:
+        yield _every_row(axis, index, due, names)
         return
     right = line_rows(due, axis.sizes)
     wrong, missing = sorted(axis.reads - right), sorted(right - axis.reads)
@@ -260,6 +264,24 @@ def _rows(axis: Axis, index: int, due: Line, names: Names) -> Iterator[str]:
     if missing:
         text += f". Missing: {'; '.join(_place(row, names) for row in missing[:3])}{'; …' * (len(missing) > 3)}"
     yield f"{text}. The right element is {names.image}[{formula(due, names.letter)}]."
+
+
+def _every_row(axis: Axis, index: int, due: Line, names: Names) -> str:
+    """Return the elements that every wrong position uses, tap by tap."""
+    used: dict[int, dict[int, list[int]]] = {o: {} for o in range(axis.sizes[0])}
+    wanted: dict[int, dict[int, list[int]]] = {o: {} for o in range(axis.sizes[0])}
+    for found, rows in ((used, axis.reads), (wanted, line_rows(due, axis.sizes))):
+        for o, t, i in sorted(rows):
+            found[o].setdefault(t, []).append(i)
+
+    def elements(taps: Mapping[int, Sequence[int]]) -> str:
+        return ", ".join("+".join(map(str, taps.get(t, ["none"]))) for t in range(axis.sizes[1]))
+
+    wrong = [o for o in used if used[o] != wanted[o]]
+    shown = [f"{elements(used[o])} at {names.letter} = {o}, not {elements(wanted[o])}" for o in wrong]
+    rest = "; the others are right" * (len(wrong) < len(used))
+    taps = f" of the taps t = 0 to {axis.sizes[1] - 1}" * (axis.sizes[1] > 1)
+    return f"Along axis {index}, the elements of {names.image}{taps} are {'; '.join(shown)}{rest}."
 
 
 def _number_clauses(numbers: Numbers, due: Line, reasons: Mapping[tuple[str, str], str]) -> Iterator[str]:
@@ -402,7 +424,10 @@ def layout_orders(layout: Layout, names: Names, d: int) -> tuple[list[str], list
     """Return the order of axes in which the array was made, and that to which it was reshaped."""
     if layout.order is None:
         return None
-    right = axis_names(layout.role, names.transposed, d, layout.per_group)
+    inner = dict(layout.split)
+    whole = enumerate(axis_names(layout.role, names.transposed, d, layout.per_group))
+    pairs = ([f"{name}/{inner[a]}", f"{inner[a]} of {name}"] if a in inner else [name] for a, name in whole)
+    right = [name for pair in pairs for name in pair]
     order = [right[axis] for axis in layout.order]
     is_result = names.symbols[layout.role] == names.result
     return (order, right) if layout.merged == is_result else (right, order)
@@ -423,15 +448,63 @@ def layout_sentence(
             )
         text = f"{array} is as if reshaped from ({before}) to ({after})"
         return f"{text}; reshaping moves no element, a transpose is needed."
-    wrong = np.flatnonzero((layout.element >= 0) & (layout.element != np.arange(len(layout.element))))
-    unused = np.count_nonzero(layout.element < 0)
-    verb = "is what" if array == names.result else "is used as"
-    shown = [
-        f"{array}[{_index(e, shape)}] {verb} {array}[{_index(layout.element[e], shape)}] should be" for e in wrong[:3]
-    ]
-    are = grammar(wrong.tolist())[1]
-    text = f"{len(wrong)} of {len(layout.element)} elements of {array} {are} in the wrong place: {'; '.join(shown)}"
-    return text + "; …" * (len(wrong) > 3) + (f". {unused} are not used." if unused else ".")
+    wrong = np.count_nonzero((layout.element >= 0) & (layout.element != np.arange(len(layout.element))))
+    unused = np.count_nonzero(layout.element == UNUSED)
+    are = "is" if wrong == 1 else "are"
+    text = f"{wrong} of {len(layout.element)} elements of {array} {are} in the wrong place: "
+    text += _places(layout, names, shape)
+    return text + (f". {unused} are not used." if unused else ".")
+
+
+MOST_PLACES, MOST_NUMBERS = 8, 64
+"""The most places, and the most elements of a plane, that are listed without an omission."""
+
+
+def _places(layout: Layout, names: Names, shape: Sequence[int]) -> str:
+    """Return which elements of an array are in which places, by their indices on the axes that matter."""
+    array = names.symbols[layout.role]
+    verb = ("is what", "are what") if array == names.result else ("is used as", "are used as")
+    axes, moves = _moves(layout.element, shape)
+    wrong = {here: there for here, there in moves.items() if here != there}
+    sizes = [shape[a] for a in axes]
+    turns = {(there[0] - here[0]) % sizes[0] for here, there in moves.items()} if len(axes) == 1 else set()
+    if len(turns) == 1 and len(moves) > 2:
+        place = [f"(j + {min(turns)}) mod {sizes[0]}" if a in axes else ":" for a in range(len(shape))]
+        here = ",".join("j" if a in axes else ":" for a in range(len(shape)))
+        return f"{array}[{here}] {verb[0]} {array}[{','.join(place)}] should be"
+    if len(wrong) > MOST_PLACES and math.prod(sizes) <= MOST_NUMBERS:
+        of_axes = axis_names(layout.role, names.transposed, len(shape) - 2)
+        numbers = [moves.get(here) for here in np.ndindex(*sizes)]
+        shown = ["none" if there is None else str(np.ravel_multi_index(there, sizes)) for there in numbers]
+        order = f"numbered in the order ({', '.join(of_axes[a] for a in axes)})"
+        return f"{order}, elements 0 to {len(numbers) - 1} {verb[1]} {', '.join(shown)} should be"
+
+    def at(place: tuple[int, ...]) -> str:
+        index = dict(zip(axes, place, strict=True))
+        return f"{array}[{','.join(str(index.get(a, ':')) for a in range(len(shape)))}]"
+
+    if all(wrong.get(there) == here for here, there in wrong.items()):
+        shown = [f"{at(here)} and {at(there)} are exchanged" for here, there in wrong.items() if here < there]
+    else:
+        shown = [f"{at(here)} {verb[0]} {at(there)} should be" for here, there in wrong.items()]
+    return "; ".join(shown if len(shown) <= MOST_PLACES else [*shown[:3], "…"])
+
+
+def _moves(element: Array, shape: Sequence[int]) -> tuple[list[int], dict[tuple[int, ...], tuple[int, ...]]]:
+    """Return the fewest axes on which elements move, the same for all indices of the others, and how they move there.
+
+    >>> _moves(np.array([1, 0, 3, 2]), (2, 2))
+    ([1], {(0,): (1,), (1,): (0,)})
+    """
+    known = np.flatnonzero(element >= 0)
+    here, there = (np.array(np.unravel_index(index, shape)) for index in (known, element[known]))
+    for count in range(len(shape) + 1):
+        for axes in map(list, itertools.combinations(range(len(shape)), count)):
+            kept = [a for a in range(len(shape)) if a not in axes]
+            pairs = set(zip(map(tuple, here[axes].T.tolist()), map(tuple, there[axes].T.tolist()), strict=True))
+            if np.array_equal(here[kept], there[kept]) and len(dict(pairs)) == len(pairs):
+                return axes, dict(sorted(pairs))
+    raise AssertionError("on all axes together every element moves to one place")
 
 
 def _index(flat: int, shape: Sequence[int]) -> str:
@@ -457,9 +530,34 @@ def number_sentences(table: Table, right: Table, names: Names, unread: Array) ->
             said = f"it also adds {adds}"
         if np.any(right.flat[role] == first) and _count(missing, role, first) < _count(right, role, first):
             said += "; its other products are right"
-        yield f"{least}{len(wrong)} of {elements} of {names.result} are wrong, first {place}: {said}."
+        where = _outputs(wrong, shape, role)
+        yield f"{least}{len(wrong)} of {elements} of {names.result} are wrong{where}. First {place}: {said}."
+        taps = np.zeros(table.shapes["weight"][2:], bool)
+        taps[tuple(np.concatenate([each.coordinates["weight"][2:] for each in (missing, extra)], axis=1))] = True
+        if role != "weight" and not taps.all() and (block := in_block(taps[None, None], TAPS)):
+            yield f"Only {' and '.join(block)} {'is' if taps.sum() == 1 else 'are'} concerned."
     if len(unread):
         yield f"The products of {len(unread)} of {elements} of {names.result} {UNREAD}."
+
+
+TAPS = ("weight row", "weight column", "tap")
+"""What the indices of a weight count."""
+
+
+def _outputs(wrong: Array, shape: Sequence[int], role: str) -> str:
+    """Return where the elements with these flat indices are: a block, all but a block, or places in memory order."""
+    names, chosen = TAPS if role == "weight" else PLACES, np.zeros(shape, bool)
+    chosen.reshape(-1)[wrong] = True
+    if (block := in_block(chosen, names)) is not None:
+        return f": those at {', '.join(block)}" if block else ""
+    if (block := in_block(~chosen, names)) is not None:
+        return f": all but those at {', '.join(block)}"
+    same = bool(np.all(chosen == chosen[:1, :1]))
+    plane, noun = (chosen[0, 0], f"{names[2]}s") if same else (chosen, "numbers")
+    if plane.size > MOST_NUMBERS:
+        return ""
+    places = ranges(np.flatnonzero(plane.reshape(-1)).tolist(), MOST_NUMBERS)
+    return f": those at {noun} {places} in memory order, of {plane.size}"
 
 
 def _count(table: Table, role: str, element: int) -> int:
