@@ -123,6 +123,10 @@ def _in_few_digits(failure: Failure) -> str | None:
     with np.errstate(over="ignore"):
         stored = {"float16": actual.astype(np.float16), "bfloat16": _to_digits(actual, 8, np.rint)}
     several = len(np.unique(np.abs(actual[actual != 0]))) > 1
+    if "no precision" in failure.message:
+        step = next((2.0**-k for k in range(9) if not np.any(np.mod(actual, 2.0**-k))), None)
+        text = f"In this case every {element} is a multiple of {step}: summands or sums are in fixed point."
+        return text if several and step else None
     for name, values in stored.items():
         if several and np.array_equal(values, actual):
             return f"In this case every {element} is a {name} number: sums are kept, or stored, in {name}."

@@ -230,6 +230,17 @@ def in_bits(asked: Asked, bits: int, padded: bool) -> Table:
     return windows.reading(np.stack(_split(_address(list(place), sizes) % 2**bits, sizes)), inside=inside)
 
 
+def offsets_in_bits(asked: Asked, bits: int, padded: bool) -> Table:
+    """Return the table of offsets of (channel, row, column) from the window's first element, cut to some bits."""
+    windows, columns = Windows.of(asked), asked.shapes["weight"][1]
+    sizes = (columns, *(windows.padded_sizes if padded else asked.shapes["image"][2:]))
+    steps = np.array([dilation for _, dilation, _ in asked.lines])[:, None] * windows.t
+    first = windows.padded - steps
+    group, start = windows.m - windows.column, _address([np.zeros_like(windows.n), *first], sizes)
+    column, *place = _split(start + _address([windows.column, *steps], sizes) % 2**bits, sizes)
+    return windows.reading(np.stack(place) - np.array(asked.before)[:, None], m=group + column)
+
+
 def sums_in_bits(asked: Asked, bits: int) -> Table:
     """Return the table of weights, numbered by channel and tap, that are used with the input of the number in bits."""
     windows, kernel = Windows.of(asked), asked.problem.kernel
@@ -258,6 +269,13 @@ def shuffled(asked: Asked, phases_first: bool) -> Table:
         *found, m = _split(number, [*steps, channels])
     place = np.stack(found) + start * np.array(steps)[:, None] - np.array(asked.before)[:, None]
     return windows.reading(place, m=m)
+
+
+def phases_exchanged(asked: Asked) -> Table:
+    """Return the table of a transposed convolution by phases whose first and last axis are exchanged."""
+    windows, steps = Windows.of(asked), np.array([stride for stride, _, _ in asked.lines])[:, None]
+    start, phase = np.divmod(windows.padded, steps)
+    return windows.reading(start * steps + phase[::-1] - np.array(asked.before)[:, None])
 
 
 def address_models(asked: Asked, names: Names) -> Iterator[Model]:
@@ -324,6 +342,14 @@ def address_models(asked: Asked, names: Names) -> Iterator[Model]:
                 f"order: it has {count} elements per channel.",
                 kind=f"in bits {bits}",
             )
+    for padded, bits in itertools.product((True, False), (8, 16)):
+        array = f"the padded {image}" if padded else image
+        yield Model(
+            functools.partial(offsets_in_bits, bits=bits, padded=padded),
+            f"The offset of a channel, row and column from the first element of a window, in {array}, is taken mod "
+            f"{2**bits}.",
+            kind=f"offsets {bits}",
+        )
     length = math.prod(asked.shapes["weight"][1:])
     for bits in range(2, (length - 1).bit_length()):
         yield Model(
@@ -347,6 +373,11 @@ def address_models(asked: Asked, names: Names) -> Iterator[Model]:
             functools.partial(shuffled, phases_first=phases_first),
             f"{image} is put together from one image for each phase of the stride: those are made in the order "
             f"({made}) but taken in the order ({put}).",
+        )
+    if asked.problem.transposed and d == 2:
+        yield Model(
+            phases_exchanged,
+            f"{image} is put together from one image for each phase (a, b) of the strides, with a and b exchanged.",
         )
     for block in BLOCKS if asked.groups > 1 else ():
         starts = listed(range(0, asked.shapes["positions"][1], block))

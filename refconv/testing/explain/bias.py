@@ -95,6 +95,8 @@ def _added(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
         said.append(f"Channel k gets the bias with the number of its group, bias[k // {block}].")
     elif wrong and (axis := _own_axis(used)) is not None:
         said.append(f"The bias is added along {axis} instead of the channels.")
+    elif wrong and (text := _one_each(used)) is not None:
+        said.append(text)
     elif wrong:
         shown = [f"channel {c} gets bias {ranges(s)}" for c, s in list(wrong.items())[:4]]
         said.append(f"The bias goes to other channels: {'; '.join(shown)}{'; …' * (len(wrong) > 4)}.")
@@ -120,6 +122,22 @@ def _own_axis(used: Array) -> str | None:
         others = tuple(a for a in range(1, used.ndim) if a != axis)
         if used.shape[axis] == count and np.array_equal(used.any(axis=others), np.eye(count, dtype=bool)):
             return "the batch" if axis == 1 else f"axis {axis - 3}"
+    return None
+
+
+def _one_each(used: Array) -> str | None:
+    """Describe which one bias element each output gets, if it depends on the outputs' places within a channel."""
+    count, index = len(used), np.argmax(used, axis=0)
+    if np.any(used.sum(axis=0) != 1) or np.all(index == index[:, :, *[slice(0, 1)] * (index.ndim - 2)]):
+        return None
+    number = np.arange(index.size).reshape(index.shape)
+    if np.array_equal(index, number % count):
+        return f"Output number i, in memory order, gets bias[i mod {count}]: as with channels last."
+    if np.array_equal(index, number // (index.size // count)):
+        return f"Output number i, in memory order, gets bias[i // {index.size // count}]."
+    plane = index[0, 0].reshape(-1)
+    if np.all(index == index[:1, :1]) and plane.size <= MOST_NUMBERS:
+        return f"The positions of each channel, in memory order, get bias {', '.join(map(str, plane))}."
     return None
 
 

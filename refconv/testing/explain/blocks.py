@@ -181,7 +181,7 @@ def block_models(table: Table, asked: Asked, part: str, names: Names) -> Iterato
         yield Model(functools.partial(_multiplied, part, of_count), fit.sentence, f"{fit.factors.__name__} {fit.block}")
     rules = (
         _on_all_axes(asked, right, names), _steps(asked, names), _bounds(asked, names), _last_fitting(asked, names),
-        _skipped(asked, names), _tiles(asked, names),
+        _skipped(asked, names), _tiles(asked, names), _phases(asked, names),
     )  # fmt: skip
     for rule, sentence, kind in itertools.chain(*rules):
         if np.array_equal(rule(asked, right), seen):
@@ -264,6 +264,20 @@ def _bounds(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
                 f"Only as many elements of {array} count {where} as {other} has.",
                 f"bound {role}",
             )
+
+
+def _phases(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
+    """Yield kernels computed in phases of the stride, all with as many taps as the shortest one."""
+    for axes in subsets(asked.problem.spatial_dims):
+        steps = [(a, asked.problem.kernel[a], asked.problem.stride[a]) for a in axes]
+        said = [f"of {k} taps along axis {a} only the first {k // s * s} count" for a, k, s in steps if k % s]
+        text = f"{' and '.join(said)}: the last multiple of the stride."
+        yield functools.partial(_along, axes=axes, keep=_whole_phases), text[:1].upper() + text[1:], "phases"
+
+
+def _whole_phases(asked: Asked, a: int, o: Array, t: Array, i: Array) -> Array:
+    kernel, stride = asked.problem.kernel[a], asked.problem.stride[a]
+    return t < kernel // stride * stride
 
 
 def _along(asked: Asked, right: Table, axes: tuple[int, ...], keep: Callable[..., Array]) -> Array:

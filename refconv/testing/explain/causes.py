@@ -164,6 +164,8 @@ def ratios(value: float, problem: Problem) -> dict[str, str]:
     batch, columns = problem.batch or 1, problem.weight_shape[1]
     length, taps = math.prod(problem.output_size), math.prod(problem.kernel)
     per_group = "K/G" if problem.transposed else "C/G"
+    axes = [(f"k{a + 1}", n, f"taps along axis {a}") for a, n in enumerate(problem.kernel)]
+    axes += [(f"L{a + 1}", n, f"output positions along axis {a}") for a, n in enumerate(problem.output_size)]
     sizes = (
         ("N", batch, "samples"),
         ("L", length, "output positions"),
@@ -172,6 +174,7 @@ def ratios(value: float, problem: Problem) -> dict[str, str]:
         (per_group, columns, "channels"),
         (f"T·{per_group}", columns * taps, "taps and channels"),
         ("G", len(problem.lists), "groups"),
+        *(axes if problem.spatial_dims > 1 else ()),
         ("∏s", math.prod(problem.stride), "as the product of the strides"),
     )
     named = {}

@@ -187,8 +187,11 @@ def differ(one: Array, other: Array) -> tuple[tuple[int, ...], str, str]:
     if one.shape != other.shape:
         return (), f"shape {one.shape}", f"shape {other.shape}"
     where = tuple(int(i) for i in np.argwhere(one != other)[0])
-    return where, _number(one[where]), _number(other[where])
+    pair = one[where], other[where]
+    shown = (tuple(_number(value, digits) for value in pair) for digits in (6, 9, 12, 17))
+    first, second = next((texts for texts in shown if texts[0] != texts[1]), map(repr, pair))
+    return where, first, second
 
 
-def _number(value: Array) -> str:
-    return f"{value:.6g}".replace("-", "−")
+def _number(value: Array, digits: int = 6) -> str:
+    return f"{value:.{digits}g}".replace("-", "−")

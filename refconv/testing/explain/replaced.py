@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +42,9 @@ OF_OUTPUT: Mapping[str, Function] = {
 READ = {"forward": ("x", "weight"), "grad_x": ("grad_output", "weight"), "grad_weight": ("grad_output", "x"),
         "grad_bias": ("grad_output",)}  # fmt: skip
 SYMBOLS = {"x": "x", "weight": "w", "grad_output": "g"}
+OF_SHAPE = {"weight": "grad_weight", "x": "grad_x", "grad_output": "forward"}
+"""For each operand, the result of the same shape."""
+OTHER = {"weight": "grad_weight", "x": "grad_x", "grad_output": "y"}
 
 
 def _limited(session: Session, part: str, operand: str) -> Iterator[tuple[str, Function, float]]:
@@ -108,6 +111,8 @@ def right_for_another(session: Session, part: str) -> str | None:
     for (text, first), (_, second) in zip(*replaced, strict=True):
         if _same(_result(part, problem, first), seen[0]) and _same(_result(part, problem, second), seen[1]):
             return f"{name} is right, but computed from {text}."
+    if text := _changed_by_another(part, problem, [Operands(x, weight, None, g) for x, weight, g in two], seen):
+        return f"{name} is right, but computed from {text}."
     for operand in READ[part]:
         for how, function, reach in _limited(session, part, operand):
             x, weight, g = (rng.uniform(-reach, reach, a.shape).astype(session.dtype) for a in arrays)
@@ -123,6 +128,26 @@ def right_for_another(session: Session, part: str) -> str | None:
     return None
 
 
+def _changed_by_another(part: str, problem: Problem, operands: Sequence[Operands], seen: Sequence[Array]) -> str | None:
+    """Return which operand has a multiple of a gradient, or of the output, added to it, if that gives all results."""
+    wide = [each.mapped(lambda a: a.astype(np.float64)) for each in operands]
+    right = [_result(part, problem, each) for each in wide]
+    for operand in READ[part] if part != "forward" else ():
+        if OF_SHAPE[operand] == part:
+            continue
+        added = [
+            _result(part, problem, each._replace(**{operand: _result(OF_SHAPE[operand], problem, each)}))
+            for each in wide
+        ]
+        size = float(np.vdot(added[0], added[0]))
+        factor = float(np.vdot(added[0], seen[0] - right[0])) / size if size and seen[0].shape == right[0].shape else 0
+        sums = (base + factor * more for base, more in zip(right, added, strict=True))
+        if factor and all(map(_same, sums, seen)):
+            symbol = SYMBOLS[operand]
+            return f"{symbol} + {factor:.3g}·{OTHER[operand]} instead of {symbol}".replace("+ -", "− ")
+    return None
+
+
 def _replacements(part: str, problem: Problem, operands: Operands) -> Iterator[tuple[str, Operands]]:
     """Yield each replacement in words, and the operands with it."""
     wide = operands.mapped(lambda a: a.astype(np.int64 if a.dtype.kind == "i" else np.float64))
@@ -132,11 +157,10 @@ def _replacements(part: str, problem: Problem, operands: Operands) -> Iterator[t
             yield f"{name.format(symbol)} instead of {symbol}", wide._replace(**{operand: function(values)})
     if part != "forward":
         y = _result("forward", problem, wide)
-        others = {"weight": "grad_weight", "x": "grad_x", "grad_output": "forward"}
         for operand in READ[part]:
-            if others[operand] != part:
-                text = f"{others[operand].replace('forward', 'y')} instead of {SYMBOLS[operand]}"
-                yield text, wide._replace(**{operand: _result(others[operand], problem, wide)})
+            if OF_SHAPE[operand] != part:
+                text = f"{OTHER[operand]} instead of {SYMBOLS[operand]}"
+                yield text, wide._replace(**{operand: _result(OF_SHAPE[operand], problem, wide)})
         for name, function in OF_OUTPUT.items():
             text = f"g·{name} instead of g, where y is the output without its bias"
             yield text, wide._replace(grad_output=wide.grad_output * function(y))

@@ -353,6 +353,8 @@ def multiplied(value: complex, problem: Problem, second: Second | None = None, a
         named = [f"{name} ({counted})" for name, counted in blocks(value, problem).items() if name in known]
     if value == 2 and not named:
         return "added twice"
+    if any("√" in name for name in named):
+        shown = f"{value:.4g}"
     text = f"multiplied by {shown.replace('-', '−')}"
     return text + (f", which is {' or '.join(named)}" if named else "")
 
