@@ -1658,7 +1658,9 @@ def test_a_list_of_products_has_those_that_differ():
 
     problem = small((6,), (3,), (1,), 0, c_in=2, c_out=2)
     text = explained_on(problem, forward).parts["forward"].text
-    assert "2 of 8 elements of y are wrong: those at numbers 0, 5 in memory order, of 8. First y[0,0,0]: it adds" in text
+    assert (
+        "2 of 8 elements of y are wrong: those at numbers 0, 5 in memory order, of 8. First y[0,0,0]: it adds" in text
+    )
     assert "it adds w[0,0,0]·x[0,0,5] where it" in text
     assert "should add w[0,0,2]·x[0,0,2]; its other products are right." in text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from refconv.testing.explain.problems import remainders
@@ -164,8 +164,6 @@ def ratios(value: float, problem: Problem) -> dict[str, str]:
     batch, columns = problem.batch or 1, problem.weight_shape[1]
     length, taps = math.prod(problem.output_size), math.prod(problem.kernel)
     per_group = "K/G" if problem.transposed else "C/G"
-    axes = [(f"k{a + 1}", n, f"taps along axis {a}") for a, n in enumerate(problem.kernel)]
-    axes += [(f"L{a + 1}", n, f"output positions along axis {a}") for a, n in enumerate(problem.output_size)]
     sizes = (
         ("N", batch, "samples"),
         ("L", length, "output positions"),
@@ -174,9 +172,19 @@ def ratios(value: float, problem: Problem) -> dict[str, str]:
         (per_group, columns, "channels"),
         (f"T·{per_group}", columns * taps, "taps and channels"),
         ("G", len(problem.lists), "groups"),
-        *(axes if problem.spatial_dims > 1 else ()),
         ("∏s", math.prod(problem.stride), "as the product of the strides"),
     )
+    return _ratios(value, sizes)
+
+
+def axis_ratios(value: float, problem: Problem) -> dict[str, str]:
+    """Return the ratios of numbers of one axis that a factor equals, each with its number."""
+    taps = [(f"k{a + 1}", n, f"taps along axis {a}") for a, n in enumerate(problem.kernel)]
+    positions = [(f"L{a + 1}", n, f"output positions along axis {a}") for a, n in enumerate(problem.output_size)]
+    return _ratios(value, taps + positions)
+
+
+def _ratios(value: float, sizes: Iterable[tuple[str, int, str]]) -> dict[str, str]:
     named = {}
     for name, size, counted in sizes:
         bracketed = f"({name})" if len(name) > 1 else name

@@ -13,6 +13,7 @@ import numpy as np
 from refconv.testing.explain.causes import (
     STEPS,
     Numbers,
+    axis_ratios,
     axis_reasons,
     blocks,
     caused,
@@ -348,9 +349,10 @@ def multiplied(value: complex, problem: Problem, second: Second | None = None, a
     seen = ratios(value, problem)
     known = ratios(again, second.asked.problem) if second and again and not isinstance(again, complex) else {}
     named = [f"{name} ({counted})" for name, counted in seen.items() if name in known]
-    if not named and second and again not in (None, value) and not isinstance(again, complex):
-        known = blocks(again, second.asked.problem)
-        named = [f"{name} ({counted})" for name, counted in blocks(value, problem).items() if name in known]
+    for others in (axis_ratios, blocks):
+        if not named and second and again not in (None, value) and not isinstance(again, complex):
+            known = others(again, second.asked.problem)
+            named = [f"{name} ({counted})" for name, counted in others(value, problem).items() if name in known]
     if value == 2 and not named:
         return "added twice"
     if any("√" in name for name in named):
