@@ -123,7 +123,7 @@ def row_twice(grad, x, weight, grad_output, integers):
 
 
 def every_place_its_own(grad, x, weight, grad_output, integers):
-    factors = np.arange(grad_output[0, 0].size).reshape(grad_output.shape[2:]) % 4
+    factors = 1 + np.arange(grad_output[0, 0].size).reshape(grad_output.shape[2:]) % 4
     return (grad_output * factors).sum((0, 2, 3))
 
 
@@ -131,7 +131,7 @@ def test_factors_of_g_are_said_by_place():
     text = gradient_text("grad_bias", row_twice)
     assert text == "Elements of g are multiplied by 2 at position 1 along axis 0; elsewhere by 1."
     text = gradient_text("grad_bias", every_place_its_own)
-    assert "with the positions in memory order, by 0, 1, 2, 3, 0, 1, 2, 3" in text
+    assert "with the positions in memory order, by 1, 2, 3, 4, 1, 2, 3, 4" in text
 
 
 def test_a_bias_by_the_number_of_the_output():
