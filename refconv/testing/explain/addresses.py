@@ -189,12 +189,13 @@ def rounded_up(asked: Asked, block: int) -> Table:
     return longer.reading(longer.place, n, addresses={"weight": longer.q * length + r})
 
 
-def stacked(asked: Asked) -> Table:
-    """Return the table of samples one below the other, without padding between them."""
+def stacked(asked: Asked, side: str = "") -> Table:
+    """Return the table of samples one below the other, without padding between them, or only on one side of them."""
     windows = Windows.of(asked)
     place, size = windows.place, asked.shapes["image"][2]
+    free = {"": True, "start": place[0] < size, "end": place[0] >= 0}[side]
     n, first = np.divmod(windows.n * size + place[0], size)
-    return windows.reading(np.stack([first, *place[1:]]), n)
+    return windows.reading(np.stack([first, *place[1:]]), n, inside=free)
 
 
 def decoded(asked: Asked, role: str, axis: int, by: int) -> Table:
@@ -310,11 +311,14 @@ def address_models(asked: Asked, names: Names) -> Iterator[Model]:
                 f"Beyond {image}, where zeros belong, the element is used that the last {noun} inside {image} reads "
                 f"with the same {other}: a buffer is not cleared between {noun}s.",
             )
-        yield Model(
-            stacked,
-            f"Along axis 0, samples of {image} are one below the other without padding between them: windows reach "
-            f"into the next or the previous sample.",
-        )
+        reached = {"": "the next or the previous sample", "start": "the previous sample", "end": "the next sample"}
+        for side, sample in reached.items():
+            yield Model(
+                functools.partial(stacked, side=side),
+                f"Along axis 0, samples of {image} are one below the other without padding between them: windows reach "
+                f"into {sample}.",
+                kind="stacked",
+            )
     for role, array, noun in (("positions", positions, "position"), ("weight", names.symbols["weight"], "tap")):
         sizes = asked.shapes[role][2:]
         for axis, by in itertools.permutations(range(d), 2):

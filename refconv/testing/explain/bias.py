@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from refconv.testing.explain import words
-from refconv.testing.explain.blocks import Count, Fit, fitting_counts
+from refconv.testing.explain.blocks import BLOCKS, Count, Fit, fitting_counts
 from refconv.testing.explain.linearity import Refused, check_linear, draw
 from refconv.testing.explain.names import PLACES, clause, grammar, in_block, ranges
 from refconv.testing.explain.problems import shown
@@ -347,7 +347,8 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
             for e, read in channels.items()
             if read != [e]
         ]
-        said.append(f"Channels are mixed: {'; '.join(shown[:3])}{'; …' * (len(shown) > 3)}.")
+        few = shown if len(shown) <= MOST_CLAUSES else [*shown[:3], "…"]
+        said.append(f"Channels are mixed: {'; '.join(few)}.")
     reached = used.any(axis=0)
     if (text := _first_elements(reached)) is not None:
         said.append(text)
@@ -429,6 +430,14 @@ def _mixed(asked: Asked) -> Iterator[Sum]:
         sums(lambda index, number, shape: number // (number.size // shape[1]), lambda shape: shape[1]),
         f"{text} ({size}, −1): element k adds the k-th of {size} equal runs of g in memory order.",
     )
+    for block in BLOCKS[1:]:
+        pitch = -(-size // block) * block
+        if pitch > size:
+            yield Sum(
+                sums(functools.partial(_pitched, block), operator.itemgetter(1)),
+                f"g is summed as if channels were last, and rounded up from {size} to {pitch}: element k adds numbers "
+                f"k, k + {pitch}, … of g in the order (N, {', '.join(f'D{a + 1}' for a in range(axes))}, K).",
+            )
     for axis in range(3, 2 + axes):
         rest = math.prod(sizes[axis:])
         yield Sum(
@@ -441,6 +450,11 @@ def _mixed(asked: Asked) -> Iterator[Sum]:
 def _index(axis: int, index: Array, number: Array, shape: Sequence[int]) -> Array:
     found: Array = index[axis]
     return found
+
+
+def _pitched(block: int, index: Array, number: Array, shape: Sequence[int]) -> Array:
+    last = np.moveaxis(np.arange(number.size).reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+    return last % (-(-shape[1] // block) * block)
 
 
 def _run(axis: int, index: Array, number: Array, shape: Sequence[int]) -> Array:

@@ -287,7 +287,9 @@ def _multipliers(right: Array, seen: Array, operand: Array, name: str) -> str | 
     if not some.any() or np.any(seen[~some]):
         return None
     of_value: dict[float, set[float]] = {}
-    for value, ratio in zip(operand[some].tolist(), np.round(seen[some] / right[some], 4).tolist(), strict=True):
+    for value, ratio in zip(
+        operand[some].tolist(), (np.round(seen[some] / right[some], 4) + 0.0).tolist(), strict=True
+    ):
         of_value.setdefault(value, set()).add(ratio)
     places: dict[float, list[str]] = {}
     for value, ratios in sorted(of_value.items()):
