@@ -115,6 +115,29 @@ def test_all_groups_in_the_same_weights():
     assert text == "The weight rows of every group contain the sum over all groups."
 
 
+def test_a_buffer_that_keeps_the_end_of_the_sample_before():
+    def forward(x, weight, bias, stride, padding, dilation, groups):
+        (p,) = padding
+        padded = np.pad(x, [(0, 0), (0, 0), (p, p)])
+        if 0 < p <= x.shape[2]:
+            padded[1:, :, :p] = x[:-1, :, -p:]
+        return Conv().forward(padded, weight, bias, stride, (0,), dilation, groups)
+
+    text = explain_conv(forward, spatial_dims=1, supports=SUPPORTS).parts["forward"].text
+    assert "without padding between them: windows reach into the previous sample." in text
+
+
+def test_channels_last_with_a_pitch_rounded_up():
+    def backward(g, x, weight, *integers):
+        grad_x, grad_weight, grad_bias = Conv().backward(g, x, weight, *integers)
+        pitch, flat = -(-len(grad_bias) // 4) * 4, np.moveaxis(g, 1, -1).reshape(-1)
+        sums = [flat[k::pitch].sum() for k in range(len(grad_bias))]
+        return grad_x, grad_weight, np.array(sums, g.dtype)
+
+    (failure,) = check_conv(Conv().forward, backward).failures
+    assert "g is summed as if channels were last, and rounded up from" in failure.explanation
+
+
 # --- Factors and biases by place -------------------------------------------------------------------------------------
 
 

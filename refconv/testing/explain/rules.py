@@ -251,8 +251,8 @@ def _say_offsets(axis: str, due: Due, names: Names, letter: str, *found: int) ->
     step, other, right = (stride, names.letter, dilation) if letter == "t" else (dilation, "t", stride)
     index = formula((step, 0, 0), other) + f" + {own}" + (f" {signed(start)}" if start else "")
     index = index.removeprefix("0 + ")
-    due_places = listed([right * number for number in range(len(found))], 8)
-    return f"{axis} {names.reads(index)} with {own} = {listed(found, 8)}, where {due_places} is right."
+    due_places = listed([right * number for number in range(len(found))], 24)
+    return f"{axis} {names.reads(index)} with {own} = {listed(found, 24)}, where {due_places} is right."
 
 
 class Rule(NamedTuple):
