@@ -218,6 +218,8 @@ conv(np.ones((1, 8, 8, 3)), np.ones((3, 3, 3, 16)), channels_last=True)
     ValueError: the effective kernel must fit the padded input: spatial axis 1 has input size 8 + padding 0 + 0 = 8, but dilation·(k−1) + 1 = 1·(16−1) + 1 = 16 (kernel_size=(3, 16), dilation=(1, 1)); put the axes of a weight (k1, …, C/G, K) in the order (3, 2, 0, 1), with NumPy by weight.transpose(3, 2, 0, 1)
 conv(np.ones((1, 8, 4)), np.ones((3, 2, 5)), channels_last=True, groups=2)
     ValueError: groups=2 does not divide K=3 output channels (weight has shape (3, 2, 5)); put the axes of a weight (k1, …, C/G, K) in the order (2, 1, 0), with NumPy by weight.transpose(2, 1, 0)
+conv(np.ones((1, 3, 8, 2)), np.ones((4, 3, 3, 5)))
+    ValueError: the effective kernel must fit the padded input: spatial axis 1 has input size 2 + padding 0 + 0 = 2, but dilation·(k−1) + 1 = 1·(5−1) + 1 = 5 (kernel_size=(3, 5), dilation=(1, 1))
 conv(X, W, groups=2, output_dtype='int32')
     TypeError: output_dtype must be of the operands' kind: float64 is real; got int32, which is integer
 conv(X, W, groups=2, output_dtype='wide')
