@@ -14,7 +14,7 @@ import numpy as np
 from refconv.testing.explain import words
 from refconv.testing.explain.blocks import BLOCKS, Count, Fit, fitting_counts
 from refconv.testing.explain.linearity import Refused, check_linear, draw
-from refconv.testing.explain.names import PLACES, clause, grammar, in_block, ranges
+from refconv.testing.explain.names import MOST_NUMBERS, PLACES, clause, grammar, in_block, in_memory, ranges
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.report import Part
 from refconv.testing.explain.session import Session, check_pointwise
@@ -156,8 +156,8 @@ def _several(session: Session, seen: Array, factors: list[float]) -> str:
     return f"The bias is multiplied {by}."
 
 
-MOST_CLAUSES, MOST_NUMBERS = 8, 64
-"""The most places, and the most numbers in memory order, that are listed without an omission."""
+MOST_CLAUSES = 8
+"""The most places that are listed without an omission."""
 
 
 def _by_place(factors: Array) -> str | None:
@@ -173,11 +173,8 @@ def _by_place(factors: Array) -> str | None:
     values, counts = np.unique(plane, return_counts=True)
     common = values[np.argmax(counts)]
     base = np.argwhere(plane == common)[0]
-    lines = [
-        plane[tuple(slice(None) if a == b else i for b, i in enumerate(base))] / (common or 1)
-        for a in range(plane.ndim)
-    ]
-    if common and np.allclose(common * functools.reduce(np.multiply.outer, lines), plane):
+    lines = [plane[tuple(slice(None) if a == b else i for b, i in enumerate(base))] for a in range(plane.ndim)]
+    if common == 1 and np.allclose(functools.reduce(np.multiply.outer, lines), plane):
         clauses = [
             f"by {value:g} at {clause(axis, np.flatnonzero(line == value).tolist(), len(line))}"
             for axis, line in zip(varying, lines, strict=True)
@@ -185,7 +182,7 @@ def _by_place(factors: Array) -> str | None:
             if value != 1
         ]
         both = " (by both numbers where both places meet)" * (sum(bool(np.any(line != 1)) for line in lines) > 1)
-        text = f"{', '.join(clauses)}{both}; elsewhere by {common:g}".replace("-", "−")
+        text = f"{', '.join(clauses)}{both}; elsewhere by 1".replace("-", "−")
         return text if len(clauses) <= MOST_CLAUSES else None
     if plane.size > MOST_NUMBERS:
         return None
@@ -234,19 +231,18 @@ def _where(used: Array, session: Session) -> str:
         count = np.count_nonzero(flat)
         if np.all(used == used[:1, :1]) and flat[:count].all():
             return f": the last {flat.size - count} of the {flat.size} positions in memory order"
-        if np.all(used == used[:1, :1]) and flat.size <= MOST_NUMBERS:
-            missing = np.flatnonzero(~flat).tolist()
-            return f": of the {flat.size} positions in memory order, {ranges(missing, MOST_NUMBERS)}"
+        if (text := in_memory(~used)) is not None:
+            return f": {text}"
         return f", the first at {tuple(map(int, np.argwhere(~used)[0]))}"
-    left = []
+    missing = []
     for axis, (values, size) in enumerate(zip(inside, used.shape, strict=True)):
         absent = sorted(set(range(size)) - set(values))
         if absent:
             few = len(absent) <= len(values)
-            left.append((few, clause(axis, absent if few else values, size)))
-    if not any(few for few, _ in left):
-        return f": all but those at {' and '.join(text for _, text in left)}"
-    texts = [text if few else f"all but {text}" for few, text in left]
+            missing.append((few, clause(axis, absent if few else values, size)))
+    if not any(few for few, _ in missing):
+        return f": all but those at {' and '.join(text for _, text in missing)}"
+    texts = [text if few else f"all but {text}" for few, text in missing]
     rests = (0, 0, *(session.asked.problem.output_padding or (0,) * (used.ndim - 2)))
     ends = all(values == list(range(size - rest)) for values, size, rest in zip(inside, used.shape, rests, strict=True))
     return f": {' or '.join(texts)}{', which output_padding adds' * (ends and any(rests))}"

@@ -124,6 +124,9 @@ def those(noun: str, values: Sequence[int]) -> str:
     return f"{noun}{grammar(values)[0]} {ranges(values)}"
 
 
+MOST_NUMBERS = 64
+"""The most numbers in memory order that are listed without an omission."""
+
 PLACES = ("sample", "channel", "position")
 """What the indices of an array (N, C, D1, …) count; the last name is for all further axes."""
 
@@ -155,3 +158,16 @@ def in_block(chosen: Array, places: Sequence[str] = PLACES) -> list[str] | None:
         clause(axis, some, size, places) for axis, (some, size) in enumerate(zip(values, chosen.shape, strict=True))
     )
     return [text for text in clauses if text]
+
+
+def in_memory(chosen: Array, places: Sequence[str] = PLACES) -> str | None:
+    """Return where an array is true in memory order, within a channel if all are alike; None if it is too large.
+
+    >>> in_memory(np.array([[[True, False, True]]]))
+    'positions 0, 2 in memory order, of 3'
+    """
+    same = bool(np.all(chosen == chosen[:1, :1]))
+    plane, noun = (chosen[0, 0], f"{places[2]}s") if same else (chosen, "numbers")
+    if plane.size > MOST_NUMBERS:
+        return None
+    return f"{noun} {ranges(np.flatnonzero(plane).tolist(), MOST_NUMBERS)} in memory order, of {plane.size}"

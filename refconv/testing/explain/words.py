@@ -24,7 +24,18 @@ from refconv.testing.explain.causes import (
 )
 from refconv.testing.explain.fit import Axis, Factors, Pattern
 from refconv.testing.explain.layouts import UNUSED, Layout
-from refconv.testing.explain.names import PLACES, Names, formula, grammar, in_block, listed, plural, ranges
+from refconv.testing.explain.names import (
+    MOST_NUMBERS,
+    PLACES,
+    Names,
+    formula,
+    grammar,
+    in_block,
+    in_memory,
+    listed,
+    plural,
+    ranges,
+)
 from refconv.testing.explain.rules import Due
 from refconv.testing.explain.session import Second
 from refconv.testing.explain.table import Asked, Line, Table, line_rows, roles
@@ -460,8 +471,8 @@ def layout_sentence(
     return text + (f". {unused} are not used." if unused else ".")
 
 
-MOST_PLACES, MOST_NUMBERS = 8, 64
-"""The most places, and the most elements of a plane, that are listed without an omission."""
+MOST_PLACES = 8
+"""The most places that are listed without an omission."""
 
 
 def _places(layout: Layout, names: Names, shape: Sequence[int]) -> str:
@@ -556,12 +567,8 @@ def _outputs(wrong: Array, shape: Sequence[int], role: str) -> str:
         return f": those at {', '.join(block)}" if block else ""
     if (block := in_block(~chosen, names)) is not None:
         return f": all but those at {', '.join(block)}"
-    same = bool(np.all(chosen == chosen[:1, :1]))
-    plane, noun = (chosen[0, 0], f"{names[2]}s") if same else (chosen, "numbers")
-    if plane.size > MOST_NUMBERS:
-        return ""
-    places = ranges(np.flatnonzero(plane.reshape(-1)).tolist(), MOST_NUMBERS)
-    return f": those at {noun} {places} in memory order, of {plane.size}"
+    places = in_memory(chosen, names)
+    return f": those at {places}" if places else ""
 
 
 def _count(table: Table, role: str, element: int) -> int:
