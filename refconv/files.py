@@ -58,6 +58,14 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
+def resolved(path: Path) -> Path:
+    """Return an absolute path without links; a loop of links raises OSError, which Path does not do on Python 3.13."""
+    found = path.resolve()
+    if found.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return found
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield the path of a file to write; at the end it replaces `path`, or is removed after an exception.
@@ -68,7 +76,7 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    path = path.resolve()
+    path = resolved(path)
     partial = _partial(path)
     try:
         partial.touch()

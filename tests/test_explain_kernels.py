@@ -151,10 +151,10 @@ BLOCKS = {
         "Of 4 input channels of each group, only the last block of 2 counts: each block replaces the earlier ones."
     ),
     block_of_the_sum_twice: (
-        "Of 24 taps of the input channels of a group, in memory order, 8 to 15 are added twice: the last block of "
-        "16 is not full, and repeats those."
+        "Of 24 taps of the input channels of a group, in memory order, numbers 8 to 15 are added twice: the last block "
+        "of 16 is not full, and repeats those."
     ),
-    rows_between_blocks_twice: "Of 5 positions along axis 0, 2, 4 are added twice: blocks of 2 overlap by one.",
+    rows_between_blocks_twice: "Of 5 positions along axis 0, numbers 2, 4 are added twice: blocks of 2 overlap by one.",
     odd_element_forgotten: "a sum by halves that forgets the last element of an odd number.",
     loop_bound_of_the_other_array: "Only as many elements of x count along axis 0 as y has.",
     elements_beyond_the_last_step: (
@@ -594,7 +594,7 @@ def test_an_operand_in_fixed_point(low, high, step, text):
     (lambda g: g.reshape(g.shape[1], -1).sum(1), "g is summed as if reshaped to (4, −1)", 2),
     (lambda g: g.reshape(-1, g.shape[1], *g.shape[3:]).sum((0, 2, 3)), "axis 1 are folded into the batch", 3),
     (lambda g: g[:, :, ::2].sum((0, 2, 3)), "Of 5 positions along axis 0, only one of every 2 counts, the first.", 2),
-    (lambda g: g.sum((0, 2, 3)) + g[:, :, 2::2].sum((0, 2, 3)), "2, 4 are added twice: blocks of 2 overlap", 2),
+    (lambda g: g.sum((0, 2, 3)) + g[:, :, 2::2].sum((0, 2, 3)), "numbers 2, 4 are added twice: blocks of 2 overlap", 2),
 ])  # fmt: skip
 def test_sums_of_the_bias_gradient(summed, text, d):
     class Summed(Conv):

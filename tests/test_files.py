@@ -106,6 +106,13 @@ def test_links_are_followed_and_devices_written(tmp_path: Path) -> None:
         assert partial == device
 
 
+def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises((OSError, RuntimeError), match=r"[Ll]oop|levels of symbolic links"), replacing(tmp_path / "loop"):
+        pass
+    assert (tmp_path / "loop").is_symlink()
+
+
 @pytest.mark.parametrize("names", [(), ("a", "b")])
 def test_a_new_folder_is_filled(tmp_path: Path, names: tuple[str, ...]) -> None:
     with replaced_folder(tmp_path / "out", names) as new:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refconv.testing.explain.blocks import BLOCKS, Model, subsets
-from refconv.testing.explain.names import Names, listed
+from refconv.testing.explain.names import Names, formula, listed
 from refconv.testing.explain.table import Asked, Shape, Table
 from refconv.testing.oracles.definition import Array
 
@@ -285,7 +285,7 @@ def address_models(asked: Asked, names: Names) -> Iterator[Model]:
     if len(Windows.of(asked).n) > MOST_WINDOWS:
         return
     positions = names.symbols["positions"]
-    for axes in subsets(d)[::-1]:
+    for axes in subsets(d):
         near = "channel or sample" if axes[0] == 0 else "row" if axes[0] == d - 1 else "plane"
         verb = "are added" if names.result == image else "are read"
         for side in ("", "start", "end"):
@@ -469,10 +469,14 @@ def _transforms(asked: Asked, names: Names) -> Iterator[Model]:
     for ((name, length), (signs, reverse)), padded in itertools.product(
         itertools.product(LENGTHS.items(), SIGNS.items()), (True, False)
     ):
-        counted = "" if padded else ", counted without the padding"
+        array = f"the padded {names.image}" if padded else names.image
+        places = []
+        for axis, (stride, dilation, start) in enumerate(asked.lines):
+            line = formula((signs[0] * stride, signs[1] * dilation, 0 if padded else start), names.letter)
+            places.append(f"({line}) mod {length(asked, axis)} along axis {axis}")
         yield Model(
             functools.partial(circular, signs=signs, length=length, padded=padded, forward=names.part == "forward"),
-            f"Elements of {names.image} are numbered modulo {name.format(image=names.image)}{counted}{reverse}: a "
-            f"circular convolution, as by a Fourier transform of that length.",
-            kind=f"circular {signs} {padded}",
+            f"Elements of {array} are numbered modulo {name.format(image=names.image)}{reverse}, {', '.join(places)}: "
+            f"a circular convolution, as by a Fourier transform of that length.",
+            kind=f"circular {signs}",
         )

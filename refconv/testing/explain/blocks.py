@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from refconv.testing.explain.names import Names, ranges
+from refconv.testing.explain.names import Names, grammar, ranges, those
 from refconv.testing.explain.problems import remainders
 from refconv.testing.explain.table import Asked, Table
 from refconv.testing.oracles.definition import Array
@@ -139,7 +139,7 @@ def _power_of_two(v: Array, size: int, block: int) -> Array:
 Factors = Callable[[Array, int, int], Array]
 """Factors of the products with these numbers, from how many there are and the size of a block."""
 Said = Callable[[str, int, int, str], str]
-"""Sentence from the noun, the number of elements, the size of a block, and the numbers whose factor is not 1."""
+"""Sentence from the noun, how many there are, the size of a block, and the numbers whose factor is not 1."""
 
 FACTORS: dict[Factors, Said] = {
     _tail: lambda noun, size, block, odd: (
@@ -151,23 +151,25 @@ FACTORS: dict[Factors, Said] = {
     ),
     _first_block: lambda noun, size, block, odd: f"Of {size} {noun}, only the first {block} count.",
     _overlap: lambda noun, size, block, odd: (
-        f"Of {size} {noun}, {odd} are added twice: the last block of {block} is not full, and repeats those."
+        f"Of {size} {noun}, {odd} added twice: the last block of {block} is not full, and repeats those."
     ),
     _inclusive: lambda noun, size, block, odd: (
-        f"Of {size} {noun}, {odd} are added twice: blocks of {block} overlap by one."
+        f"Of {size} {noun}, {odd} added twice: blocks of {block} overlap by one."
     ),
     _stepped: lambda noun, size, block, odd: f"Of {size} {noun}, only one of every {block} counts, the first.",
-    _exclusive: lambda noun, size, block, odd: (
-        f"Of {size} {noun}, {odd} are left out: the last of every block of {block}."
-    ),
+    _exclusive: lambda noun, size, block, odd: f"Of {size} {noun}, {odd} left out: the last of every block of {block}.",
     _halved: lambda noun, size, block, odd: (
-        f"Of {size} {noun}, {odd} are left out: a sum by halves that forgets the last element of an odd number."
+        f"Of {size} {noun}, {odd} left out: a sum by halves that forgets the last element of an odd number."
     ),
     _power_of_two: lambda noun, size, block, odd: (
         f"Of {size} {noun}, only the first {1 << (size.bit_length() - 1)} count, the largest power of two."
     ),
 }
 WITHOUT_BLOCKS = (_halved, _power_of_two)
+
+
+def _numbers(odd: Sequence[int]) -> str:
+    return f"{those('number', odd)} {grammar(odd)[1]}"
 
 
 def block_models(table: Table, asked: Asked, part: str, names: Names) -> Iterator[Model]:
@@ -220,7 +222,7 @@ def fitting_counts(found: dict[str, Count], seen: Array) -> Iterator[Fit]:
                 if block < count.size and np.array_equal(due, seen):
                     odd = np.unique(count.number[due != 1]).tolist()
                     if len(odd) > 1 or not name.startswith("i"):  # a stride hides most elements of the image
-                        yield Fit(name, factors, block, say(count.noun, count.size, block, ranges(odd)))
+                        yield Fit(name, factors, block, say(count.noun, count.size, block, _numbers(odd)))
 
 
 def _of_count(asked: Asked, right: Table, fit: Fit, names: Names) -> Array:
@@ -240,7 +242,7 @@ def _on_all_axes(asked: Asked, right: Table, names: Names) -> Iterator[tuple[Rul
             for count in of_axes:
                 assert count is not None
                 odd = np.unique(count.number[factors(count.number, count.size, block) != 1])
-                said += [say(count.noun, count.size, block, ranges(odd.tolist()))] * bool(len(odd))
+                said += [say(count.noun, count.size, block, _numbers(odd.tolist()))] * bool(len(odd))
             rule = functools.partial(_of_counts, letter=letter, factors=factors, block=block, names=names)
             yield rule, " ".join(said), f"all {factors.__name__} {block}"
 
@@ -344,12 +346,12 @@ def _without_beyond(asked: Asked, a: int, o: Array, t: Array, i: Array, side: st
 
 
 def subsets(d: int) -> list[tuple[int, ...]]:
-    """Return all sets of axes but the empty one, the largest first.
+    """Return all sets of axes but the empty one, the smallest first: no axis is named without need.
 
     >>> subsets(2)
-    [(0, 1), (0,), (1,)]
+    [(0,), (1,), (0, 1)]
     """
-    return [axes for count in range(d, 0, -1) for axes in itertools.combinations(range(d), count)]
+    return [axes for count in range(1, d + 1) for axes in itertools.combinations(range(d), count)]
 
 
 # --- Tiles that load too little of the image --------------------------------------------------------------------------
@@ -384,6 +386,12 @@ def _tiles(asked: Asked, names: Names) -> Iterator[tuple[Rule, str, str]]:
                 f"gave to the same elements of {names.image}: only the last tile's products count there.",
                 f"overwritten {tile}",
             )
+            yield (
+                functools.partial(_along, axes=axes, keep=functools.partial(_owned, tile=tile)),
+                f"Positions along {where} are computed in tiles of T = {tile}, and each tile adds only to its own T·s "
+                f"elements of the padded {names.image} (s: stride): what belongs to the next tile's is lost.",
+                f"owned {tile}",
+            )
             if all(tile <= asked.problem.dilation[a] for a in axes):
                 continue  # a block with a single tap of each window
             for kept, end in KEPT.items():
@@ -403,6 +411,12 @@ def _overwritten(asked: Asked, a: int, o: Array, t: Array, i: Array, tile: int) 
     place = stride * o + dilation * t
     covers = (stride * starts[:, None] <= place) & (place <= ends[:, None])
     return o // tile == len(starts) - 1 - np.argmax(covers[::-1], axis=0)
+
+
+def _owned(asked: Asked, a: int, o: Array, t: Array, i: Array, tile: int) -> Array:
+    """Keep the products in the part of the image that belongs to their tile; to the last tile, all that follows."""
+    (stride, dilation, _), count = asked.lines[a], asked.shapes["positions"][2 + a]
+    return ((stride * o + dilation * t) // (tile * stride) == o // tile) | (o // tile == (count - 1) // tile)
 
 
 def _in_tiles(

@@ -200,7 +200,7 @@ class _(Conv):
 
 @mistake("precision", "float32 computed in float16", "Compute in the operands' data type, or a wider one.")
 class _(Conv):
-    """Operands and sums have 11 bits."""
+    """Operands and sums, or sums alone, have 11 bits."""
 
     def work(self, dtype):
         return np.dtype("float16") if dtype == np.float32 else super().work(dtype)

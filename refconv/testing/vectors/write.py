@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from refconv.files import replaced_folder
+from refconv.files import replaced_folder, resolved
 from refconv.integers import as_int
 from refconv.testing.checker.calls import Caller, as_numpy
 from refconv.testing.mutants import CATALOGUE, Mutant
@@ -389,7 +389,7 @@ def write_vectors(out: str | Path, *, seed: int = 0) -> Path:
     save = _safetensors()
     asked = Path(out)
     try:
-        target = asked.resolve()
+        target = resolved(asked)
         _check_target(asked, target)
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
         raise VectorsError(f"cannot write to {asked}: {getattr(error, 'strerror', None) or error}") from error
