@@ -108,7 +108,7 @@ def test_links_are_followed_and_devices_written(tmp_path: Path) -> None:
 
 def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises((OSError, RuntimeError), match=r"[Ll]oop|levels of symbolic links"), replacing(tmp_path / "loop"):
+    with pytest.raises((OSError, RuntimeError), match=r"[Ll]oop|levels of"), replacing(tmp_path / "loop"):
         pass
     assert (tmp_path / "loop").is_symlink()
 
