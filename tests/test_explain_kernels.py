@@ -158,8 +158,7 @@ BLOCKS = {
     odd_element_forgotten: "a sum by halves that forgets the last element of an odd number.",
     loop_bound_of_the_other_array: "Only as many elements of x count along axis 0 as y has.",
     elements_beyond_the_last_step: (
-        "The last elements of x are left out, 0 along axis 0 or 7 along axis 1: those beyond the last multiple of "
-        "the stride."
+        "The last elements of x are left out, 7 along axis 1: those beyond the last multiple of the stride."
     ),
     border_skipped_along_axis_0: (
         "Windows that reach beyond x are skipped: nothing is used at o = 0, 1, 3, 4 along axis 0. Only elements "
@@ -338,8 +337,8 @@ ADDRESSES = {
     weight_with_sizes_reversed: "w is addressed as if its spatial sizes were in reverse order.",
     circular: "wraps around to the other end",
     no_conjugate: (
-        "Elements of x are numbered modulo the padded size of x, with positions in reverse order: a circular "
-        "convolution, as by a Fourier transform of that length."
+        "Elements of the padded x are numbered modulo the padded size of x, with positions in reverse order, "
+        "(−2·o + 3·t) mod 16 along axis 0, (−8·o + 6·t) mod 25 along axis 1: a circular convolution"
     ),
 }
 
@@ -358,7 +357,9 @@ def test_a_transform_of_the_size_of_the_image_or_of_the_window():
     problem = Problem(2, 2, 2, (5, 6), (3, 2), (1, 2), (3, 2), ((3, 3), (1, 1)), groups=1, bias=False)
     with Caller(60.0) as call:
         text = explain(call, wrong(change), None, problem, "float64", SUPPORTS).parts["forward"].text
-    assert "numbered modulo the size of x, or of a window if that is larger, counted without the padding" in text
+    assert (
+        "Elements of x are numbered modulo the size of x, or of a window if that is larger, (o + 3·t − 3) mod 7" in text
+    )
 
 
 def test_a_sum_that_is_rounded_up_without_a_mask():
