@@ -51,7 +51,9 @@ def fit_layouts(table: Table, right: Table, groups: int) -> Iterator[Layout]:
         element = np.where(actual != 0, element, np.where(due != 0, UNUSED, -2))
         others = np.any((element >= 0) & (element != np.arange(len(element))))
         found = [one for one in _whole(role, table.shapes[role], groups) if np.array_equal(actual, due[one.element])]
-        if not found and others:
+        last = len(element) - 1
+        ends_stay = all(element[e] == e or element[e] < 0 for e in (0, last))  # as in any order of axes
+        if not found and others and ends_stay:
             blocked = _blocked(role, table.shapes[role])
             found = [one for one in blocked if np.array_equal(actual, due[one.element])]
         yield from found
