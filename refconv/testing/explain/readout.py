@@ -27,6 +27,8 @@ from refconv.testing.oracles.definition import Array
 
 MOST_PRODUCTS = 1_000_000
 """Of one class, counted along axes."""
+LOW_BITS = 2**18 - 1
+"""The bits of a key by which most keys that were not seen are told apart."""
 CONSTANT = -1
 """Index into b of a number that is not in b at all: a term that is added where b is zero."""
 
@@ -135,11 +137,15 @@ class _Reader:
         codes_of_b = np.ones((len(codes), 1), int) if job.b is None else self.codes_b[1:, job.b]
         keys = _key(self.codes_a[1:, job.some, None] * codes_of_b[:, None, :]).reshape(-1)  # of every pair
         seen, place = np.unique(_key(np.where(sure, codes, -1).astype(np.int64)), return_inverse=True)
-        at = np.minimum(np.searchsorted(seen, keys), len(seen) - 1)
-        same = np.flatnonzero(seen[at] == keys) if len(seen) else at[:0]
+        likely = np.zeros(LOW_BITS + 1, bool)  # most keys differ from all that were seen in these bits already
+        likely[seen & LOW_BITS] = True
+        same = np.flatnonzero(likely[keys & LOW_BITS])
+        at = np.searchsorted(seen, keys[same])
+        found = np.append(seen, -1)[at] == keys[same]
+        same, at = same[found], at[found]
         pair = np.zeros(len(seen), int)
-        pair[at[same]] = same
-        known = sure & (np.bincount(at[same], minlength=len(seen)) == 1)[place]
+        pair[at] = same
+        known = sure & (np.bincount(at, minlength=len(seen)) == 1)[place]
         of_a, of_b = np.divmod(pair[place[known]], codes_of_b.shape[1])
         others = np.array([CONSTANT]) if job.b is None else job.b
         return (where[known], job.some[of_a], others[of_b], factor[known]), where[~known]
