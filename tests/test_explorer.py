@@ -524,6 +524,18 @@ def test_embedded_views_of_pages_and_notebooks_fit(browser, page):
         browser.open(page.as_uri())
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.md")), ids=lambda path: path.stem)
+def test_notebooks_say_where_the_view_is_that_jupyter_leaves_out(path):
+    """Jupyter removes the frame and keeps its content, which a browser shows only without frames."""
+    frames = re.findall(r"<iframe .*?</iframe>", path.read_text("utf-8"))
+    assert len(frames) == path.stem.startswith(("01", "02", "03", "04", "05"))
+    for frame in frames:
+        (link,) = re.findall(r'src="\.\./explorer\.html\?views=[a-z,]*&([^"]*)"', frame)
+        content = re.sub("<.*?>", "", frame)
+        assert content.startswith("Jupyter leaves out the picture. ")
+        assert f" build/site/explorer.html#{link} " in content
+
+
 def test_page_is_small_and_complete(page):
     text = page.read_text("utf-8")
     assert len(text.encode()) < 150_000

@@ -414,7 +414,7 @@ def _overwritten(asked: Asked, a: int, o: Array, t: Array, i: Array, tile: int) 
 
 
 def _owned(asked: Asked, a: int, o: Array, t: Array, i: Array, tile: int) -> Array:
-    """Keep the products in the part of the image that belongs to their tile; to the last tile, all that follows."""
+    """Keep the products in the part of the image that belongs to their tile; to the last tile, the rest."""
     (stride, dilation, _), count = asked.lines[a], asked.shapes["positions"][2 + a]
     return ((stride * o + dilation * t) // (tile * stride) == o // tile) | (o // tile == (count - 1) // tile)
 

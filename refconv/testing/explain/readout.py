@@ -28,7 +28,7 @@ from refconv.testing.oracles.definition import Array
 MOST_PRODUCTS = 1_000_000
 """Of one class, counted along axes."""
 LOW_BITS = 2**18 - 1
-"""The bits of a key by which most keys that were not seen are told apart."""
+"""The bits that already exclude most keys that were not seen."""
 CONSTANT = -1
 """Index into b of a number that is not in b at all: a term that is added where b is zero."""
 
@@ -137,7 +137,7 @@ class _Reader:
         codes_of_b = np.ones((len(codes), 1), int) if job.b is None else self.codes_b[1:, job.b]
         keys = _key(self.codes_a[1:, job.some, None] * codes_of_b[:, None, :]).reshape(-1)  # of every pair
         seen, place = np.unique(_key(np.where(sure, codes, -1).astype(np.int64)), return_inverse=True)
-        likely = np.zeros(LOW_BITS + 1, bool)  # most keys differ from all that were seen in these bits already
+        likely = np.zeros(LOW_BITS + 1, bool)  # most other keys differ in these bits already
         likely[seen & LOW_BITS] = True
         same = np.flatnonzero(likely[keys & LOW_BITS])
         at = np.searchsorted(seen, keys[same])
