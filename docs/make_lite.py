@@ -27,10 +27,12 @@ LACKING = ("array-api-compat", "click", "comm", "ipywidgets", "jupyterlab-widget
 """Packages of Python alone that the notebooks, their kernel or refconv require, and that Pyodide may lack."""
 NEEDED = ("ipywidgets", "matplotlib", "pillow")
 """Packages that the notebooks import, besides refconv and its requirements."""
+DATA = ("scikit-image", "scikit-learn", "scipy")
+"""Packages of the notebooks with images or training, any version: Pyodide's are older than the extra train allows."""
 
 ABI = "2024_0"
 """Of Pyodide 0.27, which the pinned kernel needs."""
-LOADED = ("ipython", "matplotlib", "micropip", "numpy", "pillow", "threadpoolctl")
+LOADED = ("ipython", "matplotlib", "micropip", "numpy", "pillow", "threadpoolctl", *DATA)
 """Packages of Pyodide's distribution that the kernel and the notebooks load, with what these depend on."""
 
 EXTENSIONS = ("@jupyterlite/pyodide-kernel-extension", "@jupyter-widgets/jupyterlab-manager")
@@ -42,7 +44,7 @@ def lesson(name: str) -> nbformat.NotebookNode:
     notebook = nbformat.reads(notebooks.read(name), as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells)
     trains = re.search(r"\brefconv\.(nn|experiments)\b|\b(skimage|sklearn|scipy)\b", text)
-    wanted = ["refconv[train]" if trains else "refconv", *NEEDED]
+    wanted = ["refconv", *NEEDED, *(DATA if trains else ())]
     cell = nbformat.v4.new_code_cell(f"%pip install -q {' '.join(wanted)}", id="install")
     notebook.cells.insert(0, cell)
     return notebook

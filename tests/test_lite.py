@@ -33,7 +33,14 @@ def test_a_notebook_for_the_browser_installs_what_it_needs_and_is_else_the_same(
 def test_a_notebook_that_trains_gets_what_training_needs(monkeypatch):
     text = nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("from refconv.nn import ReLU")]))
     monkeypatch.setattr(notebooks, "read", lambda name: text)
-    assert "refconv[train]" in make_lite.lesson("any").cells[0].source.split()
+    assert {"scikit-image", "scikit-learn", "scipy"} <= set(make_lite.lesson("any").cells[0].source.split())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_install_cell_asks_for_nothing_that_pyodide_lacks(name):
+    """No extra of refconv, whose minimum versions and compiled safetensors are not in Pyodide, and no version."""
+    packages = make_lite.lesson(name).cells[0].source.removeprefix("%pip install -q ").split()
+    assert set(packages) <= {"refconv", *make_lite.LACKING, *make_lite.LOADED}
 
 
 def test_everything_works_where_no_thread_can_be_started():
