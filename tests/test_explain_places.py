@@ -165,6 +165,22 @@ def test_a_bias_by_the_number_of_the_output():
     assert "Output number i, in memory order, gets bias[i mod 4]: as with channels last." in forward_text(change)
 
 
+def test_sums_rectified_before_the_bias():
+    text = forward_text(lambda conv, x, w, b, i: np.maximum(conv(x, w, None, *i), 0) + b[:, None, None])
+    assert text.startswith("The output without its bias is max(r, 0) of the right result r")
+
+
+def test_positions_added_twice_are_all_listed():
+    def change(grad, x, weight, grad_output, integers):
+        late = grad_output.copy()
+        late.reshape(*late.shape[:2], -1)[:, :, :8] = 0
+        return grad + Conv().backward(late, x, weight, *integers)[1]
+
+    text = gradient_text("grad_weight", change)
+    listed = "(2, 2), (3, 0), (3, 1), (3, 2), (4, 0), (4, 1), (4, 2)"
+    assert text == f"Products of positions {listed} are added twice."
+
+
 def test_a_factor_that_is_a_product_of_strides_is_named():
     text = gradient_text("grad_bias", lambda grad, x, weight, g, integers: grad * np.prod(integers[0]))
     assert "multiplied by 16, which is ∏s (∏s = 16 as the product of the strides)" in text
@@ -232,6 +248,22 @@ def test_the_adjoint_of_winograd_s_filtering_without_its_halves():
     (failure,) = check_conv(Conv().forward, backward).failures
     assert "It is the adjoint of Winograd's F(2×2, 3×3)" in failure.explanation
     assert "the middle rows of G lack their factor 1/2" in failure.explanation
+
+
+def test_winograd_s_filtering_along_one_axis():
+    """With the last sign of Aᵀ wrong, odd columns have the kernel (w₀ + 2·w₂, w₁, −w₂) along the last axis."""
+
+    def forward(x, weight, bias, stride, padding, dilation, groups):
+        y = Conv().forward(x, weight, bias, stride, padding, dilation, groups)
+        if (weight.shape[3], stride[1], dilation[1]) == (3, 1, 1):
+            turned = np.array([[1, 0, 2], [0, 1, 0], [0, 0, -1]], x.dtype)
+            other = np.einsum("ij,kcaj->kcai", turned, weight)
+            y[..., 1::2] = Conv().forward(x, other, bias, stride, padding, dilation, groups)[..., 1::2]
+        return y
+
+    (failure,) = check_conv(forward).failures
+    assert "Winograd's F(2, 3) along axis 1" in failure.explanation
+    assert "entry (1, 3) of Aᵀ has the wrong sign" in failure.explanation
 
 
 def test_a_gradient_from_a_real_transform_inverted_without_its_length():

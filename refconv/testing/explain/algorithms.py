@@ -6,14 +6,16 @@ y = Aᵀ[(G·w) ⊙ (Bᵀ·x)] (A. Lavin and S. Gray, 2015). A real Fourier tran
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from refconv.testing.explain.blocks import subsets
 from refconv.testing.explain.linearity import draw
 from refconv.testing.explain.session import Session
+from refconv.testing.explain.table import line_triples
 from refconv.testing.oracles.definition import Array
 from refconv.testing.oracles.problems import Operands
 from refconv.testing.oracles.trilinear import exact_results
@@ -131,15 +133,20 @@ def winograd(session: Session, part: str, operands: Operands, seen: Array) -> st
         A sentence; None on a problem that Winograd's filtering does not compute.
     """
     problem = session.asked.problem
-    axes = zip(problem.kernel, problem.stride, problem.dilation, strict=True)
-    if any(axis != (3, 1, 1) for axis in axes):
-        return None
-    for tile, matrices in MATRICES.items():
-        for mistake, wrong in _mistakes(matrices):
-            if _agree(_convolved(session, part, operands, tile, wrong), seen):
-                sizes = f"F({'×'.join([str(tile)] * len(problem.kernel))}, {'×'.join(['3'] * len(problem.kernel))})"
-                adjoint = "" if part == "forward" else "the adjoint of "
-                return f"It is {adjoint}Winograd's {sizes}, y = Aᵀ[(G·w) ⊙ (Bᵀ·x)], with one mistake: {mistake}."
+    steps = zip(problem.kernel, problem.stride, problem.dilation, strict=True)
+    fitting = {axis for axis, numbers in enumerate(steps) if numbers == (3, 1, 1)}
+    for axes in subsets(problem.spatial_dims)[::-1]:
+        for tile, matrices in MATRICES.items() if fitting.issuperset(axes) else ():
+            for mistake, wrong in _mistakes(matrices):
+                if _agree(_convolved(session, part, operands, axes, tile, wrong), seen):
+                    sizes = f"F({'×'.join([str(tile)] * len(axes))}, {'×'.join(['3'] * len(axes))})"
+                    adjoint = "" if part == "forward" else "the adjoint of "
+                    one = f" along ax{'e' if len(axes) > 1 else 'i'}s {' and '.join(map(str, axes))}"
+                    along = one if len(axes) < problem.spatial_dims else ""
+                    return (
+                        f"It is {adjoint}Winograd's {sizes}{along}, y = Aᵀ[(G·w) ⊙ (Bᵀ·x)], with one mistake: "
+                        f"{mistake}."
+                    )
     return None
 
 
@@ -156,8 +163,10 @@ def _mistakes(matrices: dict[str, Array]) -> Iterator[tuple[str, dict[str, Array
                 yield f"entry ({row}, {column}) of {name} {how}", matrices | {name: wrong}
 
 
-def _convolved(session: Session, part: str, operands: Operands, tile: int, matrices: dict[str, Array]) -> Array:
-    """Return a part in which every axis is computed by these matrices."""
+def _convolved(
+    session: Session, part: str, operands: Operands, axes: Sequence[int], tile: int, matrices: dict[str, Array]
+) -> Array:
+    """Return a part in which some axes are computed by these matrices."""
     problem = session.asked.problem
     groups, d = problem.n_groups, problem.spatial_dims
     x, weight, _, g = map(np.asarray, operands)
@@ -172,7 +181,13 @@ def _convolved(session: Session, part: str, operands: Operands, tile: int, matri
     terms = [*blocks, *(o + t + i for i, t, o in zip(*letters, strict=True))]
     each = np.einsum("oe,et,ej->otj", *(matrices[name] for name in ("Aᵀ", "G", "Bᵀ")))
     of_axes = []
-    for size, count, (before, after) in zip(problem.size, problem.output_size, problem.pairs, strict=True):
+    sizes = zip(problem.size, problem.output_size, problem.pairs, strict=True)
+    for axis, (size, count, (before, after)) in enumerate(sizes):
+        if axis not in axes:
+            right = np.zeros((count, problem.kernel[axis], size))
+            right[tuple(line_triples(session.asked.lines[axis], *right.shape).T)] = 1
+            of_axes.append(right)
+            continue
         whole = np.zeros((-(-count // tile) * tile, 3, before + size + after + tile + 2))
         for start in range(0, count, tile):
             whole[start : start + tile, :, start : start + tile + 2] = each

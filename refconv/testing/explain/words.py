@@ -411,7 +411,7 @@ def factor_sentences(
                 places.setdefault(round(value, 6) if isinstance(value, float) else value, []).append(key)
         for value, keys in list(places.items())[:4]:
             s = grammar(keys)[0]
-            shown = ranges(keys) if all(isinstance(key, int) for key in keys) else listed(keys)  # type: ignore[arg-type]
+            shown = ranges(keys, 24) if all(isinstance(key, int) for key in keys) else listed(keys, 24)  # type: ignore[arg-type]
             times = "added twice" if value == 2 else f"multiplied by {value:.4g}".replace("-", "−")
             noun, _, rest = place.partition(" of ")
             yield f"Products of {noun}{s} {shown}{f' of {rest}' if rest else ''}{where} are {times}."
