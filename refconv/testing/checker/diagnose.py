@@ -32,7 +32,7 @@ from refconv.testing.mutants import CATALOGUE, Mutant
 Run = tuple[Prepared, Observation]
 """A case, and the observation of the checked function."""
 
-WITNESSES = 16
+WITNESSES = 24
 """Failing cases, and as many passing ones, on which known mistakes are compared with the checked function."""
 
 FIRST = 3
