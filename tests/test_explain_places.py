@@ -167,11 +167,6 @@ def test_a_bias_by_the_number_of_the_output():
     assert "Output number i, in memory order, gets bias[i mod 4]: as with channels last." in forward_text(change)
 
 
-def test_sums_rectified_before_the_bias():
-    text = forward_text(lambda conv, x, w, b, i: np.maximum(conv(x, w, None, *i), 0) + b[:, None, None])
-    assert text.startswith("The output without its bias is max(r, 0) of the right result r")
-
-
 def test_positions_added_twice_are_all_listed():
     def change(grad, x, weight, grad_output, integers):
         late = grad_output.copy()
