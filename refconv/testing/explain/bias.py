@@ -14,7 +14,16 @@ import numpy as np
 from refconv.testing.explain import words
 from refconv.testing.explain.blocks import BLOCKS, Count, Fit, fitting_counts
 from refconv.testing.explain.linearity import Refused, check_linear, draw
-from refconv.testing.explain.names import MOST_NUMBERS, PLACES, clause, grammar, in_block, in_memory, ranges
+from refconv.testing.explain.names import (
+    MOST_NUMBERS,
+    MOST_PLACES,
+    PLACES,
+    clause,
+    grammar,
+    in_block,
+    in_memory,
+    ranges,
+)
 from refconv.testing.explain.problems import shown
 from refconv.testing.explain.report import Part
 from refconv.testing.explain.session import Session, check_pointwise
@@ -156,10 +165,6 @@ def _several(session: Session, seen: Array, factors: list[float]) -> str:
     return f"The bias is multiplied {by}."
 
 
-MOST_CLAUSES = 8
-"""The most places that are listed without an omission."""
-
-
 def _by_place(factors: Array) -> str | None:
     """Return the factors (sample, channel, positions) in words, by axis or in memory order; None if they are too many.
 
@@ -183,7 +188,7 @@ def _by_place(factors: Array) -> str | None:
         ]
         both = " (by both numbers where both places meet)" * (sum(bool(np.any(line != 1)) for line in lines) > 1)
         text = f"{', '.join(clauses)}{both}; elsewhere by 1".replace("-", "−")
-        return text if len(clauses) <= MOST_CLAUSES else None
+        return text if len(clauses) <= MOST_PLACES else None
     if plane.size > MOST_NUMBERS:
         return None
     what = " and ".join(dict.fromkeys(f"{PLACES[a]}s" if a < 2 else "positions" for a in varying))
@@ -343,7 +348,7 @@ def _summed(session: Session, each: Array) -> tuple[dict[str, Any], list[str]]:
             for e, read in channels.items()
             if read != [e]
         ]
-        few = shown if len(shown) <= MOST_CLAUSES else [*shown[:3], "…"]
+        few = shown if len(shown) <= MOST_PLACES else [*shown[:3], "…"]
         said.append(f"Channels are mixed: {'; '.join(few)}.")
     reached = used.any(axis=0)
     if (text := _first_elements(reached)) is not None:

@@ -12,6 +12,7 @@ from refconv.testing.explain.table import ROLES, Table
 from refconv.testing.oracles.definition import Array
 
 UNUSED = -1
+"""Of an element that does no work but should."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Layout:
     """One array used with its elements in other places, and otherwise right.
 
     `element` gives, for each flat index of the array, the flat index of the element whose work it does; UNUSED if it
-    does none but should, and another negative number if it should do none. `order` is the
-    order of axes that was taken for the right one; `merged` says whether the array is transposed and then reshaped
+    does none but should, and another negative number if it should do none. `order` is the order of axes that was taken
+    for the right one; `merged` says whether the array is transposed and then reshaped
     (True) or reshaped and then transposed back. `split` says which axes are divided first: the outer number of each is
     the size divided by the inner one, and `per_group` divides a weight's rows by the number of groups.
     """

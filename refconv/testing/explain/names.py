@@ -124,8 +124,8 @@ def those(noun: str, values: Sequence[int]) -> str:
     return f"{noun}{grammar(values)[0]} {ranges(values)}"
 
 
-MOST_NUMBERS = 64
-"""The most numbers in memory order that are listed without an omission."""
+MOST_PLACES, MOST_NUMBERS = 8, 64
+"""The most places, and the most numbers in memory order, that are listed without an omission."""
 
 PLACES = ("sample", "channel", "position")
 """What the indices of an array (N, C, D1, …) count; the last name is for all further axes."""

@@ -26,6 +26,7 @@ from refconv.testing.explain.fit import Axis, Factors, Pattern
 from refconv.testing.explain.layouts import UNUSED, Layout
 from refconv.testing.explain.names import (
     MOST_NUMBERS,
+    MOST_PLACES,
     PLACES,
     Names,
     formula,
@@ -469,10 +470,6 @@ def layout_sentence(
     text = f"{wrong} of {len(layout.element)} elements of {array} {are} in the wrong place: "
     text += _places(layout, names, shape)
     return text + (f". {unused} are not used." if unused else ".")
-
-
-MOST_PLACES = 8
-"""The most places that are listed without an omission."""
 
 
 def _places(layout: Layout, names: Names, shape: Sequence[int]) -> str:
