@@ -33,7 +33,7 @@ Run = tuple[Prepared, Observation]
 """A case, and the observation of the checked function."""
 
 WITNESSES = 24
-"""Failing cases, and as many passing ones, on which known mistakes are compared with the checked function."""
+"""Failing cases of each aspect, and passing ones, on which known mistakes are compared with the checked function."""
 
 FIRST = 3
 """Cases that rule out most mistakes."""
@@ -130,7 +130,10 @@ def _first(failing: Mapping[Aspect, Sequence[Run]]) -> list[Run]:
 
 
 def _sample(runs: Sequence[Run], failing: Mapping[Aspect, list[Run]]) -> list[Run]:
-    """Return the cases to compare on, in order: failing ones of each aspect, passing ones, and all special ones."""
+    """Return the cases to compare on, in order: failing ones of each aspect, passing ones, and all special ones.
+
+    Half of each are the first that were not chosen yet, half are spread over the others.
+    """
     chosen = {id(run) for run in runs if run[0].case.kind not in ("integers", "real")}
     passing = [run for run in runs if not run[1].complaints]
     of_check: dict[str, list[Run]] = {}
@@ -139,8 +142,9 @@ def _sample(runs: Sequence[Run], failing: Mapping[Aspect, list[Run]]) -> list[Ru
             of_check.setdefault(check, []).append(run)
     chosen |= {id(run) for failed in of_check.values() for run in failed[:FIRST]}
     for sort in (*failing.values(), passing):
-        chosen |= {id(run) for run in sort[: WITNESSES // 2]}
-        chosen |= {id(run) for run in sort[WITNESSES // 2 :: max(1, 2 * len(sort) // WITNESSES)]}
+        left = [id(run) for run in sort if id(run) not in chosen]
+        half = max(0, WITNESSES - len(sort) + len(left)) // 2
+        chosen |= {*left[:half], *left[half :: max(1, len(left) // half)]} if half else set()
     return [run for run in runs if id(run) in chosen]
 
 
