@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -104,31 +104,34 @@ def _in_few_bits(failure: Failure, runs: Sequence[Run]) -> str | None:
     if failure.check not in (*VALUE_CHECKS.values(), "large numbers"):
         return None
     wrong = [
-        (c.expected, c.actual, _bias_of(c))
+        c
         for _, seen in runs
         for c in seen.complaints
         if (c.check, c.part) == (failure.check, failure.part) and c.expected is not None and c.actual is not None
     ]
-    right, actual, bias = (
-        np.concatenate([array.reshape(-1) for array in arrays]) for arrays in zip(*wrong, strict=True)
-    )
+    right, actual = _joined(c.expected for c in wrong), _joined(c.actual for c in wrong)
     if not np.isfinite(actual).all() or actual.dtype.kind == "c":
         return None
     wide, title = np.int64 if actual.dtype.kind in "biu" else np.float64, TITLES[failure.part]
     bits = 8 * actual.dtype.itemsize if actual.dtype.kind in "iu" else 64
-    right, actual, bias = (array.astype(wide) for array in (right, actual, bias))
-    return (
-        wrapped(right, actual, title)
-        or saturated(right, actual, title, bits)
-        or saturated(right - bias, actual - bias, f"{title} without its bias", bits)
-    )
+    right, actual = right.astype(wide), actual.astype(wide)
+    found = wrapped(right, actual, title) or saturated(right, actual, title, bits)
+    if found or failure.part != "y":
+        return found
+    bias = _joined(map(_bias_of, wrong)).astype(wide)
+    return saturated(right - bias, actual - bias, f"{title} without its bias", bits)
+
+
+def _joined(arrays: Iterable[Array | None]) -> Array:
+    """Return all elements of several arrays."""
+    return np.concatenate([array.reshape(-1) for array in arrays if array is not None])
 
 
 def _bias_of(complaint: Complaint) -> Array:
-    """Return what the bias adds to each element of a result."""
+    """Return what the bias adds to each element of the output."""
     assert complaint.expected is not None
     bias, problem, shape = complaint.case.operands.bias, complaint.case.problem, complaint.expected.shape
-    if complaint.part != "y" or bias is None:
+    if bias is None:
         return np.broadcast_to(0.0, shape)
     return np.broadcast_to(bias.reshape(-1, *[1] * problem.spatial_dims), shape)
 

@@ -120,7 +120,7 @@ def line_triples(line: Line, positions: int, taps: int, size: int) -> Array:
 
 def row_set(rows: Array) -> Rows:
     """Return the rows of an integer array as a set."""
-    return frozenset(map(tuple, rows.tolist()))
+    return frozenset(map(tuple, distinct(rows).tolist()))
 
 
 def distinct(rows: Array) -> Array:
