@@ -151,8 +151,8 @@ BLOCKS = {
         "Of 4 input channels of each group, only the last block of 2 counts: each block replaces the earlier ones."
     ),
     block_of_the_sum_twice: (
-        "Of 24 taps of the input channels of a group, in memory order, numbers 8 to 15 are added twice: the last block "
-        "of 16 is not full, and repeats those."
+        "Of 24 taps of the input channels of a group, in memory order, numbers 8 to 15 are added twice: two blocks of "
+        "16 overlap."
     ),
     rows_between_blocks_twice: "Of 5 positions along axis 0, numbers 2, 4 are added twice: blocks of 2 overlap by one.",
     odd_element_forgotten: "a sum by halves that forgets the last element of an odd number.",

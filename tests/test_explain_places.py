@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from refconv.testing import check_conv, explain_conv
+from refconv.testing.checker.calls import Caller
+from refconv.testing.explain import explain
 from refconv.testing.explain.linearity import differ
 from refconv.testing.mutants import Conv, ConvTranspose
+from refconv.testing.oracles.problems import Problem
 
 SUPPORTS = ("bias", "stride", "padding", "dilation", "groups")
 GRADIENTS = ("grad_x", "grad_weight", "grad_bias")
@@ -315,3 +318,42 @@ def test_numbers_that_differ_are_shown_with_enough_digits():
     one, other = np.array([24.0000019]), np.array([23.9999962])
     assert differ(one, other) == ((0,), "24.0000019", "23.9999962")
     assert differ(np.array([1.5]), np.array([2.5])) == ((0,), "1.5", "2.5")
+
+
+# --- Causes that look the same on one problem ------------------------------------------------------------------------
+
+
+def test_a_last_row_left_out_is_not_taken_for_the_end_of_a_block():
+    """On the standard problem 23 elements are left out; the 24th, where a block of 32 would begin, is never read."""
+
+    def change(grad, *_):
+        grad[:, :, -1:] = 0
+        return grad
+
+    assert gradient_text("grad_x", change) == "Along axis 0, element 7 of grad_x gets no product."
+
+
+def test_two_blocks_that_overlap_are_not_taken_for_a_last_block_that_repeats():
+    backward = Conv().backward
+
+    def halves(grad_output, x, weight, *integers):
+        grads, n = backward(grad_output, x, weight, *integers), len(x)
+        again = backward(grad_output[n // 2 : -(-n // 2)], x[n // 2 : -(-n // 2)], weight, *integers)
+        return grads[0], grads[1] + again[1], grads[2]
+
+    text = explain_conv(Conv().forward, halves, supports=SUPPORTS).parts["grad_weight"].text
+    assert text == "Of 3 samples, number 1 is added twice: two blocks of 2 overlap."
+
+
+def test_displaced_elements_are_counted_as_far_as_they_are_read():
+    """A kernel column that reads only padding shows nothing."""
+    size = {"batch": 2, "c_in": 3, "c_out": 9, "size": (10, 5), "kernel": (2, 3), "stride": (3, 3), "dilation": (3, 2)}
+
+    def exchanged(x, weight, bias, *integers):
+        order = [3 * (k % 3) + k // 3 for k in range(len(weight))] if len(weight) == 9 else slice(None)
+        return Conv().forward(x, weight[order], bias, *integers)
+
+    problem = Problem(**size, padding=((0, 0), (1, 1)), groups=3, bias=False)
+    with Caller(60.0) as call:
+        text = explain(call, exchanged, None, problem, "float64", SUPPORTS).parts["forward"].text
+    assert text.startswith("At least 24 of 54 elements of w are in the wrong place: w[1,:,:,:] and w[3,:,:,:]")

@@ -470,7 +470,7 @@ def _counted(asked: Asked, each: Array) -> Iterator[Sum]:
     for fit in fitting_counts(_counts(asked), factors.reshape(-1)):
         yield Sum(functools.partial(_by_count, fit=fit), fit.sentence)
     yield Sum(_by_kernels, "Each element of g is added as often as products meet in it: once for every column.")
-    yield Sum(_as_x, "Along each axis only as many positions of g are read as x has.")
+    yield Sum(_as_x, "Along each axis only the first positions of g are read, as many as x has.")
 
 
 def _counts(asked: Asked) -> dict[str, Count]:

@@ -151,7 +151,10 @@ FACTORS: dict[Factors, Said] = {
     ),
     _first_block: lambda noun, size, block, odd: f"Of {size} {noun}, only the first {block} count.",
     _overlap: lambda noun, size, block, odd: (
-        f"Of {size} {noun}, {odd} added twice: the last block of {block} is not full, and repeats those."
+        f"Of {size} {noun}, {odd} added twice: "
+        + (
+            "two blocks of {} overlap." if size < 2 * block else "the last block of {} is not full, and repeats those."
+        ).format(block)
     ),
     _inclusive: lambda noun, size, block, odd: (
         f"Of {size} {noun}, {odd} added twice: blocks of {block} overlap by one."
@@ -221,7 +224,9 @@ def fitting_counts(found: dict[str, Count], seen: Array) -> Iterator[Fit]:
                 due = factors(count.number, count.size, block)
                 if block < count.size and np.array_equal(due, seen):
                     odd = np.unique(count.number[due != 1]).tolist()
-                    if len(odd) > 1 or not name.startswith("i"):  # a stride hides most elements of the image
+                    first = int(np.argmax(factors(np.arange(count.size), count.size, block) != 1))
+                    # A stride hides elements of the image: where the block begins must be seen.
+                    if not name.startswith("i") or (len(odd) > 1 and odd[0] == first):
                         yield Fit(name, factors, block, say(count.noun, count.size, block, _numbers(odd)))
 
 

@@ -14,13 +14,16 @@ from refconv.testing.oracles.definition import Array
 UNUSED = -1
 """Of an element that does no work but should."""
 
+HIDDEN = -2
+"""Of an element that does no work and should do none."""
+
 
 @dataclass(frozen=True)
 class Layout:
     """One array used with its elements in other places, and otherwise right.
 
     `element` gives, for each flat index of the array, the flat index of the element whose work it does; UNUSED if it
-    does none but should, and another negative number if it should do none. `order` is the order of axes that was taken
+    does none but should, and HIDDEN if it should do none. `order` is the order of axes that was taken
     for the right one; `merged` says whether the array is transposed and then reshaped
     (True) or reshaped and then transposed back. `split` says which axes are divided first: the outer number of each is
     the size divided by the inner one, and `per_group` divides a weight's rows by the number of groups.
@@ -49,7 +52,7 @@ def fit_layouts(table: Table, right: Table, groups: int) -> Iterator[Layout]:
             continue
         order = np.argsort(due, kind="stable")
         element = order[np.minimum(np.searchsorted(due[order], actual), len(due) - 1)]
-        element = np.where(actual != 0, element, np.where(due != 0, UNUSED, -2))
+        element = np.where(actual != 0, element, np.where(due != 0, UNUSED, HIDDEN))
         others = np.any((element >= 0) & (element != np.arange(len(element))))
         found = [one for one in _whole(role, table.shapes[role], groups) if np.array_equal(actual, due[one.element])]
         last = len(element) - 1

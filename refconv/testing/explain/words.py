@@ -23,7 +23,7 @@ from refconv.testing.explain.causes import (
     shift,
 )
 from refconv.testing.explain.fit import Axis, Factors, Pattern
-from refconv.testing.explain.layouts import UNUSED, Layout
+from refconv.testing.explain.layouts import HIDDEN, UNUSED, Layout
 from refconv.testing.explain.names import (
     MOST_NUMBERS,
     MOST_PLACES,
@@ -467,7 +467,8 @@ def layout_sentence(
     wrong = np.count_nonzero((layout.element >= 0) & (layout.element != np.arange(len(layout.element))))
     unused = np.count_nonzero(layout.element == UNUSED)
     are = "is" if wrong == 1 else "are"
-    text = f"{wrong} of {len(layout.element)} elements of {array} {are} in the wrong place: "
+    least = "At least " if np.any(layout.element == HIDDEN) else ""
+    text = f"{least}{wrong} of {len(layout.element)} elements of {array} {are} in the wrong place: "
     text += _places(layout, names, shape)
     return text + (f". {unused} are not used." if unused else ".")
 
