@@ -30,10 +30,10 @@ from refconv.testing.oracles.definition import (
     definition_transpose_input_grad,
     definition_transpose_weight_grad,
     definition_weight_grad,
-    output_sizes,
     paddings,
     transposed_output_sizes,
 )
+from refconv.testing.oracles.definition import output_size as size_along
 from refconv.testing.regimes import SIDES, layers
 
 Integer = Callable[[int, int], int]
@@ -106,6 +106,8 @@ class Problem:
     @functools.cached_property
     def pairs(self) -> Pairs:
         """Padding as one (before, after) pair per axis."""
+        if not isinstance(self.padding, str):
+            return self.padding
         image = self.output_size if self.transposed else self.size
         return paddings(self.padding, image, self.kernel, self.stride, self.dilation)
 
@@ -132,9 +134,8 @@ class Problem:
     def output_size(self) -> Shape:
         """Spatial sizes of the output."""
         if not self.transposed:
-            return output_sizes(
-                self.size, self.kernel, stride=self.stride, padding=self.padding, dilation=self.dilation
-            )
+            axes = zip(self.size, self.pairs, self.kernel, self.stride, self.dilation, strict=True)
+            return tuple(size_along(n + before + after, k, s, dil) for n, (before, after), k, s, dil in axes)
         return transposed_output_sizes(
             self.size,
             self.kernel,
